@@ -1,0 +1,97 @@
+"""The pruning problem as arrays: groups with saliency, terms with tables, a budget.
+
+Choose one width k_g per group g: maximise sum_g s_g(k_g) subject to, for each budgeted resource,
+``base + sum over terms T(widths) <= limit``. Nothing in this layer knows of torch or TVM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESOURCES = ("latency_ms", "flash_bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Limits; ``None`` means the resource is not limited. At least one must be given to solve."""
+
+    latency_ms: float | None = None
+    flash_bytes: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One width group as the solver sees it.
+
+    Attributes:
+        name: the width group's name.
+        levels: widths that may be chosen, ascending; the last is the full width.
+        saliency: retained saliency at each level, shape (len(levels),), non-decreasing.
+    """
+
+    name: str
+    levels: tuple[int, ...]
+    saliency: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A table axis: total width = ``base`` + sum of the chosen widths of ``choices`` (indices)."""
+
+    choices: tuple[int, ...]
+    base: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """What one kernel costs as a function of its one or two total widths.
+
+    Attributes:
+        name: the kernel node's name.
+        axes: one or two axes.
+        grids: ascending total widths at which the tables are known, one array per axis.
+        latency_ms: shape (len(grids[0]), ...) ; same for ``flash_bytes``.
+    Between grid points the cost is interpolated linearly; outside it is clamped to the edge.
+    """
+
+    name: str
+    axes: tuple[Axis, ...]
+    grids: tuple[NDArray[np.int64], ...]
+    latency_ms: NDArray[np.float64]
+    flash_bytes: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Choices, terms, and what is spent whatever is chosen."""
+
+    choices: tuple[Choice, ...]
+    terms: tuple[Term, ...]
+    base_latency_ms: float = 0.0
+    base_flash_bytes: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """A choice of widths and what it is predicted to cost.
+
+    ``bound`` is a proven upper bound on retained saliency under the same budget, ``None`` where
+    the method proves nothing.
+    """
+
+    widths: tuple[int, ...]
+    saliency: float
+    latency_ms: float
+    flash_bytes: float
+    method: str
+    steps: int = 0
+    bound: float | None = None
+
+
+def totals(axis: Axis, widths: Sequence[int]) -> int:
+    """Total width of an axis under a choice of widths."""
+    return axis.base + sum(widths[c] for c in axis.choices)

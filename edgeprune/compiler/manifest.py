@@ -1,0 +1,133 @@
+"""manifest.json: what a bundle is, checked with pydantic, hashed file by file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from edgeprune.errors import BundleError, VerificationError
+
+MANIFEST = "manifest.json"
+SCHEMA = "edgeprune.bundle/1"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileEntry(_Strict):
+    """One file of the bundle. ``deploy``: goes to the board; the rest stays with the engineer."""
+
+    sha256: str
+    bytes: int
+    role: str  # program, library, header, golden_input, golden_output
+    deploy: bool
+    executable: bool = False
+
+
+class TensorEntry(_Strict):
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class Golden(_Strict):
+    """An input and the output that torch gives for it; the board must agree within the tolerance
+    ``|a - b| <= atol + rtol * max|b|``."""
+
+    input: str
+    output: str
+    rtol: float
+    atol: float
+
+
+class Memory(_Strict):
+    """Bytes. ``peak_ram`` = arena + scratch + inputs and outputs, what the runner allocates."""
+
+    arena: int
+    peak_ram: int
+    weights: int
+    flash: int
+
+
+class KernelEntry(_Strict):
+    node: str
+    symbol: str
+    spec: dict[str, Any]
+    schedule: dict[str, Any]
+    schedule_source: str  # profile, transfer, default
+
+
+class Manifest(_Strict):
+    """The deployable folder's table of contents and provenance."""
+
+    schema_: str = SCHEMA
+    target: str
+    target_hash: str
+    program: str  # file name of the native program
+    files: dict[str, FileEntry]
+    inputs: tuple[TensorEntry, ...]
+    outputs: tuple[TensorEntry, ...]
+    golden: Golden
+    memory: Memory
+    threads: int
+    kernels: tuple[KernelEntry, ...]
+    versions: dict[str, str]
+    provenance: dict[str, Any]
+    budget: dict[str, float]  # latency_ms, flash_bytes; only what was asked for
+
+    def to_text(self) -> str:
+        data = self.model_dump(mode="json")
+        data["schema"] = data.pop("schema_")
+        return json.dumps(data, indent=1, sort_keys=True) + "\n"
+
+    @property
+    def release_id(self) -> str:
+        """sha256 of the manifest text: names a release on a device."""
+        return hashlib.sha256(self.to_text().encode()).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as f:
+        while chunk := f.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def read_manifest(bundle: Path, *, verify: bool = True) -> Manifest:
+    """Read and check a bundle folder.
+
+    Raises:
+        BundleError: no manifest, or one that does not check.
+        VerificationError: ``verify`` and a file is missing or its hash differs.
+    """
+    path = bundle / MANIFEST
+    try:
+        data = json.loads(path.read_text())
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            raise BundleError(f"{path} is not a {SCHEMA} manifest", hint="compile the model again")
+        data["schema_"] = data.pop("schema")
+        manifest = Manifest.model_validate(data)
+    except FileNotFoundError:
+        raise BundleError(f"{bundle} holds no {MANIFEST}", hint="give the folder that compile wrote") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as e:
+        raise BundleError(f"{path} cannot be read: {e}", hint="compile the model again") from e
+    if verify:
+        for name, entry in manifest.files.items():
+            if Path(name).name != name:
+                raise BundleError(f"{path} names a file outside the bundle: {name!r}")
+            file = bundle / name
+            actual = sha256_file(file) if file.is_file() else "missing"
+            if actual != entry.sha256:
+                raise VerificationError(
+                    f"{file} is not the file the manifest describes",
+                    hint="compile the model again",
+                    expected=entry.sha256,
+                    actual=actual,
+                )
+    return manifest

@@ -1,0 +1,106 @@
+"""ChannelGraph and KernelGraph: the two results of reading a network.
+
+The channel graph says which channels stand or fall together (width groups) and which slices of
+which parameters they own. The kernel graph says which kernels the board runs, in what order, and
+binds the width axes of each kernel to the groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from edgeprune.graph.spec import KernelSpec, TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One slice of one parameter or buffer owned by a width group.
+
+    Channel ``i`` of the group owns indices ``start + i*repeat`` … ``+ repeat - 1`` of ``dim``.
+    ``repeat`` is over 1 where a flatten put H*W positions of a channel side by side.
+    """
+
+    param: str
+    dim: int
+    start: int = 0
+    repeat: int = 1
+    role: str = "out"  # "out": writes the channel (filter, bias, norm); "in": reads it
+
+
+@dataclass(frozen=True, slots=True)
+class WidthGroup:
+    """Channels that must be kept or removed together; ``size`` of them, one decision each.
+
+    ``frozen`` is empty for a prunable group, else the reason why nothing may be removed.
+    """
+
+    name: str
+    size: int
+    members: tuple[Member, ...]
+    frozen: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AxisBinding:
+    """A kernel's width axis = ``base`` + sum of the widths of ``groups`` (names, repeats allowed)."""
+
+    groups: tuple[str, ...]
+    base: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WeightRef:
+    """Where a kernel's constants come from, by parameter name; folding happens in the compiler.
+
+    ``norm`` names weight, bias, running mean and running variance of a batch norm that follows
+    (entries are empty strings where the module has none).
+    """
+
+    weight: str = ""
+    bias: str = ""
+    norm: tuple[str, str, str, str] | None = None
+    eps: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class KernelNode:
+    """One kernel of the network, in the order the board runs them."""
+
+    name: str
+    spec: KernelSpec
+    inputs: tuple[str, ...]
+    output: str
+    weights: WeightRef
+    axes: Mapping[str, AxisBinding]
+    module: str = ""  # qualified name of the module that gave the anchor, for reports
+    source: str = ""  # file:line, where the exporter knows it
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelGraph:
+    """Width groups of a network, in order of first appearance. Names are unique."""
+
+    groups: tuple[WidthGroup, ...]
+
+    def __getitem__(self, name: str) -> WidthGroup:
+        return self.by_name[name]
+
+    @property
+    def by_name(self) -> dict[str, WidthGroup]:
+        return {g.name: g for g in self.groups}
+
+    @property
+    def prunable(self) -> tuple[WidthGroup, ...]:
+        return tuple(g for g in self.groups if not g.frozen)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelGraph:
+    """Kernels in execution order; tensors by name; graph inputs and outputs in user order."""
+
+    nodes: tuple[KernelNode, ...]
+    tensors: Mapping[str, TensorSpec]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    output_aliases: Mapping[str, str] = field(default_factory=dict)

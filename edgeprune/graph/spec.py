@@ -1,0 +1,197 @@
+"""KernelSpec: what one kernel computes, with no word on how.
+
+A spec is what the graph yields, what latency tables are keyed by, what the compiler builds from
+and what the report names. Its widths can be changed with :meth:`KernelSpec.with_widths`; the
+compiler builds the result through the same code path as the spec of the whole network.
+
+Tensors are logical NCHW (or NC). ``layout`` says whether the board keeps them ``"plain"``
+(row-major, as the user sees them) or ``"blocked"`` (NCHWc, channels in blocks of the target's
+vector width, the last block padded). The block size itself belongs to the target, not the spec.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+Attr = int | float | str | bool | tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Logical shape (N, C, H, W) or (N, C), layout on the board, element type."""
+
+    shape: tuple[int, ...]
+    layout: str = "blocked"
+    dtype: str = "float32"
+
+    def with_channels(self, channels: int) -> TensorSpec:
+        return replace(self, shape=(self.shape[0], channels, *self.shape[2:]))
+
+    @property
+    def channels(self) -> int:
+        return self.shape[1]
+
+    @property
+    def pixels(self) -> int:
+        """Positions a channel has: H * W, or 1 for a feature vector."""
+        n = 1
+        for d in self.shape[2:]:
+            n *= d
+        return n
+
+    def to_json(self) -> list[Any]:
+        return [list(self.shape), self.layout, self.dtype]
+
+    @classmethod
+    def from_json(cls, data: list[Any]) -> TensorSpec:
+        return cls(tuple(data[0]), data[1], data[2])
+
+
+@dataclass(frozen=True)
+class KernelSpec:
+    """One fused operator.
+
+    Attributes:
+        op: the anchor: ``conv2d``, ``dense``, ``max_pool2d``, ``avg_pool2d``, ``global_avg_pool``,
+            ``concat``, ``resize2d``, ``elementwise`` (no anchor: the epilogue alone).
+        inputs: data inputs (never weights): the anchor's first, then the epilogue's operands.
+        output: the result.
+        attrs: sorted (name, value) pairs of the anchor (kernel, stride, padding, dilation, groups …).
+        epilogue: applied in order to the anchor's result: ``bias`` (folded batch norm), ``relu``,
+            ``relu6``, ``hardswish``, ``hardsigmoid``, ``sigmoid``, ``silu``, ``gelu``; ``add`` and
+            ``mul`` take the next input in order (same shape, or (N, C, 1, 1) broadcast).
+    """
+
+    op: str
+    inputs: tuple[TensorSpec, ...]
+    output: TensorSpec
+    attrs: tuple[tuple[str, Attr], ...] = ()
+    epilogue: tuple[str, ...] = ()
+
+    def attr(self, name: str) -> Any:
+        for key, value in self.attrs:
+            if key == name:
+                return value
+        raise KeyError(name)
+
+    @property
+    def depthwise(self) -> bool:
+        """One filter per channel: input and output widths are one axis."""
+        return self.op == "conv2d" and self.attr("groups") == self.inputs[0].channels > 1
+
+    @functools.cached_property
+    def widths(self) -> Mapping[str, int]:
+        """The widths a latency table of this kernel has as axes.
+
+        ``{"in": …, "out": …}`` for convolution and dense, ``{"out": …}`` for everything whose
+        input width is its output width (depthwise, pooling, elementwise, resize) and for concat
+        (the total).
+        """
+        if self.op in ("conv2d", "dense") and not self.depthwise:
+            return {"in": self.inputs[0].channels, "out": self.output.channels}
+        return {"out": self.output.channels}
+
+    def with_widths(self, **widths: int) -> KernelSpec:
+        """The same kernel at other widths; takes ``in_`` (or ``in``) and ``out``.
+
+        Raises:
+            ValueError: for an axis this kernel does not have or a width below 1.
+        """
+        new = {k.rstrip("_"): v for k, v in widths.items()}
+        if unknown := set(new) - set(self.widths):
+            raise ValueError(f"{self.op} has no width axis {sorted(unknown)}; it has {sorted(self.widths)}")
+        if min(new.values()) < 1:
+            raise ValueError(f"a width must be at least 1: {new}")
+        out = new.get("out", self.output.channels)
+        operands = tuple(t.with_channels(out) for t in self.inputs[self.anchor_inputs :])
+        attrs = self.attrs
+        if self.op == "concat":
+            anchors = self._split_concat(out)
+        elif "in" in self.widths:
+            anchors = (self.inputs[0].with_channels(new.get("in", self.inputs[0].channels)),)
+        else:
+            anchors = (self.inputs[0].with_channels(out),)
+            if self.depthwise:
+                attrs = tuple((k, out if k == "groups" else v) for k, v in attrs)
+        return replace(self, inputs=anchors + operands, output=self.output.with_channels(out), attrs=attrs)
+
+    @property
+    def anchor_inputs(self) -> int:
+        """How many of ``inputs`` belong to the anchor; the rest feed ``add`` and ``mul``."""
+        return len(self.inputs) - sum(e in ("add", "mul") for e in self.epilogue)
+
+    def _split_concat(self, total: int) -> tuple[TensorSpec, ...]:
+        parts = self.inputs[: self.anchor_inputs]
+        old = sum(p.channels for p in parts)
+        cuts = [max(1, round(p.channels * total / old)) for p in parts]
+        cuts[-1] = max(1, total - sum(cuts[:-1]))
+        return tuple(p.with_channels(c) for p, c in zip(parts, cuts, strict=True))
+
+    @functools.cached_property
+    def macs(self) -> int:
+        """Multiply-accumulates of the anchor (0 for kernels without weights)."""
+        if self.op == "conv2d":
+            kh, kw = self.attr("kernel")
+            n = self.output.shape[0]
+            per_out = self.inputs[0].channels // self.attr("groups") * kh * kw
+            return n * self.output.channels * self.output.pixels * per_out
+        if self.op == "dense":
+            x = self.inputs[0]
+            return x.shape[0] * x.channels * x.pixels * self.output.channels
+        return 0
+
+    @functools.cached_property
+    def family(self) -> str:
+        """Key of the latency table: the spec with its widths taken out (16 hex digits)."""
+        ones = self.with_widths(**{k + "_" if k == "in" else k: 1 for k in self.widths}) if self.op != "concat" else self
+        data = ones.to_json()
+        if self.op == "concat":
+            for t in (*data["inputs"], data["output"]):
+                t[0][1] = 0
+        return _digest(data)
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Key of this very spec, widths included (16 hex digits)."""
+        return _digest(self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "op": self.op,
+            "inputs": [t.to_json() for t in self.inputs],
+            "output": self.output.to_json(),
+            "attrs": {k: list(v) if isinstance(v, tuple) else v for k, v in self.attrs},
+            "epilogue": list(self.epilogue),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> KernelSpec:
+        attrs = {k: tuple(v) if isinstance(v, list) else v for k, v in data["attrs"].items()}
+        return cls(
+            data["op"],
+            tuple(TensorSpec.from_json(t) for t in data["inputs"]),
+            TensorSpec.from_json(data["output"]),
+            tuple(sorted(attrs.items())),
+            tuple(data["epilogue"]),
+        )
+
+    def __str__(self) -> str:
+        widths = "→".join(str(w) for w in self.widths.values())
+        size = "x".join(str(d) for d in self.output.shape[2:]) or "1"
+        kernel = ""
+        if self.op == "conv2d":
+            kh, kw = self.attr("kernel")
+            kernel = f" {kh}x{kw}" + (f"/{self.attr('stride')[0]}" if self.attr("stride")[0] > 1 else "")
+            kernel += " dw" if self.depthwise else ""
+        tail = "".join(f"+{e}" for e in self.epilogue if e != "bias")
+        return f"{self.op}{kernel} {widths} @{size}{tail}"
+
+
+def _digest(data: Any) -> str:
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
