@@ -1,0 +1,33 @@
+"""How long work reports on itself: a tiny protocol the library calls and the CLI draws."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Stages follow one another; ``advance`` counts inside the current one."""
+
+    def stage(self, name: str, total: int | None = None) -> None: ...
+
+    def advance(self, n: int = 1) -> None: ...
+
+    def note(self, text: str) -> None:
+        """A line for the log that should survive the bar."""
+        ...
+
+
+class Silent:
+    """The default: says nothing."""
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        pass
+
+    def advance(self, n: int = 1) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+
+SILENT: Progress = Silent()
