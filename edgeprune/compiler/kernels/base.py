@@ -1,0 +1,63 @@
+"""What a kernel rule is: match, space of parameters, packing of constants, code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.compiler.kernels.emit import Function
+from edgeprune.graph.spec import KernelSpec
+from edgeprune.targets import Target
+
+Schedule = Mapping[str, Any]
+"""``{"rule": name, parameter: value, …}``: JSON, stored beside the latency it gave."""
+
+Constants = list[NDArray[np.float32]]
+
+
+class Rule(Protocol):
+    """One kernel family. Adding one is one class and one line in the registry."""
+
+    name: str
+
+    def matches(self, spec: KernelSpec) -> bool: ...
+
+    def space(self, spec: KernelSpec, target: Target) -> list[Schedule]:
+        """Schedules worth measuring, the one to use unmeasured first. Never empty."""
+        ...
+
+    def constants(self, spec: KernelSpec, schedule: Schedule, target: Target) -> list[int]:
+        """Elements of each constant buffer (packed weights, bias), in call order."""
+        ...
+
+    def pack(self, spec: KernelSpec, schedule: Schedule, target: Target, weight: Any, bias: Any) -> Constants:
+        """The constant buffers from logical fp32 ``weight`` and ``bias`` (or None)."""
+        ...
+
+    def build(self, name: str, spec: KernelSpec, schedule: Schedule, target: Target) -> Function: ...
+
+
+class WithoutWeights:
+    """Mixin of rules whose kernels have no constants."""
+
+    def constants(self, spec: KernelSpec, schedule: Schedule, target: Target) -> list[int]:
+        return []
+
+    def pack(self, spec: KernelSpec, schedule: Schedule, target: Target, weight: Any, bias: Any) -> Constants:
+        return []
+
+
+def vector_registers(target: Target) -> int:
+    """Architectural vector registers: 32 on AVX-512 and AArch64, 16 on SSE, AVX2 and 32-bit NEON."""
+    return 32 if target.vector_bits == 512 or target.arch == "aarch64" else 16
+
+
+def padded(vector: Any, size: int) -> NDArray[np.float32]:
+    """``vector`` (or None) followed by zeros up to ``size``."""
+    out = np.zeros(size, np.float32)
+    if vector is not None:
+        out[: len(vector)] = vector
+    return out
