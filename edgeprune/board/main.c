@@ -1,0 +1,313 @@
+/* Command line of the native program; docs/BOARD.md describes it. JSON on stdout, words on stderr. */
+#define _POSIX_C_SOURCE 200809L
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "program.h"
+
+enum { OK = 0, INTERNAL = 1, USAGE = 2, BAD_INPUT = 3, DIFFERENT = 7 };
+enum { MAX_PORTS = 16 };
+
+typedef struct {
+  const char *inputs[MAX_PORTS], *outputs[MAX_PORTS], *expects[MAX_PORTS];
+  int input_count, output_count, expect_count;
+  long batch, threads, warmup, repeats, min_ns;
+  double rtol, atol;
+  int virtual_clock;
+} options;
+
+static int fail(int code, const char *what, const char *about) {
+  fprintf(stderr, "%s: %s%s%s\n", ep_name, what, about ? ": " : "", about ? about : "");
+  return code;
+}
+
+/* ---- clock: real, or the sum of the costs that the calls carry ------------------------------ */
+
+static uint64_t virtual_now;
+
+static uint64_t now_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static uint64_t clock_ns(const options *o) { return o->virtual_clock ? virtual_now : now_ns(); }
+
+/* ---- arguments ------------------------------------------------------------------------------- */
+
+static int parse_long(const char *text, long low, long *value) {
+  char *end = NULL;
+  long v = strtol(text, &end, 10);
+  if (end == text || *end != '\0' || v < low) return 0;
+  *value = v;
+  return 1;
+}
+
+static int parse_double(const char *text, double *value) {
+  char *end = NULL;
+  double v = strtod(text, &end);
+  if (end == text || *end != '\0' || !(v >= 0)) return 0;
+  *value = v;
+  return 1;
+}
+
+static int push(const char **list, int *count, const char *value) {
+  if (*count == MAX_PORTS) return 0;
+  list[(*count)++] = value;
+  return 1;
+}
+
+static int parse(int argc, char **argv, options *o) {
+  for (int i = 0; i < argc; i++) {
+    const char *a = argv[i];
+    if (strcmp(a, "--virtual-clock") == 0) {
+      o->virtual_clock = 1;
+      continue;
+    }
+    const char *v = i + 1 < argc ? argv[++i] : NULL;
+    int ok = v != NULL;
+    if (!ok)
+      ;
+    else if (strcmp(a, "--input") == 0)
+      ok = push(o->inputs, &o->input_count, v);
+    else if (strcmp(a, "--output") == 0)
+      ok = push(o->outputs, &o->output_count, v);
+    else if (strcmp(a, "--expect") == 0)
+      ok = push(o->expects, &o->expect_count, v);
+    else if (strcmp(a, "--batch") == 0)
+      ok = parse_long(v, 1, &o->batch);
+    else if (strcmp(a, "--threads") == 0)
+      ok = parse_long(v, 1, &o->threads);
+    else if (strcmp(a, "--warmup") == 0)
+      ok = parse_long(v, 0, &o->warmup);
+    else if (strcmp(a, "--repeats") == 0)
+      ok = parse_long(v, 1, &o->repeats);
+    else if (strcmp(a, "--min-ns") == 0)
+      ok = parse_long(v, 0, &o->min_ns);
+    else if (strcmp(a, "--rtol") == 0)
+      ok = parse_double(v, &o->rtol);
+    else if (strcmp(a, "--atol") == 0)
+      ok = parse_double(v, &o->atol);
+    else
+      ok = 0;
+    if (!ok) return fail(USAGE, "bad or incomplete argument", a);
+  }
+  return OK;
+}
+
+/* ---- files ------------------------------------------------------------------------------------ */
+
+/* Opens a file of exactly batch samples of a tensor. */
+static FILE *open_samples(const char *path, const ep_tensor *tensor, long batch) {
+  FILE *f = fopen(path, "rb");
+  if (f == NULL) return NULL;
+  if (fseek(f, 0, SEEK_END) != 0 || ftell(f) != (long)(tensor->elements * sizeof(float)) * batch ||
+      fseek(f, 0, SEEK_SET) != 0) {
+    fclose(f);
+    return NULL;
+  }
+  return f;
+}
+
+typedef struct {
+  FILE *files[MAX_PORTS];
+  float *data[MAX_PORTS];
+  int count;
+} ports;
+
+static void release(ports *p) {
+  for (int i = 0; i < p->count; i++) {
+    if (p->files[i]) fclose(p->files[i]);
+    free(p->data[i]);
+  }
+}
+
+static int buffers(ports *p, int count, const ep_tensor *(*tensor)(int)) {
+  p->count = count;
+  for (int i = 0; i < count; i++)
+    if ((p->data[i] = malloc(tensor(i)->elements * sizeof(float))) == NULL) return fail(INTERNAL, "out of memory", NULL);
+  return OK;
+}
+
+static int open_inputs(ports *p, const options *o) {
+  if (o->input_count != ep_input_count) return fail(USAGE, "one --input for each input is needed", NULL);
+  int code = buffers(p, ep_input_count, ep_input);
+  for (int i = 0; code == OK && i < ep_input_count; i++)
+    if ((p->files[i] = open_samples(o->inputs[i], ep_input(i), o->batch)) == NULL)
+      code = fail(BAD_INPUT, "missing, or not the size of the batch", o->inputs[i]);
+  return code;
+}
+
+static int read_sample(ports *p, const ep_tensor *(*tensor)(int)) {
+  for (int i = 0; i < p->count; i++)
+    if (fread(p->data[i], sizeof(float), tensor(i)->elements, p->files[i]) != tensor(i)->elements) return 0;
+  return 1;
+}
+
+/* ---- commands ----------------------------------------------------------------------------------- */
+
+static int run(ep_model *model, const options *o) {
+  ports in = {0}, out = {0};
+  int code = open_inputs(&in, o);
+  if (code == OK && o->output_count != ep_output_count) code = fail(USAGE, "one --output for each output is needed", NULL);
+  if (code == OK) code = buffers(&out, ep_output_count, ep_output);
+  for (int i = 0; code == OK && i < ep_output_count; i++)
+    if ((out.files[i] = fopen(o->outputs[i], "wb")) == NULL) code = fail(BAD_INPUT, "cannot be written", o->outputs[i]);
+  for (long s = 0; code == OK && s < o->batch; s++) {
+    if (!read_sample(&in, ep_input)) code = fail(BAD_INPUT, "an input ended early", NULL);
+    else if (ep_run(model, (const float *const *)in.data, out.data) != 0) code = fail(INTERNAL, ep_error(), NULL);
+    for (int i = 0; code == OK && i < ep_output_count; i++)
+      if (fwrite(out.data[i], sizeof(float), ep_output(i)->elements, out.files[i]) != ep_output(i)->elements)
+        code = fail(INTERNAL, "cannot write", o->outputs[i]);
+  }
+  for (int i = 0; i < out.count; i++) {
+    if (out.files[i] && fclose(out.files[i]) != 0 && code == OK) code = fail(INTERNAL, "cannot write", o->outputs[i]);
+    out.files[i] = NULL;
+  }
+  release(&in);
+  release(&out);
+  if (code == OK) printf("{\"samples\":%ld}\n", o->batch);
+  return code;
+}
+
+static int check(ep_model *model, const options *o) {
+  ports in = {0}, out = {0}, expect = {0};
+  int code = open_inputs(&in, o);
+  if (code == OK && o->expect_count != ep_output_count) code = fail(USAGE, "one --expect for each output is needed", NULL);
+  if (code == OK) code = buffers(&out, ep_output_count, ep_output);
+  if (code == OK) code = buffers(&expect, ep_output_count, ep_output);
+  for (int i = 0; code == OK && i < ep_output_count; i++)
+    if ((expect.files[i] = open_samples(o->expects[i], ep_output(i), o->batch)) == NULL)
+      code = fail(BAD_INPUT, "missing, or not the size of the batch", o->expects[i]);
+  double diff = 0, scale = 0;
+  int comparable = 1;
+  for (long s = 0; code == OK && s < o->batch; s++) {
+    if (!read_sample(&in, ep_input) || !read_sample(&expect, ep_output)) code = fail(BAD_INPUT, "a file ended early", NULL);
+    else if (ep_run(model, (const float *const *)in.data, out.data) != 0) code = fail(INTERNAL, ep_error(), NULL);
+    for (int i = 0; code == OK && i < ep_output_count; i++)
+      for (uint64_t j = 0; j < ep_output(i)->elements; j++) {
+        double a = out.data[i][j], b = expect.data[i][j];
+        if (!isfinite(a) || !isfinite(b)) comparable = 0;
+        if (fabs(a - b) > diff) diff = fabs(a - b);
+        if (fabs(b) > scale) scale = fabs(b);
+      }
+  }
+  release(&in);
+  release(&out);
+  release(&expect);
+  if (code != OK) return code;
+  int ok = comparable && diff <= o->atol + o->rtol * scale;
+  if (comparable)
+    printf("{\"max_abs_diff\":%.9g,\"scale\":%.9g,\"ok\":%s}\n", diff, scale, ok ? "true" : "false");
+  else
+    printf("{\"max_abs_diff\":null,\"scale\":%.9g,\"ok\":false}\n", scale);
+  return ok ? OK : DIFFERENT;
+}
+
+/* Calls `one` until min_ns passed (at least once) and returns ns a call. */
+static int sample(ep_model *model, const options *o, int (*one)(ep_model *, int), int index, uint64_t cost, double *ns) {
+  long calls = 0;
+  uint64_t begin = clock_ns(o), elapsed;
+  do {
+    if (one(model, index) != 0) return -1;
+    virtual_now += cost;
+    calls++;
+    elapsed = clock_ns(o) - begin;
+  } while (!o->virtual_clock && elapsed < (uint64_t)o->min_ns);
+  *ns = (double)elapsed / (double)calls;
+  return 0;
+}
+
+static int samples(ep_model *model, const options *o, int (*one)(ep_model *, int), int index, uint64_t cost) {
+  double ns = 0;
+  for (long i = 0; i < o->warmup; i++)
+    if (sample(model, o, one, index, cost, &ns) != 0) return -1;
+  for (long i = 0; i < o->repeats; i++) {
+    if (sample(model, o, one, index, cost, &ns) != 0) return -1;
+    printf("%s%.1f", i ? "," : "", ns);
+  }
+  return 0;
+}
+
+static ports bench_inputs, bench_outputs;
+
+static int whole(ep_model *model, int unused) {
+  (void)unused;
+  return ep_run(model, (const float *const *)bench_inputs.data, bench_outputs.data);
+}
+
+static int bench(ep_model *model, const options *o) {
+  uint64_t cost = 0;
+  for (int i = 0; i < ep_call_count; i++) cost += ep_calls[i].virtual_ns;
+  int code = buffers(&bench_inputs, ep_input_count, ep_input);
+  if (code == OK) code = buffers(&bench_outputs, ep_output_count, ep_output);
+  for (int i = 0; code == OK && i < ep_input_count; i++)
+    for (uint64_t j = 0; j < ep_input(i)->elements; j++) bench_inputs.data[i][j] = (float)(j % 251) / 125.0f - 1.0f;
+  if (code == OK) {
+    printf("{\"clock\":\"%s\",\"unit\":\"ns\",\"samples\":[", o->virtual_clock ? "virtual" : "monotonic");
+    if (samples(model, o, whole, 0, cost) != 0) code = fail(INTERNAL, ep_error(), NULL);
+    printf("]}\n");
+  }
+  release(&bench_inputs);
+  release(&bench_outputs);
+  return code;
+}
+
+static int kernels(ep_model *model, const options *o) {
+  for (int i = 0; i < ep_call_count; i++) {
+    ep_fill_arena(model); /* outputs of one kernel are not fair inputs of another here */
+    printf("{\"index\":%d,\"name\":\"%s\",\"samples\":[", i, ep_calls[i].name);
+    int failed = samples(model, o, ep_run_call, i, ep_calls[i].virtual_ns);
+    printf("],\"finite\":%s}\n", !failed && ep_call_finite(model, i) ? "true" : "false");
+    fflush(stdout); /* what was measured survives a kernel that crashes */
+    if (failed) return fail(INTERNAL, ep_error(), ep_calls[i].name);
+  }
+  return OK;
+}
+
+static void print_tensor(const ep_tensor *t) {
+  printf("{\"name\":\"%s\",\"dtype\":\"float32\",\"shape\":[", t->name);
+  for (int i = 0; i < t->ndim; i++) printf("%s%lld", i ? "," : "", (long long)t->shape[i]);
+  printf("]}");
+}
+
+static int info(void) {
+  ep_info d = ep_describe();
+  printf("{\"name\":\"%s\",\"inputs\":[", ep_name);
+  for (int i = 0; i < ep_input_count; i++) {
+    if (i) printf(",");
+    print_tensor(ep_input(i));
+  }
+  printf("],\"outputs\":[");
+  for (int i = 0; i < ep_output_count; i++) {
+    if (i) printf(",");
+    print_tensor(ep_output(i));
+  }
+  printf("],\"arena_bytes\":%llu,\"peak_ram_bytes\":%llu,\"weight_bytes\":%llu,\"kernels\":[",
+         (unsigned long long)d.arena_bytes, (unsigned long long)d.peak_ram_bytes, (unsigned long long)d.weight_bytes);
+  for (int i = 0; i < ep_call_count; i++) printf("%s\"%s\"", i ? "," : "", ep_calls[i].name);
+  printf("]}\n");
+  return OK;
+}
+
+int main(int argc, char **argv) {
+  options o = {.batch = 1, .threads = 1, .warmup = 3, .repeats = 20, .rtol = 1e-4, .atol = 1e-6};
+  const char *command = argc > 1 ? argv[1] : "";
+  if (strcmp(command, "info") == 0 && argc == 2) return info();
+  int (*verb)(ep_model *, const options *) = strcmp(command, "run") == 0       ? run
+                                             : strcmp(command, "check") == 0   ? check
+                                             : strcmp(command, "bench") == 0   ? bench
+                                             : strcmp(command, "kernels") == 0 ? kernels
+                                                                               : NULL;
+  if (verb == NULL) return fail(USAGE, "use one of: info, run, check, bench, kernels", NULL);
+  int code = parse(argc - 2, argv + 2, &o);
+  if (code != OK) return code;
+  ep_model *model = ep_open((int)o.threads);
+  if (model == NULL) return fail(INTERNAL, ep_error(), NULL);
+  code = verb(model, &o);
+  ep_close(model);
+  return fflush(stdout) == 0 ? code : fail(INTERNAL, "cannot write to stdout", NULL);
+}

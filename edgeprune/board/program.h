@@ -1,0 +1,84 @@
+/* What the generated model.c provides to the fixed sources: tables, no code.
+ *
+ * The static plan is data: calls in order, each with its buffers as (space, offset, elements).
+ */
+#ifndef EDGEPRUNE_PROGRAM_H
+#define EDGEPRUNE_PROGRAM_H
+
+#include <stdint.h>
+
+#include "edgeprune_model.h"
+
+/* ABI of the compiled kernels (tvm-ffi 0.1 and DLPack): only what a CPU kernel reads. */
+typedef struct {
+  int32_t type_index;
+  uint32_t zero_padding;
+  union {
+    int64_t v_int64;
+    void *v_ptr;
+  };
+} ep_ffi_any;
+
+#define EP_FFI_DLTENSOR 7
+
+typedef struct {
+  int32_t device_type, device_id;
+} ep_dl_device;
+
+typedef struct {
+  uint8_t code, bits;
+  uint16_t lanes;
+} ep_dl_dtype;
+
+typedef struct {
+  void *data;
+  ep_dl_device device;
+  int32_t ndim;
+  ep_dl_dtype dtype;
+  int64_t *shape;
+  int64_t *strides;
+  uint64_t byte_offset;
+} ep_dl_tensor;
+
+typedef int (*ep_kernel)(void *self, ep_ffi_any *args, int32_t nargs, ep_ffi_any *result);
+
+enum { EP_ARENA = 0, EP_WEIGHTS = 1 };
+
+typedef struct {
+  int32_t space;
+  uint64_t offset; /* bytes */
+  int64_t elements;
+} ep_buffer;
+
+typedef struct {
+  const char *name;
+  ep_kernel kernel;
+  int32_t first_buffer, buffers; /* slice of ep_buffers; the output is last */
+  uint64_t virtual_ns;           /* what the call costs on the virtual clock */
+} ep_call;
+
+typedef struct {
+  ep_tensor tensor;
+  uint64_t offset; /* in the arena */
+} ep_port;
+
+extern const char ep_name[];
+extern const ep_call ep_calls[];
+extern const int ep_call_count;
+extern const ep_buffer ep_buffers[];
+extern const int ep_buffer_count;
+extern const ep_port ep_inputs[];
+extern const int ep_input_count;
+extern const ep_port ep_outputs[];
+extern const int ep_output_count;
+extern const uint64_t ep_arena_bytes;
+extern const uint64_t ep_weight_bytes;
+extern const int ep_synthetic_weights; /* 1: no weights are linked, fill a buffer with noise */
+extern const unsigned char ep_weights[];
+
+/* model.c <-> main.c: single kernels, for the timing mode. */
+int ep_run_call(ep_model *model, int index);
+int ep_call_finite(ep_model *model, int index);
+void ep_fill_arena(ep_model *model);
+
+#endif

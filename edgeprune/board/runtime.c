@@ -1,0 +1,281 @@
+/* Runs the static plan: one arena, calls in order, and the few symbols compiled kernels import. */
+#define _POSIX_C_SOURCE 200809L
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "program.h"
+
+#define ALIGNMENT 64
+#define SPINS 20000
+
+static char error_text[512];
+
+const char *ep_error(void) { return error_text; }
+
+/* ---- thread pool -------------------------------------------------------------------------
+ * Workers spin for a while after each launch, because the next kernel usually follows within
+ * microseconds, then sleep. The caller takes task 0, so one thread never waits for anybody. */
+
+typedef struct {
+  void *sync_handle;
+  int32_t num_task;
+} parallel_env;
+typedef int (*parallel_body)(int task, parallel_env *env, void *data);
+
+static struct {
+  int threads;
+  pthread_t *workers;
+  pthread_mutex_t lock;
+  pthread_cond_t wake;
+  atomic_uint generation;
+  atomic_int running, sleeping, failed, stop;
+  parallel_body body;
+  void *data;
+} pool = {.threads = 1, .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+
+static inline void relax(void) {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__) || defined(__arm__)
+  __asm__ volatile("yield");
+#endif
+}
+
+static void *worker(void *argument) {
+  int task = (int)(intptr_t)argument;
+  unsigned seen = 0;
+  for (;;) {
+    int spins = 0;
+    while (atomic_load_explicit(&pool.generation, memory_order_acquire) == seen) {
+      if (++spins < SPINS) {
+        relax();
+        continue;
+      }
+      pthread_mutex_lock(&pool.lock);
+      atomic_fetch_add(&pool.sleeping, 1);
+      while (atomic_load(&pool.generation) == seen) pthread_cond_wait(&pool.wake, &pool.lock);
+      atomic_fetch_sub(&pool.sleeping, 1);
+      pthread_mutex_unlock(&pool.lock);
+    }
+    seen++;
+    if (atomic_load(&pool.stop)) return NULL;
+    parallel_env env = {NULL, pool.threads};
+    if (pool.body(task, &env, pool.data) != 0) atomic_store(&pool.failed, 1);
+    atomic_fetch_sub_explicit(&pool.running, 1, memory_order_release);
+  }
+}
+
+static void pool_signal(void) {
+  atomic_fetch_add(&pool.generation, 1);
+  if (atomic_load(&pool.sleeping) > 0) {
+    pthread_mutex_lock(&pool.lock);
+    pthread_cond_broadcast(&pool.wake);
+    pthread_mutex_unlock(&pool.lock);
+  }
+}
+
+static void pool_stop(void) {
+  if (pool.workers == NULL) return;
+  atomic_store(&pool.stop, 1);
+  pool_signal();
+  for (int i = 1; i < pool.threads; i++) pthread_join(pool.workers[i], NULL);
+  free(pool.workers);
+  pool.workers = NULL;
+  pool.threads = 1;
+  atomic_store(&pool.stop, 0);
+  atomic_store(&pool.generation, 0);
+}
+
+static int pool_start(int threads) {
+  if (threads <= 1) return 0;
+  pool.workers = calloc((size_t)threads, sizeof(pthread_t));
+  if (pool.workers == NULL) return -1;
+  pool.threads = 1;
+  for (int i = 1; i < threads; i++) {
+    if (pthread_create(&pool.workers[i], NULL, worker, (void *)(intptr_t)i) != 0) {
+      pool_stop();
+      return -1;
+    }
+    pool.threads = i + 1;
+  }
+  return 0;
+}
+
+static int parallel_launch(parallel_body body, void *data, int tasks) {
+  (void)tasks; /* kernels split by env->num_task; they never ask for a fixed number */
+  if (pool.threads == 1) {
+    parallel_env env = {NULL, 1};
+    return body(0, &env, data);
+  }
+  parallel_env env = {NULL, pool.threads};
+  pool.body = body;
+  pool.data = data;
+  atomic_store(&pool.failed, 0);
+  atomic_store(&pool.running, pool.threads - 1);
+  pool_signal();
+  int failed = body(0, &env, data);
+  while (atomic_load_explicit(&pool.running, memory_order_acquire) > 0) relax();
+  return failed != 0 || atomic_load(&pool.failed) ? -1 : 0;
+}
+
+/* ---- what kernels import ----------------------------------------------------------------- */
+
+static void *workspace_alloc(int device_type, int device_id, uint64_t bytes, int code, int bits) {
+  (void)device_type, (void)device_id, (void)code, (void)bits;
+  void *p = NULL;
+  return posix_memalign(&p, ALIGNMENT, bytes) == 0 ? p : NULL;
+}
+
+static int workspace_free(int device_type, int device_id, void *p) {
+  (void)device_type, (void)device_id;
+  free(p);
+  return 0;
+}
+
+int (*__TVMBackendParallelLaunch)(parallel_body, void *, int) = parallel_launch;
+void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t, int, int) = workspace_alloc;
+int (*__TVMBackendFreeWorkspace)(int, int, void *) = workspace_free;
+
+void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int32_t count) {
+  size_t used = (size_t)snprintf(error_text, sizeof error_text, "%s: ", kind);
+  for (int32_t i = 0; i < count && used < sizeof error_text; i++)
+    used += (size_t)snprintf(error_text + used, sizeof error_text - used, "%s", parts[i] ? parts[i] : "");
+}
+
+void TVMFFIErrorSetRaisedFromCStr(const char *kind, const char *message) {
+  TVMFFIErrorSetRaisedFromCStrParts(kind, &message, 1);
+}
+
+/* ---- the model --------------------------------------------------------------------------- */
+
+struct ep_model {
+  unsigned char *arena;
+  unsigned char *synthetic;
+  ep_dl_tensor *tensors;
+  int64_t *shapes;
+};
+
+static uint64_t round_up(uint64_t n) { return (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
+
+static uint64_t table_bytes(void) {
+  return round_up(sizeof(struct ep_model)) + (uint64_t)ep_buffer_count * (sizeof(ep_dl_tensor) + sizeof(int64_t));
+}
+
+ep_info ep_describe(void) {
+  uint64_t synthetic = ep_synthetic_weights ? round_up(ep_weight_bytes) : 0;
+  ep_info info = {ep_arena_bytes, ep_arena_bytes + table_bytes() + synthetic, ep_weight_bytes, ep_input_count,
+                  ep_output_count, ep_call_count};
+  return info;
+}
+
+const ep_tensor *ep_input(int i) { return i >= 0 && i < ep_input_count ? &ep_inputs[i].tensor : NULL; }
+const ep_tensor *ep_output(int i) { return i >= 0 && i < ep_output_count ? &ep_outputs[i].tensor : NULL; }
+
+static float noise(uint32_t *state) {
+  *state = *state * 1664525u + 1013904223u;
+  return (float)(*state >> 8) * (2.0f / 16777216.0f) - 1.0f;
+}
+
+void ep_fill_arena(ep_model *model) {
+  uint32_t state = 1;
+  float *values = (float *)model->arena;
+  for (uint64_t i = 0; i < ep_arena_bytes / sizeof(float); i++) values[i] = noise(&state);
+}
+
+ep_model *ep_open(int threads) {
+  ep_model *model = calloc(1, sizeof *model);
+  if (model == NULL) return NULL;
+  void *arena = NULL, *weights = NULL;
+  if (posix_memalign(&arena, ALIGNMENT, ep_arena_bytes ? ep_arena_bytes : ALIGNMENT) != 0) arena = NULL;
+  if (ep_synthetic_weights && posix_memalign(&weights, ALIGNMENT, round_up(ep_weight_bytes) + ALIGNMENT) != 0)
+    weights = NULL;
+  model->arena = arena;
+  model->synthetic = weights;
+  model->tensors = calloc((size_t)ep_buffer_count + 1, sizeof *model->tensors);
+  model->shapes = calloc((size_t)ep_buffer_count + 1, sizeof *model->shapes);
+  if (arena == NULL || model->tensors == NULL || model->shapes == NULL || (ep_synthetic_weights && weights == NULL) ||
+      pool_start(threads) != 0) {
+    snprintf(error_text, sizeof error_text, "cannot allocate %llu bytes or start %d threads",
+             (unsigned long long)ep_describe().peak_ram_bytes, threads);
+    ep_close(model);
+    return NULL;
+  }
+  memset(arena, 0, ep_arena_bytes);
+  if (ep_synthetic_weights) {
+    uint32_t state = 2;
+    float *values = weights;
+    for (uint64_t i = 0; i < ep_weight_bytes / sizeof(float); i++) values[i] = 0.1f * noise(&state);
+  }
+  for (int i = 0; i < ep_buffer_count; i++) {
+    const ep_buffer *b = &ep_buffers[i];
+    const unsigned char *base = ep_synthetic_weights ? model->synthetic : ep_weights;
+    model->shapes[i] = b->elements;
+    ep_dl_tensor *t = &model->tensors[i];
+    t->data = b->space == EP_ARENA ? model->arena + b->offset : (void *)(uintptr_t)(base + b->offset);
+    t->device.device_type = 1; /* kDLCPU */
+    t->ndim = 1;
+    t->dtype.code = 2; /* kDLFloat */
+    t->dtype.bits = 32;
+    t->dtype.lanes = 1;
+    t->shape = &model->shapes[i];
+  }
+  return model;
+}
+
+void ep_close(ep_model *model) {
+  if (model == NULL) return;
+  pool_stop();
+  free(model->arena);
+  free(model->synthetic);
+  free(model->tensors);
+  free(model->shapes);
+  free(model);
+}
+
+#define MAX_BUFFERS 64
+
+int ep_run_call(ep_model *model, int index) {
+  const ep_call *call = &ep_calls[index];
+  ep_ffi_any args[MAX_BUFFERS], result = {0, 0, {0}};
+  if (call->buffers > MAX_BUFFERS) {
+    snprintf(error_text, sizeof error_text, "kernel %s has %d buffers, at most %d", call->name, call->buffers,
+             MAX_BUFFERS);
+    return -1;
+  }
+  for (int i = 0; i < call->buffers; i++) {
+    args[i].type_index = EP_FFI_DLTENSOR;
+    args[i].zero_padding = 0;
+    args[i].v_ptr = &model->tensors[call->first_buffer + i];
+  }
+  return call->kernel(NULL, args, call->buffers, &result);
+}
+
+int ep_call_finite(ep_model *model, int index) {
+  const ep_call *call = &ep_calls[index];
+  const ep_dl_tensor *out = &model->tensors[call->first_buffer + call->buffers - 1];
+  const uint32_t *bits = out->data;
+  for (int64_t i = 0; i < out->shape[0]; i++)
+    if ((bits[i] & 0x7f800000u) == 0x7f800000u) return 0;
+  return 1;
+}
+
+int ep_run(ep_model *model, const float *const *inputs, float *const *outputs) {
+  for (int i = 0; i < ep_input_count; i++)
+    memcpy(model->arena + ep_inputs[i].offset, inputs[i], ep_inputs[i].tensor.elements * sizeof(float));
+  for (int i = 0; i < ep_call_count; i++) {
+    if (ep_run_call(model, i) != 0) {
+      char reason[sizeof error_text];
+      memcpy(reason, error_text, sizeof reason);
+      snprintf(error_text, sizeof error_text, "kernel %s: %.400s", ep_calls[i].name, reason);
+      return -1;
+    }
+  }
+  for (int i = 0; i < ep_output_count; i++)
+    memcpy(outputs[i], model->arena + ep_outputs[i].offset, ep_outputs[i].tensor.elements * sizeof(float));
+  return 0;
+}

@@ -1,0 +1,98 @@
+"""Building one kernel: KernelSpec + schedule + target -> object file, remembered on disk.
+
+The profiler and the final build both come through :func:`build_object`, so a kernel that was
+measured is byte for byte the kernel that is shipped, and a profile that was paid for makes every
+later compile fast.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from edgeprune.compiler.kernels.base import Schedule
+from edgeprune.compiler.kernels.registry import SCHEDULES_VERSION, rule_for, rule_named
+from edgeprune.errors import EdgepruneError
+from edgeprune.graph.spec import KernelSpec
+from edgeprune.home import home
+from edgeprune.targets import Target
+
+
+class KernelBuildError(EdgepruneError):
+    """TVM could not build a kernel; a defect of a rule or of the compiler, never of the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelObject:
+    """A compiled kernel: its symbol and the object file that defines it."""
+
+    symbol: str
+    path: Path
+
+    @property
+    def bytes(self) -> int:
+        return self.path.stat().st_size
+
+
+@cache
+def compiler_versions() -> Mapping[str, str]:
+    """Versions that decide what machine code comes out; part of every fingerprint."""
+    return {name: metadata.version(name) for name in ("apache-tvm", "apache-tvm-ffi", "ziglang")}
+
+
+def default_schedule(spec: KernelSpec, target: Target) -> Schedule:
+    """What is used where nothing was measured: the first point of the rule's space."""
+    return rule_for(spec).space(spec, target)[0]
+
+
+def symbol_of(spec: KernelSpec, schedule: Schedule, target: Target) -> str:
+    """Name of the kernel function: stable for the same spec, schedule, target and compiler."""
+    identity = {
+        "spec": spec.to_json(),
+        "schedule": dict(schedule),
+        "target": target.digest,
+        "versions": dict(compiler_versions()),
+        "schedules": SCHEDULES_VERSION,
+    }
+    text = json.dumps(identity, sort_keys=True)
+    return "ep_" + hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def build_object(spec: KernelSpec, schedule: Schedule, target: Target, folder: Path | None = None) -> KernelObject:
+    """Compile one kernel, or take it from ``folder`` (default: the user's cache).
+
+    Raises:
+        KernelBuildError: the compiler refused it; ``details`` name spec and schedule.
+    """
+    symbol = symbol_of(spec, schedule, target)
+    folder = folder or home() / "objects"
+    path = folder / f"{symbol}.o"
+    if path.is_file():
+        return KernelObject(symbol, path)
+    import tvm  # 1.5 s: only where a kernel is really built
+
+    rule = rule_named(schedule)
+    try:
+        function = rule.build(symbol, spec, schedule, target)
+        library = tvm.compile(tvm.IRModule({symbol: function}), tvm.target.Target(target.llvm.to_dict()))
+        folder.mkdir(parents=True, exist_ok=True)
+        # The suffix tells TVM the format; the final name appears only once the file is whole.
+        handle, partial = tempfile.mkstemp(prefix=f".{symbol}.", suffix=".o", dir=folder)
+        os.close(handle)
+        library.mod.write_to_file(partial, "o")
+        os.replace(partial, path)
+    except Exception as e:  # TVM raises a dozen types, some of them plain RuntimeError
+        raise KernelBuildError(
+            f"{spec} with {dict(schedule)} does not build for {target.name}: {type(e).__name__}: {e}",
+            hint="report this kernel; --json shows its spec",
+            spec=spec.to_json(),
+            schedule=dict(schedule),
+        ) from e
+    return KernelObject(symbol, path)

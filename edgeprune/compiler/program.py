@@ -1,0 +1,160 @@
+"""The static plan of one native program, and the model.c that states it.
+
+A :class:`Program` is calls in order, each with its buffers placed in the arena or among the
+weights. A network and a batch of kernels to be timed are both programs: same driver, same C.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.compiler.cost import virtual_cost_ns
+from edgeprune.compiler.kernels.base import Schedule
+from edgeprune.compiler.kernels.registry import rule_named
+from edgeprune.compiler.layouts import stored_elements
+from edgeprune.compiler.link import board_sources, link
+from edgeprune.compiler.memory import aligned
+from edgeprune.compiler.objects import KernelObject
+from edgeprune.graph.spec import KernelSpec
+from edgeprune.targets import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """``elements`` fp32 values at byte ``offset`` of the arena or of the weights."""
+
+    space: str  # "arena" or "weights"
+    offset: int
+    elements: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    name: str
+    spec: KernelSpec
+    schedule: Schedule
+    kernel: KernelObject
+    buffers: tuple[Buffer, ...]  # inputs, constants, output
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A tensor of the caller: plain, row-major, copied in or out of the arena."""
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    name: str
+    calls: tuple[Call, ...]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    arena_bytes: int
+    weight_bytes: int
+    weights: NDArray[np.float32] | None  # None: filled with noise on the board, for timing only
+
+
+def timing_program(name: str, kernels: Sequence[tuple[KernelSpec, Schedule, KernelObject]], target: Target) -> Program:
+    """A program whose calls are independent kernels, to be timed one by one.
+
+    All of them share one arena and one stretch of synthetic weights, so its memory is that of the
+    largest kernel, however many are timed.
+    """
+    calls, arena, weights = [], 0, 0
+    for index, (spec, schedule, kernel) in enumerate(kernels):
+        buffers: list[Buffer] = []
+        at = 0
+        for tensor in spec.inputs:
+            elements = stored_elements(tensor, target.lanes)
+            buffers.append(Buffer("arena", at, elements))
+            at += aligned(4 * elements)
+        constant_at = 0
+        for elements in rule_named(schedule).constants(spec, schedule, target):
+            buffers.append(Buffer("weights", constant_at, elements))
+            constant_at += aligned(4 * elements)
+        elements = stored_elements(spec.output, target.lanes)
+        buffers.append(Buffer("arena", at, elements))
+        arena, weights = max(arena, at + aligned(4 * elements)), max(weights, constant_at)
+        calls.append(Call(f"k{index}", spec, schedule, kernel, tuple(buffers)))
+    return Program(name, tuple(calls), (), (), arena, weights, None)
+
+
+def write_program(program: Program, target: Target, folder: Path, *, library: bool = False) -> Mapping[str, Path]:
+    """Generate model.c and link it: ``{"program": …, "library": …}`` in ``folder``."""
+    source = folder / "model.c"
+    source.write_text(render(program))
+    sources = [source]
+    if program.weights is not None:
+        (folder / "weights.bin").write_bytes(program.weights.tobytes() or b"\0" * 64)
+        assembly = folder / "weights.S"
+        assembly.write_text(_WEIGHTS_S)
+        sources.append(assembly)
+    board = board_sources()
+    objects = sorted({c.kernel.path for c in program.calls})
+    built = {"program": link(target, [*sources, board / "runtime.c", board / "main.c"], objects, folder / "model")}
+    if library:
+        built["library"] = link(target, [*sources, board / "runtime.c"], objects, folder / "libmodel.so", shared=True)
+    return built
+
+
+_WEIGHTS_S = """\
+.section .rodata.ep_weights,"a",%progbits
+.balign 64
+.globl ep_weights
+.hidden ep_weights
+ep_weights:
+.incbin "weights.bin"
+.section .note.GNU-stack,"",%progbits
+"""
+
+
+def render(program: Program) -> str:
+    """The text of model.c: data only, deterministic."""
+    symbols = sorted({c.kernel.symbol for c in program.calls})
+    lines = [f"/* {program.name}: written by edgeprune. Tables only. */", '#include "program.h"', ""]
+    lines += [f"int __tvm_ffi_{s}(void *, ep_ffi_any *, int32_t, ep_ffi_any *);" for s in symbols]
+    lines += ["", f'const char ep_name[] = "{_c_text(program.name)}";']
+    buffers: list[str] = []
+    calls: list[str] = []
+    for call in program.calls:
+        first = len(buffers)
+        for b in call.buffers:
+            space = "EP_ARENA" if b.space == "arena" else "EP_WEIGHTS"
+            buffers.append(f"  {{{space}, {b.offset}u, {b.elements}}},")
+        calls.append(
+            f'  {{"{_c_text(call.name)}", __tvm_ffi_{call.kernel.symbol}, {first}, {len(call.buffers)}, '
+            f"{virtual_cost_ns(call.spec)}u}},"
+        )
+    lines += ["const ep_buffer ep_buffers[] = {", *buffers, "};", f"const int ep_buffer_count = {len(buffers)};"]
+    lines += ["const ep_call ep_calls[] = {", *calls, "};", f"const int ep_call_count = {len(calls)};"]
+    for kind, ports in (("input", program.inputs), ("output", program.outputs)):
+        rows = [_port(p) for p in ports] or ['  {{"", 0, {0}, 0u}, 0u},']
+        lines += [f"const ep_port ep_{kind}s[] = {{", *rows, "};", f"const int ep_{kind}_count = {len(ports)};"]
+    lines += [
+        f"const uint64_t ep_arena_bytes = {program.arena_bytes}u;",
+        f"const uint64_t ep_weight_bytes = {program.weight_bytes}u;",
+        f"const int ep_synthetic_weights = {int(program.weights is None)};",
+    ]
+    if program.weights is None:
+        lines.append("const unsigned char ep_weights[1] = {0};")
+    return "\n".join(lines) + "\n"
+
+
+def _port(port: Port) -> str:
+    elements = int(np.prod(port.shape))
+    shape = ", ".join(str(d) for d in port.shape)
+    return f'  {{{{"{_c_text(port.name)}", {len(port.shape)}, {{{shape}}}, {elements}u}}, {port.offset}u}},'
+
+
+def _c_text(text: str) -> str:
+    """Names reach C and JSON strings: keep only what needs no escape in either."""
+    return re.sub(r"[^A-Za-z0-9_.:+/@ -]", "_", text)

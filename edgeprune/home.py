@@ -1,0 +1,11 @@
+"""Where edgeprune keeps what it may reuse: compiled kernels, the profile store, the local device."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def home() -> Path:
+    """``$EDGEPRUNE_HOME``, or ``~/.edgeprune``. Everything in it can be made again."""
+    return Path(os.environ.get("EDGEPRUNE_HOME") or Path.home() / ".edgeprune")
