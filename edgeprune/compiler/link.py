@@ -37,7 +37,9 @@ def link(
         LinkError: undefined symbols, no space, ….
     """
     command = [sys.executable, "-m", "ziglang", "cc", "-target", target.zig_target, "-std=c11", "-O2", "-g0"]
-    command += ["-Wall", "-Wextra", "-fno-sanitize=all", f"-I{board_sources()}", "-o", str(output)]
+    command += ["-Wall", "-Wextra", "-fno-sanitize=all", f"-I{board_sources()}"]
+    # .incbin looks for weights.bin along the include path.
+    command += [f"-I{output.parent}", "-o", str(output)]
     command += ["-shared", "-fPIC", "-Wl,-Bsymbolic"] if shared else []
     command += ["-static"] if "musl" in target.zig_target and not shared else []
     command += [str(p) for p in (*sources, *objects)]

@@ -8,7 +8,7 @@ binds the width axes of each kernel to the groups.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from edgeprune.graph.spec import KernelSpec, TensorSpec
 
@@ -96,11 +96,19 @@ class ChannelGraph:
 
 
 @dataclass(frozen=True, slots=True)
+class Port:
+    """An input or output of the network: the caller's name and shape, and the tensor behind it."""
+
+    name: str
+    shape: tuple[int, ...]
+    tensor: str
+
+
+@dataclass(frozen=True, slots=True)
 class KernelGraph:
-    """Kernels in execution order; tensors by name; graph inputs and outputs in user order."""
+    """Kernels in execution order; every tensor by name; inputs and outputs in the caller's order."""
 
     nodes: tuple[KernelNode, ...]
     tensors: Mapping[str, TensorSpec]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    output_aliases: Mapping[str, str] = field(default_factory=dict)
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]

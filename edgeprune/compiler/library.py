@@ -1,0 +1,81 @@
+"""A compiled network called from Python: the same kernels as the program, through ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.compiler.manifest import Manifest, read_manifest
+from edgeprune.errors import BundleError, EdgepruneError, UsageError
+
+
+
+
+
+
+class CompiledModel:
+    """A bundle opened on this computer. One at a time per bundle; use it as a context manager."""
+
+    def __init__(self, bundle: Path, *, threads: int = 1) -> None:
+        self.manifest: Manifest = read_manifest(bundle)
+        names = [n for n, f in self.manifest.files.items() if f.role == "library"]
+        if not names:
+            raise BundleError(f"{bundle} holds no library for Python", hint="compile it for this computer's target")
+        try:
+            self._lib = ctypes.CDLL(str((bundle / names[0]).resolve()))
+        except OSError as e:
+            raise BundleError(
+                f"{bundle / names[0]} does not load here: {e}", hint="compile it for this computer's target"
+            ) from e
+        self._lib.ep_open.restype = ctypes.c_void_p
+        self._lib.ep_open.argtypes = [ctypes.c_int]
+        self._lib.ep_close.argtypes = [ctypes.c_void_p]
+        self._lib.ep_run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+        self._lib.ep_error.restype = ctypes.c_char_p
+        self._handle = self._lib.ep_open(threads)
+        if not self._handle:
+            raise EdgepruneError(f"the model does not open: {self._error()}")
+
+    def _error(self) -> str:
+        return (self._lib.ep_error() or b"").decode(errors="replace")
+
+    def __call__(self, *inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+        """One inference. Inputs in the manifest's order and shapes, fp32; so are the outputs."""
+        ports = self.manifest.inputs
+        if len(inputs) != len(ports):
+            raise UsageError(f"the model takes {len(ports)} inputs, {len(inputs)} given")
+        arrays = [np.ascontiguousarray(x, np.float32) for x in inputs]
+        for array, port in zip(arrays, ports, strict=True):
+            if array.shape != port.shape:
+                raise UsageError(f"input {port.name} has shape {array.shape}, the model takes {port.shape}")
+        results = tuple(np.empty(p.shape, np.float32) for p in self.manifest.outputs)
+        pointers_in = (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
+        pointers_out = (ctypes.c_void_p * len(results))(*(a.ctypes.data for a in results))
+        if self._lib.ep_run(self._handle, pointers_in, pointers_out) != 0:
+            raise EdgepruneError(f"the model failed: {self._error()}")
+        return results
+
+    def close(self) -> None:
+        if self._handle:
+            self._lib.ep_close(self._handle)
+            self._handle = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+def load_bundle(bundle: str | Path, *, threads: int = 1) -> CompiledModel:
+    """Open a bundle compiled for this computer.
+
+    Raises:
+        BundleError, VerificationError: see :func:`edgeprune.compiler.manifest.read_manifest`.
+    """
+    return CompiledModel(Path(bundle), threads=threads)
