@@ -14,7 +14,7 @@ enum { MAX_PORTS = 16 };
 typedef struct {
   const char *inputs[MAX_PORTS], *outputs[MAX_PORTS], *expects[MAX_PORTS];
   int input_count, output_count, expect_count;
-  long batch, threads, warmup, repeats, min_ns;
+  long batch, threads, warmup, repeats, min_ns, first;
   double rtol, atol;
   int virtual_clock;
 } options;
@@ -87,6 +87,8 @@ static int parse(int argc, char **argv, options *o) {
       ok = parse_long(v, 1, &o->repeats);
     else if (strcmp(a, "--min-ns") == 0)
       ok = parse_long(v, 0, &o->min_ns);
+    else if (strcmp(a, "--first") == 0)
+      ok = parse_long(v, 0, &o->first);
     else if (strcmp(a, "--rtol") == 0)
       ok = parse_double(v, &o->rtol);
     else if (strcmp(a, "--atol") == 0)
@@ -257,7 +259,7 @@ static int bench(ep_model *model, const options *o) {
 }
 
 static int kernels(ep_model *model, const options *o) {
-  for (int i = 0; i < ep_call_count; i++) {
+  for (int i = (int)o->first; i < ep_call_count; i++) {
     ep_fill_arena(model); /* outputs of one kernel are not fair inputs of another here */
     printf("{\"index\":%d,\"name\":\"%s\",\"samples\":[", i, ep_calls[i].name);
     int failed = samples(model, o, ep_run_call, i, ep_calls[i].virtual_ns);

@@ -1,0 +1,24 @@
+"""Widths under a budget: the problem as arrays, and the methods that solve it."""
+
+from edgeprune.budget.evaluate import Evaluator
+from edgeprune.budget.limits import Limit, parse_bytes, parse_latency
+from edgeprune.budget.problem import Axis, Budget, Choice, Problem, Solution, Term
+from edgeprune.budget.reach import smallest_reachable
+from edgeprune.budget.registry import SOLVERS, Solver, get_solver
+
+__all__ = [
+    "SOLVERS",
+    "Axis",
+    "Budget",
+    "Choice",
+    "Evaluator",
+    "Limit",
+    "Problem",
+    "Solution",
+    "Solver",
+    "Term",
+    "get_solver",
+    "parse_bytes",
+    "parse_latency",
+    "smallest_reachable",
+]

@@ -1,0 +1,1 @@
+"""The release state machine over the device protocol: flash, rollback, status, run and bench."""

@@ -148,11 +148,13 @@ class KernelSpec:
     @functools.cached_property
     def family(self) -> str:
         """Key of the latency table: the spec with its widths taken out (16 hex digits)."""
-        ones = self.with_widths(**{k + "_" if k == "in" else k: 1 for k in self.widths}) if self.op != "concat" else self
-        data = ones.to_json()
-        if self.op == "concat":
-            for t in (*data["inputs"], data["output"]):
-                t[0][1] = 0
+        data = self.to_json()
+        for t in (*data["inputs"], data["output"]):
+            t[0][1] = 0
+        # The axes are part of it: at one channel a depthwise and a plain convolution look the same.
+        data["axes"] = sorted(self.widths)
+        if self.depthwise:
+            data["attrs"]["groups"] = 0
         return _digest(data)
 
     @functools.cached_property

@@ -1,0 +1,37 @@
+# make demo    the whole chain on this computer: profile, prune, compile, deploy, measure
+# make test    what CI runs: lint, types, tests
+# make lint    ruff and mypy alone
+# make setup   the virtual environment alone
+# make clean   remove everything that is not in git
+
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
+export PYTHON
+
+.PHONY: demo test lint setup clean
+
+demo: $(STAMP)
+	$(PY) examples/demo.py
+
+# One thread a worker: thread pools of two workers would only get in each other's way.
+test: lint
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
+
+lint: $(STAMP)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PY) -m pip --version >/dev/null 2>&1 || { python=$$(sh tools/find_python.sh) && "$$python" -m venv --clear $(VENV); }
+	$(PY) -m pip install --quiet -c constraints.txt -e ".[demo,test]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

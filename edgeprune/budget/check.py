@@ -1,0 +1,94 @@
+"""Refuses a problem or a budget that no solver should see, naming every fault term by term."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.budget.problem import RESOURCES, Budget, Choice, Problem, Term
+from edgeprune.errors import EdgepruneError, PlanError, ProfileError, UsageError
+
+_SHOWN = 5
+
+
+def check_problem(problem: Problem) -> None:
+    """Check every choice and every term.
+
+    Raises:
+        PlanError: levels or saliency of a choice cannot be used.
+        ProfileError: a term's axes, grids or tables cannot be used. ``details["faults"]`` lists
+            every fault, one line each, beginning with the term's name.
+    """
+    faults = [f"{c.name}: {f}" for c in problem.choices for f in _choice_faults(c)]
+    names = [c.name for c in problem.choices]
+    faults += [f"{n}: two choices have this name" for n in sorted({n for n in names if names.count(n) > 1})]
+    _raise(PlanError, "width groups cannot be planned", faults, "check the saliency and levels of these groups")
+
+    faults = [f"{t.name}: {f}" for t in problem.terms for f in _term_faults(t, len(problem.choices))]
+    for resource in RESOURCES:
+        base = getattr(problem, f"base_{resource}")
+        if not math.isfinite(base) or base < 0:
+            faults.append(f"base_{resource}: {base} is not a cost")
+    _raise(ProfileError, "latency tables cannot be used", faults, "profile the named kernels again")
+
+
+def check_budget(budget: Budget) -> None:
+    """Raises UsageError unless at least one limit is given and every given one is positive and finite."""
+    given = {r: getattr(budget, r) for r in RESOURCES if getattr(budget, r) is not None}
+    if not given:
+        raise UsageError("the budget limits nothing", hint="give a latency or a flash limit")
+    for resource, value in given.items():
+        if not (math.isfinite(value) and value > 0):
+            raise UsageError(f"a budget of {value} for {resource} makes no sense", hint="give a positive number")
+
+
+def _choice_faults(choice: Choice) -> Iterator[str]:
+    levels = choice.levels
+    if not levels or min(levels) < 1 or any(a >= b for a, b in pairwise(levels)):
+        yield f"levels {levels} are not ascending widths of at least 1"
+        return
+    saliency = np.asarray(choice.saliency)
+    if saliency.shape != (len(levels),):
+        yield f"saliency has shape {saliency.shape}, {len(levels)} levels need ({len(levels)},)"
+    elif not np.isfinite(saliency).all():
+        yield f"saliency is not finite at width {levels[int(np.argmin(np.isfinite(saliency)))]}"
+    elif (np.diff(saliency) < 0).any():
+        yield f"retained saliency falls after width {levels[int(np.argmax(np.diff(saliency) < 0))]}"
+
+
+def _term_faults(term: Term, n_choices: int) -> Iterator[str]:
+    if not 1 <= len(term.axes) <= 2 or len(term.axes) != len(term.grids):
+        yield f"{len(term.axes)} axes and {len(term.grids)} grids; one or two of each are needed"
+        return
+    for i, (axis, grid) in enumerate(zip(term.axes, term.grids, strict=True)):
+        if bad := [c for c in axis.choices if not 0 <= c < n_choices]:
+            yield f"axis {i} names choices {bad}; the problem has {n_choices}"
+        if grid.ndim != 1 or grid.size == 0 or (np.diff(grid) <= 0).any():
+            yield f"grid of axis {i} is not ascending: {grid.tolist()}"
+    shape = tuple(int(g.size) for g in term.grids)
+    yield from _table_faults("latency_ms", term.latency_ms, term.grids, shape, zero_allowed=False)
+    # A pooling kernel has no weights and its code may be shared, so 0 bytes is a fact, not a gap.
+    yield from _table_faults("flash_bytes", term.flash_bytes, term.grids, shape, zero_allowed=True)
+
+
+def _table_faults(
+    name: str, table: NDArray[Any], grids: tuple[NDArray[Any], ...], shape: tuple[int, ...], *, zero_allowed: bool
+) -> Iterator[str]:
+    if table.shape != shape:
+        yield f"{name} has shape {table.shape}, the grids need {shape}"
+        return
+    bad = ~np.isfinite(table) | (table < 0 if zero_allowed else table <= 0)
+    for cell in np.argwhere(bad):
+        widths = tuple(int(g[i]) for g, i in zip(grids, cell, strict=True))
+        yield f"{name} at width {widths} is {table[tuple(cell)]}"
+
+
+def _raise(error: type[EdgepruneError], what: str, faults: list[str], hint: str) -> None:
+    if faults:
+        more = f" … and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+        raise error(f"{what}: {'; '.join(faults[:_SHOWN])}{more}", hint=hint, faults=faults)

@@ -1,0 +1,27 @@
+"""Marginal greedy in the manner of NetAdapt (Yang et al., ECCV 2018), clean-room from the paper."""
+
+from __future__ import annotations
+
+from edgeprune.budget.evaluate import Evaluator, Limits
+from edgeprune.budget.problem import Budget, Problem, Solution
+from edgeprune.budget.reach import reach
+from edgeprune.budget.search import Point, improve, reduce
+from edgeprune.progress import SILENT, Progress
+
+
+class Greedy:
+    """From the full network take the best (cost removed) / (saliency lost) until the budget holds, then grow back."""
+
+    name = "greedy"
+
+    def solve(self, problem: Problem, budget: Budget, *, progress: Progress = SILENT) -> Solution:
+        """Raises InfeasibleBudgetError, and PlanError or ProfileError for a problem that does not check."""
+        progress.stage("greedy")
+        evaluator, limits = Evaluator(problem), Limits(budget)
+        point = Point(evaluator, evaluator.full)
+        steps = reduce(point, limits)
+        if steps is None:
+            # No single change helps any more; on tables that are not monotone two at once may.
+            point, steps = reach(evaluator, limits), 0
+        steps += improve(point, limits)
+        return evaluator.solution(point.levels, self.name, steps=steps)

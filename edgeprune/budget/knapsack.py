@@ -1,0 +1,124 @@
+"""Multiple-choice knapsack in the manner of HALP (Shen et al., NeurIPS 2022), clean-room from the paper.
+
+Within a step all other widths are frozen, so every level of every group has a latency of its own and
+the best levels under a limit come from dynamic programming. The limit comes down over several steps,
+as in HALP, so that what is frozen is never far from what is chosen. Unlike HALP, a level's cost counts every
+kernel that the group touches (those that read it too), not the kernels that write it alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.budget.evaluate import Evaluator, Limits
+from edgeprune.budget.problem import Budget, Problem, Solution
+from edgeprune.budget.reach import reach
+from edgeprune.budget.search import Point, improve, reduce
+from edgeprune.progress import SILENT, Progress
+
+DESCENT_ROUNDS = 8
+SETTLE_ROUNDS = 4
+BINS = 2048
+_MULTIPLIER_ROUNDS = 12
+
+Array = NDArray[np.float64]
+
+
+class Knapsack:
+    """Re-linearised knapsacks; the best point that truly keeps the budget wins."""
+
+    name = "knapsack"
+
+    def solve(self, problem: Problem, budget: Budget, *, progress: Progress = SILENT) -> Solution:
+        """Raises InfeasibleBudgetError, and PlanError or ProfileError for a problem that does not check."""
+        evaluator, limits = Evaluator(problem), Limits(budget)
+        point = Point(evaluator, evaluator.full)
+        if limits.fits(point.costs):
+            return evaluator.solution(point.levels, self.name)
+        progress.stage("knapsack", DESCENT_ROUNDS + SETTLE_ROUNDS)
+        excess = np.maximum(point.costs / limits.values, 1)
+        best: Point | None = None
+        for step in range(1, DESCENT_ROUNDS + SETTLE_ROUNDS + 1):
+            slack = excess ** max(0.0, 1 - step / DESCENT_ROUNDS)
+            point = Point(evaluator, _linear_step(point, limits.values * slack, limits.active))
+            if step >= DESCENT_ROUNDS and reduce(point, limits) is not None:
+                improve(point, limits)
+                if best is None or point.saliency > best.saliency:
+                    best = Point(evaluator, point.levels)
+            progress.advance()
+        if best is None:
+            best = reach(evaluator, limits)
+            improve(best, limits)
+        return evaluator.solution(best.levels, self.name, steps=DESCENT_ROUNDS + SETTLE_ROUNDS)
+
+
+def _linear_step(point: Point, limits: Array, active: tuple[int, ...]) -> list[int]:
+    """Best levels under ``limits`` if the cost of each choice did not depend on the others.
+
+    The first limited resource is the knapsack's; a second one is priced into the values by a
+    multiplier, found by bisection (Everett 1963).
+    """
+    choices = range(len(point.levels))
+    costs = [point.deltas(c) / limits for c in choices]
+    values = [point.gains(c) for c in choices]
+    room = 1 - point.costs / limits
+    main = active[0]
+
+    def pick(multiplier: float) -> list[int]:
+        priced = [v - multiplier * c[:, active[-1]] for v, c in zip(values, costs, strict=True)]
+        return best_levels(priced, [c[:, main] for c in costs], float(room[main]))
+
+    def keeps_second(levels: list[int]) -> bool:
+        return sum(float(c[k, active[-1]]) for c, k in zip(costs, levels, strict=True)) <= float(room[active[-1]])
+
+    found = pick(0.0)
+    if len(active) == 1 or keeps_second(found):
+        return found
+    low, high = 0.0, sum(float(np.ptp(v)) for v in values) + 1e-9
+    found = pick(high)
+    for _ in range(_MULTIPLIER_ROUNDS):
+        middle = (low + high) / 2 if low else high / 8
+        tried = pick(middle)
+        if keeps_second(tried):
+            high, found = middle, tried
+        else:
+            low = middle
+    return found
+
+
+def best_levels(values: Sequence[Array], costs: Sequence[Array], capacity: float) -> list[int]:
+    """One level for each group, of the greatest value whose summed cost is at most ``capacity``.
+
+    Costs may be negative. They are rounded up to 1/2048 of the room above the cheapest levels,
+    so the result never overspends. Where even these do not fit, they are returned.
+
+    Args:
+        values: one array (levels,) for each group.
+        costs: the same shapes.
+    """
+    cheapest = [float(c.min()) for c in costs]
+    room = capacity - sum(cheapest)
+    if room <= 0:
+        return [int(c.argmin()) for c in costs]
+    reached = np.zeros(BINS + 1)
+    choices = np.zeros((len(values), BINS + 1), dtype=np.int32)
+    # A cost that is a whole number of bins must not be pushed into the next one by its last bit.
+    bins = [np.ceil((c - low) / room * BINS - 1e-7).astype(np.int64) for c, low in zip(costs, cheapest, strict=True)]
+    for group, (value, need) in enumerate(zip(values, bins, strict=True)):
+        best = np.full(BINS + 1, -np.inf)
+        for level in np.flatnonzero(need <= BINS):
+            tried = reached[: BINS + 1 - need[level]] + value[level]
+            seat = best[need[level] :]
+            better = tried >= seat
+            seat[better] = tried[better]
+            choices[group, need[level] :][better] = level
+        reached = best
+    levels = [0] * len(values)
+    left = BINS
+    for group in reversed(range(len(values))):
+        levels[group] = int(choices[group, left])
+        left -= int(bins[group][levels[group]])
+    return levels

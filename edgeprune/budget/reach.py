@@ -1,0 +1,131 @@
+"""What can be reached at all: the smallest cost of each resource, and a point inside the budget."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.budget.elimination import MAX_CELLS, Factor, minimise
+from edgeprune.budget.evaluate import Evaluator, Limits
+from edgeprune.budget.problem import RESOURCES, Problem
+from edgeprune.budget.search import Point, reduce
+from edgeprune.errors import InfeasibleBudgetError
+
+_BISECTIONS = 24
+
+
+class Floor:
+    """Minimises weighted costs of one problem, saliency left aside.
+
+    Attributes:
+        exact: whether the minima are proven. They are as long as the tables of the variable
+            elimination stay small; else they come from coordinate descent from the narrowest and
+            the full network, and a smaller cost may exist.
+    """
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self.evaluator = evaluator
+        self._factors: list[tuple[tuple[int, ...], NDArray[np.float64]]] = []
+        self.exact = True
+        for term, scope in enumerate(evaluator.scopes):
+            shape = [evaluator.sizes[c] for c in scope]
+            if np.prod(shape, dtype=np.float64) > MAX_CELLS:
+                self.exact = False
+                return
+            grid = np.array(list(product(*(evaluator.levels[c] for c in scope))), dtype=np.int64)
+            widths = np.zeros((len(grid), len(evaluator.sizes)), dtype=np.int64)
+            widths[:, list(scope)] = grid
+            self._factors.append((scope, evaluator.term_costs(term, widths).reshape(*shape, -1)))
+
+    def minimise(self, weights: NDArray[np.float64]) -> tuple[int, ...]:
+        """Level indices with the smallest ``weights @ costs``."""
+        if self.exact:
+            factors: list[Factor] = [(scope, table @ weights) for scope, table in self._factors]
+            found = minimise(self.evaluator.sizes, factors)
+            if found is not None:
+                return found
+            self.exact = False
+        starts = (tuple(0 for _ in self.evaluator.sizes), self.evaluator.full)
+        ends = [self._descend(Point(self.evaluator, s), weights) for s in starts]
+        return tuple(min(ends, key=lambda p: float(p.costs @ weights)).levels)
+
+    @staticmethod
+    def _descend(point: Point, weights: NDArray[np.float64]) -> Point:
+        moved = True
+        while moved:
+            moved = False
+            for choice in range(len(point.levels)):
+                change = point.deltas(choice) @ weights
+                level = int(change.argmin())
+                if change[level] < -1e-12 * float(point.costs @ weights):
+                    point.move(choice, level)
+                    moved = True
+        return point
+
+
+def smallest_reachable(problem: Problem) -> dict[str, float]:
+    """The smallest cost of each resource on its own, over all choices of widths.
+
+    Proven for networks whose width groups couple in small knots (plain, residual, most concat);
+    otherwise (see :class:`Floor`) the result of coordinate descent, which can be too large.
+    """
+    return _smallest(Floor(Evaluator(problem)))
+
+
+def reach(evaluator: Evaluator, limits: Limits) -> Point:
+    """A point inside the budget, whatever it retains.
+
+    With one limit the answer is exact wherever :class:`Floor` is. With two, the mix of the two
+    costs is bisected (its minimum over 1 proves infeasibility) and single changes finish the rest;
+    in the narrow gap of that relaxation a feasible point may be missed.
+
+    Raises:
+        InfeasibleBudgetError: none was found; details carry the smallest reachable per resource.
+    """
+    floor = Floor(evaluator)
+    visited: list[Point] = []
+    # The weight of latency in the mix: first each limited resource alone, then bisected.
+    pending = [1.0 if r == 0 else 0.0 for r in limits.active]
+    low, high = 0.0, 1.0
+    for _ in range(_BISECTIONS):
+        if not pending:
+            if len(limits.active) == 1:
+                break
+            pending = [(low + high) / 2]
+        mix = pending.pop(0)
+        point = Point(evaluator, floor.minimise(np.array([mix, 1 - mix]) / limits.values))
+        if limits.fits(point.costs):
+            return point
+        visited.append(point)
+        latency, flash = point.costs / limits.values
+        if floor.exact and mix * latency + (1 - mix) * flash > 1 + 1e-6:
+            break
+        if 0 < mix < 1:
+            low, high = (mix, high) if latency > flash else (low, mix)
+    for point in visited:
+        if reduce(point, limits) is not None:
+            return point
+    raise infeasible(limits, _smallest(floor))
+
+
+def infeasible(limits: Limits, smallest: dict[str, float], *, what: str = "plan") -> InfeasibleBudgetError:
+    """The error for a budget out of reach; ``smallest`` maps each resource to its smallest reachable."""
+    asked = {RESOURCES[r]: float(limits.values[r]) for r in limits.active}
+    reached = {name: smallest[name] for name in asked}
+    parts = ", ".join(f"{name} {asked[name]:g} (smallest reachable {reached[name]:g})" for name in asked)
+    return InfeasibleBudgetError(
+        f"no {what} keeps the budget: {parts}",
+        hint="raise the budget, allow narrower levels, or start from a smaller network",
+        budget=asked,
+        **reached,
+    )
+
+
+def _smallest(floor: Floor) -> dict[str, float]:
+    smallest = {}
+    for i, name in enumerate(RESOURCES):
+        point = Point(floor.evaluator, floor.minimise(np.eye(len(RESOURCES))[i]))
+        smallest[name] = float(point.costs[i])
+    return smallest

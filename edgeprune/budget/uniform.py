@@ -1,0 +1,34 @@
+"""One ratio for all groups: the baseline that every other method has to beat."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeprune.budget.evaluate import Evaluator, Limits
+from edgeprune.budget.problem import RESOURCES, Budget, Problem, Solution
+from edgeprune.budget.reach import infeasible
+from edgeprune.progress import SILENT, Progress
+
+
+class Uniform:
+    """The largest ratio r at which the budget holds, each choice at the level nearest to r times its full width."""
+
+    name = "uniform"
+
+    def solve(self, problem: Problem, budget: Budget, *, progress: Progress = SILENT) -> Solution:
+        """Raises InfeasibleBudgetError if no uniform ratio fits; details carry the smallest over all ratios,
+        which a method free to choose each width may undercut."""
+        progress.stage("uniform")
+        evaluator, limits = Evaluator(problem), Limits(budget)
+        # The nearest level changes only where r passes the middle of two levels, so these ratios are all there are.
+        middles = [(lv[1:] + lv[:-1]) / 2 / lv[-1] for lv in evaluator.levels]
+        ratios = np.unique(np.concatenate([np.ones(1), *middles]))[::-1]
+        levels = np.stack([np.searchsorted(m, ratios) for m in middles], axis=1) if middles else np.zeros((1, 0), int)
+        widths = np.array([evaluator.widths(row) for row in levels], dtype=np.int64).reshape(levels.shape)
+        costs = evaluator.costs(widths)
+        fits = limits.fits(costs)
+        if not fits.any():
+            smallest = dict(zip(RESOURCES, map(float, costs.min(axis=0)), strict=True))
+            raise infeasible(limits, smallest, what="uniform width")
+        first = int(fits.argmax())
+        return evaluator.solution(levels[first].tolist(), self.name, steps=first + 1)

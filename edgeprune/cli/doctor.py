@@ -1,0 +1,35 @@
+"""``edgeprune doctor``: is everything here that edgeprune needs? The checks are in :mod:`edgeprune.cli.checks`."""
+
+from __future__ import annotations
+
+import typer
+
+from edgeprune.cli.output import Column, JsonOption, QuietOption, emit, listing
+from edgeprune.errors import MissingDependencyError
+
+app = typer.Typer(rich_markup_mode=None)
+
+COLUMNS = (Column("check"), Column("status"), Column("found"), Column("mend", "mend with"))
+
+
+@app.command()
+def doctor(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
+    """Check this computer: packages, tools, permissions; say what mends each.
+
+    Leaves with 5 if a check failed; a warning is about something optional.
+    """
+    from edgeprune.cli.checks import all_checks
+    from edgeprune.cli.progress import progress
+    from edgeprune.home import home
+
+    checks = []
+    with progress(quiet) as report:
+        report.stage("checking this computer")
+        for check in all_checks(home()):
+            checks.append(check)
+            report.advance()
+    ok = all(check.status != "fail" for check in checks)
+    rows = [check.to_json() for check in checks]
+    emit(listing("edgeprune.doctor/1", "checks", rows, COLUMNS, ok=ok), as_json)
+    if not ok:
+        raise typer.Exit(MissingDependencyError.exit_code)

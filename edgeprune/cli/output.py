@@ -1,0 +1,153 @@
+"""The one way a command prints: a table for people, the same facts as JSON for programs.
+
+A command file looks like this (``edgeprune/cli/boards.py``, plus one line in ``cli/registry.py``)::
+
+    import typer
+
+    from edgeprune.cli.output import Column, JsonOption, emit, listing
+
+    app = typer.Typer(rich_markup_mode=None)
+
+
+    @app.command()
+    def boards(where: str, as_json: JsonOption = False) -> None:
+        \"""List the boards in a room.\"""
+        from edgeprune.boards import find_boards  # heavy imports go inside the function
+
+        rows = [board.to_json() for board in find_boards(where)]
+        emit(listing("edgeprune.boards/1", "boards", rows, [Column("name"), Column("ram_bytes", "RAM", size)]), as_json)
+
+Rules: data on stdout through :func:`emit` and nothing else; messages and progress on stderr
+(:mod:`edgeprune.cli.progress`). Failures are raised as :class:`~edgeprune.errors.EdgepruneError`
+and never caught here; ``cli/main.py`` prints them and sets the exit code. A command that has
+results *and* a verdict (``doctor``) emits first and then raises ``typer.Exit(code)``. Options
+that every command shares are the annotated types below, so that they read the same everywhere.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Annotated, Any
+
+import typer
+
+from edgeprune.errors import EdgepruneError
+from edgeprune.report.tables import Table, cell, printable
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout (docs/CLI.md).")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+
+ERROR_SCHEMA = "edgeprune.error/1"
+UNBOUNDED = 10_000
+"""Columns of a "terminal" that is a file or a pipe: nothing is folded, so that grep and cut find it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a command found out: the JSON body, and the tables that show it to a person.
+
+    Attributes:
+        schema: name and version of the body, ``edgeprune.targets/1``; raised when a field is renamed or removed.
+        body: JSON-serialisable; printed beside ``schema`` at the top level.
+        tables: the same facts, drawn. :func:`listing` and :func:`record` make both from one source.
+    """
+
+    schema: str
+    body: Mapping[str, Any]
+    tables: tuple[Table, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Which field of a row is shown, under which heading, written how."""
+
+    key: str
+    heading: str = ""
+    show: Callable[[Any], str] = cell
+
+
+def listing(
+    schema: str, name: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], **fields: Any
+) -> Result:
+    """Many things of one kind: JSON ``{"schema": …, **fields, name: [row, …]}``, table with one line a row."""
+    headings = tuple(c.heading or c.key.replace("_", " ") for c in columns)
+    lines = tuple(tuple(c.show(row.get(c.key)) for c in columns) for row in rows)
+    return Result(schema, {**fields, name: list(rows)}, (Table("", headings, lines),))
+
+
+def record(schema: str, fields: Mapping[str, Any], title: str = "") -> Result:
+    """One thing: JSON ``{"schema": …, **fields}``, table with one line a field (nested ones as ``a.b``)."""
+    return Result(schema, dict(fields), (Table(title, ("", ""), tuple(_flat(fields))),))
+
+
+def emit(result: Result, as_json: bool) -> None:
+    """Print a result on stdout."""
+    if as_json:
+        _print_json({"schema": result.schema, **result.body})
+    else:
+        for table in result.tables:
+            print_table(table)
+
+
+def print_table(table: Table) -> None:
+    """Draw one table on stdout, as wide as the terminal, or as wide as it needs where there is none."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, show_header=any(table.columns))
+    for heading in table.columns:
+        drawn.add_column(Text(heading), overflow="fold")
+    for row in table.rows:
+        # Text, not str: a name with brackets in it is not markup
+        drawn.add_row(*(Text(printable(value)) for value in row))
+    title = [Text(printable(table.title), style="bold"), ""] if table.title else []
+    if sys.stdout.isatty():
+        Console(highlight=False).print(*title, drawn, "", sep="\n")
+        return
+    console = Console(file=io.StringIO(), width=UNBOUNDED, highlight=False)
+    with console.capture() as capture:
+        console.print(*title, drawn, sep="\n")
+    print("\n".join(line.rstrip() for line in capture.get().splitlines()), end="\n\n")
+
+
+def print_error(error: EdgepruneError, *, as_json: bool) -> None:
+    """One error, once: JSON object on stdout or ``error: … / hint: …`` on stderr."""
+    if as_json:
+        _print_json({"schema": ERROR_SCHEMA, "error": error.to_json()})
+        return
+    lines = [f"error: {printable(error.message)}"]
+    if error.hint:
+        lines.append(f"hint: {printable(error.hint)}")
+    print("\n".join(lines), file=sys.stderr)
+
+
+def _print_json(body: Mapping[str, Any]) -> None:
+    # a NaN is no JSON: whoever lets one come this far has a bug, and the exception says so
+    print(json.dumps(body, indent=2, allow_nan=False, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, PathLike):
+        return str(value)
+    if hasattr(value, "to_json"):
+        return value.to_json()
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} is not JSON-serialisable")
+
+
+def _flat(fields: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    lines = []
+    for key, value in fields.items():
+        if isinstance(value, Mapping) and value:
+            lines += _flat(value, f"{prefix}{key}.")
+        else:
+            lines.append((prefix + key, cell(value)))
+    return lines

@@ -1,0 +1,84 @@
+"""The few POSIX tools that deployment needs on a board, over the five verbs of any device."""
+
+from __future__ import annotations
+
+import re
+
+from edgeprune.deploy.layout import CURRENT, PREVIOUS, RELEASES, release_of
+from edgeprune.devices.protocol import Completed, Device
+from edgeprune.errors import DeviceError
+
+_HASHING_TIMEOUT_S = 600.0  # a slow card under a large model
+_TOOL_MISSING = 127
+
+
+class Board:
+    """A device with hashes, links and renames.
+
+    Every method raises :class:`DeviceError` when a tool fails or is missing.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+
+    def sha256(self, path: str) -> str | None:
+        """Hash of a file, computed on the device; None if it is missing or cannot be read."""
+        done = self.tool("sha256sum", path, timeout_s=_HASHING_TIMEOUT_S)
+        found = re.match(r"[0-9a-f]{64}\b", done.stdout)
+        return found[0] if found and done.returncode == 0 else None
+
+    def free_bytes(self) -> int:
+        """Free space where releases are kept."""
+        text = self.must("df", "-P", "-k", ".")
+        found = re.search(r"\s\d+\s+\d+\s+(\d+)\s+\d+%\s", text)
+        if not found:
+            raise DeviceError(f"{self.device.url}: df prints no free space: {text!r}")
+        return int(found[1]) * 1024
+
+    def names(self, folder: str) -> list[str]:
+        """Names in a folder, hidden ones too; none if there is no such folder."""
+        done = self.tool("ls", "-A", folder)
+        return done.stdout.splitlines() if done.returncode == 0 else []
+
+    def releases(self) -> list[str]:
+        """Ids of the complete releases."""
+        return [name for name in self.names(RELEASES) if release_of(f"{RELEASES}/{name}")]
+
+    def link_target(self, name: str) -> str | None:
+        done = self.tool("readlink", name)
+        return done.stdout.removesuffix("\n") if done.returncode == 0 else None
+
+    def current(self) -> str | None:
+        """Id of the release that runs."""
+        return release_of(self.link_target(CURRENT) or "")
+
+    def previous(self) -> str | None:
+        return release_of(self.link_target(PREVIOUS) or "")
+
+    def point(self, name: str, target: str | None) -> None:
+        """Make the link ``name`` point to ``target``, or remove it; readers see the old or the new."""
+        if target is None:
+            self.device.remove(name)
+            return
+        # ln -sf alone unlinks first, and for a moment nothing would be current.
+        self.must("ln", "-sfn", target, f".{name}.new")
+        self.must("mv", "-fT", f".{name}.new", name)
+
+    def rename(self, source: str, target: str) -> None:
+        self.must("mv", "-T", source, target)
+
+    def must(self, *argv: str) -> str:
+        """stdout of a tool that has to succeed."""
+        done = self.tool(*argv)
+        if done.returncode != 0:
+            why = done.stderr.strip() or f"exit {done.returncode}"
+            raise DeviceError(f"{self.device.url}: {' '.join(argv)}: {why}", argv=list(argv))
+        return done.stdout
+
+    def tool(self, *argv: str, timeout_s: float = 60.0) -> Completed:
+        done = self.device.run(argv, timeout_s=timeout_s)
+        if done.returncode == _TOOL_MISSING:
+            raise DeviceError(
+                f"{self.device.url}: the device has no {argv[0]}", hint="install coreutils or busybox on it"
+            )
+        return done

@@ -1,0 +1,106 @@
+"""Use what is installed: run the current release on data, and time a release."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+from edgeprune.deploy.board import Board
+from edgeprune.deploy.checks import BenchResult, bench, crashed, run_program
+from edgeprune.deploy.layout import IO, release_path, short
+from edgeprune.deploy.package import installed_manifest
+from edgeprune.devices.protocol import Device
+from edgeprune.errors import BadInputError, UsageError
+
+_BAD_INPUT = 3  # docs/BOARD.md
+
+
+def run_installed(
+    device: Device, inputs: Sequence[bytes], batch: int = 1, *, threads: int | None = None, timeout_s: float = 300.0
+) -> list[bytes]:
+    """Outputs of the current release, in the manifest's order.
+
+    Args:
+        inputs: one array per input of the model: ``batch`` stacked samples, raw little-endian.
+        threads: as the bundle was compiled for, if None.
+
+    Raises:
+        UsageError: nothing is installed.
+        BadInputError: the number or the sizes of the inputs are not the model's.
+        VerificationError: the program crashes or does not end.
+    """
+    board = Board(device)
+    # By its folder, not through the link: a switch in the middle changes nothing here.
+    release = _require_release(board, None)
+    manifest = installed_manifest(board, release)
+    if len(inputs) != len(manifest.inputs) or batch < 1:
+        names = ", ".join(tensor.name for tensor in manifest.inputs)
+        raise BadInputError(
+            f"the model has the inputs {names}; {len(inputs)} were given, with batch {batch}",
+            hint="give one array for each input and a batch of at least 1",
+        )
+    folder = f"{IO}/{secrets.token_hex(8)}"
+    arguments = ["run"]
+    outputs = [f"{folder}/output{i}" for i in range(len(manifest.outputs))]
+    try:
+        for i, data in enumerate(inputs):
+            device.put(data, f"{folder}/input{i}")
+            arguments += ["--input", f"{folder}/input{i}"]
+        for path in outputs:
+            arguments += ["--output", path]
+        arguments += ["--batch", str(batch), "--threads", str(threads or manifest.threads)]
+        done = run_program(device, release_path(release), manifest, arguments, timeout_s=timeout_s)
+        if done.returncode == _BAD_INPUT:
+            raise BadInputError(f"the model refuses the input: {done.stderr.strip()}", hint="see edgeprune run --help")
+        if done.returncode != 0:
+            raise crashed("run", done)
+        return [device.get(path) for path in outputs]
+    finally:
+        device.remove(folder)
+
+
+def bench_installed(
+    device: Device,
+    warmup: int,
+    repeats: int,
+    threads: int | None = None,
+    *,
+    release: str | None = None,
+    timeout_s: float = 300.0,
+) -> BenchResult:
+    """Latency of the current release, or of another one on the device by its id.
+
+    Raises:
+        UsageError: there is no such release; fewer than one repeat.
+        VerificationError: the program crashes, does not end or prints no samples.
+    """
+    if warmup < 0 or repeats < 1:
+        raise UsageError(f"{warmup} warm-up runs and {repeats} repeats cannot be timed", hint="repeat at least once")
+    board = Board(device)
+    release = _require_release(board, release)
+    manifest = installed_manifest(board, release)
+    return bench(
+        device,
+        release_path(release),
+        manifest,
+        warmup=warmup,
+        repeats=repeats,
+        threads=threads or manifest.threads,
+        timeout_s=timeout_s,
+        evidence=device.describe().evidence,
+    )
+
+
+def _require_release(board: Board, release: str | None) -> str:
+    if release is None:
+        current = board.current()
+        if current is None:
+            raise UsageError(f"{board.device.url}: no release is installed", hint="edgeprune flash BUNDLE --device URL")
+        return current
+    known = board.releases()
+    if release not in known:
+        raise UsageError(
+            f"{board.device.url}: there is no release {release!r}",
+            hint=f"these are installed: {', '.join(short(name) for name in sorted(known)) or 'none'}",
+        )
+    return release

@@ -1,0 +1,113 @@
+"""What a bundle sends to a device, and whether the device could run it at all."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeprune.compiler.manifest import MANIFEST, Manifest, read_manifest
+from edgeprune.deploy.board import Board
+from edgeprune.deploy.layout import release_path, short
+from edgeprune.devices.paths import check_path
+from edgeprune.devices.protocol import DeviceInfo
+from edgeprune.errors import BundleError, DeviceError, DeviceUnreachableError, UsageError, VerificationError
+
+_ELF_MAGIC = b"\x7fELF"
+_ELF_NAMES = {3: "x86", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv"}
+# uname -m -> (bits, e_machine) that it may run: 64-bit kernels run 32-bit programs of the same family.
+_RUNS = {
+    "x86_64": {(64, 62), (32, 3)},
+    "aarch64": {(64, 183), (32, 40)},
+    "armv7l": {(32, 40)},
+    "armv6l": {(32, 40)},
+    "riscv64": {(64, 243)},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One file of a release."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+    source: Path | bytes
+    executable: bool
+
+
+def read_items(bundle: Path, manifest: Manifest) -> list[Item]:
+    """The files that go to the device; the manifest last, for it makes the release complete.
+
+    Raises:
+        BundleError: the program or a golden file stays behind, or a name cannot exist on a device.
+    """
+    for name in (manifest.program, manifest.golden.input, manifest.golden.output):
+        if name not in manifest.files or not manifest.files[name].deploy:
+            raise BundleError(f"{bundle}: {name!r} is needed on the device and is not deployed", hint="compile again")
+    if not manifest.files[manifest.program].executable:
+        raise BundleError(f"{bundle}: the program {manifest.program!r} is not executable", hint="compile again")
+    items = []
+    for name, entry in sorted(manifest.files.items()):
+        try:
+            check_path(name)
+        except UsageError as e:
+            raise BundleError(f"{bundle}: {e.message}", hint="compile again") from e
+        if name == MANIFEST:
+            raise BundleError(f"{bundle}: the manifest lists itself", hint="compile again")
+        if entry.deploy:
+            items.append(Item(name, entry.sha256, entry.bytes, bundle / name, entry.executable))
+    text = manifest.to_text().encode()
+    return [*items, Item(MANIFEST, manifest.release_id, len(text), text, False)]
+
+
+def installed_manifest(board: Board, release: str) -> Manifest:
+    """The manifest of a release on the device, checked against the release's name.
+
+    Raises:
+        VerificationError: it is missing or altered.
+    """
+    path = f"{release_path(release)}/{MANIFEST}"
+    try:
+        text = board.device.get(path)
+    except DeviceUnreachableError:
+        raise
+    except DeviceError as e:
+        raise VerificationError(f"release {short(release)} on the device holds no manifest", release=release) from e
+    actual = hashlib.sha256(text).hexdigest()
+    if actual != release:
+        raise VerificationError(f"{path} on the device was altered", expected=release, actual=actual)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / MANIFEST).write_bytes(text)
+        try:
+            return read_manifest(Path(folder), verify=False)
+        except BundleError as e:
+            # Whole and yet unreadable: another version of edgeprune wrote it.
+            raise VerificationError(f"{path} on the device cannot be read: {e.message}", release=release) from e
+
+
+def require_architecture(program: Path, info: DeviceInfo) -> None:
+    """Refuse a program that the device's processor cannot run, from its ELF header.
+
+    Programs that are not ELF and machines that are not known here pass: the golden check runs
+    the program before anything is switched.
+
+    Raises:
+        BundleError: with both architectures.
+    """
+    with program.open("rb") as file:
+        header = file.read(20)
+    runs = _RUNS.get(info.machine)
+    if not header.startswith(_ELF_MAGIC) or len(header) < 20 or runs is None:
+        return
+    bits = 64 if header[4] == 2 else 32
+    machine = int.from_bytes(header[18:20], "big" if header[5] == 2 else "little")
+    if (bits, machine) not in runs:
+        built_for = f"{_ELF_NAMES.get(machine, f'ELF machine {machine}')} ({bits} bit)"
+        raise BundleError(
+            f"{program} is built for {built_for} and the device is {info.machine}",
+            hint="compile for the target of this device",
+            built_for=built_for,
+            device=info.machine,
+        )

@@ -1,0 +1,82 @@
+"""Device URLs: which class opens which scheme, and what can be reached from this computer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from typing import Any, cast
+
+from edgeprune.devices.protocol import Device
+from edgeprune.errors import MissingDependencyError, UsageError
+
+# Each class has ``from_url(url)``. Named by text, so a transport's libraries load when it is used.
+SCHEMES: dict[str, str] = {
+    "local": "edgeprune.devices.local:LocalDevice",
+    "fake": "edgeprune.devices.fake:FakeDevice",
+}
+
+
+def open_device(url: str) -> Device:
+    """The device behind a URL such as ``local:`` or ``fake:/tmp/board``; close it after use.
+
+    Raises:
+        UsageError: the scheme is unknown or the rest of the URL makes no sense.
+        DeviceUnreachableError: nothing answers there.
+    """
+    scheme, colon, _ = url.partition(":")
+    known = ", ".join(f"{name}:" for name in SCHEMES)
+    if not colon:
+        raise UsageError(f"{url!r} is not a device URL", hint=f"begin with one of {known}", schemes=list(SCHEMES))
+    if scheme not in SCHEMES:
+        raise UsageError(f"unknown device scheme {scheme!r}", hint=f"these exist: {known}", schemes=list(SCHEMES))
+    module, _, name = SCHEMES[scheme].partition(":")
+    return cast(Device, getattr(import_module(module), name).from_url(url))
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One row of ``edgeprune devices``. ``openable``: this edgeprune has the transport for it."""
+
+    url: str
+    description: str
+    openable: bool
+    details: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def list_devices() -> list[Listed]:
+    """What can be reached from here without being told an address.
+
+    Raises:
+        MissingDependencyError: pyserial is not installed.
+    """
+    with_local = open_device("local:")
+    try:
+        info = with_local.describe()
+    finally:
+        with_local.close()
+    local = Listed("local:", f"this computer: {info.cpu}", True, {"machine": info.machine})
+    return [local, *_serial_ports()]
+
+
+def _serial_ports() -> list[Listed]:
+    try:
+        from serial.tools.list_ports import comports  # type: ignore[import-untyped]
+    except ImportError:
+        raise MissingDependencyError(
+            "pyserial is not installed, so serial ports cannot be listed", hint="pip install pyserial"
+        ) from None
+    return [_serial_row(port) for port in sorted(comports(), key=lambda port: str(port.device))]
+
+
+def _serial_row(port: Any) -> Listed:
+    """``port``: a pyserial ``ListPortInfo``."""
+    details = {
+        "id": f"{port.vid:04x}:{port.pid:04x}" if port.vid is not None else "",
+        "product": port.product or "",
+        "serial_number": port.serial_number or "",
+    }
+    known = {key: text for key, text in details.items() if text}
+    return Listed(f"serial://{port.device}", port.product or port.description, "serial" in SCHEMES, known)

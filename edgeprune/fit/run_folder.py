@@ -1,0 +1,82 @@
+"""The run folder: plan, pruned weights, and how the original network was loaded."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from edgeprune.compiler.compile import Network, read_network
+from edgeprune.errors import BadInputError
+from edgeprune.models.loading import LoadedModel, load_model
+from edgeprune.pruning.plan import Plan
+from edgeprune.pruning.widths import save_pruned
+from edgeprune.pruning.widths import load_pruned
+
+SCHEMA = "edgeprune.run/1"
+RUN_FILE = "run.json"
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """How a model was named on the command line: enough to build it again."""
+
+    model: str
+    weights: str | None = None
+    input_shape: tuple[int, ...] | None = None
+    seed: int = 0
+
+    def load(self) -> LoadedModel:
+        return load_model(self.model, weights=self.weights, input_shape=self.input_shape, seed=self.seed)
+
+    @classmethod
+    def of(
+        cls, model: str, weights: str | None = None, input_shape: tuple[int, ...] | None = None, seed: int = 0
+    ) -> RunRecord:
+        """As above, with paths made absolute so that the record outlives the working folder."""
+        path, colon, factory = model.rpartition(":")
+        if model.endswith((".pt2", ".onnx")):
+            model = str(Path(model).resolve())
+        elif colon and path.endswith(".py"):
+            model = f"{Path(path).resolve()}:{factory}"
+        return cls(model, None if weights is None else str(Path(weights).resolve()), input_shape, seed)
+
+
+def save_run(out: Path, record: RunRecord | None, plan: Plan, module: nn.Module) -> dict[str, Path]:
+    """Write plan and weights (and ``record``) into ``out``; returns what lies where."""
+    save_pruned(module, plan, out)
+    paths = {"weights": out / "model.safetensors", "widths": out / "widths.json"}
+    if record is not None:
+        path = out / RUN_FILE
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps({"schema": SCHEMA, **asdict(record)}, indent=1, sort_keys=True) + "\n")
+        partial.replace(path)
+        paths["run"] = path
+    return paths
+
+
+def load_run(folder: Path) -> tuple[LoadedModel, Network]:
+    """The original model of a run, and its pruned network.
+
+    Raises:
+        BadInputError: the folder is no run; ModelLoadError, PlanError: its files do not fit.
+    """
+    path = folder / RUN_FILE
+    try:
+        data: dict[str, Any] = json.loads(path.read_text())
+        if data.pop("schema") != SCHEMA:
+            raise ValueError("another schema")
+        if data.get("input_shape"):
+            data["input_shape"] = tuple(data["input_shape"])
+        record = RunRecord(**data)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        raise BadInputError(
+            f"{folder} is not the folder of a run: {e}", hint="give the --out of edgeprune prune or fit"
+        ) from e
+    model = record.load()
+    original = read_network(model.module, model.example_inputs)
+    pruned = load_pruned(model.module, original.channels, folder)
+    return model, read_network(pruned, model.example_inputs)

@@ -1,0 +1,169 @@
+"""Channel flow: what transfer rules read and write while they walk a traced program.
+
+Every axis of every tensor may carry a layout (see ``intervals``). An axis of an activation that no
+rule gave a layout is taken as frozen the moment somebody asks for it: a rule that forgets
+something costs pruning opportunities, never correctness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch.export import ExportedProgram
+from torch.fx import Node
+
+from edgeprune.graph.channels import Member
+from edgeprune.graph.intervals import ChannelSpace, Layout, Partition, positions
+from edgeprune.graph.trace import describe, module_path, parameter_names, shape_of
+
+
+class Refused(Exception):
+    """Raised by a rule that cannot carry channels through this node; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    layout: Layout
+    role: str
+
+
+class Flow:
+    """Layouts of all tensors and parameters of one program, and the equations between them."""
+
+    def __init__(self, program: ExportedProgram) -> None:
+        self.space = ChannelSpace()
+        self.node: Node | None = None  # the node a rule is at work on
+        self._parameter_names = parameter_names(program)
+        self._axes: dict[Node, dict[int, Layout]] = {}
+        self._tuples: dict[Node, list[dict[int, Layout]]] = {}
+        self._parameters: dict[tuple[str, int], _Slice] = {}
+
+    def parameter(self, node: Node) -> str:
+        """Qualified name if ``node`` is a parameter or buffer of the network, else empty."""
+        return self._parameter_names.get(node.name, "")
+
+    def shape(self, node: Node) -> tuple[int, ...]:
+        """Shape of a tensor-valued node.
+
+        Raises:
+            Refused: the node yields something else.
+        """
+        shape = shape_of(node)
+        if shape is None:
+            raise Refused(f"'{node.name}' is not a tensor")
+        return shape
+
+    def tracked(self, node: Node) -> dict[int, Layout]:
+        """Axes of ``node`` that carry a layout already."""
+        if name := self.parameter(node):
+            return {d: s.layout for (p, d), s in self._parameters.items() if p == name}
+        return dict(self._axes.get(node, {}))
+
+    def axis(self, node: Node, dim: int, role: str = "out") -> Layout:
+        """Layout of one axis; made on the spot for a parameter (prunable) or an activation (frozen)."""
+        name = self.parameter(node)
+        known = self._parameters.get((name, dim)) if name else None
+        if known:
+            return known.layout
+        if not name and dim in self._axes.get(node, {}):
+            return self._axes[node][dim]
+        size = self.shape(node)[dim]
+        if name:
+            layout = self.space.source(name.removesuffix(".weight"), size)
+            self._parameters[name, dim] = _Slice(layout, role)
+            return layout
+        layout = self.space.source(module_path(node) or node.name, size)
+        self.space.freeze(layout, f"dimension {dim} of {describe(node)} carries no channels that can be followed")
+        self._axes.setdefault(node, {})[dim] = layout
+        return layout
+
+    def bind(self, node: Node, dim: int, layout: Layout, role: str = "out") -> None:
+        """An operand's axis has this layout: a parameter takes it over, anything else is equated."""
+        name = self.parameter(node)
+        if name and (name, dim) not in self._parameters:
+            if positions(layout) != self.shape(node)[dim]:
+                raise Refused(f"'{name}' has {self.shape(node)[dim]} entries for {positions(layout)} channels")
+            self._parameters[name, dim] = _Slice(layout, role)
+        else:
+            self.equate(self.axis(node, dim, role), layout)
+
+    def produce(self, node: Node, axes: dict[int, Layout]) -> None:
+        """The node's result carries these layouts."""
+        for dim, layout in axes.items():
+            if positions(layout) != self.shape(node)[dim]:
+                raise Refused(f"a rule gave {positions(layout)} channels to dimension {dim} of '{node.name}'")
+        self._axes[node] = dict(axes)
+
+    def produce_tuple(self, node: Node, parts: list[dict[int, Layout]]) -> None:
+        """As :meth:`produce`, for a node that yields several tensors."""
+        self._tuples[node] = parts
+
+    def part(self, node: Node, index: int) -> dict[int, Layout]:
+        """Layouts of one of several results; empty where no rule said anything."""
+        parts = self._tuples.get(node)
+        return parts[index] if parts else {}
+
+    def equate(self, a: Layout, b: Layout) -> None:
+        """Equal positions stand or fall together; layouts that cannot be aligned are frozen."""
+        if not self.space.equate(a, b):
+            for layout in (a, b):
+                self.freeze_layout(layout, "channels cannot be aligned")
+
+    def freeze_layout(self, layout: Layout, reason: str) -> None:
+        """Freeze one layout because of the node that a rule is at work on."""
+        self.space.freeze(layout, f"{reason}: {describe(self.node)}" if self.node is not None else reason)
+
+    def freeze(self, node: Node, reason: str) -> None:
+        """Freeze all that ``node`` carries; all dimensions of a parameter, also those not met yet."""
+        if self.parameter(node):
+            for dim in range(len(self.shape(node))):
+                self.axis(node, dim)
+        for layout in self.tracked(node).values():
+            self.space.freeze(layout, reason)
+
+    def freeze_around(self, node: Node, reason: str) -> None:
+        """Freeze every operand of ``node`` and give its result frozen channels in dimension 1."""
+        for operand in node.all_input_nodes:
+            self.freeze(operand, reason)
+            for part in self._tuples.get(operand, []):
+                for layout in part.values():
+                    self.space.freeze(layout, reason)
+        self._axes.pop(node, None)
+        self._tuples.pop(node, None)
+        shape = shape_of(node)
+        if shape is not None and len(shape) > 1:
+            self.fresh_frozen(node, reason)
+
+    def fresh_frozen(self, node: Node, reason: str) -> None:
+        """Give dimension 1 of ``node`` channels of its own that nothing may remove."""
+        layout = self.space.source(module_path(node) or node.name, self.shape(node)[1])
+        self.space.freeze(layout, reason)
+        self._axes.setdefault(node, {})[1] = layout
+
+    def layouts(self) -> Iterator[Layout]:
+        """Every layout that will be read after solving."""
+        for axes in self._axes.values():
+            yield from axes.values()
+        for s in self._parameters.values():
+            yield s.layout
+
+    def members(self, partition: Partition) -> list[list[Member]]:
+        """For each class of ``partition`` the parameter slices it owns."""
+        owned: list[list[Member]] = [[] for _ in partition.classes]
+        for (name, dim), s in self._parameters.items():
+            start = 0
+            for index, repeat in partition.pieces(s.layout):
+                owned[index].append(Member(name, dim, start, repeat, s.role))
+                start += partition.classes[index].size * repeat
+        return owned
+
+
+def arguments(node: Node) -> dict[str, Any]:
+    """Arguments of an ATen call by schema name, defaults filled in."""
+    schema = node.target._schema.arguments  # type: ignore[union-attr]
+    values = {a.name: a.default_value for a in schema if a.has_default_value()}
+    values.update({a.name: value for a, value in zip(schema, node.args, strict=False)})
+    values.update(node.kwargs)
+    return values

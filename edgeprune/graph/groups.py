@@ -1,0 +1,74 @@
+"""Width groups: the walk over a traced program that yields its channel graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch.export import ExportedProgram
+from torch.fx import Node
+
+from edgeprune.graph.channels import AxisBinding, ChannelGraph, WidthGroup
+from edgeprune.graph.flow import Flow, Refused
+from edgeprune.graph.rules import RULES
+from edgeprune.graph.trace import describe, shape_of, user_inputs, user_outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """Attributes:
+    graph: the width groups, frozen ones included.
+    axes: fx node name -> how the size of its dimension 1 is made up, for every activation of two
+        or more dimensions; after a flatten a group is named once for each position of a channel.
+    """
+
+    graph: ChannelGraph
+    axes: Mapping[str, AxisBinding]
+
+
+def analyse(program: ExportedProgram) -> Analysis:
+    """Read the width groups off a traced program (:func:`edgeprune.graph.trace.trace`).
+
+    Method: transfer rules per ATen operator, union-find over channel intervals. Channels of the
+    network's inputs and outputs are frozen, and so is all that an operator without a rule touches;
+    each group carries the reason.
+    """
+    flow = Flow(program)
+    for node in user_inputs(program):
+        if len(flow.shape(node)) > 1:
+            flow.fresh_frozen(node, f"graph input '{node.name}'")
+    calls = [n for n in program.graph.nodes if n.op == "call_function"]
+    for node in calls:
+        _transfer(flow, node)
+    for node in user_outputs(program):
+        flow.freeze(node, f"graph output '{node.name}'")
+
+    partition = flow.space.solve(flow.layouts())
+    members = flow.members(partition)
+    groups = tuple(
+        WidthGroup(c.name, c.size, tuple(owned), c.frozen) for c, owned in zip(partition.classes, members, strict=True)
+    )
+    axes: dict[str, AxisBinding] = {}
+    for node in (*user_inputs(program), *calls):
+        shape = shape_of(node)
+        if shape is None or len(shape) < 2:
+            continue
+        layout = flow.tracked(node).get(1)
+        axes[node.name] = (
+            AxisBinding((), base=shape[1])
+            if layout is None
+            else AxisBinding(tuple(groups[i].name for i, repeat in partition.pieces(layout) for _ in range(repeat)))
+        )
+    return Analysis(ChannelGraph(groups), axes)
+
+
+def _transfer(flow: Flow, node: Node) -> None:
+    flow.node = node
+    transfer = RULES.get(node.target)
+    if transfer is None:
+        flow.freeze_around(node, f"no transfer rule for {describe(node)}")
+        return
+    try:
+        transfer(flow, node)
+    except Refused as why:
+        flow.freeze_around(node, f"{why}: {describe(node)}")

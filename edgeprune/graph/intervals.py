@@ -1,0 +1,209 @@
+"""Union-find over channel intervals: which runs of channels must be kept or removed together.
+
+A *source* is an axis of channels that something produces, such as the filters of a convolution.
+The channel axis of any tensor or parameter is a *layout*: a row of segments, each a run of one
+source's channels. Equating two layouts says that their channels stand or fall together, position
+by position. Work is done on whole runs: a source is cut only where an equation or a frozen stretch
+begins or ends, cuts are carried across equations to a fixpoint, and the pieces are united. The
+cost follows the number of pieces, never the number of channels.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Channels ``start`` … ``start + length - 1`` of a source, each ``repeat`` positions wide."""
+
+    source: int
+    start: int
+    length: int
+    repeat: int = 1
+
+    @property
+    def positions(self) -> int:
+        return self.length * self.repeat
+
+
+Layout = tuple[Segment, ...]
+
+
+def positions(layout: Layout) -> int:
+    """Size of the tensor axis that ``layout`` describes."""
+    return sum(s.positions for s in layout)
+
+
+def joined(layouts: Iterable[Layout]) -> Layout:
+    """The layout of a concatenation; runs that continue each other become one segment."""
+    out: list[Segment] = []
+    for s in (s for layout in layouts for s in layout):
+        last = out[-1] if out else None
+        if last and (last.source, last.start + last.length, last.repeat) == (s.source, s.start, s.repeat):
+            out[-1] = Segment(last.source, last.start, last.length + s.length, last.repeat)
+        else:
+            out.append(s)
+    return tuple(out)
+
+
+def widened(layout: Layout, repeat: int) -> Layout:
+    """Every position becomes ``repeat`` neighbouring positions (flatten, depth multiplier)."""
+    return tuple(Segment(s.source, s.start, s.length, s.repeat * repeat) for s in layout)
+
+
+def window(layout: Layout, start: int, stop: int) -> Layout | None:
+    """Positions ``start`` … ``stop - 1``; ``None`` where an edge falls inside a repeated channel."""
+    out: list[Segment] = []
+    at = 0
+    for s in layout:
+        low, high = max(start - at, 0), min(stop - at, s.positions)
+        at += s.positions
+        if low >= high:
+            continue
+        if low % s.repeat or high % s.repeat:
+            return None
+        out.append(Segment(s.source, s.start + low // s.repeat, (high - low) // s.repeat, s.repeat))
+    return tuple(out)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelClass:
+    """Channels that stand or fall together: ``size`` decisions, ``frozen`` says why there are none."""
+
+    name: str
+    size: int
+    frozen: str
+
+
+class Partition:
+    """The solved space: classes in order of first appearance, and layouts read as rows of classes."""
+
+    def __init__(self, classes: tuple[ChannelClass, ...], cuts: list[list[int]], owner: list[list[int]]) -> None:
+        self.classes = classes
+        self._cuts = cuts
+        self._owner = owner
+
+    def pieces(self, layout: Layout) -> Iterator[tuple[int, int]]:
+        """Yield (class index, repeat) from the first position of ``layout`` to the last."""
+        for s in layout:
+            cuts = self._cuts[s.source]
+            for i in range(bisect_left(cuts, s.start), bisect_left(cuts, s.start + s.length)):
+                yield self._owner[s.source][i], s.repeat
+
+
+class ChannelSpace:
+    """Sources, equations between runs of their channels, and frozen runs."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._sizes: list[int] = []
+        self._equations: dict[tuple[int, int, int, int, int], None] = {}  # a, a_start, b, b_start, length
+        self._frozen: list[tuple[int, int, int, str]] = []
+
+    def source(self, name: str, size: int) -> Layout:
+        """A new axis of ``size`` channels; ``name`` becomes the name of its classes."""
+        self._names.append(name)
+        self._sizes.append(size)
+        return (Segment(len(self._names) - 1, 0, size),) if size else ()
+
+    def freeze(self, layout: Layout, reason: str) -> None:
+        """Nothing in ``layout`` may be removed; of several reasons the first is reported."""
+        self._frozen += [(s.source, s.start, s.start + s.length, reason) for s in layout]
+
+    def equate(self, a: Layout, b: Layout) -> bool:
+        """Channels at equal positions stand or fall together.
+
+        Returns False, and changes nothing, where the layouts cannot be aligned: different sizes,
+        or a repeated channel of one beside channels of the other.
+        """
+        runs: list[tuple[int, int, int, int, int]] = []
+        left, right = list(reversed(a)), list(reversed(b))
+        while left and right:
+            s, t = left.pop(), right.pop()
+            if s.repeat != t.repeat:
+                return False
+            n = min(s.length, t.length)
+            if (s.source, s.start) != (t.source, t.start):
+                runs.append((s.source, s.start, t.source, t.start, n))
+            for stack, rest in ((left, s), (right, t)):
+                if rest.length > n:
+                    stack.append(Segment(rest.source, rest.start + n, rest.length - n, rest.repeat))
+        if left or right:
+            return False
+        self._equations.update(dict.fromkeys(runs))
+        return True
+
+    def solve(self, layouts: Iterable[Layout]) -> Partition:
+        """Cut and unite; ``layouts`` are those that will be read, so that their ends become cuts."""
+        cuts = self._refined(layouts)
+        first = [0]
+        for c in cuts:
+            first.append(first[-1] + len(c) - 1)
+        parent = list(range(first[-1]))
+
+        def find(i: int) -> int:
+            while parent[i] != i:
+                parent[i] = parent[parent[i]]
+                i = parent[i]
+            return i
+
+        for a, a_start, b, b_start, n in self._equations:
+            i, j = bisect_left(cuts[a], a_start), bisect_left(cuts[b], b_start)
+            for k in range(bisect_left(cuts[a], a_start + n) - i):
+                p, q = find(first[a] + i + k), find(first[b] + j + k)
+                parent[max(p, q)] = min(p, q)
+
+        frozen: dict[int, str] = {}
+        for s, start, stop, reason in self._frozen:
+            for k in range(bisect_left(cuts[s], start), bisect_left(cuts[s], stop)):
+                frozen.setdefault(find(first[s] + k), reason)
+        return self._named(cuts, [[find(i) for i in range(first[s], first[s + 1])] for s in range(len(cuts))], frozen)
+
+    def _refined(self, layouts: Iterable[Layout]) -> list[list[int]]:
+        """Cuts of every source, ascending with both ends, closed under the equations."""
+        links: list[list[tuple[int, int, int, int]]] = [[] for _ in self._sizes]
+        for a, a_start, b, b_start, n in self._equations:
+            links[a].append((a_start, a_start + n, b, b_start - a_start))
+            links[b].append((b_start, b_start + n, a, a_start - b_start))
+        cuts = [[0, size] if size else [0] for size in self._sizes]
+        known = [set(c) for c in cuts]
+        todo: list[tuple[int, int]] = []
+        todo += [(s, at) for s, rows in enumerate(links) for row in rows for at in row[:2]]
+        todo += [(s, at) for s, start, stop, _ in self._frozen for at in (start, stop)]
+        todo += [(g.source, at) for layout in layouts for g in layout for at in (g.start, g.start + g.length)]
+        while todo:
+            s, at = todo.pop()
+            if at in known[s]:
+                continue
+            known[s].add(at)
+            insort(cuts[s], at)
+            todo += [(other, at + shift) for start, stop, other, shift in links[s] if start < at < stop]
+        return cuts
+
+    def _named(self, cuts: list[list[int]], roots: list[list[int]], frozen: dict[int, str]) -> Partition:
+        index: dict[int, int] = {}
+        classes: list[ChannelClass] = []
+        used: set[str] = set()
+        for s, row in enumerate(roots):
+            for k, root in enumerate(row):
+                if root in index:
+                    continue
+                start, stop = cuts[s][k], cuts[s][k + 1]
+                name = self._names[s] if stop - start == self._sizes[s] else f"{self._names[s]}[{start}:{stop}]"
+                name = _unique(name, used)
+                index[root] = len(classes)
+                classes.append(ChannelClass(name, stop - start, frozen.get(root, "")))
+        return Partition(tuple(classes), cuts, [[index[r] for r in row] for row in roots])
+
+
+def _unique(name: str, used: set[str]) -> str:
+    """``name``, or ``name#2``, ``name#3`` … if it is taken; the result is added to ``used``."""
+    candidate, n = name, 1
+    while candidate in used:
+        n += 1
+        candidate = f"{name}#{n}"
+    used.add(candidate)
+    return candidate

@@ -1,0 +1,185 @@
+"""Tracing: one ``ExportedProgram`` per network, and the questions the rest of the package asks it.
+
+The program is the export's training form, not decomposed: convolutions, batch norms and
+activations stay whole ATen ops, which is what transfer rules and the kernel cutter read.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
+from torch.fx import Node
+
+from edgeprune.errors import BadInputError, ModelLoadError, UnsupportedOperatorError
+
+_TORCH = str(Path(torch.__file__).parent)
+_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
+
+
+def trace(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> ExportedProgram:
+    """Export ``module`` in evaluation mode with static shapes.
+
+    The training flags of the module and its children are restored. The program shares the
+    module's parameters, it does not copy them.
+
+    Raises:
+        ModelLoadError: the module does not run on ``example_inputs``.
+        UnsupportedOperatorError: it runs, but cannot be captured as one static graph (control flow
+            that depends on data, shapes that depend on data, an operator without a meta kernel).
+    """
+    example_inputs = _told_apart(example_inputs)
+    with evaluating(module):
+        _run_once(module, example_inputs)
+        try:
+            program = torch.export.export(module, example_inputs, strict=False)
+        except Exception as error:
+            raise _capture_error(module, error) from error
+    for node in program.graph.nodes:
+        _refuse_dynamic_shape(node)
+    return program
+
+
+@contextmanager
+def evaluating(*modules: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block; each module's own training flag comes back after it."""
+    modes = [(m, m.training) for module in modules for m in module.modules()]
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for m, training in modes:
+            m.training = training
+
+
+def parameter_names(program: ExportedProgram) -> dict[str, str]:
+    """Placeholder node name -> qualified name of the parameter or buffer it stands for.
+
+    Of several names for one tied tensor the first is used everywhere.
+    """
+    signature = program.graph_signature
+    names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    first: dict[int, str] = {}
+    tensors = {**program.constants, **program.state_dict}
+    for name in program.state_dict:
+        first.setdefault(id(tensors[name]), name)
+    return {node: first.get(id(tensors.get(name)), name) for node, name in names.items()}
+
+
+def user_inputs(program: ExportedProgram) -> tuple[Node, ...]:
+    """Placeholders the caller fills, in calling order."""
+    kinds = {s.arg.name: s.kind for s in program.graph_signature.input_specs}
+    nodes = program.graph.find_nodes(op="placeholder")
+    return tuple(n for n in nodes if kinds[n.name] is InputKind.USER_INPUT)
+
+
+def user_outputs(program: ExportedProgram) -> tuple[Node, ...]:
+    """Nodes the network returns, in order, flattened out of tuples and dictionaries."""
+    outputs = program.graph_signature.output_specs
+    returned = {s.arg.name for s in outputs if s.kind is OutputKind.USER_OUTPUT}
+    args = next(iter(program.graph.find_nodes(op="output"))).args[0]
+    return tuple(a for a in args if isinstance(a, Node) and a.name in returned)
+
+
+def module_path(node: Node) -> str:
+    """Qualified name of the innermost module that was running when ``node`` was recorded."""
+    stack = node.meta.get("nn_module_stack") or {}
+    path = str(list(stack.values())[-1][0]) if stack else ""
+    return path.split("@")[0]  # the exporter marks the second call of a module as name@1
+
+
+def source_line(node: Node) -> str:
+    """``file:line`` of the network's own code that made ``node``; empty if the exporter lost it."""
+    frames = [m for m in _FRAME.finditer(node.meta.get("stack_trace") or "") if not m["file"].startswith(_TORCH)]
+    return f"{frames[-1]['file']}:{frames[-1]['line']}" if frames else ""
+
+
+def describe(node: Node) -> str:
+    """How messages and frozen reasons name a node: op, node, module and source line."""
+    where = [f"module '{path}'"] if (path := module_path(node)) else []
+    where += [line] if (line := source_line(node)) else []
+    return f"{node.target} (node '{node.name}'" + "".join(f", {w}" for w in where) + ")"
+
+
+def shape_of(node: Node) -> tuple[int, ...] | None:
+    """Shape of the tensor a node yields, ``None`` for tuples and scalars."""
+    value: Any = node.meta.get("val")
+    return tuple(int(d) for d in value.shape) if isinstance(value, Tensor) else None
+
+
+def failing_module(module: nn.Module, error: Exception) -> tuple[str, str]:
+    """Name of the innermost module on the error's stack, and the network's own line (``file:line``)."""
+    names = {id(m): name for name, m in module.named_modules()}
+    path, line = "", "unknown line"
+    for frame, lineno in traceback.walk_tb(error.__traceback__):
+        owner = frame.f_locals.get("self")
+        if id(owner) in names:
+            path = names[id(owner)]
+            if not frame.f_code.co_filename.startswith(_TORCH):
+                line = f"{frame.f_code.co_filename}:{lineno}"
+    return path, line
+
+
+def _told_apart(example_inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The exporter follows tensors by identity: one passed twice would be traced as one input."""
+    seen: set[int] = set()
+    distinct: list[Tensor] = []
+    for t in example_inputs:
+        distinct.append(t.clone() if id(t) in seen else t)
+        seen.add(id(t))
+    return tuple(distinct)
+
+
+def _run_once(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> None:
+    try:
+        with torch.no_grad():
+            module(*example_inputs)
+    except Exception as error:
+        shapes = [list(t.shape) if isinstance(t, Tensor) else type(t).__name__ for t in example_inputs]
+        module_name, line = failing_module(module, error)
+        raise ModelLoadError(
+            f"{type(module).__name__} does not run on example inputs of shape {shapes}: "
+            f"{_headline(error)} (module '{module_name}', {line})",
+            hint="give example inputs of the shape and number the network's forward expects",
+            module=module_name,
+            source=line,
+            shapes=shapes,
+        ) from error
+
+
+def _capture_error(module: nn.Module, error: Exception) -> BadInputError:
+    module_name, line = failing_module(module, error)
+    return UnsupportedOperatorError(
+        f"{type(module).__name__} cannot be captured as one static graph; "
+        f"module '{module_name}' at {line} stopped it: {_headline(error)}",
+        hint="replace branches, loops and shapes that depend on tensor values with tensor operations of fixed shape",
+        module=module_name,
+        source=line,
+    )
+
+
+def _refuse_dynamic_shape(node: Node) -> None:
+    value = node.meta.get("val")
+    for tensor in value if isinstance(value, (tuple, list)) else (value,):
+        if isinstance(tensor, Tensor) and not all(isinstance(d, int) for d in tensor.shape):
+            raise UnsupportedOperatorError(
+                f"{describe(node)} yields a tensor whose shape depends on the data: {tuple(map(str, tensor.shape))}",
+                hint="move this operator out of the network (to post-processing on the host) and load it again",
+                node=node.name,
+                operator=str(node.target),
+                source=source_line(node),
+            )
+
+
+def _headline(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -1,0 +1,63 @@
+"""The protocol of importance criteria, and how they read a channel's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edgeprune.graph.channels import ChannelGraph, Member, WidthGroup
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+LossFn = Callable[[Tensor, Tensor], Tensor]
+Scores = dict[str, NDArray[np.float64]]
+
+
+class Criterion(Protocol):
+    """Scores every channel of every prunable width group.
+
+    Attributes:
+        name: the key in the registry.
+        needs_data: whether ``score`` needs ``batches``.
+    """
+
+    name: ClassVar[str]
+    needs_data: ClassVar[bool]
+
+    def score(
+        self, module: nn.Module, graph: ChannelGraph, batches: Batches | None = None, loss_fn: LossFn | None = None
+    ) -> Scores:
+        """Group name -> saliency, shape (size,), finite, at least 0; higher is worth more.
+
+        The module comes back as it was: weights, buffers, gradients, training flags. Equal
+        arguments give equal scores.
+
+        Args:
+            batches: (input, target) pairs; consumed once.
+            loss_fn: (output, target) -> scalar; cross-entropy if left out.
+
+        Raises:
+            UsageError: the criterion needs data and got none.
+            BadInputError: weights or gradients that are not finite.
+        """
+        ...
+
+
+def written_parameters(group: WidthGroup, parameters: Mapping[str, Tensor]) -> list[Member]:
+    """Members of ``group`` that write its channels and are trained (filters, biases, norms; no buffers)."""
+    return [m for m in group.members if m.role == "out" and m.param in parameters]
+
+
+def filters(group: WidthGroup, parameters: Mapping[str, Tensor]) -> list[Member]:
+    """Of those, the weights of convolutions and linear layers; all of them where there are none."""
+    written = written_parameters(group, parameters)
+    return [m for m in written if parameters[m.param].dim() > 1] or written
+
+
+def by_channel(tensor: Tensor, member: Member, size: int) -> Tensor:
+    """The slice of ``tensor`` that ``member`` owns as float64 of shape (size, weights per channel)."""
+    rows = tensor.detach().movedim(member.dim, 0)[member.start : member.start + size * member.repeat]
+    return rows.reshape(size, -1).double().cpu()

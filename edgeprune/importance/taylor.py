@@ -1,0 +1,78 @@
+"""First-order Taylor criterion: the change of the loss that removing a channel would cause."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edgeprune.errors import BadInputError, UsageError
+from edgeprune.graph.channels import ChannelGraph
+from edgeprune.graph.trace import evaluating
+from edgeprune.importance.criterion import Batches, LossFn, Scores, by_channel, written_parameters
+
+
+class Taylor:
+    """abs(sum of w * dL/dw) over all parameters that write the channel, averaged over batches.
+
+    Summed before the absolute value is taken, so that weights of one channel may cancel
+    (Molchanov et al. 2019, "Importance Estimation for Neural Network Pruning", eq. 8, group form
+    with abs for the square). Runs in evaluation mode: batch norms use their running statistics.
+    """
+
+    name: ClassVar[str] = "taylor"
+    needs_data: ClassVar[bool] = True
+
+    def score(
+        self, module: nn.Module, graph: ChannelGraph, batches: Batches | None = None, loss_fn: LossFn | None = None
+    ) -> Scores:
+        if batches is None:
+            raise UsageError("criterion 'taylor' needs data", hint="give batches of (input, target)")
+        parameters = dict(module.named_parameters(remove_duplicate=False))
+        members = {g.name: written_parameters(g, parameters) for g in graph.prunable}
+        wanted = sorted({m.param for found in members.values() for m in found})
+        totals: Scores = {g.name: np.zeros(g.size) for g in graph.prunable}
+        count = 0
+        with evaluating(module), _requiring_grad([parameters[n] for n in wanted]), torch.enable_grad():
+            for x, y in batches:
+                count += 1
+                loss = (loss_fn or F.cross_entropy)(module(x), y)
+                gradients = torch.autograd.grad(loss, [parameters[n] for n in wanted], materialize_grads=True)
+                products = {n: parameters[n].detach() * g for n, g in zip(wanted, gradients, strict=True)}
+                for group in graph.prunable:
+                    change = torch.zeros(group.size, dtype=torch.double)
+                    for m in members[group.name]:
+                        change += by_channel(products[m.param], m, group.size).sum(1)
+                    totals[group.name] += change.abs().numpy()
+        if not count:
+            raise UsageError("criterion 'taylor' got an empty data set", hint="give at least one batch")
+        return {name: _finite(name, total / count) for name, total in totals.items()}
+
+
+class _requiring_grad:
+    """Inside the block these parameters take gradients, also where the user froze them."""
+
+    def __init__(self, parameters: list[Tensor]) -> None:
+        self._frozen = [p for p in parameters if not p.requires_grad]
+
+    def __enter__(self) -> None:
+        for p in self._frozen:
+            p.requires_grad_(True)
+
+    def __exit__(self, *_: object) -> None:
+        for p in self._frozen:
+            p.requires_grad_(False)
+
+
+def _finite(name: str, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    if not np.isfinite(scores).all():
+        raise BadInputError(
+            f"the gradients of width group '{name}' are not finite",
+            hint="look for NaN in the data, and for a loss that diverges on it",
+            group=name,
+        )
+    return scores

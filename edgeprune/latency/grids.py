@@ -1,0 +1,68 @@
+"""Which widths count: the levels a group may take, and the totals a kernel must be measured at for them.
+
+The profiler measures on these grids and the latency model reads them back, so both ask here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.errors import PlanError
+from edgeprune.graph.channels import AxisBinding, ChannelGraph
+
+MAX_SHARED_TOTALS = 9
+"""Grid points of an axis that several groups make up; between them the cost is interpolated."""
+
+
+def levels_for(size: int, step: int) -> tuple[int, ...]:
+    """Widths offered to a group: the multiples of ``step`` below ``size``, and ``size`` itself.
+
+    A group no larger than ``step`` has its full width alone.
+
+    Raises:
+        ValueError: ``size`` or ``step`` is below 1.
+    """
+    if size < 1 or step < 1:
+        raise ValueError(f"a size of {size} and a step of {step} make no levels")
+    return (*range(step, size, step), size)
+
+
+def levels_by_group(channels: ChannelGraph, step: int) -> dict[str, tuple[int, ...]]:
+    """:func:`levels_for` of every group; a frozen group has its full width alone."""
+    return {g.name: (g.size,) if g.frozen else levels_for(g.size, step) for g in channels.groups}
+
+
+def split(binding: AxisBinding, levels: Mapping[str, tuple[int, ...]]) -> tuple[tuple[str, ...], int]:
+    """The groups of an axis that leave a choice (repeats kept), and what the rest adds up to.
+
+    Raises:
+        PlanError: the axis names a group without levels.
+    """
+    if missing := [g for g in binding.groups if g not in levels]:
+        raise PlanError(f"no levels are given for width groups {missing}", hint="give levels for every group")
+    free = tuple(g for g in binding.groups if len(levels[g]) > 1)
+    return free, binding.base + sum(levels[g][0] for g in binding.groups if len(levels[g]) == 1)
+
+
+def grid_for(binding: AxisBinding, levels: Mapping[str, tuple[int, ...]]) -> NDArray[np.int64]:
+    """Total widths at which a kernel must be known along one axis, ascending.
+
+    Every total where the axis has one group (however often it repeats). Where it has several, at most
+    ``MAX_SHARED_TOTALS`` of the totals that they can make, evenly spread, smallest and largest among them.
+
+    Raises:
+        PlanError: the axis names a group without levels.
+    """
+    free, base = split(binding, levels)
+    totals = {base}
+    for group in sorted(set(free)):
+        totals = {t + free.count(group) * level for t in totals for level in levels[group]}
+    every = np.array(sorted(totals), dtype=np.int64)
+    if len(set(free)) < 2 or len(every) <= MAX_SHARED_TOTALS:
+        return every
+    wanted = np.linspace(every[0], every[-1], MAX_SHARED_TOTALS)
+    nearest = np.unique(np.abs(every[None] - wanted[:, None]).argmin(axis=1))
+    return np.asarray(every[nearest], dtype=np.int64)

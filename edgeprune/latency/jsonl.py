@@ -1,0 +1,91 @@
+"""A profile as sorted JSON lines, for sharing: a header with the fingerprint, then one record a line."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from edgeprune.errors import ProfileError
+from edgeprune.latency.records import Fingerprint, KernelRecord, canonical_json, check_record, parse_json
+
+SCHEMA = "edgeprune.profile/1"
+
+
+def write_jsonl(path: Path, fingerprint: Fingerprint, records: Iterable[KernelRecord]) -> None:
+    """Write a profile. The file appears whole or not at all, and equal profiles give equal files.
+
+    Raises:
+        ProfileError: a record does not check; nothing is written.
+    """
+    checked = list(records)
+    for record in checked:
+        check_record(record)
+    checked.sort(key=lambda r: (r.spec.op, r.spec.family, tuple(r.spec.widths.values()), r.spec.key))
+    header = {"schema": SCHEMA, "fingerprint": fingerprint.to_json()}
+    lines = [canonical_json(header), *(canonical_json(r.to_json()) for r in checked)]
+    _write_whole(path, "".join(line + "\n" for line in lines))
+
+
+def read_jsonl(path: Path) -> tuple[Fingerprint, tuple[KernelRecord, ...]]:
+    """Read a profile, all of it or none.
+
+    Raises:
+        ProfileError: the file cannot be read, or lines of it are refused; details list every bad line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as e:
+        raise ProfileError(f"{path} cannot be read: {e}", hint="give a profile that edgeprune exported") from e
+    if not lines.pop() == "":
+        raise ProfileError(f"{path} breaks off in its last line", hint="copy or export it again", line=len(lines) + 1)
+    if not lines:
+        raise ProfileError(f"{path} is empty", hint="copy or export it again", line=1)
+    fingerprint = _read_header(path, lines[0])
+    records: dict[str, KernelRecord] = {}
+    faults: list[str] = []
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            record = KernelRecord.from_json(parse_json(line))
+            if record.spec.key in records:
+                raise ProfileError(f"{record.spec} is there twice")
+        except ProfileError as e:
+            faults.append(f"line {number}: {e.message}")
+        else:
+            records[record.spec.key] = record
+    if faults:
+        more = f" … and {len(faults) - 5} more" if len(faults) > 5 else ""
+        raise ProfileError(
+            f"{path} is refused: {'; '.join(faults[:5])}{more}",
+            hint="measure these kernels again and export the profile anew",
+            faults=faults,
+        )
+    return fingerprint, tuple(records.values())
+
+
+def _read_header(path: Path, line: str) -> Fingerprint:
+    try:
+        header = parse_json(line)
+        if not isinstance(header, dict) or header.get("schema") != SCHEMA:
+            raise ProfileError(f"it is not a header of {SCHEMA}")
+        return Fingerprint.from_json(header.get("fingerprint"))
+    except ProfileError as e:
+        raise ProfileError(
+            f"{path}, line 1: {e.message}", hint="give a profile that this version of edgeprune exported", line=1
+        ) from e
+
+
+def _write_whole(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise

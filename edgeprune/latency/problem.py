@@ -1,0 +1,180 @@
+"""From a traced network, its saliency and a latency model to the arrays a solver takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edgeprune.budget.problem import Axis, Choice, Problem, Term
+from edgeprune.errors import PlanError, ProfileError
+from edgeprune.graph.channels import AxisBinding, ChannelGraph, KernelGraph, KernelNode
+from edgeprune.latency.grids import grid_for, split
+from edgeprune.latency.model import LatencyModel
+from edgeprune.latency.tables import widths_on
+
+Levels = Mapping[str, tuple[int, ...]]
+
+
+def build_problem(
+    kernels: KernelGraph,
+    channels: ChannelGraph,
+    saliency: Mapping[str, ArrayLike],
+    levels: Levels,
+    model: LatencyModel,
+    *,
+    estimate: bool = False,
+) -> Problem:
+    """The pruning problem of a network on a device.
+
+    A kernel is a term over its axes that leave a choice, with tables at :func:`grid_for`'s widths and the
+    model's correction applied; one without such an axis is spent whatever is chosen. The retained saliency of
+    level k is the sum of the group's k largest scores, over the sum of all scores of all groups.
+
+    Args:
+        saliency: for each group that leaves a choice, one score per channel, in any order.
+        levels: for each group its levels, ascending, the last its size; one level for a frozen group
+            (:func:`levels_by_group`, then :func:`usable_levels` where kernels failed).
+        estimate: interpolate widths that were not measured between measured ones.
+
+    Raises:
+        PlanError: levels or saliency do not fit the groups, or an axis does not add up to its kernel's width.
+        ProfileError: widths were not measured, or a kernel failed on the device.
+    """
+    _check_levels(channels, levels)
+    free = [g.name for g in channels.groups if len(levels[g.name]) > 1]
+    index = {name: i for i, name in enumerate(free)}
+    choices = _choices(channels, free, saliency, levels)
+    terms: list[Term] = []
+    base_latency_ms = base_flash_bytes = 0.0
+    for node in kernels.nodes:
+        bindings = bindings_of(node, channels)
+        split_axes = {name: split(binding, levels) for name, binding in bindings.items()}
+        grids = tuple(grid_for(binding, levels) for binding in bindings.values())
+        try:
+            table = model.table(node.spec, grids=grids, estimate=estimate)
+        except ProfileError as e:
+            raise ProfileError(f"{node.name}: {e.message}", hint=e.hint, node=node.name, **e.details) from e
+        open_axes = tuple(i for i, (groups, _) in enumerate(split_axes.values()) if groups)
+        closed = tuple(i for i in range(len(grids)) if i not in open_axes)
+        latency_ms = (table.latency_ms * model.correction).squeeze(axis=closed)
+        flash_bytes = table.flash_bytes.squeeze(axis=closed)
+        if not open_axes:
+            base_latency_ms += float(latency_ms)
+            base_flash_bytes += float(flash_bytes)
+            continue
+        axes = tuple(Axis(tuple(index[g] for g in groups), base) for groups, base in split_axes.values() if groups)
+        terms.append(Term(node.name, axes, tuple(grids[i] for i in open_axes), latency_ms, flash_bytes))
+    return Problem(choices, tuple(terms), base_latency_ms, base_flash_bytes)
+
+
+def usable_levels(
+    kernels: KernelGraph, channels: ChannelGraph, levels: Levels, model: LatencyModel
+) -> tuple[dict[str, tuple[int, ...]], dict[str, dict[int, str]]]:
+    """Levels without those at which a kernel failed on the device, and what was taken out, with the reason.
+
+    A failure is laid on the kernel's out axis, or on its in axis where the out axis leaves no choice or is
+    at its full width; on an axis that several groups make up it cannot be laid on one of them, and stays.
+    Fewer levels can move the grid of such an axis: build the problem with ``estimate`` then.
+
+    Returns:
+        The levels left, and group -> level -> why it is not offered.
+
+    Raises:
+        ProfileError: a kernel failed at widths that no choice of levels avoids.
+    """
+    _check_levels(channels, levels)
+    left = {name: list(ks) for name, ks in levels.items()}
+    dropped: dict[str, dict[int, str]] = {}
+    for node in kernels.nodes:
+        bindings = bindings_of(node, channels)
+        grids = [grid_for(b, levels) for b in bindings.values()]
+        for record in (r for r in model.family(node.spec) if not r.ok):
+            cell = widths_on(tuple(bindings), record)
+            if not all(w in g for w, g in zip(cell, grids, strict=True)):
+                continue
+            widths = dict(zip(bindings, cell, strict=True))
+            culprit = _culprit(bindings, levels, widths)
+            if culprit is None:
+                if any(len(set(split(b, levels)[0])) > 1 for b in bindings.values()):
+                    continue
+                raise ProfileError(
+                    f"{node.name} failed on the device at widths that cannot be avoided, {widths}: {record.error}",
+                    hint="see why it failed and profile it again",
+                    node=node.name,
+                    widths=widths,
+                )
+            group, level = culprit
+            if level in left[group]:
+                left[group].remove(level)
+                dropped.setdefault(group, {})[level] = f"{record.spec} failed: {record.error}"
+    return {name: tuple(ks) for name, ks in left.items()}, dropped
+
+
+def bindings_of(node: KernelNode, channels: ChannelGraph) -> dict[str, AxisBinding]:
+    """The binding of each axis of a kernel, in the order of ``spec.widths``; constant where it has none.
+
+    Raises:
+        PlanError: a binding names an unknown group or does not add up to the kernel's width.
+    """
+    sizes = {g.name: g.size for g in channels.groups}
+    bindings = {}
+    for axis, width in node.spec.widths.items():
+        binding = node.axes.get(axis, AxisBinding((), width))
+        total = binding.base + sum(sizes.get(g, 0) for g in binding.groups)
+        if total != width or not sizes.keys() >= set(binding.groups):
+            raise PlanError(
+                f"{node.name}: axis {axis!r} of {node.spec} is bound to {binding.groups} + {binding.base} = {total}",
+                hint="this is a fault of the channel graph; please report it with the model",
+                node=node.name,
+            )
+        bindings[axis] = binding
+    return bindings
+
+
+def _culprit(bindings: Mapping[str, AxisBinding], levels: Levels, widths: Mapping[str, int]) -> tuple[str, int] | None:
+    """The group and level to give up so that a kernel is not built at ``widths``."""
+    for axis in reversed(list(bindings)):
+        groups, base = split(bindings[axis], levels)
+        if len(set(groups)) == 1:
+            level = (widths[axis] - base) // len(groups)
+            if level != levels[groups[0]][-1]:
+                return groups[0], level
+    return None
+
+
+def _check_levels(channels: ChannelGraph, levels: Levels) -> None:
+    for group in channels.groups:
+        ks = levels.get(group.name, ())
+        if not ks or ks[-1] != group.size or (group.frozen and len(ks) > 1):
+            raise PlanError(
+                f"levels {ks} do not fit width group {group.name} of size {group.size}"
+                + (f", frozen: {group.frozen}" if group.frozen else ""),
+                hint="make the levels with levels_by_group",
+            )
+
+
+def _choices(
+    channels: ChannelGraph, free: list[str], saliency: Mapping[str, ArrayLike], levels: Levels
+) -> tuple[Choice, ...]:
+    scores: dict[str, NDArray[np.float64]] = {}
+    for name in free:
+        if name not in saliency:
+            raise PlanError(f"width group {name} has no saliency", hint="score every prunable group")
+        values = np.asarray(saliency[name], dtype=np.float64)
+        if values.shape != (channels[name].size,):
+            raise PlanError(f"{name} has {channels[name].size} channels and saliency of shape {values.shape}")
+        if not (np.isfinite(values) & (values >= 0)).all():
+            raise PlanError(
+                f"the saliency of {name} is negative or not finite for channel "
+                f"{int(np.argmin(np.isfinite(values) & (values >= 0)))}",
+                hint="use a criterion that is never negative, or shift its scores",
+            )
+        scores[name] = np.sort(values)[::-1]
+    total = sum(float(s.sum()) for s in scores.values())
+    if free and not total > 0:
+        raise PlanError("every channel has saliency 0, so no plan is better than another", hint="use another criterion")
+    return tuple(
+        Choice(name, levels[name], np.cumsum(scores[name])[np.array(levels[name]) - 1] / total) for name in free
+    )

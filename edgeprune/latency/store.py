@@ -1,0 +1,280 @@
+"""The profile store: every finished measurement, kept through kill -9 and shared by concurrent runs.
+
+One SQLite file in WAL mode. A measurement is one transaction and synced (synchronous=FULL), so once
+:meth:`Profile.add` has returned, neither a killed process nor a lost power supply takes it back. Waiting
+on each other is SQLite's busy timeout.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from edgeprune.errors import BusyError, ProfileError, ProfileMismatchError
+from edgeprune.latency.jsonl import read_jsonl, write_jsonl
+from edgeprune.latency.records import Fingerprint, KernelRecord, canonical_json, check_record, difference, parse_json
+
+SCHEMA_VERSION = 1
+BUSY_TIMEOUT_S = 30.0
+
+_SCHEMA = """
+CREATE TABLE schema_version (version INTEGER NOT NULL);
+CREATE TABLE profiles (
+    id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, target TEXT NOT NULL, fingerprint TEXT NOT NULL);
+CREATE TABLE records (
+    profile INTEGER NOT NULL REFERENCES profiles (id), spec_key TEXT NOT NULL, family TEXT NOT NULL,
+    status TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (profile, spec_key));
+"""
+
+# A failure today must not cost a figure measured yesterday.
+_UPSERT = """
+INSERT INTO records (profile, spec_key, family, status, body) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (profile, spec_key) DO UPDATE SET status = excluded.status, body = excluded.body
+WHERE NOT (excluded.status = 'failed' AND records.status = 'ok')
+"""
+
+
+class Profile:
+    """The records of one fingerprint. Made by :class:`ProfileStore`.
+
+    Attributes:
+        fingerprint: what the records were measured with.
+        mismatch: fields in which that differs from what was asked for (asked, stored); empty
+            unless the mismatch was allowed. Such a profile is read-only.
+    """
+
+    def __init__(
+        self,
+        store: ProfileStore,
+        row: int,
+        fingerprint: Fingerprint,
+        mismatch: dict[str, tuple[Any, Any]] | None = None,
+    ) -> None:
+        self._store = store
+        self._row = row
+        self.fingerprint = fingerprint
+        self.mismatch = mismatch or {}
+
+    def add(self, record: KernelRecord) -> bool:
+        """Store a record for good before returning. One of the same spec is replaced, save that a
+        failure does not replace a measurement (then the result is False).
+
+        Raises:
+            ProfileError: the record does not check, or the profile was opened despite a mismatch.
+            BusyError: another run holds the store for too long.
+        """
+        if self.mismatch:
+            raise ProfileError(
+                f"a profile of another {', '.join(self.mismatch)} takes no measurements of this one",
+                hint="open the profile of this very fingerprint to measure",
+            )
+        check_record(record)
+        with self._store.transaction() as connection:
+            return _upsert(connection, self._row, [record]) == 1
+
+    def get(self, spec_key: str) -> KernelRecord | None:
+        """The record of a spec (``KernelSpec.key``), or None."""
+        rows = self._store.query("SELECT body FROM records WHERE profile = ? AND spec_key = ?", self._row, spec_key)
+        return KernelRecord.from_json(parse_json(rows[0][0])) if rows else None
+
+    def records(self, family: str | None = None) -> tuple[KernelRecord, ...]:
+        """All records, or those of one family, in a stable order."""
+        rows = self._store.query(
+            "SELECT body FROM records WHERE profile = ? AND (? IS NULL OR family = ?) ORDER BY family, spec_key",
+            self._row,
+            family,
+            family,
+        )
+        return tuple(KernelRecord.from_json(parse_json(body)) for (body,) in rows)
+
+    def families(self) -> tuple[str, ...]:
+        """Families with at least one record, sorted."""
+        rows = self._store.query("SELECT DISTINCT family FROM records WHERE profile = ? ORDER BY family", self._row)
+        return tuple(family for (family,) in rows)
+
+    def __len__(self) -> int:
+        return int(self._store.query("SELECT count(*) FROM records WHERE profile = ?", self._row)[0][0])
+
+
+class ProfileStore:
+    """A file of profiles; a context manager. Use it in the thread that opened it.
+
+    Raises:
+        ProfileError: the file is no profile store, cannot be opened, or is of a newer version.
+        BusyError: another run holds it for longer than the busy timeout.
+    """
+
+    def __init__(self, path: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._named_errors():
+            self._connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)
+        try:
+            self._check_version()
+            with self._named_errors():
+                self._use_wal(busy_timeout_s)
+                self._connection.execute("PRAGMA synchronous = FULL")
+                self._connection.execute("PRAGMA foreign_keys = ON")
+            with self.transaction() as connection:
+                if self._check_version() is None:
+                    for statement in _SCHEMA.split(";\n"):
+                        connection.execute(statement)
+                    connection.execute("INSERT INTO schema_version VALUES (?)", (SCHEMA_VERSION,))
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def profiles(self) -> tuple[Profile, ...]:
+        """Every profile, oldest first."""
+        rows = self.query("SELECT id, fingerprint FROM profiles ORDER BY id")
+        return tuple(Profile(self, row, Fingerprint.from_json(parse_json(text))) for row, text in rows)
+
+    def open_profile(self, fingerprint: Fingerprint, *, allow_mismatch: bool = False) -> Profile:
+        """The profile of this fingerprint, created empty if there is none.
+
+        With ``allow_mismatch`` the closest profile of the same target, read-only, is preferred to an empty one.
+        """
+        if allow_mismatch and any(p.fingerprint.target == fingerprint.target for p in self.profiles()):
+            return self.find(fingerprint, allow_mismatch=True)
+        with self.transaction() as connection:
+            return Profile(self, _profile_row(connection, fingerprint), fingerprint)
+
+    def find(self, fingerprint: Fingerprint, *, allow_mismatch: bool = False) -> Profile:
+        """The stored profile of this fingerprint; with ``allow_mismatch``, else the closest of the same target.
+
+        Raises:
+            ProfileMismatchError: only other profiles of the target exist; details name every field in
+                which the closest differs.
+            ProfileError: there is no profile of the target.
+        """
+        same_target = [p for p in self.profiles() if p.fingerprint.target == fingerprint.target]
+        if not same_target:
+            known = sorted({p.fingerprint.target for p in self.profiles()})
+            raise ProfileError(
+                f"{self.path} holds no profile of target {fingerprint.target!r}",
+                hint=f"run: edgeprune profile MODEL --target {fingerprint.target}",
+                targets=known,
+            )
+        differing = [(difference(fingerprint, p.fingerprint), p) for p in same_target]
+        fields, closest = min(differing, key=lambda pair: (len(pair[0]), -pair[1]._row))
+        if fields and not allow_mismatch:
+            lines = "; ".join(f"{name} is {here!r} here, {there!r} there" for name, (here, there) in fields.items())
+            raise ProfileMismatchError(
+                f"the profile of {fingerprint.target!r} in {self.path} was measured elsewhere: {lines}",
+                hint="profile again on this device and set-up, or allow the mismatch on purpose",
+                differences={name: list(pair) for name, pair in fields.items()},
+            )
+        return Profile(self, closest._row, closest.fingerprint, fields)
+
+    def export_jsonl(self, profile: Profile, path: Path) -> None:
+        """Write a profile as sorted JSON lines, atomically; see :mod:`edgeprune.latency.jsonl`."""
+        write_jsonl(path, profile.fingerprint, profile.records())
+
+    def import_jsonl(self, path: Path) -> Profile:
+        """Add an exported profile to the store, all of it or nothing.
+
+        Raises:
+            ProfileError: the file is refused; every bad line is named.
+        """
+        fingerprint, records = read_jsonl(path)
+        with self.transaction() as connection:
+            row = _profile_row(connection, fingerprint)
+            _upsert(connection, row, records)
+        return Profile(self, row, fingerprint)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing; committed and synced when the block ends."""
+        with self._named_errors():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                # A full disk makes SQLite roll back on its own.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def query(self, sql: str, *values: Any) -> list[Any]:
+        with self._named_errors():
+            return self._connection.execute(sql, values).fetchall()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> ProfileStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _use_wal(self, patience_s: float) -> None:
+        # Two runs that open a new store at once: the switch to WAL fails at once, without the busy timeout.
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as e:
+                if not _is_busy(e) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+
+    def _check_version(self) -> int | None:
+        """The schema version, None for a new file. Reads only: a file that is refused stays as it is."""
+        tables = {name for (name,) in self.query("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not tables:
+            return None
+        version = self.query("SELECT version FROM schema_version")[0][0] if "schema_version" in tables else None
+        if version != SCHEMA_VERSION:
+            raise ProfileError(
+                f"{self.path} has schema version {version}; this edgeprune reads version {SCHEMA_VERSION}",
+                hint="upgrade edgeprune, or use another profile store",
+                version=version,
+            )
+        return SCHEMA_VERSION
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as e:
+            if _is_busy(e):
+                raise BusyError(
+                    f"another run holds the profile store {self.path}",
+                    hint="wait until it has finished, or use another store",
+                ) from e
+            raise ProfileError(
+                f"the profile store {self.path} cannot be used: {e}",
+                hint="give the path of a profile store on a disk with room that you may write to",
+            ) from e
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _profile_row(connection: sqlite3.Connection, fingerprint: Fingerprint) -> int:
+    text = canonical_json(fingerprint.to_json())
+    connection.execute(
+        "INSERT INTO profiles (digest, target, fingerprint) VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING",
+        (fingerprint.digest, fingerprint.target, text),
+    )
+    (row,) = connection.execute("SELECT id FROM profiles WHERE digest = ?", (fingerprint.digest,)).fetchone()
+    return int(row)
+
+
+def _upsert(connection: sqlite3.Connection, row: int, records: Iterable[KernelRecord]) -> int:
+    stored = 0
+    for r in records:
+        values = (row, r.spec.key, r.spec.family, r.status, canonical_json(r.to_json()))
+        stored += connection.execute(_UPSERT, values).rowcount
+    return stored

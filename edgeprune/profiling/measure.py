@@ -1,0 +1,141 @@
+"""Timing kernels on a device: one program for a batch of them, put, run, read, removed."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeprune.compiler.kernels.base import Schedule
+from edgeprune.compiler.kernels.registry import rule_named
+from edgeprune.compiler.objects import KernelObject
+from edgeprune.compiler.program import timing_program, write_program
+from edgeprune.devices.protocol import Device, DeviceInfo
+from edgeprune.errors import DeviceError, DeviceUnreachableError
+from edgeprune.graph.spec import KernelSpec
+from edgeprune.latency.records import KernelRecord
+from edgeprune.targets import Target
+
+FOLDER = "profiling"
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How each kernel is timed. A sample is the mean over as many calls as fill ``sample_us``."""
+
+    warmup: int = 2
+    repeats: int = 15
+    sample_us: int = 50
+    timeout_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A kernel built with one schedule, ready to be timed."""
+
+    spec: KernelSpec
+    schedule: Schedule
+    kernel: KernelObject
+
+
+def spread(samples: Sequence[float]) -> float:
+    """Interquartile range."""
+    if len(samples) < 2:
+        return 0.0
+    low, _, high = statistics.quantiles(samples, n=4, method="inclusive")
+    return high - low
+
+
+def measure(
+    candidates: Sequence[Candidate], target: Target, device: Device, info: DeviceInfo, *, threads: int, timing: Timing
+) -> list[KernelRecord]:
+    """Time every candidate on the device; one record each, in order.
+
+    A kernel that crashes, fails or yields values that are not finite gets a failed record, and the
+    rest go on.
+
+    Raises:
+        DeviceUnreachableError: the device is gone; nothing that came before is lost to the caller's
+            store if it stores batch by batch.
+    """
+    folder = f"{FOLDER}/{secrets.token_hex(8)}"
+    with tempfile.TemporaryDirectory(prefix="edgeprune-") as scratch:
+        program = timing_program("timing", [(c.spec, c.schedule, c.kernel) for c in candidates], target)
+        built = write_program(program, target, Path(scratch))
+        try:
+            device.put(built["program"], f"{folder}/timing", executable=True)
+            return _run(candidates, target, device, info, f"{folder}/timing", threads, timing)
+        finally:
+            device.remove(folder)
+
+
+def _run(
+    candidates: Sequence[Candidate],
+    target: Target,
+    device: Device,
+    info: DeviceInfo,
+    program: str,
+    threads: int,
+    timing: Timing,
+) -> list[KernelRecord]:
+    records: list[KernelRecord] = []
+    while len(records) < len(candidates):
+        argv = [f"./{program}", "kernels", "--first", str(len(records)), "--threads", str(threads)]
+        argv += ["--warmup", str(timing.warmup), "--repeats", str(timing.repeats)]
+        argv += ["--min-ns", str(timing.sample_us * 1000)]
+        stdout, problem = "", ""
+        try:
+            done = device.run(argv, timeout_s=timing.timeout_s)
+            stdout = done.stdout
+            if done.returncode != 0:
+                problem = f"exit {done.returncode}: {done.stderr.strip()[-300:]}"
+        except DeviceUnreachableError:
+            raise
+        except DeviceError as e:
+            problem = str(e)  # it did not come back in time
+        for line in stdout.splitlines():
+            row = _row(line)
+            if row is None or len(records) == len(candidates):
+                break
+            records.append(_record(candidates[len(records)], target, info, row))
+        if len(records) < len(candidates):
+            # The line that is missing is that of the kernel that stopped the program.
+            records.append(_failed(candidates[len(records)], info, problem or "the program printed no result for it"))
+    return records
+
+
+def _row(line: str) -> dict[str, object] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and row.get("samples") else None
+
+
+def _record(candidate: Candidate, target: Target, info: DeviceInfo, row: dict[str, object]) -> KernelRecord:
+    samples = [float(s) for s in row["samples"]]  # type: ignore[attr-defined]
+    if not row.get("finite"):
+        return _failed(candidate, info, "its output is not finite")
+    if min(samples) <= 0:
+        return _failed(candidate, info, f"the device's clock gave {min(samples)} ns")
+    constants = rule_named(candidate.schedule).constants(candidate.spec, candidate.schedule, target)
+    return KernelRecord(
+        spec=candidate.spec,
+        schedule=dict(candidate.schedule),
+        status="ok",
+        median_ns=statistics.median(samples),
+        spread_ns=spread(samples),
+        min_ns=min(samples),
+        samples=len(samples),
+        object_bytes=candidate.kernel.bytes,
+        weight_bytes=4 * sum(constants),
+        evidence=info.evidence,
+    )
+
+
+def _failed(candidate: Candidate, info: DeviceInfo, error: str) -> KernelRecord:
+    return KernelRecord(candidate.spec, dict(candidate.schedule), "failed", evidence=info.evidence, error=error)

@@ -1,0 +1,161 @@
+"""Profiling a network on a device: latency tables over (in, out) widths of each distinct kernel.
+
+Kernels are compiled exactly as the final build compiles them, measured in batches, and stored as
+they come, so a profile that is interrupted goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+from edgeprune.compiler.kernels.registry import rule_for
+from edgeprune.devices.protocol import Device, DeviceInfo
+from edgeprune.graph.channels import ChannelGraph, KernelGraph
+from edgeprune.graph.spec import KernelSpec
+from edgeprune.latency.grids import grid_for, levels_for
+from edgeprune.latency.problem import bindings_of
+from edgeprune.latency.records import KernelRecord
+from edgeprune.latency.store import Profile, ProfileStore
+from edgeprune.profiling.build import build_all, builders
+from edgeprune.profiling.fingerprint import fingerprint_of, require_match
+from edgeprune.profiling.measure import Candidate, Timing, measure
+from edgeprune.progress import SILENT, Progress
+from edgeprune.targets import Target
+
+BATCH = 96
+"""Kernels in one timing program: few links and uploads, little lost when one is interrupted."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileOptions:
+    """Attributes:
+    threads: threads the kernels run on.
+    points: most widths a group is offered; its step is a multiple of ``step``.
+    step: smallest difference of widths; None: half a vector register, the finest that can pay.
+    tune: schedules measured for each kernel; the best is kept.
+    workers: processes that build kernels; None: one a core.
+    """
+
+    threads: int = 1
+    points: int = 8
+    step: int | None = None
+    tune: int = 1
+    workers: int | None = None
+    timing: Timing = field(default_factory=Timing)
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileResult:
+    """``levels``: group -> widths the tables cover. ``measured`` and ``reused`` count kernels."""
+
+    profile: Profile
+    levels: Mapping[str, tuple[int, ...]]
+    measured: int
+    reused: int
+    failed: tuple[KernelRecord, ...]
+
+
+def levels_of(channels: ChannelGraph, target: Target, *, points: int, step: int | None) -> dict[str, tuple[int, ...]]:
+    """Widths offered to each group: at most ``points``, multiples of a step of whole half vectors."""
+    unit = step or max(1, target.lanes // 2)
+    levels = {}
+    for group in channels.groups:
+        if group.frozen:
+            levels[group.name] = (group.size,)
+            continue
+        steps = -(-group.size // (points * unit))
+        levels[group.name] = levels_for(group.size, min(steps * unit, group.size))
+    return levels
+
+
+def kernels_to_measure(
+    kernels: KernelGraph, channels: ChannelGraph, levels: Mapping[str, tuple[int, ...]]
+) -> list[KernelSpec]:
+    """Every distinct kernel at every width of its grid, full widths first."""
+    specs: dict[str, KernelSpec] = {n.spec.key: n.spec for n in kernels.nodes}
+    for node in kernels.nodes:
+        bindings = bindings_of(node, channels)
+        grids = [grid_for(b, levels) for b in bindings.values()]
+        for point in itertools.product(*grids):
+            spec = node.spec.with_widths(**{a: int(w) for a, w in zip(bindings, point, strict=True)})
+            specs.setdefault(spec.key, spec)
+    return list(specs.values())
+
+
+def profile(
+    kernels: KernelGraph,
+    channels: ChannelGraph,
+    target: Target,
+    device: Device,
+    store: ProfileStore,
+    options: ProfileOptions | None = None,
+    *,
+    allow_mismatch: bool = False,
+    progress: Progress = SILENT,
+) -> ProfileResult:
+    """Measure what the store does not hold yet.
+
+    With ``allow_mismatch`` a stored profile of the same target is used as it is, whatever device it
+    came from, and nothing is measured.
+
+    Raises:
+        TargetError: the device cannot run code for this target.
+        ProfileError: ``allow_mismatch`` and the stored profile lacks kernels (when tables are read).
+        BusyError, DeviceError: store or device failed; what was measured is kept.
+    """
+    options = options or ProfileOptions()
+    info = device.describe()
+    require_match(target, info)
+    levels = levels_of(channels, target, points=options.points, step=options.step)
+    wanted = kernels_to_measure(kernels, channels, levels)
+    opened = store.open_profile(fingerprint_of(target, info, options.threads), allow_mismatch=allow_mismatch)
+    known = {r.spec.key: r for r in opened.records()}
+    missing = [] if opened.mismatch else [s for s in wanted if s.key not in known or not known[s.key].ok]
+    failed: list[KernelRecord] = []
+    progress.stage("profiling kernels", len(missing))
+    if missing:
+        workers = min(options.workers or os.cpu_count() or 1, -(-len(missing) // 8))
+        with builders(workers) as pool:
+            for batch in _batches(missing, BATCH):
+                for record in _measured(batch, target, device, info, options, pool):
+                    opened.add(record)
+                    progress.advance()
+                    if not record.ok:
+                        failed.append(record)
+                        progress.note(f"{record.spec}: {record.error}")
+    return ProfileResult(opened, levels, len(missing), len(wanted) - len(missing), tuple(failed))
+
+
+def _batches(items: Sequence[KernelSpec], size: int) -> Iterable[Sequence[KernelSpec]]:
+    return (items[i : i + size] for i in range(0, len(items), size))
+
+
+def _measured(
+    specs: Sequence[KernelSpec],
+    target: Target,
+    device: Device,
+    info: DeviceInfo,
+    options: ProfileOptions,
+    pool: Executor,
+) -> Iterable[KernelRecord]:
+    """One record a spec: the best of its candidates."""
+    requests = [(s, schedule) for s in specs for schedule in rule_for(s).space(s, target)[: max(1, options.tune)]]
+    built = list(build_all(requests, target, pool))
+    candidates = [Candidate(s, c, o) for (s, c), o in zip(requests, built, strict=True) if not isinstance(o, str)]
+    records: list[KernelRecord] = [
+        KernelRecord(s, dict(c), "failed", evidence=info.evidence, error=o)
+        for (s, c), o in zip(requests, built, strict=True)
+        if isinstance(o, str)
+    ]
+    if candidates:
+        records += measure(candidates, target, device, info, threads=options.threads, timing=options.timing)
+    best: dict[str, KernelRecord] = {}
+    for record in records:
+        rival = best.get(record.spec.key)
+        if rival is None or (record.ok, -record.median_ns) > (rival.ok, -rival.median_ns):
+            best[record.spec.key] = record
+    return [best[s.key] for s in specs]

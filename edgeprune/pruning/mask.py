@@ -1,0 +1,158 @@
+"""Masking, the oracle of shrinking: same shapes, removed channels contribute nothing."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch.utils._pytree import tree_leaves
+
+from edgeprune.errors import VerificationError
+from edgeprune.graph.channels import ChannelGraph
+from edgeprune.graph.trace import evaluating, failing_module
+from edgeprune.pruning.plan import Plan
+from edgeprune.pruning.slices import Survivors, named_tensors, survivors
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Largest absolute difference of the outputs, and the largest absolute output of the masked network."""
+
+    max_abs_diff: float
+    scale: float
+
+
+def mask(module: nn.Module, graph: ChannelGraph, plan: Plan) -> nn.Module:
+    """A copy of ``module`` whose removed channels are written as zeros and read with zero weights.
+
+    Running variances stay, so that zero over a variance is zero.
+
+    Raises:
+        PlanError: the plan does not fit the graph, or the graph does not fit the module.
+    """
+    alive = survivors(module, graph, plan)
+    masked = copy.deepcopy(module)
+    tensors = named_tensors(masked)
+    with torch.no_grad():
+        for name, dims in alive.items():
+            if name.rpartition(".")[2] == "running_var":
+                continue
+            for dim, kept in dims.items():
+                gone = (~kept).nonzero().flatten().to(tensors[name].device)
+                tensors[name].index_fill_(dim, gone, 0)
+    return masked
+
+
+def check_equal(
+    masked: nn.Module,
+    shrunk: nn.Module,
+    example_inputs: tuple[Tensor, ...],
+    *,
+    graph: ChannelGraph,
+    plan: Plan,
+    atol_rel: float = 1e-5,
+) -> Comparison:
+    """Run both in evaluation mode; compare their outputs, and the kept outputs of every layer.
+
+    Outputs agree if no difference exceeds ``atol_rel`` times the largest output. Layers are held
+    to a wider tolerance that rounding does not reach: they tell where a fault lies, and show one
+    that dead activations keep from the outputs.
+
+    Raises:
+        VerificationError: they differ, or the shrunk network does not run; names the first module
+            (convolution, linear or batch norm, in running order) whose kept outputs differ.
+    """
+    alive = survivors(masked, graph, plan)
+    with evaluating(masked, shrunk), torch.no_grad():
+        with _recorded(masked) as masked_trail:
+            expected = tree_leaves(masked(*example_inputs))
+        with _recorded(shrunk) as shrunk_trail:
+            try:
+                actual = tree_leaves(shrunk(*example_inputs))
+            except Exception as error:
+                name, line = failing_module(shrunk, error)
+                raise VerificationError(
+                    f"the pruned network does not run: {error} (module '{name}', {line})",
+                    hint="a size is written in the network's code there; take it from the tensor's shape instead",
+                    module=name,
+                    source=line,
+                ) from error
+    result = _compare(expected, actual)
+    agree = result.max_abs_diff <= atol_rel * result.scale
+    name = _first_difference(masked_trail, shrunk_trail, masked, alive, _LAYER_RTOL if agree else atol_rel)
+    if agree and not name:
+        return result
+    where = f"module '{name}' is the first to differ" if name else "all layers agree, what lies between them does not"
+    raise VerificationError(
+        f"masked and pruned network differ by {result.max_abs_diff:.3g} on outputs of size {result.scale:.3g}; {where}",
+        hint="this is a fault of edgeprune or of a network that reads sizes from its own code; report the module",
+        module=name,
+        max_abs_diff=result.max_abs_diff,
+        scale=result.scale,
+    )
+
+
+_LAYER_RTOL = 1e-3
+_LAYER_ATOL = 1e-6
+Trail = list[tuple[str, Tensor]]
+
+
+@contextmanager
+def _recorded(module: nn.Module) -> Iterator[Trail]:
+    """Outputs of the layers whose kept channels are known, in running order."""
+    trail: Trail = []
+
+    def recorder(name: str) -> Any:
+        return lambda _layer, _inputs, output: trail.append((name, output.clone()))
+
+    handles = [
+        layer.register_forward_hook(recorder(name))
+        for name, layer in module.named_modules()
+        if isinstance(layer, (_ConvNd, _BatchNorm, nn.Linear))
+    ]
+    try:
+        yield trail
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _first_difference(expected: Trail, actual: Trail, masked: nn.Module, alive: Survivors, rtol: float) -> str:
+    for (name, a), (other, b) in zip(expected, actual, strict=False):
+        layer = masked.get_submodule(name)
+        kept = _kept_outputs(name, layer, alive)
+        axis = a.dim() - 1 if isinstance(layer, nn.Linear) else 1
+        if kept is not None:
+            a = a.index_select(axis, kept.nonzero().flatten().to(a.device))
+        difference = _compare([a], [b])
+        if name != other or not difference.max_abs_diff <= rtol * difference.scale + _LAYER_ATOL:
+            return name
+    return ""
+
+
+def _kept_outputs(name: str, layer: nn.Module, alive: Survivors) -> Tensor | None:
+    dim = 1 if isinstance(layer, _ConvNd) and layer.transposed else 0
+    for attribute in ("weight", "running_mean"):
+        dims = alive.get(f"{name}.{attribute}" if name else attribute, {})
+        if dim in dims:
+            return dims[dim]
+    return None
+
+
+def _compare(expected: list[Any], actual: list[Any]) -> Comparison:
+    """Unequal numbers or shapes of tensors, and NaN, count as an infinite difference."""
+    a = [t.double() for t in expected if isinstance(t, Tensor)]
+    b = [t.double() for t in actual if isinstance(t, Tensor)]
+    scale = max((t.abs().max().item() for t in a if t.numel()), default=0.0)
+    if [t.shape for t in a] != [t.shape for t in b]:
+        return Comparison(float("inf"), scale)
+    diffs = [(s - t).abs().max().item() for s, t in zip(a, b, strict=True) if s.numel()]
+    worst = max(diffs, default=0.0)
+    return Comparison(worst if all(d == d for d in diffs) else float("inf"), scale)

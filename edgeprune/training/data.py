@@ -1,0 +1,125 @@
+"""Data sets as tensors in memory, checked once, and batches of them in an order that a seed decides."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgeprune.errors import ModelLoadError
+from edgeprune.models import entrypoint
+
+KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """Images (N, C, H, W) in float32 with int64 labels (N,), or (N, H, W) for segmentation."""
+
+    train: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+    name: str
+
+    @property
+    def classes(self) -> int:
+        return int(max(self.train[1].max(), self.test[1].max())) + 1
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one example, batch included: (1, C, H, W)."""
+        return (1, *self.train[0].shape[1:])
+
+
+def load_data(source: str, seed: int = 0) -> DataSet:
+    """Load a data set.
+
+    Args:
+        source: ``FILE.npz`` with the arrays ``x_train``, ``y_train``, ``x_test``, ``y_test``, or
+            ``package.module:factory`` or ``FILE.py:factory`` (the user's own code) that returns them as a mapping
+            or as attributes. Images are (N, C, H, W) of any real type, labels integers from 0.
+        seed: of random choices in the factory.
+
+    Raises:
+        ModelLoadError: what is missing or wrong in which array.
+    """
+    file = Path(source)
+    if file.suffix.lower() == ".npz":
+        return check(_read_npz(file), file.stem)
+    if not entrypoint.is_entrypoint(source):
+        raise ModelLoadError(
+            f"{source!r} is no data set", hint="give FILE.npz, FILE.py:factory or package.module:factory", source=source
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = entrypoint.call(source)
+    arrays = made if isinstance(made, Mapping) else {k: getattr(made, k) for k in KEYS if hasattr(made, k)}
+    return check(arrays, source.rpartition(":")[2])
+
+
+def check(arrays: Mapping[str, Any], name: str) -> DataSet:
+    """A :class:`DataSet` of the four arrays (NumPy or torch).
+
+    Raises:
+        ModelLoadError: naming the array.
+    """
+    if missing := [k for k in KEYS if k not in arrays]:
+        raise ModelLoadError(f"data set {name!r} has no {', '.join(missing)}", hint=f"it needs {', '.join(KEYS)}")
+    halves = [_half(arrays[f"x_{h}"], arrays[f"y_{h}"], h, name) for h in ("train", "test")]
+    shapes = [tuple(x.shape[1:]) for x, _ in halves]
+    if shapes[0] != shapes[1]:
+        raise _wrong(name, "x_test", f"has examples of the shape {shapes[1]}, x_train {shapes[0]}")
+    data = DataSet(halves[0], halves[1], name)
+    if (highest := int(data.test[1].max())) > int(data.train[1].max()):
+        raise _wrong(name, "y_test", f"has label {highest}, which y_train has not")
+    return data
+
+
+def batches(
+    x: Tensor, y: Tensor, batch_size: int, *, generator: torch.Generator | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every example once: in order, or in an order drawn from ``generator``. The last batch may be smaller."""
+    order = torch.arange(len(x)) if generator is None else torch.randperm(len(x), generator=generator)
+    for chosen in torch.split(order, batch_size):
+        yield x[chosen], y[chosen]
+
+
+def _read_npz(file: Path) -> dict[str, Any]:
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            return {k: archive[k] for k in KEYS if k in archive}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ModelLoadError(
+            f"{file} is not an npz file of plain arrays: {error}",
+            hint="write it with numpy.savez(file, x_train=..., y_train=..., x_test=..., y_test=...)",
+            file=str(file),
+        ) from error
+
+
+def _half(x: Any, y: Any, half: str, name: str) -> tuple[Tensor, Tensor]:
+    try:
+        images, labels = (torch.as_tensor(np.asarray(a)) for a in (x, y))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise _wrong(name, f"x_{half} or y_{half}", f"is no array of numbers: {error}") from error
+    if images.dim() != 4 or len(images) == 0:
+        raise _wrong(name, f"x_{half}", f"has the shape {tuple(images.shape)}, not (N, C, H, W)")
+    if labels.shape not in (images.shape[:1], (len(images), *images.shape[2:])):
+        raise _wrong(name, f"y_{half}", f"has the shape {tuple(labels.shape)} for {len(images)} images")
+    if labels.is_floating_point() or labels.is_complex():
+        raise _wrong(name, f"y_{half}", f"is {labels.dtype}, labels are integers")
+    images = images.to(torch.float32)
+    if not torch.isfinite(images).all():
+        raise _wrong(name, f"x_{half}", "holds NaN or infinity")
+    labels = labels.to(torch.int64)
+    if labels.min() < 0:
+        raise _wrong(name, f"y_{half}", f"has label {int(labels.min())}; labels count from 0")
+    return images.contiguous(), labels.contiguous()
+
+
+def _wrong(name: str, array: str, what: str) -> ModelLoadError:
+    return ModelLoadError(f"data set {name!r}: {array} {what}", array=array)

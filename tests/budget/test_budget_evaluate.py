@@ -1,0 +1,87 @@
+"""Costs by interpolation, and the cheap change of one choice against a fresh evaluation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from budget_problems import every_plan, full_widths, random_problem, slow_costs, small_problems, staircase
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeprune.budget import Axis, Evaluator, Problem, Term
+from edgeprune.budget.interpolate import interpolate
+from edgeprune.budget.problem import Choice
+from edgeprune.budget.search import Point
+from edgeprune.errors import PlanError
+
+
+def test_exact_at_grid_points_linear_between_clamped_outside():
+    grid, table = np.array([8, 16, 32]), np.array([[0.1], [0.3], [0.7]])
+    at = interpolate([grid], table, [np.array([8, 16, 32, 12, 24, 1, 99])])[:, 0]
+    assert at[:3].tolist() == [0.1, 0.3, 0.7]  # to the last bit
+    assert at[3:].tolist() == pytest.approx([0.2, 0.5, 0.1, 0.7])
+
+
+def test_one_point_is_a_grid_too():
+    assert interpolate([np.array([5])], np.array([[3.0]]), [np.array([1, 5, 9])])[:, 0].tolist() == [3.0] * 3
+
+
+@settings(max_examples=40, deadline=None)
+@given(problem=small_problems, data=st.data())
+def test_agrees_with_the_definition(problem, data):
+    widths = tuple(data.draw(st.sampled_from(c.levels)) for c in problem.choices)
+    evaluator = Evaluator(problem)
+    assert (evaluator.latency_ms(widths), evaluator.flash_bytes(widths)) == pytest.approx(slow_costs(problem, widths))
+
+
+def test_a_batch_is_its_rows():
+    problem = random_problem(4, noise=1.0)
+    plans = list(every_plan(problem))
+    batch = Evaluator(problem).costs(np.array(plans))
+    assert batch == pytest.approx(np.array([slow_costs(problem, p) for p in plans]))
+
+
+def test_an_axis_may_count_a_choice_twice():
+    # concat(x, x): both halves follow one group.
+    term = Term("k", (Axis((0, 0), 2),), (np.array([18, 34]),), np.array([1.0, 2.0]), np.array([1.0, 2.0]))
+    evaluator = Evaluator(Problem((Choice("g", (8, 12, 16), np.arange(3.0)),), (term,)))
+    assert [evaluator.latency_ms((w,)) for w in (8, 12, 16)] == [1.0, 1.5, 2.0]
+
+
+def test_a_width_that_is_no_level_has_no_saliency():
+    with pytest.raises(PlanError, match="g has no level 9"):
+        Evaluator(staircase([1, 2, 3, 4], [1.0] * 4)).saliency((9,))
+
+
+@settings(max_examples=30, deadline=None)
+@given(problem=small_problems, data=st.data())
+def test_deltas_after_any_walk_are_those_of_a_fresh_evaluation(problem, data):
+    evaluator = Evaluator(problem)
+    point = Point(evaluator, evaluator.full)
+    for _ in range(4):
+        for c in range(len(problem.choices)):
+            widths = np.repeat([evaluator.widths(point.levels)], len(problem.choices[c].levels), axis=0)
+            widths[:, c] = problem.choices[c].levels
+            fresh = np.array([slow_costs(problem, w) for w in widths])
+            assert point.costs + point.deltas(c) == pytest.approx(fresh)
+        c = data.draw(st.integers(0, len(problem.choices) - 1))
+        point.move(c, data.draw(st.integers(0, len(problem.choices[c].levels) - 1)))
+    assert point.costs == pytest.approx(slow_costs(problem, evaluator.widths(point.levels)))
+
+
+def test_a_change_of_one_choice_evaluates_only_the_terms_it_touches(monkeypatch):
+    problem = random_problem(1, groups=12)
+    evaluator = Evaluator(problem)
+    point = Point(evaluator, evaluator.full)
+    asked: list[int] = []
+    original = evaluator.term_costs
+    monkeypatch.setattr(evaluator, "term_costs", lambda t, w: asked.append(t) or original(t, w))
+    touched = {t for t, term in enumerate(problem.terms) if any(0 in a.choices for a in term.axes)}
+    point.deltas(0)
+    assert set(asked) == touched
+    asked.clear()
+    point.deltas(0)
+    assert asked == []  # kept until a neighbour moves
+    point.move(0, 0)
+    assert set(asked) == touched
+    assert full_widths(problem)[1:] == evaluator.widths(point.levels)[1:]

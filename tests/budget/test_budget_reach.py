@@ -1,0 +1,82 @@
+"""The floor: smallest reachable costs and feasible points, against enumeration."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+from budget_problems import every_plan, full_widths, holds, random_problem, slow_costs, small_problems
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeprune.budget import Budget, Evaluator, smallest_reachable
+from edgeprune.budget.elimination import minimise
+from edgeprune.budget.evaluate import Limits
+from edgeprune.budget.reach import Floor, reach
+from edgeprune.errors import InfeasibleBudgetError
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data(), sizes=st.lists(st.integers(1, 4), min_size=1, max_size=5), seed=st.integers(0, 2**32 - 1))
+def test_elimination_finds_the_minimum(data, sizes, seed):
+    rng = np.random.default_rng(seed)
+    some = st.sets(st.integers(0, len(sizes) - 1), min_size=1, max_size=3)
+    scopes = [tuple(sorted(s)) for s in data.draw(st.lists(some, max_size=6))]
+    factors = [(s, rng.standard_normal([sizes[v] for v in s])) for s in scopes]
+
+    def value(assignment):
+        return sum(float(t[tuple(assignment[v] for v in s)]) for s, t in factors)
+
+    found = minimise(sizes, factors)
+    assert found is not None
+    assert value(found) == pytest.approx(min(value(a) for a in product(*map(range, sizes))))
+
+
+def test_elimination_gives_up_rather_than_fill_the_memory():
+    scope = (0, 1, 2)
+    assert minimise([10] * 3, [(scope, np.ones((10, 10, 10)))], max_cells=999) is None
+    assert minimise([10] * 3, [(scope, np.ones((10, 10, 10)))], max_cells=1000) == (9, 9, 9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(problem=small_problems)
+def test_smallest_reachable_is_what_enumeration_finds(problem):
+    costs = np.array([slow_costs(problem, w) for w in every_plan(problem)]).min(axis=0)
+    assert list(smallest_reachable(problem).values()) == pytest.approx(costs)
+    assert list(smallest_reachable(problem)) == ["latency_ms", "flash_bytes"]
+
+
+def test_without_elimination_the_floor_is_an_upper_bound_and_says_so(monkeypatch):
+    monkeypatch.setattr("edgeprune.budget.reach.MAX_CELLS", 1)
+    problem = random_problem(3, noise=1.0)
+    floor = Floor(Evaluator(problem))
+    assert not floor.exact
+    exact = min(slow_costs(problem, w)[0] for w in every_plan(problem))
+    found = smallest_reachable(problem)["latency_ms"]
+    assert exact * (1 - 1e-9) <= found <= slow_costs(problem, full_widths(problem))[0]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_two_limits_are_met_together_where_they_can_be(seed):
+    problem = random_problem(seed, groups=3, noise=1.0)
+    evaluator = Evaluator(problem)
+    costs = np.array([slow_costs(problem, w) for w in every_plan(problem)])
+    # The tightest balanced pair of limits that some plan meets.
+    scale = costs.max(axis=0)
+    t = (costs / scale).max(axis=1).min()
+    budget = Budget(*(float(x) for x in scale * t * 1.02))
+    point = reach(evaluator, Limits(budget))
+    assert holds(problem, budget, evaluator.widths(point.levels))
+
+
+def test_two_limits_out_of_reach_together_report_both():
+    problem = random_problem(0)
+    low = smallest_reachable(problem)
+    with pytest.raises(InfeasibleBudgetError) as caught:
+        reach(Evaluator(problem), Limits(Budget(low["latency_ms"] * 0.9, low["flash_bytes"] * 2)))
+    assert caught.value.details["latency_ms"] == pytest.approx(low["latency_ms"])
+    assert caught.value.details["flash_bytes"] == pytest.approx(low["flash_bytes"])
+    assert caught.value.details["budget"]["latency_ms"] == pytest.approx(low["latency_ms"] * 0.9)
+    assert math.isfinite(caught.value.details["flash_bytes"])

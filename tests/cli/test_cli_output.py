@@ -1,0 +1,120 @@
+"""One formatter: the table and the JSON are the same facts; neither can be broken by what they hold."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import PurePosixPath
+
+import pytest
+
+from edgeprune.cli.output import Column, Result, emit, listing, record
+from edgeprune.cli.progress import Lines, progress
+from edgeprune.progress import SILENT
+
+ROWS = [{"name": "rpi4", "ram_bytes": 1024, "odd": "x"}, {"name": "[red]pi[/red]", "ram_bytes": None}]
+COLUMNS = (Column("name", "board"), Column("ram_bytes", "RAM", lambda n: f"{n} B" if n else "?"))
+
+
+def test_a_listing_as_json_holds_whole_rows(capsys):
+    emit(listing("edgeprune.boards/1", "boards", ROWS, COLUMNS, room=4), as_json=True)
+    assert json.loads(capsys.readouterr().out) == {"schema": "edgeprune.boards/1", "room": 4, "boards": ROWS}
+
+
+def test_a_listing_as_a_table_shows_the_same_rows(capsys):
+    emit(listing("edgeprune.boards/1", "boards", ROWS, COLUMNS), as_json=False)
+    header, _, *rows = capsys.readouterr().out.rstrip("\n").splitlines()
+    assert header.split() == ["board", "RAM"]
+    assert [row.split() for row in rows] == [["rpi4", "1024", "B"], ["[red]pi[/red]", "?"]]
+
+
+def test_a_pipe_gets_whole_lines(capsys):
+    emit(listing("x/1", "rows", [{"name": "w" * 300}], [Column("name")]), as_json=False)
+    out = capsys.readouterr().out
+    assert "w" * 300 in out
+    assert all(line == line.rstrip() for line in out.splitlines())
+    assert "\x1b" not in out
+
+
+def test_a_record_flattens_what_is_nested(capsys):
+    emit(record("x/1", {"llvm": {"mcpu": "cortex-a72"}, "cores": 4}, "A board"), as_json=False)
+    out = capsys.readouterr().out.split("\n")
+    assert out[0] == "A board"
+    assert [line.split() for line in out if line][1:] == [["llvm.mcpu", "cortex-a72"], ["cores", "4"]]
+
+
+def test_control_characters_stay_on_their_side(capsys):
+    emit(listing("x/1", "rows", [{"name": "a\x1b[2Jb\rc"}], [Column("name")]), as_json=False)
+    assert "a\\x1b[2Jb\\rc" in capsys.readouterr().out
+
+
+def test_json_knows_paths_and_sets(capsys):
+    emit(Result("x/1", {"path": PurePosixPath("a/b"), "names": {"b", "a"}}, ()), as_json=True)
+    assert json.loads(capsys.readouterr().out) == {"schema": "x/1", "path": "a/b", "names": ["a", "b"]}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object()])
+def test_what_is_no_json_is_a_bug_not_a_string(value):
+    with pytest.raises((ValueError, TypeError)):
+        emit(Result("x/1", {"value": value}, ()), as_json=True)
+
+
+def test_progress_goes_to_stderr_in_plain_lines(capsys):
+    with progress() as report:
+        report.stage("profiling", total=100)
+        for _ in range(100):
+            report.advance()
+        report.note("conv1 was measured again")
+        report.stage("linking")
+        report.advance()
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    assert lines[0] == "profiling (0/100)"
+    assert lines[1:11] == [f"profiling ({n}/100)" for n in range(10, 101, 10)]
+    assert lines[11:] == ["conv1 was measured again", "linking"]
+
+
+@pytest.mark.parametrize(("total", "lines"), [(0, 1), (3, 4), (10, 11), (1000, 11)])
+def test_a_stage_says_neither_nothing_nor_everything(total, lines, capsys):
+    report = Lines()
+    report.stage("profiling", total)
+    for _ in range(max(total, 1)):
+        report.advance()
+    assert len(capsys.readouterr().err.splitlines()) == lines
+
+
+def test_quiet_says_nothing():
+    with progress(quiet=True) as report:
+        assert report is SILENT
+
+
+def test_a_terminal_gets_a_bar_and_gets_its_cursor_back():
+    """On a pseudo-terminal: notes survive, the bar does not, also when the command fails."""
+    program = (
+        "from edgeprune.cli.progress import progress\n"
+        "with progress() as report:\n"
+        "    report.stage('profiling [x]', total=2); report.advance(); report.note('kept [red]')\n"
+        "    raise SystemExit(3)\n"
+    )
+    parent, child = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stderr=child, env={**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    )
+    os.close(child)
+    written = b""
+    while True:
+        try:
+            chunk = os.read(parent, 4096)
+        except OSError:  # Linux reports the closed end of a pseudo-terminal as an I/O error
+            break
+        if not chunk:
+            break
+        written += chunk
+    os.close(parent)
+    assert process.wait(timeout=30) == 3
+    text = written.decode()
+    assert "profiling [x]" in text
+    assert "kept [red]" in text
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l"), "the cursor is shown again"

@@ -1,0 +1,28 @@
+"""Every scheme of the registry through the shared suite."""
+
+from pathlib import Path
+
+import pytest
+from device_conformance import DeviceConformance
+
+from edgeprune.devices.protocol import Device
+from edgeprune.devices.registry import SCHEMES, open_device
+
+
+class TestLocal(DeviceConformance):
+    scheme = "local"
+
+    def connect(self, tmp_path: Path) -> Device:
+        return open_device(f"local:{tmp_path}")
+
+
+class TestFake(DeviceConformance):
+    scheme = "fake"
+
+    def connect(self, tmp_path: Path) -> Device:
+        return open_device("fake:")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_scheme_runs_the_suite(scheme):
+    assert scheme in {suite.scheme for suite in DeviceConformance.__subclasses__()}

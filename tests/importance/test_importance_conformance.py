@@ -1,0 +1,194 @@
+"""The suite that every registered criterion passes, and what each one means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgeprune.errors import BadInputError, UsageError
+from edgeprune.graph.channels import ChannelGraph
+from edgeprune.graph.groups import analyse
+from edgeprune.graph.trace import trace
+from edgeprune.importance.criterion import Scores
+from edgeprune.importance.registry import CRITERIA, criterion
+
+DATA = [
+    (
+        torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(i)),
+        torch.randint(0, 5, (4,), generator=torch.Generator().manual_seed(i)),
+    )
+    for i in range(3)
+]
+INFORMED = sorted(set(CRITERIA) - {"random"})
+
+
+class Net(nn.Module):
+    """Residual, depthwise, concatenation, flatten; a dropout that would show a missing eval()."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.bn = nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6)
+        self.dw, self.back = nn.Conv2d(6, 6, 3, padding=1, groups=6), nn.Conv2d(6, 6, 1)
+        self.side, self.drop = nn.Conv2d(6, 4, 1), nn.Dropout(0.5)
+        self.fc, self.head = nn.Linear(10 * 4, 7), nn.Linear(7, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn(self.stem(x)))
+        x = x + self.back(F.relu(self.dw(x)))
+        x = F.adaptive_avg_pool2d(torch.cat([x, self.side(x)], 1), 2)
+        return self.head(self.drop(F.gelu(self.fc(x.flatten(1)))))
+
+
+@pytest.fixture
+def net() -> Net:
+    torch.manual_seed(0)
+    return Net()
+
+
+def graph_of(module: nn.Module) -> ChannelGraph:
+    return analyse(trace(module, (torch.randn(1, 3, 8, 8),))).graph
+
+
+def score(name: str, module: nn.Module, **options: Any) -> Scores:
+    return criterion(name, **options).score(module, graph_of(module), DATA)
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+class TestConformance:
+    def test_shape_type_and_range(self, name: str, net: Net) -> None:
+        scores = score(name, net)
+        assert {g: s.shape for g, s in scores.items()} == {"stem": (6,), "side": (4,), "fc": (7,)}
+        for s in scores.values():
+            assert s.dtype == np.float64
+            assert np.isfinite(s).all()
+            assert (s >= 0).all()
+            assert len(set(s)) == len(s)
+
+    def test_deterministic(self, name: str, net: Net) -> None:
+        first = score(name, net)
+        torch.manual_seed(1)
+        np.random.seed(1)
+        second = score(name, net)
+        assert all(np.array_equal(first[g], second[g]) for g in first)
+
+    def test_module_is_left_as_it_was(self, name: str, net: Net) -> None:
+        net.train()
+        net.bn.eval()
+        net.stem.weight.requires_grad_(False)
+        net.fc.weight.grad = torch.ones_like(net.fc.weight)
+        state = {k: v.clone() for k, v in net.state_dict().items()}
+        score(name, net)
+        assert all(torch.equal(v, state[k]) for k, v in net.state_dict().items())
+        assert [n for n, p in net.named_parameters() if p.grad is not None] == ["fc.weight"]
+        assert (net.fc.weight.grad == 1).all()
+        assert [n for n, p in net.named_parameters() if not p.requires_grad] == ["stem.weight"]
+        assert net.training
+        assert not net.bn.training
+
+    def test_scores_with_gradients_off_outside(self, name: str, net: Net) -> None:
+        expected = score(name, net)
+        with torch.no_grad():
+            scores = score(name, net)
+        assert all(np.array_equal(scores[g], expected[g]) for g in scores)
+
+    def test_dead_channel_is_worth_least(self, name: str, net: Net) -> None:
+        if name == "random":
+            pytest.skip("the control knows nothing")
+        graph = graph_of(net)
+        tensors = dict(net.named_parameters())
+        with torch.no_grad():
+            for group in graph.prunable:
+                for m in group.members:
+                    if m.role == "out" and m.param in tensors:
+                        tensors[m.param][m.start + 2 * m.repeat : m.start + 3 * m.repeat] = 0
+        for s in score(name, net).values():
+            assert s.argmin() == 2
+            assert s[2] == 0
+
+    def test_data_is_asked_for_if_needed(self, name: str, net: Net) -> None:
+        c = criterion(name)
+        if not c.needs_data:
+            c.score(net, graph_of(net))
+            return
+        with pytest.raises(UsageError, match="needs data"):
+            c.score(net, graph_of(net))
+        with pytest.raises(UsageError, match="empty"):
+            c.score(net, graph_of(net), [])
+
+    def test_not_a_number_is_refused(self, name: str, net: Net) -> None:
+        if name == "random":
+            pytest.skip("the control knows nothing")
+        with torch.no_grad():
+            net.side.weight[0] = torch.nan
+        with pytest.raises(BadInputError, match="not finite"):
+            score(name, net)
+
+
+@pytest.mark.parametrize(("name", "degree"), [("l1", 1), ("l2", 1)])
+def test_scale(name: str, degree: int, net: Net) -> None:
+    before = score(name, net)
+    with torch.no_grad():
+        net.side.weight.mul_(3)
+    after = score(name, net)
+    np.testing.assert_allclose(after["side"], 3**degree * before["side"])
+    np.testing.assert_array_equal(after["stem"], before["stem"])
+
+
+def test_magnitude_sums_over_all_filters_of_a_group(net: Net) -> None:
+    weights = [w.detach().double().flatten(1) for w in (net.stem.weight, net.dw.weight, net.back.weight)]
+    np.testing.assert_allclose(score("l1", net)["stem"], sum(w.abs().sum(1) for w in weights))
+    np.testing.assert_allclose(score("l2", net)["stem"], torch.cat(weights, 1).norm(dim=1))
+
+
+def test_taylor_is_the_first_order_change_of_the_loss(net: Net) -> None:
+    """Against finite differences: scale all that writes a channel by (1 - h)."""
+    net.double().eval()
+    graph = graph_of(net.float())
+    net.double()
+    data = [(x.double(), y) for x, y in DATA[:1]]
+    scores = criterion("taylor").score(net, graph, data)
+    tensors = dict(net.named_parameters())
+
+    def loss() -> float:
+        with torch.no_grad():
+            return F.cross_entropy(net(data[0][0]), data[0][1]).item()
+
+    h = 1e-6
+    for group in graph.prunable:
+        writes = [tensors[m.param] for m in group.members if m.role == "out" and m.param in tensors]
+        for c in range(group.size):
+            losses = []
+            for factor in (1 + h, (1 - h) / (1 + h), 1 / (1 - h)):
+                with torch.no_grad():
+                    for t in writes:
+                        t[c] *= factor
+                losses.append(loss())
+            np.testing.assert_allclose(
+                scores[group.name][c], abs(losses[0] - losses[1]) / (2 * h), rtol=1e-4, atol=1e-8
+            )
+
+
+def test_taylor_averages_absolute_changes_over_batches_and_takes_a_loss(net: Net) -> None:
+    graph, taylor = graph_of(net), criterion("taylor")
+    each = [taylor.score(net, graph, [batch])["fc"] for batch in DATA]
+    np.testing.assert_allclose(taylor.score(net, graph, DATA)["fc"], np.mean(each, axis=0))
+    doubled = taylor.score(net, graph, DATA, lambda out, y: 2 * F.cross_entropy(out, y))["fc"]
+    np.testing.assert_allclose(doubled, 2 * taylor.score(net, graph, DATA)["fc"], rtol=1e-5)
+
+
+def test_random_follows_its_seed(net: Net) -> None:
+    assert not np.array_equal(score("random", net)["stem"], score("random", net, seed=1)["stem"])
+
+
+def test_unknown_names_and_options_list_what_exists() -> None:
+    with pytest.raises(UsageError, match="no criterion 'l3'") as caught:
+        criterion("l3")
+    assert all(name in caught.value.hint for name in CRITERIA)
+    with pytest.raises(UsageError, match="'l1' does not take"):
+        criterion("l1", seed=3)
+    assert all(criterion(name).name == name for name in CRITERIA)

@@ -1,0 +1,168 @@
+"""From a network and its records to the arrays of a solver: the sums must agree with the model's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+from latency_samples import bilinear, concat, conv, depthwise, failed, network, node, swept
+
+from edgeprune.budget import Axis, Budget, Evaluator, get_solver
+from edgeprune.errors import PlanError, ProfileError
+from edgeprune.graph.channels import AxisBinding
+from edgeprune.latency import LatencyModel, build_problem, grid_for, levels_by_group, usable_levels
+from edgeprune.latency.problem import bindings_of
+
+KERNELS, CHANNELS = network()
+LEVELS = levels_by_group(CHANNELS, 8)
+SALIENCY = {"a": np.linspace(1, 2, 16), "b": np.linspace(2, 1, 24) ** 2}
+
+
+def records(cost=bilinear):
+    """What a profiler measures: every node on the grids of its axes."""
+    return [
+        r
+        for n in KERNELS.nodes
+        for r in swept(n.spec, {a: grid_for(b, LEVELS).tolist() for a, b in bindings_of(n, CHANNELS).items()}, cost)
+    ]
+
+
+def specs_at(a: int, b: int):
+    return [conv(3, a), depthwise(a), conv(a, b), conv(3, 4, 16), concat(a, b, 4), conv(a + b + 4, 8)]
+
+
+def bumpy(spec):
+    """Not monotone, so that a swapped axis or an off-by-one cell shows."""
+    return bilinear(spec) * (1 + (7 * spec.output.channels + 3 * spec.inputs[0].channels) % 5)
+
+
+@pytest.mark.parametrize("cost", [bilinear, bumpy])
+def test_every_plan_costs_what_the_model_says_its_network_costs(cost):
+    model = LatencyModel(records(cost), correction=1.25)
+    evaluator = Evaluator(build_problem(KERNELS, CHANNELS, SALIENCY, LEVELS, model))
+    for a, b in product(LEVELS["a"], LEVELS["b"]):
+        network_at = model.network(s for s in specs_at(a, b) if s.op != "concat")
+        cat = cost(concat(a, b, 4)) if cost is bilinear else None
+        if cat is None:  # the parts of a concat are not in its cost here
+            cat = model.table(concat(16, 24, 4)).predict({"out": a + b + 4}).latency_ms * 1e6
+        expected = network_at.latency_ms + cat * 1e-6 * 1.25
+        assert evaluator.latency_ms((a, b)) == pytest.approx(expected)
+        flash = network_at.flash_bytes + 900
+        assert evaluator.flash_bytes((a, b)) == pytest.approx(flash)
+
+
+def test_the_shape_of_the_problem():
+    problem = build_problem(KERNELS, CHANNELS, SALIENCY, LEVELS, LatencyModel(records()))
+    assert [c.name for c in problem.choices] == ["a", "b"]
+    assert {t.name: t.axes for t in problem.terms} == {
+        "stem": (Axis((0,)),),
+        "dw": (Axis((0,)),),
+        "mid": (Axis((0,)), Axis((1,))),
+        "cat": (Axis((0, 1), 4),),
+        "head": (Axis((0, 1), 4),),
+    }
+    side = bilinear(conv(3, 4, 16)) * 1e-6
+    assert problem.base_latency_ms == pytest.approx(side)
+    assert problem.base_flash_bytes == 900 + 3 * 4 * 9 * 4
+
+
+def test_saliency_is_the_share_of_the_best_channels():
+    shuffled = {g: np.random.default_rng(0).permutation(s) for g, s in SALIENCY.items()}
+    problem = build_problem(KERNELS, CHANNELS, shuffled, LEVELS, LatencyModel(records()))
+    total = sum(s.sum() for s in SALIENCY.values())
+    for choice in problem.choices:
+        best_first = np.sort(SALIENCY[choice.name])[::-1]
+        assert choice.saliency == pytest.approx([best_first[:k].sum() / total for k in choice.levels])
+    assert sum(c.saliency[-1] for c in problem.choices) == pytest.approx(1.0)
+
+
+def test_a_solver_takes_it():
+    model = LatencyModel(records())
+    problem = build_problem(KERNELS, CHANNELS, SALIENCY, LEVELS, model)
+    dense = Evaluator(problem).latency_ms((16, 24))
+    found = get_solver("greedy").solve(problem, Budget(latency_ms=dense * 0.6))
+    best = get_solver("brute_force").solve(problem, Budget(latency_ms=dense * 0.6))
+    assert found.widths == best.widths != (16, 24)
+
+
+def test_an_unmeasured_width_is_refused_by_node_unless_estimates_are_allowed():
+    some = [r for r in records() if r.spec != conv(16, 16)]
+    with pytest.raises(ProfileError, match=r"mid: .*\(16, 16\)") as caught:
+        build_problem(KERNELS, CHANNELS, SALIENCY, LEVELS, LatencyModel(some))
+    assert caught.value.details["node"] == "mid"
+    problem = build_problem(KERNELS, CHANNELS, SALIENCY, LEVELS, LatencyModel(some), estimate=True)
+    exact = build_problem(KERNELS, CHANNELS, SALIENCY, LEVELS, LatencyModel(records()))
+    assert Evaluator(problem).latency_ms((16, 16)) == pytest.approx(Evaluator(exact).latency_ms((16, 16)))
+
+
+def test_an_unmeasured_end_is_refused_even_then():
+    some = [r for r in records() if r.spec != conv(16, 24)]
+    with pytest.raises(ProfileError, match="mid"):
+        build_problem(KERNELS, CHANNELS, SALIENCY, LEVELS, LatencyModel(some), estimate=True)
+
+
+@pytest.mark.parametrize(
+    ("saliency", "says"),
+    [
+        ({"a": SALIENCY["a"]}, "b has no saliency"),
+        ({**SALIENCY, "a": np.ones(15)}, "a has 16 channels"),
+        ({**SALIENCY, "b": -SALIENCY["b"]}, "b is negative"),
+        ({**SALIENCY, "b": np.where(np.arange(24) == 5, np.nan, 1.0)}, "channel 5"),
+        ({"a": np.zeros(16), "b": np.zeros(24)}, "saliency 0"),
+    ],
+)
+def test_saliency_that_does_not_fit_is_refused(saliency, says):
+    with pytest.raises(PlanError, match=says):
+        build_problem(KERNELS, CHANNELS, saliency, LEVELS, LatencyModel(records()))
+
+
+@pytest.mark.parametrize(
+    "levels", [{**LEVELS, "a": (8, 12)}, {**LEVELS, "f": (2, 4)}, {k: v for k, v in LEVELS.items() if k != "b"}]
+)
+def test_levels_that_do_not_fit_are_refused(levels):
+    with pytest.raises(PlanError, match="width group"):
+        build_problem(KERNELS, CHANNELS, SALIENCY, levels, LatencyModel(records()))
+
+
+@pytest.mark.parametrize("binding", [AxisBinding(("a",), 3), AxisBinding(("ghost",), 16)])
+def test_a_binding_that_does_not_add_up_is_refused(binding):
+    broken = replace(KERNELS, nodes=(node(depthwise(16), "dw", out=binding),))
+    with pytest.raises(PlanError, match="dw: axis 'out'"):
+        build_problem(broken, CHANNELS, SALIENCY, LEVELS, LatencyModel(records()))
+
+
+class TestFailedKernels:
+    """FAULTS 26: the plan avoids what could not be built, or explains."""
+
+    def with_failures(self, *specs):
+        return LatencyModel([r for r in records() if r.spec not in specs] + [failed(s) for s in specs])
+
+    def test_nothing_failed_nothing_changes(self):
+        assert usable_levels(KERNELS, CHANNELS, LEVELS, self.with_failures()) == (LEVELS, {})
+
+    @pytest.mark.parametrize(
+        ("spec", "group", "level"),
+        [(conv(3, 8), "a", 8), (depthwise(8), "a", 8), (conv(16, 16), "b", 16), (conv(8, 24), "a", 8)],
+    )
+    def test_its_level_is_not_offered_and_the_plan_can_be_built(self, spec, group, level):
+        model = self.with_failures(spec)
+        levels, dropped = usable_levels(KERNELS, CHANNELS, LEVELS, model)
+        assert levels == {**LEVELS, group: tuple(k for k in LEVELS[group] if k != level)}
+        assert "no tile fits" in dropped[group][level]
+        problem = build_problem(KERNELS, CHANNELS, SALIENCY, levels, model, estimate=True)
+        smallest = Evaluator(problem)
+        for widths in product(*(c.levels for c in problem.choices)):
+            at = {"a": 16, "b": 24} | dict(zip((c.name for c in problem.choices), widths, strict=True))
+            assert spec not in specs_at(at["a"], at["b"])
+            assert smallest.latency_ms(widths) > 0
+
+    def test_left_in_it_stops_the_build_and_says_why(self):
+        with pytest.raises(ProfileError, match=r"mid: .*no tile fits"):
+            build_problem(KERNELS, CHANNELS, SALIENCY, LEVELS, self.with_failures(conv(16, 16)))
+
+    @pytest.mark.parametrize("spec", [conv(16, 24), conv(3, 4, 16)])
+    def test_what_cannot_be_avoided_is_explained(self, spec):
+        with pytest.raises(ProfileError, match=r"cannot be avoided.*no tile fits"):
+            usable_levels(KERNELS, CHANNELS, LEVELS, self.with_failures(spec))

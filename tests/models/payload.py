@@ -1,0 +1,16 @@
+"""The pickle that FAULTS 1 is about."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+class Payload:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.file),)

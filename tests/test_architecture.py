@@ -1,0 +1,121 @@
+"""Who may import whom: leftward only, never a sibling of the same tier (docs/ARCHITECTURE.md).
+
+Every import counts: those inside functions and those for type checkers too, for both say that one
+part cannot be understood without the other.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import edgeprune
+
+ROOT = Path(edgeprune.__file__).parent
+TIERS: tuple[frozenset[str], ...] = tuple(
+    frozenset(tier.split())
+    for tier in (
+        "errors progress home board",
+        "targets models budget devices",
+        "graph",
+        "latency",
+        "importance pruning training compiler",
+        "profiling deploy",
+        "fit",
+        "report",
+        "cli",
+        "__main__",
+    )
+)
+RANK = {layer: rank for rank, tier in enumerate(TIERS) for layer in tier}
+
+
+def imports(source: str, package: str) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of everything of edgeprune that a module imports, at any depth.
+
+    ``package`` is the dotted name of the package the module lies in, for relative imports.
+    """
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            names = [f"{base}.{alias.name}" if base == "edgeprune" else base for alias in node.names]
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "import_module":
+            names = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+        else:
+            continue
+        yield from ((node.lineno, name) for name in names if name.split(".")[0] == "edgeprune")
+
+
+def fault(importer: str, imported: str) -> str:
+    """Why one layer may not import what it does, or an empty string. ``imported`` is a dotted name."""
+    layer = [*imported.split("."), ""][1]
+    if layer in ("", "__version__") or layer == importer:
+        return ""
+    if layer not in RANK:
+        return f"{imported} is no layer: import public names from the module that defines them"
+    if RANK[layer] < RANK[importer]:
+        return ""
+    where = "beside" if RANK[layer] == RANK[importer] else "to the right of"
+    return f"{layer} stands {where} {importer}"
+
+
+def layer_of(file: Path) -> str:
+    return file.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+FILES = [f for f in sorted(ROOT.rglob("*.py")) if f != ROOT / "__init__.py"]
+
+
+def test_every_import_goes_leftward():
+    faults = []
+    for file in FILES:
+        package = ".".join(["edgeprune", *file.relative_to(ROOT).parts[:-1]])
+        for line, name in imports(file.read_text(encoding="utf-8"), package):
+            if reason := fault(layer_of(file), name):
+                faults.append(f"{file.relative_to(ROOT.parent)}:{line}: imports {name}, but {reason}")
+    assert not faults, "\n" + "\n".join(faults)
+
+
+def test_every_module_belongs_to_a_layer():
+    assert not {layer_of(f) for f in FILES} - set(RANK), "add the new layer to TIERS and to docs/ARCHITECTURE.md"
+
+
+def test_solvers_know_nothing_of_torch_or_tvm():
+    """Arrays in, arrays out (DESIGN, layout)."""
+    for file in (ROOT / "budget").rglob("*.py"):
+        assert not re.search(r"^\s*(import|from) (torch|tvm)\b", file.read_text(), re.MULTILINE), file
+
+
+@pytest.mark.parametrize(
+    ("importer", "source", "wrong"),
+    [
+        ("budget", "import edgeprune.errors", False),
+        ("budget", "from edgeprune import errors, __version__", False),
+        ("cli", "from edgeprune.report.schema import Report", False),
+        ("budget", "import edgeprune.budget.problem", False),
+        ("budget", "def f():\n    import edgeprune.latency.records as r", True),
+        ("devices", "from edgeprune import pruning", True),
+        ("compiler", "from edgeprune.pruning.plan import Plan", True),
+        ("devices", "from ..graph import spec", True),
+        ("devices", "from .protocol import Device", False),
+        ("devices", "importlib.import_module('edgeprune.deploy.state')", True),
+        ("latency", "if TYPE_CHECKING:\n    from edgeprune.compiler import manifest", True),
+        ("compiler", "from edgeprune import load_target", True),
+    ],
+)
+def test_the_rule_itself(importer, source, wrong):
+    faults = [fault(importer, name) for _, name in imports(source, f"edgeprune.{importer}")]
+    assert bool(any(faults)) is wrong
+
+
+def test_the_drawing_in_the_docs_is_this_rule():
+    text = (ROOT.parent / "docs" / "ARCHITECTURE.md").read_text()
+    drawn = re.search(r"^    (errors, .*< __main__)$", text, re.MULTILINE)
+    assert drawn, "docs/ARCHITECTURE.md draws the tiers on one line that begins with 'errors,'"
+    tiers = [frozenset(re.findall(r"[\w]+", tier)) for tier in drawn[1].split("<")]
+    assert tiers == list(TIERS)

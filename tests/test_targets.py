@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgeprune import targets
+from edgeprune.errors import TargetError
+from edgeprune.targets import Target, data_folder, host_features, list_targets, load_target, read_target
+
+SHIPPED = ["aarch64_generic", "rpi3", "rpi4", "rpi5", "x86_64_avx2", "x86_64_avx512", "x86_64_sse4"]
+
+
+@pytest.fixture(autouse=True)
+def _no_folders_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(targets.ENVIRONMENT, raising=False)
+
+
+def edited(tmp_path: Path, *changes: tuple[str, str], name: str = "rpi4") -> Path:
+    text = (data_folder("targets") / "rpi4.toml").read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    file = tmp_path / f"{name}.toml"
+    file.write_text(text)
+    return file
+
+
+def test_every_shipped_target_checks_and_names_sources_for_its_figures() -> None:
+    found = list_targets()
+    assert [t.name for t in found] == SHIPPED
+    for target in found:
+        cited = " ".join(target.sources)
+        for figure in ("ram_bytes", "clock_mhz"):
+            if getattr(target, figure) is not None:
+                assert figure in cited, f"{target.name}: no source for {figure}"
+        assert "caches" in cited
+
+
+def test_lanes_and_compiler_target() -> None:
+    assert {t.name: t.lanes for t in list_targets()}["x86_64_avx512"] == 16
+    rpi4 = load_target("rpi4")
+    assert rpi4.lanes == 4
+    assert rpi4.llvm.to_dict() == {
+        "kind": "llvm",
+        "mtriple": "aarch64-linux-gnu",
+        "mcpu": "cortex-a72",
+        "mattr": ["+neon"],
+    }
+
+
+def test_float_abi_is_read_under_the_compilers_name(tmp_path: Path) -> None:
+    file = edited(
+        tmp_path,
+        ('arch = "aarch64"', 'arch = "armv7l"'),
+        ("aarch64-linux-gnu.2.28", "arm-linux-gnueabihf.2.28"),
+        ('mtriple = "aarch64-linux-gnu"', 'mtriple = "armv7a-linux-gnueabihf"\nmfloat-abi = "hard"'),
+    )
+    target = read_target(file)
+    assert target.llvm.to_dict()["mfloat-abi"] == "hard"
+    assert Target.model_validate(target.to_json()) == target
+
+
+def test_digest_follows_figures_and_not_prose(tmp_path: Path) -> None:
+    shipped = load_target("rpi4")
+    assert len(shipped.digest) == 16
+    assert read_target(edited(tmp_path, ("Throttles at", "Slows down at"))).digest == shipped.digest
+    assert read_target(edited(tmp_path, ("clock_mhz = 1500", "clock_mhz = 1800"))).digest != shipped.digest
+    assert read_target(edited(tmp_path, ("cortex-a72", "cortex-a53"))).digest != shipped.digest
+
+
+def test_folders_override_environment_overrides_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
+    for folder, cores in ((mine, 1), (theirs, 2)):
+        folder.mkdir()
+        edited(folder, ("cores = 4", f"cores = {cores}"))
+    monkeypatch.setenv(targets.ENVIRONMENT, str(theirs))
+    assert load_target("rpi4").cores == 2
+    assert load_target("rpi4", [mine]).cores == 1
+    assert load_target("rpi5").cores == 4
+    assert len(list_targets([mine])) == len(SHIPPED)
+
+
+def test_unknown_target_lists_what_exists_and_suggests() -> None:
+    with pytest.raises(TargetError, match="rpi3, rpi4, rpi5") as caught:
+        load_target("rpi44")
+    assert "'rpi4'" in caught.value.hint
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("name", ["../targets/rpi4", "/etc/passwd", "rpi4.toml", ""])
+def test_a_name_is_never_a_path(name: str) -> None:
+    with pytest.raises(TargetError, match="there is no target"):
+        load_target(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (("cores = 4", "cores = 0"), "cores"),
+        (("cores = 4", 'cores = "4"'), "cores"),
+        (("vector_bits = 128", "vector_bits = 100"), "vector_bits"),
+        (("l2 = 1048576", ""), "caches.l2"),
+        (("clock_mhz = 1500", "clock_mzh = 1500"), "clock_mzh"),
+        (('zig_target = "aarch64-linux-gnu.2.28"', 'zig_target = "aarch64-linux-gnu; rm"'), "zig_target"),
+        (('mtriple = "aarch64-linux-gnu"', 'mtriple = "x86_64-linux-gnu"'), "(whole file)"),
+        (('requires = ["asimd", "crc32"]', 'requires = "asimd"'), "requires"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_file(tmp_path: Path, change: tuple[str, str], field: str) -> None:
+    file = edited(tmp_path, change)
+    with pytest.raises(TargetError) as caught:
+        read_target(file)
+    assert str(file) in caught.value.message
+    assert list(caught.value.details["fields"]) == [field]
+    assert field in caught.value.message
+
+
+def test_every_wrong_field_is_named_at_once(tmp_path: Path) -> None:
+    file = edited(tmp_path, ("cores = 4", "cores = 0"), ("l1d = 32768", "l1d = -1"))
+    with pytest.raises(TargetError) as caught:
+        read_target(file)
+    assert set(caught.value.details["fields"]) == {"cores", "caches.l1d"}
+
+
+def test_file_name_and_target_name_must_agree(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="the file is called 'board'"):
+        read_target(edited(tmp_path, name="board"))
+
+
+@pytest.mark.parametrize("content", [b"cores = = 4", b"\xff\xfe", b""])
+def test_damaged_files_are_clear_errors(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "x.toml"
+    file.write_bytes(content)
+    with pytest.raises(TargetError, match=r"x\.toml"):
+        read_target(file)
+
+
+def test_a_missing_folder_is_said(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="does not exist"):
+        list_targets([tmp_path / "nowhere"])
+
+
+X86 = ("cx16", "popcnt", "sse4_1", "sse4_2", "ssse3")
+X86_V3 = (*X86, "abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe")
+X86_V4 = (*X86_V3, "avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl")
+
+
+@pytest.mark.parametrize(
+    ("machine", "features", "expected"),
+    [
+        ("x86_64", X86_V4, "x86_64_avx512"),
+        ("x86_64", tuple(f for f in X86_V4 if f != "avx512vl"), "x86_64_avx2"),
+        ("x86_64", tuple(f for f in X86_V4 if f != "fma"), "x86_64_sse4"),
+        ("aarch64", ("asimd", "asimddp", "crc32", "fphp"), "aarch64_generic"),
+    ],
+)
+def test_host_is_the_best_this_computer_can_run(
+    monkeypatch: pytest.MonkeyPatch, machine: str, features: tuple[str, ...], expected: str
+) -> None:
+    monkeypatch.setattr(targets.platform, "machine", lambda: machine)
+    monkeypatch.setattr(targets, "host_features", lambda: features)
+    assert load_target("host").name == expected
+
+
+def test_host_without_a_match_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets.platform, "machine", lambda: "riscv64")
+    with pytest.raises(TargetError, match="riscv64") as caught:
+        load_target("host")
+    assert "--device" in caught.value.hint
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="no target for this computer")
+def test_host_of_this_very_computer() -> None:
+    host = load_target("host")
+    assert host.arch == platform.machine()
+    assert host.missing_features(host_features()) == ()
+
+
+def test_cpuinfo_of_both_architectures(tmp_path: Path) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text("processor\t: 0\nflags\t\t: fma avx2 sse4_2\n\nprocessor\t: 1\nflags\t\t: none\n")
+    assert host_features(file) == ("avx2", "fma", "sse4_2")
+    file.write_text("processor\t: 0\nBogoMIPS\t: 108.00\nFeatures\t: fp asimd crc32\n")
+    assert host_features(file) == ("asimd", "crc32", "fp")
+    assert host_features(tmp_path / "missing") == ()
+
+
+def test_reading_targets_imports_nothing_heavy() -> None:
+    code = "import sys, edgeprune.targets as t; t.list_targets(); print({'torch', 'tvm', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_tvm_knows_every_processor() -> None:
+    tvm = pytest.importorskip("tvm")
+    for target in list_targets():
+        assert str(tvm.target.Target(target.llvm.to_dict()).attrs["mcpu"]) == target.llvm.mcpu
