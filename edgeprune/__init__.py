@@ -14,15 +14,17 @@ from edgeprune import errors
 if TYPE_CHECKING:
     from edgeprune.compiler.library import load_bundle
     from edgeprune.devices.registry import open_device
+    from edgeprune.fitting.chain import fit
     from edgeprune.models.loading import load_model
     from edgeprune.profiling.profile import profile
     from edgeprune.targets import load_target
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "errors", "load_bundle", "load_model", "load_target", "open_device", "profile"]
+__all__ = ["__version__", "errors", "fit", "load_bundle", "load_model", "load_target", "open_device", "profile"]
 
 _HOMES = {
+    "fit": "edgeprune.fitting.chain",
     "load_bundle": "edgeprune.compiler.library",
     "load_model": "edgeprune.models.loading",
     "load_target": "edgeprune.targets",

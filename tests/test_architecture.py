@@ -23,7 +23,7 @@ TIERS: tuple[frozenset[str], ...] = tuple(
         "latency",
         "importance pruning training compiler",
         "profiling deploy",
-        "fit",
+        "fitting",
         "report",
         "cli",
         "__main__",

@@ -9,6 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 COMMANDS: Mapping[str, str] = {
+    "fit": "Profile, prune to a budget, fine-tune, compile, flash and prove: the whole chain.",
+    "profile": "Measure a network's kernels over their widths on a device.",
+    "prune": "Choose widths inside a budget from a stored profile; write the smaller network.",
+    "compile": "Compile a network, or the folder of a run, into a bundle.",
+    "flash": "Install a bundle on a device, prove it there, roll back if it fails.",
+    "rollback": "Make the previous release of a device current again.",
+    "status": "Show what is installed on a device.",
+    "run": "Run the installed network on data.",
+    "bench": "Time the installed network.",
+    "report": "Show the report of a run, and draw its page anew.",
     "targets": "List the kinds of board edgeprune knows, or show one.",
     "devices": "List the boards and emulators that can be reached from here.",
     "doctor": "Check this computer: packages, tools, permissions; say what mends each.",

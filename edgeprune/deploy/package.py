@@ -54,8 +54,6 @@ def read_items(bundle: Path, manifest: Manifest) -> list[Item]:
             check_path(name)
         except UsageError as e:
             raise BundleError(f"{bundle}: {e.message}", hint="compile again") from e
-        if name == MANIFEST:
-            raise BundleError(f"{bundle}: the manifest lists itself", hint="compile again")
         if entry.deploy:
             items.append(Item(name, entry.sha256, entry.bytes, bundle / name, entry.executable))
     text = manifest.to_text().encode()

@@ -23,22 +23,37 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from edgeprune.errors import ModelLoadError, UnsupportedOperatorError
 from edgeprune.models.onnx_file import MAX_ELEMENTS, read_onnx
 from edgeprune.models.onnx_layers import DATA_INPUTS, LAYERS, OnnxNode, Unsupported
+from edgeprune.models.onnx_rewrite import Step, simplify
 
 _FOLDED = frozenset(
-    {"Shape", "Gather", "Slice", "Concat", "Squeeze", "Unsqueeze", "Cast", "Add", "Sub", "Mul", "Div", "Identity"}
+    {
+        "Shape",
+        "Gather",
+        "Slice",
+        "Concat",
+        "Squeeze",
+        "Unsqueeze",
+        "Cast",
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Identity",
+        "Reshape",
+    }
 )
-_FOLDED_ELEMENTS = 64
+_FOLDED_ELEMENTS = 4096
 _OPSETS = range(7, 27)
 
 
 class OnnxModule(nn.Module):
-    """Runs layers in the order of the graph. ``steps``: (layer, names of inputs, name of output)."""
+    """Runs layers in the order of the graph."""
 
     def __init__(
         self,
         layers: dict[str, nn.Module],
         constants: dict[str, Tensor],
-        steps: Sequence[tuple[str, tuple[str, ...], str]],
+        steps: Sequence[Step],
         inputs: Sequence[str],
         outputs: Sequence[str],
     ) -> None:
@@ -89,7 +104,7 @@ class _Importer:
     opset: int
     input_shape: tuple[int, ...] | None
     layers: dict[str, nn.Module] = field(default_factory=dict)
-    steps: list[tuple[str, tuple[str, ...], str]] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
     constants: dict[str, Tensor] = field(default_factory=dict)
     fakes: dict[str, Tensor] = field(default_factory=dict)
     fake_mode: FakeTensorMode = field(default_factory=lambda: FakeTensorMode(allow_non_fake_inputs=True))
@@ -107,6 +122,7 @@ class _Importer:
         outputs = [o.name for o in self.graph.output]
         if lost := [o for o in outputs if o not in self.fakes and o not in self.constants]:
             raise ModelLoadError(f"{self.file}: nothing computes the outputs {lost}", file=str(self.file))
+        self.steps = simplify(self.steps, self.layers, self.constants, outputs)
         used = {s for _, sources, _ in self.steps for s in sources} | set(outputs)
         constants = {n: v for n, v in self.constants.items() if n in used}
         names = [i.name for i in inputs]
@@ -236,9 +252,10 @@ class _Importer:
                 opset_imports=[helper.make_opsetid("", self.opset)],
             )
             (result,) = ReferenceEvaluator(model).run(None, values)
-            self.constants[node.output[0]] = torch.from_numpy(np.array(result))
+            value = torch.from_numpy(np.array(result))
         except Exception:  # whatever the evaluator cannot do is left to the layer table, which says so clearly
             return False
+        self.constants[node.output[0]] = value
         return True
 
     def _check_size(self, shape: tuple[int, ...], where: str) -> None:

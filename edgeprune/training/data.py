@@ -91,7 +91,10 @@ def batches(
 
 def _read_npz(file: Path) -> dict[str, Any]:
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as stream:  # numpy leaves its own open where the archive is damaged
+            archive = np.load(stream, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("it holds a single array")
             return {k: archive[k] for k in KEYS if k in archive}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ModelLoadError(

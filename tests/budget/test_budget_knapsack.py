@@ -5,10 +5,15 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
+import pytest
+from budget_problems import random_problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeprune.budget.knapsack import best_levels
+from edgeprune.budget import Budget, Evaluator
+from edgeprune.budget.evaluate import Limits
+from edgeprune.budget.knapsack import _linear_step, best_levels
+from edgeprune.budget.search import Point
 
 
 @settings(max_examples=80, deadline=None)
@@ -41,3 +46,16 @@ def test_a_whole_number_of_bins_fits_to_the_last_one():
     # 0.1 * 3 is a little over 0.3; four groups at a quarter of the room each must still fit.
     costs = [np.array([0.0, 0.1 * 3])] * 4
     assert best_levels([np.array([0.0, 1.0])] * 4, costs, 1.2) == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_step_keeps_both_limits_as_far_as_costs_are_linear(seed):
+    evaluator = Evaluator(random_problem(seed, groups=6))
+    point = Point(evaluator, evaluator.full)
+    cheapest = np.sum([point.deltas(c).min(axis=0) for c in range(6)], axis=0)
+    # Latency is easy, flash is hard: without its price the step would overspend flash.
+    limits = Limits(Budget(*(point.costs + cheapest * np.array([0.2, 0.7]))))
+    chosen = _linear_step(point, limits.values, limits.active)
+    linear = point.costs + np.sum([point.deltas(c)[k] for c, k in enumerate(chosen)], axis=0)
+    assert (linear <= limits.values * (1 + 1e-9)).all()
+    assert point.saliency + sum(point.gains(c)[k] for c, k in enumerate(chosen)) > 0

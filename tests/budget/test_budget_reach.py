@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -69,6 +70,21 @@ def test_two_limits_are_met_together_where_they_can_be(seed):
     budget = Budget(*(float(x) for x in scale * t * 1.02))
     point = reach(evaluator, Limits(budget))
     assert holds(problem, budget, evaluator.widths(point.levels))
+
+
+@pytest.mark.parametrize("seed", [116, 150, 164, 211])
+def test_two_limits_that_pull_apart_are_met_at_the_right_mix(seed):
+    # Flash here has nothing to do with latency; equal weights lead astray and single changes do not lead back.
+    problem = random_problem(seed, noise=1.5)
+    rng = np.random.default_rng(seed)
+    flash = [100 * np.exp(1.5 * rng.standard_normal(t.flash_bytes.shape)) for t in problem.terms]
+    terms = tuple(replace(t, flash_bytes=f) for t, f in zip(problem.terms, flash, strict=True))
+    problem = replace(problem, terms=terms)
+    costs = np.array([slow_costs(problem, w) for w in every_plan(problem)])
+    t = (costs / costs.max(axis=0)).max(axis=1).min()
+    budget = Budget(*(float(x) for x in costs.max(axis=0) * t * 1.02))
+    evaluator = Evaluator(problem)
+    assert holds(problem, budget, evaluator.widths(reach(evaluator, Limits(budget)).levels))
 
 
 def test_two_limits_out_of_reach_together_report_both():

@@ -189,6 +189,33 @@ class TestCheckEqualFindsFaults:
         with pytest.raises(VerificationError, match="'head'"):
             self.check()
 
+    def test_nan_in_the_second_output_is_a_difference(self) -> None:
+        for net in (self.masked, self.shrunk):
+            net.register_forward_hook(lambda m, _inputs, out: (out, out * m.factor))
+            net.factor = torch.tensor(1.0)
+        self.check()
+        self.shrunk.factor = torch.tensor(torch.nan)
+        with pytest.raises(VerificationError, match="differ by inf"):
+            self.check()
+
+    def test_outputs_of_another_shape_differ_even_if_they_broadcast(self) -> None:
+        for net in (self.masked, self.shrunk):
+            torch.nn.init.zeros_(net.head.weight)
+            torch.nn.init.ones_(net.head.bias)
+        self.check()
+        self.shrunk.register_forward_hook(lambda _m, _inputs, out: out[:, :1])
+        with pytest.raises(VerificationError, match="differ by inf.*all layers agree"):
+            self.check()
+
+    def test_a_fault_that_dead_activations_hide_from_the_outputs(self) -> None:
+        for net in (self.masked, self.shrunk):
+            torch.nn.init.zeros_(net.project.weight)
+        self.check()
+        with torch.no_grad():
+            self.shrunk.dw.weight.add_(0.1)
+        with pytest.raises(VerificationError, match="'dw' is the first to differ"):
+            self.check()
+
     def test_hooks_and_training_flags_are_left_as_they_were(self) -> None:
         self.shrunk.train()
         self.shrunk.bn.eval()

@@ -20,10 +20,10 @@ from edgeprune.deploy.flash import flash
 from edgeprune.deploy.installed import bench_installed, run_installed
 from edgeprune.devices.protocol import Device
 from edgeprune.errors import UsageError, VerificationError
-from edgeprune.fit.choose import Chosen, choose, score
-from edgeprune.fit.result import FitResult, RoundResult, VariantResult
-from edgeprune.fit.run_folder import RunRecord, save_run
-from edgeprune.fit.trial import trial
+from edgeprune.fitting.choose import Chosen, choose, score
+from edgeprune.fitting.result import FitResult, RoundResult, VariantResult
+from edgeprune.fitting.run_folder import RunRecord, save_run
+from edgeprune.fitting.trial import trial
 from edgeprune.importance.criterion import Scores
 from edgeprune.importance.registry import criterion as find_criterion
 from edgeprune.latency.model import LatencyModel

@@ -1,0 +1,80 @@
+"""Options that several commands share, so that they read the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgeprune.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgeprune.devices.protocol import Device
+    from edgeprune.targets import Target
+
+ModelArgument = Annotated[
+    str, typer.Argument(help="zoo:NAME, package.module:factory, FILE.py:factory, FILE.pt2 or FILE.onnx.")
+]
+WeightsOption = Annotated[
+    str | None, typer.Option("--weights", help="A safetensors file; pickled checkpoints are refused.")
+]
+ShapeOption = Annotated[str | None, typer.Option("--input-shape", help="For example 1x3x224x224.")]
+TargetOption = Annotated[str, typer.Option("--target", help="A kind of board (edgeprune targets); host: this computer.")]
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", help="URL of the board, local: for this computer; the target's own by default.")
+]
+DeviceUrl = Annotated[str, typer.Option("--device", help="URL of the board; local: is this computer.")]
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", help="Profile store; $EDGEPRUNE_HOME/profiles.sqlite3 by default.")
+]
+ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Threads the network runs on.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything that is random.")]
+PointsOption = Annotated[int, typer.Option("--points", min=1, help="Most widths each group is offered.")]
+StepOption = Annotated[
+    int | None, typer.Option("--step", min=1, help="Smallest step between widths; half a vector register by default.")
+]
+TuneOption = Annotated[int, typer.Option("--tune", min=1, help="Schedules tried for each kernel.")]
+MismatchOption = Annotated[
+    bool, typer.Option("--allow-mismatch", help="Use a profile of another device or version, as it is.")
+]
+LatencyOption = Annotated[
+    str | None, typer.Option("--latency", help="Latency budget: 12ms, 800us, or 50% of the dense network's.")
+]
+FlashOption = Annotated[
+    str | None, typer.Option("--flash", help="Budget of the program's size: 2MB, 512KiB, or 50% of the dense one's.")
+]
+DataOption = Annotated[
+    str | None, typer.Option("--data", help="FILE.npz, FILE.py:factory or package.module:factory (docs/DATA.md).")
+]
+SolverOption = Annotated[str, typer.Option("--solver", help="knapsack, greedy, uniform or brute_force.")]
+CriterionOption = Annotated[str, typer.Option("--criterion", help="l1, l2, taylor or random.")]
+
+
+def parse_shape(text: str | None) -> tuple[int, ...] | None:
+    """``1x3x224x224`` (or with commas) as integers.
+
+    Raises:
+        UsageError: anything else.
+    """
+    if text is None:
+        return None
+    parts = text.lower().replace(",", "x").split("x")
+    if not all(p.strip().isdigit() and int(p) > 0 for p in parts):
+        raise UsageError(f"{text!r} is not an input shape", hint="write it as 1x3x224x224")
+    return tuple(int(p) for p in parts)
+
+
+def store_path(given: Path | None) -> Path:
+    from edgeprune.home import home
+
+    return given or home() / "profiles.sqlite3"
+
+
+def target_and_device(target: str, url: str | None) -> tuple[Target, Device]:
+    """Load the target; open the device that was named, or the target's own."""
+    from edgeprune.devices.registry import open_device
+    from edgeprune.targets import load_target
+
+    loaded = load_target(target)
+    return loaded, open_device(url or loaded.default_device)

@@ -1,0 +1,19 @@
+"""``edgeprune rollback``: make the previous release current again."""
+
+from __future__ import annotations
+
+import typer
+
+from edgeprune.cli.options import DeviceUrl
+from edgeprune.cli.output import JsonOption, emit, record
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+def rollback(device: DeviceUrl = "local:", as_json: JsonOption = False) -> None:
+    """Go back to the previous release, after its golden check on the device."""
+    from edgeprune.deploy.rollback import rollback as go_back
+    from edgeprune.devices.registry import open_device
+
+    emit(record("edgeprune.rollback/1", {"device": device, **go_back(open_device(device)).to_json()}), as_json)

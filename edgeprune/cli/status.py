@@ -1,0 +1,19 @@
+"""``edgeprune status``: what is installed on a device."""
+
+from __future__ import annotations
+
+import typer
+
+from edgeprune.cli.options import DeviceUrl
+from edgeprune.cli.output import JsonOption, emit, record
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+def status(device: DeviceUrl = "local:", as_json: JsonOption = False) -> None:
+    """Show the current and previous release of a device, and any interrupted deployment."""
+    from edgeprune.deploy.status import status as ask
+    from edgeprune.devices.registry import open_device
+
+    emit(record("edgeprune.status/1", {"device": device, **ask(open_device(device)).to_json()}), as_json)

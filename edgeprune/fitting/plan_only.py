@@ -1,0 +1,91 @@
+"""Pruning from a stored profile: nothing is measured, nothing is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgeprune.budget.limits import Limit
+from edgeprune.budget.problem import Budget
+from edgeprune.compiler.compile import read_network
+from edgeprune.devices.protocol import Device
+from edgeprune.errors import UsageError
+from edgeprune.fitting.choose import choose, score
+from edgeprune.fitting.run_folder import RunRecord, save_run
+from edgeprune.latency.model import LatencyModel
+from edgeprune.latency.store import ProfileStore
+from edgeprune.profiling.fingerprint import fingerprint_of
+from edgeprune.profiling.profile import ProfileOptions, levels_of
+from edgeprune.progress import SILENT, Progress
+from edgeprune.pruning.mask import check_equal, mask
+from edgeprune.pruning.plan import Plan
+from edgeprune.pruning.shrink import shrink
+from edgeprune.targets import Target
+from edgeprune.training.data import DataSet, batches
+
+CALIBRATION = 512
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """What a plan is asked for; relative limits are of the dense network's predicted cost."""
+
+    latency: Limit | None = None
+    flash: Limit | None = None
+    solver: str = "knapsack"
+    criterion: str = "l2"
+    seed: int = 0
+    allow_mismatch: bool = False
+    profile: ProfileOptions = field(default_factory=ProfileOptions)
+
+
+def plan_only(
+    record: RunRecord,
+    target: Target,
+    device: Device,
+    store: ProfileStore,
+    out: Path,
+    request: PlanRequest,
+    *,
+    data: DataSet | None = None,
+    progress: Progress = SILENT,
+) -> tuple[Plan, dict[str, Path]]:
+    """Write plan and shrunk weights into ``out``; returns the plan and what was written.
+
+    Raises:
+        UsageError: no limit was given.
+        ProfileError, ProfileMismatchError: the store does not cover the network on this device.
+        InfeasibleBudgetError: nothing reaches the budget; nothing was written.
+    """
+    if request.latency is None and request.flash is None:
+        raise UsageError("no budget was given", hint="for example --latency 12ms or --flash 2MB")
+    loaded = record.load()
+    network = read_network(loaded.module, loaded.example_inputs)
+    info = device.describe()
+    fingerprint = fingerprint_of(target, info, request.profile.threads)
+    found = store.find(fingerprint, allow_mismatch=request.allow_mismatch)
+    model = LatencyModel(found.records())
+    dense = model.network(n.spec for n in network.kernels.nodes)
+    calibration = None
+    if data is not None:
+        x, y = data.train
+        calibration = batches(x[:CALIBRATION], y[:CALIBRATION], 64)
+    scores = score(network, request.criterion, calibration, seed=request.seed)
+    chosen = choose(
+        network,
+        scores,
+        model,
+        levels_of(network.channels, target, points=request.profile.points, step=request.profile.step),
+        Budget(
+            None if request.latency is None else request.latency.resolve(dense.latency_ms),
+            None if request.flash is None else request.flash.resolve(dense.flash_bytes),
+        ),
+        solver=request.solver,
+        criterion_name=request.criterion,
+        evidence=info.evidence,
+        progress=progress,
+    )
+    module = shrink(network.module, network.channels, chosen.plan)
+    masked = mask(network.module, network.channels, chosen.plan)
+    check_equal(masked, module, network.example_inputs, graph=network.channels, plan=chosen.plan)
+    return chosen.plan, save_run(out, record, chosen.plan, module)

@@ -1,0 +1,163 @@
+"""The report of a fit: every figure with how it was obtained."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgeprune.compiler.compile import Network
+from edgeprune.deploy.checks import BenchResult
+from edgeprune.fitting.result import FitResult, VariantResult
+from edgeprune.graph.channels import KernelNode
+from edgeprune.profiling.measure import spread
+from edgeprune.report.schema import (
+    Budget,
+    Device,
+    Figure,
+    Group,
+    Layer,
+    Model,
+    Plan,
+    Prediction,
+    Provenance,
+    Report,
+    Round,
+    Target,
+    Variant,
+    Widths,
+)
+
+PACKAGES = ("edgeprune", "torch", "apache-tvm", "apache-tvm-ffi", "ziglang", "numpy", "scipy")
+
+
+def report_of(result: FitResult, command: Sequence[str] = ()) -> Report:
+    """Draw up the report of a finished fit."""
+    variants = [v for v in (result.dense, result.pruned, result.uniform) if v is not None]
+    return Report(
+        model=Model(
+            name=result.model_name,
+            source=result.model_source,
+            inputs=tuple(p.shape for p in result.dense.network.kernels.inputs),
+        ),
+        target=Target(name=result.target.name, title=result.target.title, digest=result.target.digest),
+        device=Device(
+            url=result.device_url,
+            machine=result.info.machine,
+            system=result.info.system,
+            cpu=result.info.cpu,
+            cores=result.info.cores,
+            ram_bytes=result.info.ram_bytes,
+            threads=result.threads,
+            features=result.info.features,
+            libc=result.info.libc,
+            clock=result.info.clock,
+            evidence=result.evidence,  # type: ignore[arg-type]
+        ),
+        budget=Budget(latency_ms=result.budget.latency_ms, flash_bytes=result.budget.flash_bytes),
+        variants=tuple(_variant(v, result.dense.network) for v in variants),
+        layers=tuple(_layers(result)),
+        groups=tuple(
+            Group(name=g.name, size=g.size, kept=result.plan.width(g.name), frozen=g.frozen)
+            for g in result.dense.network.channels.groups
+        ),
+        rounds=tuple(
+            Round(
+                round=r.round,
+                predicted_ms=_predicted(r.predicted_ms, result.evidence),
+                measured_ms=_latency(r.measured),
+                correction=r.correction,
+                accepted=r.accepted,
+            )
+            for r in result.rounds
+        ),
+        plan=Plan(
+            method=dict(result.plan.method),
+            certificate=dict(result.plan.certificate),
+            saliency_retained=result.plan.predicted.get("saliency_retained"),
+        ),
+        provenance=Provenance(
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            command=tuple(command),
+            versions={p: importlib.metadata.version(p) for p in PACKAGES},
+            fingerprint=dict(result.fingerprint),
+            seed=result.seed,
+        ),
+    )
+
+
+def _variant(variant: VariantResult, dense: Network) -> Variant:
+    evidence = variant.bench.evidence
+    parameters = _parameters(variant.network)
+    accuracy = variant.accuracy
+    return Variant(
+        name=variant.name,  # type: ignore[arg-type]
+        accuracy=None if accuracy is None else Figure(value=accuracy, unit="fraction", evidence=_ran(evidence)),
+        latency_ms=_latency(variant.bench),
+        # Sizes are read off the linked program; nothing has to run for them.
+        flash_bytes=Figure(value=variant.manifest.memory.flash, unit="bytes", evidence="compiled"),
+        peak_ram_bytes=Figure(value=variant.manifest.memory.peak_ram, unit="bytes", evidence="compiled"),
+        macs=sum(n.spec.macs for n in variant.network.kernels.nodes),
+        parameters=parameters,
+        sparsity=max(0.0, 1 - parameters / _parameters(dense)),
+    )
+
+
+def _ran(evidence: str) -> Any:
+    """Outputs come from the real program even where its clock is virtual."""
+    return "measured" if evidence == "simulated" else evidence
+
+
+def _parameters(network: Network) -> int:
+    return sum(p.numel() for p in network.module.parameters())
+
+
+def _latency(bench: BenchResult) -> Figure:
+    samples = [s / 1e6 for s in bench.samples_ns]
+    return Figure(
+        value=bench.median_ms,
+        unit="ms",
+        evidence=bench.evidence,  # type: ignore[arg-type]
+        spread=spread(samples),
+        samples=len(samples),
+    )
+
+
+def _predicted(ms: float, evidence: str) -> Prediction:
+    return Prediction(value=ms, unit="ms", evidence=evidence)  # type: ignore[arg-type]
+
+
+def _layers(result: FitResult) -> list[Layer]:
+    after: Mapping[str, KernelNode] = {n.name: n for n in result.pruned.network.kernels.nodes}
+    layers = []
+    for node in result.dense.network.kernels.nodes:
+        small = after.get(node.name)
+        layers.append(
+            Layer(
+                node=node.name,
+                module=node.module,
+                spec=str(node.spec),
+                groups=tuple(dict.fromkeys(g for b in node.axes.values() for g in b.groups)),
+                before=_widths(node),
+                after=_widths(small) if small else Widths.model_validate({"in": None, "out": 0}),
+                dense_ms=_one(result.dense, node.name),
+                pruned_ms=_one(result.pruned, node.name),
+                predicted_ms=(
+                    _predicted(result.predicted_kernels_ms[node.name], result.evidence)
+                    if node.name in result.predicted_kernels_ms
+                    else None
+                ),
+            )
+        )
+    return layers
+
+
+def _widths(node: KernelNode) -> Widths:
+    widths = node.spec.widths
+    return Widths.model_validate({"in": widths.get("in"), "out": widths["out"]})
+
+
+def _one(variant: VariantResult, node: str) -> Figure | None:
+    ms = (variant.kernels_ms or {}).get(node)
+    return None if ms is None else Figure(value=ms, unit="ms", evidence=variant.bench.evidence)  # type: ignore[arg-type]
