@@ -53,7 +53,11 @@ def compile_(
         loaded = load_model(model, weights=weights, input_shape=parse_shape(input_shape))
         network = read_network(loaded.module, loaded.example_inputs)
     book = schedule_book(
-        kind, store_path(store), device or kind.default_device, threads, required=device is not None,
+        kind,
+        store_path(store),
+        device or kind.default_device,
+        threads,
+        required=device is not None,
         allow_mismatch=allow_mismatch,
     )
     with progress(quiet) as bar:

@@ -20,9 +20,10 @@ WeightsOption = Annotated[
     str | None, typer.Option("--weights", help="A safetensors file; pickled checkpoints are refused.")
 ]
 ShapeOption = Annotated[str | None, typer.Option("--input-shape", help="For example 1x3x224x224.")]
-TargetOption = Annotated[str, typer.Option("--target", help="A kind of board (edgeprune targets); host: this computer.")]
+TargetOption = Annotated[str, typer.Option("--target", help="A kind of board (edgeprune targets); host: this one.")]
 DeviceOption = Annotated[
-    str | None, typer.Option("--device", help="URL of the board, local: for this computer; the target's own by default.")
+    str | None,
+    typer.Option("--device", help="URL of the board, local: for this computer; the target's by default."),
 ]
 DeviceUrl = Annotated[str, typer.Option("--device", help="URL of the board; local: is this computer.")]
 StoreOption = Annotated[

@@ -80,6 +80,4 @@ def prune(
         plan, paths = plan_only(record, kind, board, opened, out, request, data=examples, progress=bar)
     rows = [{"group": g, "size": n, "kept": plan.width(g)} for g, n in plan.sizes.items()]
     columns = [Column("group"), Column("size"), Column("kept")]
-    emit(
-        listing("edgeprune.prune/1", "groups", rows, columns, predicted=dict(plan.predicted), paths=paths), as_json
-    )
+    emit(listing("edgeprune.prune/1", "groups", rows, columns, predicted=dict(plan.predicted), paths=paths), as_json)

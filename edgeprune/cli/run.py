@@ -52,7 +52,9 @@ def run(
         buffer = io.BytesIO()
         np.save(buffer, np.frombuffer(data, np.float32).reshape(samples * port.shape[0], *port.shape[1:]))
         path.write_bytes(buffer.getvalue())
-    emit(record("edgeprune.run/1", {"device": device, "samples": samples, "outputs": [str(p) for p in outputs]}), as_json)
+    emit(
+        record("edgeprune.run/1", {"device": device, "samples": samples, "outputs": [str(p) for p in outputs]}), as_json
+    )
 
 
 def _read(path: Path) -> NDArray[np.float32]:

@@ -14,10 +14,6 @@ from edgeprune.compiler.manifest import Manifest, read_manifest
 from edgeprune.errors import BundleError, EdgepruneError, UsageError
 
 
-
-
-
-
 class CompiledModel:
     """A bundle opened on this computer. One at a time per bundle; use it as a context manager."""
 

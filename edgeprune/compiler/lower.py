@@ -11,7 +11,7 @@ from edgeprune.compiler.folding import State, folded
 from edgeprune.compiler.kernels.registry import rule_named
 from edgeprune.compiler.layouts import stored_elements
 from edgeprune.compiler.memory import Lifetime, aligned, plan_arena
-from edgeprune.compiler.objects import KernelObject, build_object
+from edgeprune.compiler.objects import build_object
 from edgeprune.compiler.program import Buffer, Call, Port, Program
 from edgeprune.compiler.schedules import Chosen, ScheduleBook
 from edgeprune.graph.channels import KernelGraph

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 
+from edgeprune.compiler.manifest import Manifest, TensorEntry
 from edgeprune.deploy.board import Board
 from edgeprune.deploy.checks import BenchResult, bench, crashed, run_program
 from edgeprune.deploy.layout import IO, release_path, short
@@ -33,6 +34,21 @@ def run_installed(
     # By its folder, not through the link: a switch in the middle changes nothing here.
     release = _require_release(board, None)
     manifest = installed_manifest(board, release)
+    home = release_path(release)
+    return run_release(device, home, manifest, inputs, batch, threads=threads, timeout_s=timeout_s)
+
+
+def run_release(
+    device: Device,
+    home: str,
+    manifest: Manifest,
+    inputs: Sequence[bytes],
+    batch: int = 1,
+    *,
+    threads: int | None = None,
+    timeout_s: float = 300.0,
+) -> list[bytes]:
+    """:func:`run_installed` for the program in the folder ``home``, installed or not."""
     if len(inputs) != len(manifest.inputs) or batch < 1:
         names = ", ".join(tensor.name for tensor in manifest.inputs)
         raise BadInputError(
@@ -49,7 +65,7 @@ def run_installed(
         for path in outputs:
             arguments += ["--output", path]
         arguments += ["--batch", str(batch), "--threads", str(threads or manifest.threads)]
-        done = run_program(device, release_path(release), manifest, arguments, timeout_s=timeout_s)
+        done = run_program(device, home, manifest, arguments, timeout_s=timeout_s)
         if done.returncode == _BAD_INPUT:
             raise BadInputError(f"the model refuses the input: {done.stderr.strip()}", hint="see edgeprune run --help")
         if done.returncode != 0:
@@ -57,6 +73,17 @@ def run_installed(
         return [device.get(path) for path in outputs]
     finally:
         device.remove(folder)
+
+
+def installed_ports(device: Device) -> tuple[tuple[TensorEntry, ...], tuple[TensorEntry, ...]]:
+    """Inputs and outputs of the current release.
+
+    Raises:
+        UsageError: nothing is installed.
+    """
+    board = Board(device)
+    manifest = installed_manifest(board, _require_release(board, None))
+    return manifest.inputs, manifest.outputs
 
 
 def bench_installed(

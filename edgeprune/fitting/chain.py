@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from edgeprune.budget.limits import Limit
@@ -163,7 +164,9 @@ def fit(
         deployment = flash(out / "bundle", device, latency_budget_ms=budget.latency_ms, progress=progress)
         progress.stage("verifying the installed network")
         timing = bench_installed(device, 5, 50)
-        pruned = VariantResult("pruned", small, manifest, timing, _installed_accuracy(job), _kernels(job, out / "bundle"))
+        pruned = VariantResult(
+            "pruned", small, manifest, timing, _installed_accuracy(job), _kernels(job, out / "bundle")
+        )
         paths = save_run(out, record, chosen.plan, small.module)
         return FitResult(
             model_name=model.name,
@@ -370,7 +373,8 @@ def _recover(job: _Job, network: Network, plan: Plan) -> dict[str, Any]:
         return {}
     options = job.options
     module: nn.Module = network.module
-    recalibrate(module, (x for x, _ in batches(*(t[:CALIBRATION] for t in job.data.train), options.batch_size)))
+    images = job.data.train[0][:CALIBRATION]
+    recalibrate(module, torch.split(images, options.batch_size))
     if options.epochs == 0 or not plan.keep:
         return {}
     history = train(

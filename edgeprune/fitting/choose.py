@@ -66,9 +66,7 @@ def choose(
     """
     usable, dropped = usable_levels(network.kernels, network.channels, levels, model)
     problem = build_problem(network.kernels, network.channels, scores, usable, model, estimate=True)
-    problem = Problem(
-        problem.choices, problem.terms, problem.base_latency_ms, problem.base_flash_bytes + program_bytes
-    )
+    problem = Problem(problem.choices, problem.terms, problem.base_latency_ms, problem.base_flash_bytes + program_bytes)
     solution = get_solver(solver).solve(problem, budget, progress=progress)
     widths = {c.name: w for c, w in zip(problem.choices, solution.widths, strict=True)}
     plan = make_plan(

@@ -13,8 +13,7 @@ from edgeprune.compiler.compile import Network, read_network
 from edgeprune.errors import BadInputError
 from edgeprune.models.loading import LoadedModel, load_model
 from edgeprune.pruning.plan import Plan
-from edgeprune.pruning.widths import save_pruned
-from edgeprune.pruning.widths import load_pruned
+from edgeprune.pruning.widths import load_pruned, save_pruned
 
 SCHEMA = "edgeprune.run/1"
 RUN_FILE = "run.json"

@@ -90,7 +90,9 @@ class _Cutter:
         for node in user_inputs(self.program):
             spec = TensorSpec(_shape(node), "plain")
             if len(spec.shape) not in (2, 4):
-                raise _unsupported(node, f"a network input of {len(spec.shape)} dimensions", "give (N, C, H, W) or (N, F)")
+                raise _unsupported(
+                    node, f"a network input of {len(spec.shape)} dimensions", "give (N, C, H, W) or (N, F)"
+                )
             self.values[node] = _Value(node, node, spec)
             inputs.append(Port(node.name, spec.shape, node.name))
         for order, node in enumerate(self.program.graph.nodes):
@@ -142,7 +144,9 @@ class _Cutter:
         # The conversion yields a value of its own; a detached fx node names it.
         node = Node(graph, f"{value.tensor}_{layout}", "call_function", aten.clone.default, (), {})
         order = value.draft.order if value.draft else -1
-        draft = _Draft("layout", node, value.node, TensorSpec(value.spec.shape, layout), [value], closed=True, order=order)
+        draft = _Draft(
+            "layout", node, value.node, TensorSpec(value.spec.shape, layout), [value], closed=True, order=order
+        )
         if value.draft:
             value.draft.closed = True
         self.drafts.append(draft)
@@ -450,7 +454,7 @@ def _adaptive_pool(cutter: _Cutter, node: Node) -> None:
 @_handles(aten.mean.dim)
 def _mean(cutter: _Cutter, node: Node) -> None:
     x = cutter.image(node.args[0], node)
-    dims = sorted(int(d) % 4 for d in node.args[1])  # type: ignore[union-attr]
+    dims = sorted(int(d) % 4 for d in node.args[1])  # type: ignore[union-attr, arg-type]
     if dims != [2, 3]:
         raise _unsupported(node, f"a mean over dimensions {dims}", "only (2, 3), the mean of the image, has a kernel")
     n, c = x.spec.shape[:2]
@@ -472,7 +476,10 @@ def _concat(cutter: _Cutter, node: Node) -> None:
 
 
 @_handles(
-    aten.upsample_nearest2d.vec, aten.upsample_nearest2d.default, aten.upsample_bilinear2d.vec, aten.upsample_bilinear2d.default
+    aten.upsample_nearest2d.vec,
+    aten.upsample_nearest2d.default,
+    aten.upsample_bilinear2d.vec,
+    aten.upsample_bilinear2d.default,
 )
 def _upsample(cutter: _Cutter, node: Node) -> None:
     bilinear = "bilinear" in str(node.target)
@@ -513,8 +520,7 @@ def _reshape(cutter: _Cutter, node: Node) -> None:
     elif len(before) == 4 and shape == (before[0], value.spec.channels * value.spec.pixels):
         cutter.alias(node, value, flat=True)
     elif value.flat and shape == value.spec.shape:
-        cutter.values[node] = _Value(node, value.axis, value.spec, value.draft)
-    elif len(before) == 2 and shape == (*before, 1, 1) and value.flat and value.spec.pixels == 1:
+        # An image that was flattened is seen as an image again.
         cutter.values[node] = _Value(node, value.axis, value.spec, value.draft)
     else:
         raise _unsupported(node, f"a reshape from {before} to {shape}", "only flattening (N, C, H, W) has a kernel")

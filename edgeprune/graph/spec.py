@@ -138,7 +138,7 @@ class KernelSpec:
         if self.op == "conv2d":
             kh, kw = self.attr("kernel")
             n = self.output.shape[0]
-            per_out = self.inputs[0].channels // self.attr("groups") * kh * kw
+            per_out: int = self.inputs[0].channels // self.attr("groups") * kh * kw
             return n * self.output.channels * self.output.pixels * per_out
         if self.op == "dense":
             x = self.inputs[0]

@@ -1,7 +1,8 @@
 """What exporters spell out in several nodes becomes the one layer that was meant.
 
-A bias added after its convolution or matrix product, and hard-swish as ``x * clip(x + 3, 0, 6) / 6``: common in
-networks from PaddlePaddle, TensorFlow and older PyTorch. As single layers they prune, fuse and compile well.
+A bias added after its convolution or matrix product, hard-swish as ``x * clip(x + 3, 0, 6) / 6``, and hard-sigmoids
+of another slope than torch's: common in networks from PaddlePaddle, TensorFlow and older PyTorch. As single layers
+they prune, fuse and compile well.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from edgeprune.models.onnx_layers import Binary
+from edgeprune.models.onnx_layers import Binary, HardSigmoid
 
 Step = tuple[str, tuple[str, ...], str]
 """Layer, names of its inputs, name of its output."""
@@ -30,6 +31,8 @@ def simplify(
         graph.add_bias(step)
     for step in list(graph.steps):
         graph.hard_swish(step)
+    for step in graph.steps:
+        graph.hard_sigmoid(step)
     for name in layers.keys() - {s[0] for s in graph.steps}:
         del layers[name]
     return graph.steps
@@ -79,6 +82,20 @@ class _Steps:
                 self.layers[step[0]] = nn.Hardswish()
                 self._replace(step, (step[0], (x,), step[2]), gone=[shifted, clip, product])
                 return
+
+    def hard_sigmoid(self, step: Step) -> None:
+        """``clip(a x + 1/2, 0, 1)`` of a convolution: scaled by ``6 a``, it is torch's ``clip(z / 6 + 1/2, 0, 1)``."""
+        layer = self.layers[step[0]]
+        if not isinstance(layer, HardSigmoid) or layer.beta != 0.5:
+            return
+        source = self._only_source(step[1][0])
+        scaled = self.layers[source[0]] if source else None
+        if source is None or not isinstance(scaled, nn.Conv2d | nn.Linear):
+            return
+        with torch.no_grad():
+            for parameter in scaled.parameters():
+                parameter.mul_(6 * layer.alpha)
+        self.layers[step[0]] = nn.Hardsigmoid()
 
     def _is(self, step: Step, function: object) -> bool:
         layer = self.layers[step[0]]

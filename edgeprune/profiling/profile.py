@@ -62,7 +62,7 @@ class ProfileResult:
 def levels_of(channels: ChannelGraph, target: Target, *, points: int, step: int | None) -> dict[str, tuple[int, ...]]:
     """Widths offered to each group: at most ``points``, multiples of a step of whole half vectors."""
     unit = step or max(1, target.lanes // 2)
-    levels = {}
+    levels: dict[str, tuple[int, ...]] = {}
     for group in channels.groups:
         if group.frozen:
             levels[group.name] = (group.size,)

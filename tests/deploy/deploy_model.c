@@ -68,7 +68,7 @@ static int check(int argc, char **argv) {
 }
 
 static int bench(int argc, char **argv) {
-  int virtual_clock = 0, repeats = atoi(option(argc, argv, "--repeats", "1"));
+  int virtual_clock = is("always virtual"), repeats = atoi(option(argc, argv, "--repeats", "1"));
   for (int i = 2; i < argc; i++) virtual_clock |= strcmp(argv[i], "--virtual-clock") == 0;
   printf("{\"clock\":\"%s\",\"unit\":\"ns\",\"samples\":[", virtual_clock ? "virtual" : "monotonic");
   for (int i = 0; i < repeats - is("short bench"); i++) {

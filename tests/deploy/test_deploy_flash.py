@@ -17,6 +17,7 @@ from edgeprune.errors import (
     BadInputError,
     BundleError,
     DeviceError,
+    DeviceUnreachableError,
     RolledBackError,
     UsageError,
     VerificationError,
@@ -62,6 +63,11 @@ def test_the_same_machine_runs_on_this_computer_with_a_real_clock(tmp_path, bund
     assert (done.bench.clock, done.bench.evidence) == ("monotonic", "measured")
     assert len(done.bench.samples_ns) == 20
     assert_clean(device, current=done.release)
+
+
+def test_a_virtual_clock_is_never_called_measured(tmp_path, bundle):
+    done = flash(bundle("always virtual"), LocalDevice(tmp_path / "board"))
+    assert (done.bench.clock, done.bench.evidence) == ("virtual", "simulated")
 
 
 def test_only_files_marked_for_it_go_to_the_device(device, bundle):
@@ -342,6 +348,14 @@ def test_run_takes_batches_and_cleans_up(device, bundle):
     flash(bundle("one"), device)
     assert run_installed(device, [SAMPLE * 3], batch=3) == [DOUBLED * 3]
     assert list((device.root / "io").iterdir()) == []
+
+
+def test_a_link_that_drops_while_the_model_runs_is_not_the_models_fault(device, bundle):
+    flash(bundle("one"), device)
+    link = FakeDevice(device.root, faults=FakeFaults(drop_before_call=3))  # readlink, get, describe, run
+    with pytest.raises(DeviceUnreachableError):
+        bench_installed(link, 0, 1)
+    assert link.calls == 4
 
 
 def test_run_refuses_what_is_not_the_models_input(device, bundle):

@@ -143,6 +143,45 @@ def test_fault_13_the_link_drops_at_any_byte(tmp_path_factory, bundle, board, sh
     assert_settled(device, current=done.release, previous=old)
 
 
+@pytest.mark.parametrize("name", ["two", "crash as current"])
+def test_fault_13_the_link_drops_at_each_call_of_a_switch(tmp_path, bundle, board, name):
+    """Rollback finishes or undoes the switch first, and goes back from there."""
+    device = FakeDevice(copy_of(board, tmp_path / "count"))
+    before, at = status(FakeDevice(board)), {}
+    old, new = before.current, read_manifest(bundle(name)).release_id
+    with suppress(RolledBackError):
+        flash(bundle(name), device, on_state=lambda state: at.setdefault(state, device.calls))
+    seen = set()
+    for n in range(at[State.TIMED], at.get(State.COMMITTED, device.calls - 4)):
+        device = FakeDevice(copy_of(board, tmp_path / str(n)))
+        with pytest.raises((DeviceUnreachableError, RolledBackError)):
+            flash(bundle(name), FakeDevice(device.root, faults=FakeFaults(drop_before_call=n)))
+        now = status(device)
+        seen.add((now.current, now.previous == old))
+        settled = now.current == new and name == "two"
+        back = rollback(device)
+        assert (back.release, back.previous) == ((old, new) if settled else (before.previous, old))
+        after = status(device)
+        assert (after.current, after.previous, after.interrupted) == (back.release, back.previous, None)
+    # The sweep met the board before, in the middle of and after the switch.
+    assert {(old, False), (new, False), (new, True)} <= seen
+
+
+def test_a_bad_release_left_current_is_undone_before_the_next_is_flashed(tmp_path, bundle, board):
+    device = FakeDevice(copy_of(board, tmp_path))
+    old = status(device).current
+
+    def stop(state: State) -> None:
+        if state == State.SWITCHED:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        flash(bundle("crash as current"), device, on_state=stop)
+    assert status(device).current == read_manifest(bundle("crash as current")).release_id
+    done = flash(bundle("three"), device)
+    assert_settled(device, current=done.release, previous=old)
+
+
 @pytest.fixture(scope="module")
 def calls(bundle, board, tmp_path_factory):
     """How many calls to the device a flash of each bundle makes."""
@@ -155,7 +194,7 @@ def calls(bundle, board, tmp_path_factory):
     return counted
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     share=st.floats(0, 1, exclude_max=True),
     reply_lost=st.booleans(),

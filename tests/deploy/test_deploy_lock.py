@@ -192,6 +192,17 @@ def test_a_slow_recoverer_leaves_the_lock_of_a_faster_one(board, dead_pid):
     assert list(board.device.root.iterdir()) == []
 
 
+def test_a_lock_given_back_while_we_ask_for_its_owner_is_taken(board):
+    class Unlucky(FakeDevice):
+        def run(self, argv, *, timeout_s=60.0):
+            if argv[0] == "readlink":
+                self.remove("lock")
+            return super().run(argv, timeout_s=timeout_s)
+
+    with hold(board), hold(Board(Unlucky(board.device.root))) as second:
+        assert read_owner(board) == second
+
+
 @pytest.mark.parametrize("fault", [DeviceError("x"), KeyboardInterrupt(), ValueError()])
 def test_fault_24_the_lock_is_given_back_whatever_happens(board, bundle, fault):
     def fail(state: State) -> None:

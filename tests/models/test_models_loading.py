@@ -131,6 +131,12 @@ def test_a_text_pickle_under_an_honest_name_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+def test_fault_1_a_name_that_means_pickle_is_enough(tmp_path: Path) -> None:
+    (tmp_path / "weights.pth").write_bytes(pickle.dumps([1], protocol=0))
+    with pytest.raises(ModelLoadError, match="pickled checkpoint"):
+        load_model("zoo:resnet20", weights=tmp_path / "weights.pth")
+
+
 def test_weights_arrive(tmp_path: Path) -> None:
     state = {k: v + 1 if v.is_floating_point() else v for k, v in build("resnet20").state_dict().items()}
     save_file(state, tmp_path / "w.safetensors")

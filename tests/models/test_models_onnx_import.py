@@ -190,6 +190,55 @@ def test_a_network_exports_trains_and_has_named_layers(tmp_path: Path) -> None:
     assert all(p.grad is not None for p in loaded.module.parameters())
 
 
+def spelled_out(*, used_twice: bool) -> onnx.ModelProto:
+    """Convolution + bias, hard-swish in four nodes, convolution + hard-sigmoid of slope 0.2, matrix product + bias."""
+    rng = np.random.default_rng(2)
+    return model(
+        [
+            node("Conv", "x w0", "c"),
+            node("Reshape", "b0 shape", "bias"),
+            node("Add", "c bias", "a"),
+            node("Add", "a three", "s"),
+            node("Clip", "s zero six", "g"),
+            node("Mul", "g a", "m"),
+            node("Mul", "m sixth", "h") if used_twice else node("Div", "m six", "h"),
+            node("Conv", "h w1", "d"),
+            node("HardSigmoid", "d", "e"),
+            *([node("Add", "c m", "cm"), node("Add", "cm d", "cmd"), node("Mul", "e cmd", "e2")] if used_twice else []),
+            node("GlobalAveragePool", "e2" if used_twice else "e", "p"),
+            node("Flatten", "p", "f"),
+            node("MatMul", "f w2", "n"),
+            node("Add", "b2 n", "y"),
+        ],
+        [
+            weights(rng, "w0", 8, 3, 3, 3),
+            weights(rng, "b0", 8),
+            ints("shape", 1, 8, 1, 1),
+            *(onnx.numpy_helper.from_array(np.float32(v), n) for n, v in (("zero", 0), ("three", 3), ("six", 6))),
+            floats("sixth", 1 / 6),
+            weights(rng, "w1", 8, 8, 1, 1),
+            weights(rng, "w2", 8, 5),
+            weights(rng, "b2", 5),
+        ],
+    )
+
+
+@pytest.mark.parametrize("used_twice", [False, True])
+def test_what_exporters_spell_out_becomes_one_layer(tmp_path: Path, used_twice: bool) -> None:
+    file = save(spelled_out(used_twice=used_twice), tmp_path)
+    loaded = load_model(str(file))
+    (x,) = loaded.example_inputs
+    with torch.no_grad():
+        np.testing.assert_allclose(loaded.module(3 * x).numpy(), reference(file, 3 * x), rtol=1e-4, atol=1e-4)
+    kinds = [type(m).__name__ for m in loaded.module.get_submodule("layers").children()]
+    if used_twice:  # where an inner value is needed elsewhere, nothing may be merged
+        assert kinds[:6] == ["Conv2d", "Binary", "Binary", "ReLU6", "Binary", "Binary"]
+        assert kinds[-1] == "Linear"
+    else:
+        assert kinds == ["Conv2d", "Hardswish", "Conv2d", "Hardsigmoid", "AdaptiveAvgPool2d", "Flatten", "Linear"]
+        assert not dict(loaded.module.named_buffers()), "constants that were merged are gone"
+
+
 def test_several_inputs_and_outputs(tmp_path: Path) -> None:
     graph = helper.make_graph(
         [node("Add", "a b", "s"), node("Mul", "a b", "m")],
@@ -209,8 +258,8 @@ def test_several_inputs_and_outputs(tmp_path: Path) -> None:
     [
         ([node("Einsum", "x", "y", equation="abcd->abcd")], ["Einsum_y", "Einsum", "ai.onnx", "opset 17"]),
         (
-            [helper.make_node("Swish", ["x"], ["y"], "mine", domain="com.acme")],
-            ["mine", "Swish", "com.acme", "opset 17"],
+            [helper.make_node("Relu", ["x"], ["y"], "mine", domain="com.acme")],
+            ["mine", "Relu", "com.acme", "opset 17"],
         ),
         ([node("Flatten", "x", "y", axis=2)], ["Flatten_y", "axis 2"]),
         ([node("MaxPool", "x", "y i", kernel_shape=[2, 2])], ["MaxPool_y", "more than one output"]),

@@ -111,9 +111,18 @@ def test_exported_in_training_mode_is_refused(tmp_path: Path) -> None:
 def test_fault_5_dynamic_shapes_are_refused(tmp_path: Path) -> None:
     dynamic = torch.export.export(Net().eval(), (X,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     torch.export.save(dynamic, tmp_path / "n.pt2")
-    with pytest.raises(ModelLoadError, match="dynamic") as caught:
+    with pytest.raises(ModelLoadError, match=r"dynamic \(s\d+\)") as caught:
         load_model(str(tmp_path / "n.pt2"))
     assert "static shapes" in caught.value.hint
+
+
+def test_fault_1_graphs_inside_arguments_are_refused(archive: Path, tmp_path: Path) -> None:
+    hidden = {"as_graph": {"name": "g", "graph": {"nodes": [{"target": "torch.os.system"}]}}}
+    change = with_json(
+        "models/model.json", lambda d: d["graph_module"]["graph"]["nodes"][0]["inputs"][2].update(arg=hidden)
+    )
+    with pytest.raises(ModelLoadError, match=r"branches \(as_graph\)"):
+        load_model(str(rewritten(archive, tmp_path, change)))
 
 
 def test_another_input_shape_is_refused(archive: Path) -> None:

@@ -204,7 +204,7 @@ class TestCheckEqualFindsFaults:
             torch.nn.init.ones_(net.head.bias)
         self.check()
         self.shrunk.register_forward_hook(lambda _m, _inputs, out: out[:, :1])
-        with pytest.raises(VerificationError, match="differ by inf.*all layers agree"):
+        with pytest.raises(VerificationError, match=r"differ by inf.*all layers agree"):
             self.check()
 
     def test_a_fault_that_dead_activations_hide_from_the_outputs(self) -> None:

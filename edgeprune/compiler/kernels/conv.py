@@ -106,7 +106,9 @@ def _block_loop(e: Emitter, window: Window, columns: int, first: int, count: int
         oh = index % rows
         group = (index // rows) % count
         n = index // (rows * count)
-        walk_row(window, columns, lambda ow, size, tap: _tile(e, window, n, first + group * step, step, oh, ow, size, tap))
+        walk_row(
+            window, columns, lambda ow, size, tap: _tile(e, window, n, first + group * step, step, oh, ow, size, tap)
+        )
 
 
 def _tile(

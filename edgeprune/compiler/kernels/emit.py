@@ -61,9 +61,7 @@ class Emitter:
         lanes = self.lanes if lanes is None else lanes
         return T.alloc_buffer((count,), "float32" if lanes == 1 else f"float32x{lanes}", scope="local")
 
-    def epilogue(
-        self, value: Expr, block: Expr, pixel: Expr, lanes: int | None = None, *, plain: bool = False
-    ) -> Expr:
+    def epilogue(self, value: Expr, block: Expr, pixel: Expr, lanes: int | None = None, *, plain: bool = False) -> Expr:
         """Apply the spec's epilogue to one vector.
 
         ``block`` is the channel block with the batch folded in, ``pixel`` the position in the
@@ -115,12 +113,11 @@ def function(
     name: str, spec: KernelSpec, lanes: int, constants: Sequence[int], body: Callable[[Emitter], None]
 ) -> Function:
     """Build the PrimFunc ``name`` whose body is written by ``body``."""
-    with IRBuilder() as builder:
-        with T.prim_func():
-            T.func_name(name)
-            # Buffers of one call never overlap unless the rule says so; without it LLVM reloads.
-            T.func_attr({"tirx.noalias": True, "global_symbol": name})
-            body(Emitter(spec, lanes, constants))
+    with IRBuilder() as builder, T.prim_func():
+        T.func_name(name)
+        # Buffers of one call never overlap unless the rule says so; without it LLVM reloads.
+        T.func_attr({"tirx.noalias": True, "global_symbol": name})
+        body(Emitter(spec, lanes, constants))
     return builder.get()
 
 

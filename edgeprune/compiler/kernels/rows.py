@@ -40,7 +40,7 @@ class Window:
         return ow * self.stride[1] + kw * self.dilation[1] - self.padding[1]
 
     def column_inside(self, ow: int, kw: int) -> bool:
-        return 0 <= self.column(ow, kw) < self.image[1]
+        return bool(0 <= self.column(ow, kw) < self.image[1])
 
     def tile_inside(self, start: int, size: int) -> bool:
         first, last = self.column(start, 0), self.column(start + size - 1, self.kernel[1] - 1)
