@@ -17,7 +17,8 @@ _X86_FEATURES = frozenset({
     "movbe", "popcnt", "sse4_1", "sse4_2", "ssse3",
 })
 _ARM_FEATURES = frozenset({
-    "asimd", "asimddp", "asimdfhm", "asimdhp", "asimdrdm", "atomics", "lrcpc", "bf16", "crc32", "fphp", "i8mm", "idiva", "neon", "sme",
+    "asimd", "asimddp", "asimdfhm", "asimdhp", "asimdrdm", "atomics", "bf16", "crc32", "fphp", "i8mm", "idiva", "lrcpc",
+    "neon", "sme",
     "sve", "sve2", "svei8mm", "vfpv3", "vfpv4",
 })
 # fmt: on

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from edgeprune.devices.protocol import Device
@@ -52,11 +53,9 @@ def list_devices() -> list[Listed]:
     Raises:
         MissingDependencyError: pyserial is not installed.
     """
-    with_local = open_device("local:")
-    try:
-        info = with_local.describe()
-    finally:
-        with_local.close()
+    # Any folder describes this computer, and a list should not make the one in the home.
+    with TemporaryDirectory() as folder:
+        info = open_device(f"local:{folder}").describe()
     local = Listed("local:", f"this computer: {info.cpu}", True, {"machine": info.machine})
     return [local, *_serial_ports()]
 

@@ -28,6 +28,7 @@ def test_local_heads_the_list_and_can_be_opened(monkeypatch, tmp_path):
     monkeypatch.setenv("EDGEPRUNE_HOME", str(tmp_path))
     first = list_devices()[0]
     assert (first.url, first.openable) == ("local:", True)
+    assert list(tmp_path.iterdir()) == []
     assert open_device(first.url).describe().machine == first.details["machine"]
 
 
