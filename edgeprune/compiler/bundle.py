@@ -102,11 +102,13 @@ def _fill(
         "model": ("program", True, True),
         "libmodel.so": ("library", False, True),
         "edgeprune_model.h": ("header", False, False),
-        "golden_input.bin": ("golden_input", True, False),
-        "golden_output.bin": ("golden_output", True, False),
     }
-    _write_values(folder / "golden_input.bin", golden.inputs)
-    _write_values(folder / "golden_output.bin", golden.outputs)
+    named = {}
+    for role, arrays in (("golden_input", golden.inputs), ("golden_output", golden.outputs)):
+        named[role] = tuple(f"{role}_{i}.bin" for i in range(len(arrays)))
+        roles |= dict.fromkeys(named[role], (role, True, False))
+        for name, array in zip(named[role], arrays, strict=True):
+            (folder / name).write_bytes(np.ascontiguousarray(array, np.float32).tobytes())
     files = {
         name: FileEntry(
             sha256=sha256_file(folder / name),
@@ -134,7 +136,7 @@ def _fill(
         files=files,
         inputs=tuple(TensorEntry(name=p.name, shape=p.shape, dtype="float32") for p in program.inputs),
         outputs=tuple(TensorEntry(name=p.name, shape=p.shape, dtype="float32") for p in program.outputs),
-        golden=Golden(input="golden_input.bin", output="golden_output.bin", rtol=RTOL, atol=ATOL),
+        golden=Golden(inputs=named["golden_input"], outputs=named["golden_output"], rtol=RTOL, atol=ATOL),
         memory=Memory(
             arena=program.arena_bytes,
             peak_ram=peak_ram_bytes(program, target),
@@ -147,7 +149,3 @@ def _fill(
         provenance=dict(provenance),
         budget=dict(budget),
     )
-
-
-def _write_values(path: Path, arrays: tuple[NDArray[np.float32], ...]) -> None:
-    path.write_bytes(b"".join(np.ascontiguousarray(a, np.float32).tobytes() for a in arrays))

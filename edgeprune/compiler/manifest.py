@@ -36,11 +36,11 @@ class TensorEntry(_Strict):
 
 
 class Golden(_Strict):
-    """An input and the output that torch gives for it; the board must agree within the tolerance
-    ``|a - b| <= atol + rtol * max|b|``."""
+    """Files of one sample: an array for each input, and for each output what torch gives for them.
+    The board must agree within ``|a - b| <= atol + rtol * max|b|``."""
 
-    input: str
-    output: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
     rtol: float
     atol: float
 

@@ -54,7 +54,9 @@ def check_golden(device: Device, home: str, manifest: Manifest, *, timeout_s: fl
         home,
         manifest,
         [
-            *("check", "--input", f"{home}/{golden.input}", "--expect", f"{home}/{golden.output}"),
+            "check",
+            *(part for name in golden.inputs for part in ("--input", f"{home}/{name}")),
+            *(part for name in golden.outputs for part in ("--expect", f"{home}/{name}")),
             *("--rtol", repr(golden.rtol), "--atol", repr(golden.atol), "--threads", str(manifest.threads)),
         ],
         timeout_s=timeout_s,

@@ -43,7 +43,7 @@ def read_items(bundle: Path, manifest: Manifest) -> list[Item]:
     Raises:
         BundleError: the program or a golden file stays behind, or a name cannot exist on a device.
     """
-    for name in (manifest.program, manifest.golden.input, manifest.golden.output):
+    for name in (manifest.program, *manifest.golden.inputs, *manifest.golden.outputs):
         if name not in manifest.files or not manifest.files[name].deploy:
             raise BundleError(f"{bundle}: {name!r} is needed on the device and is not deployed", hint="compile again")
     if not manifest.files[manifest.program].executable:

@@ -77,13 +77,12 @@ class FakeDevice:
 
     def describe(self) -> DeviceInfo:
         with self._link():
-            # Only the architecture is this computer's: programs for it do run here.
+            # Architecture and CPU features are this computer's: programs for them do run here.
             return replace(
                 self._computer.describe(),
                 cpu="edgeprune fake CPU",
                 cores=1,
                 ram_bytes=1 << 30,
-                features=(),
                 libc="",
                 evidence="simulated",
                 clock="virtual",

@@ -52,7 +52,7 @@ def make_bundle(
         },
         inputs=(TensorEntry(name="x", shape=(1, 4), dtype="float32"),),
         outputs=(TensorEntry(name="y", shape=(1, 4), dtype="float32"),),
-        golden=Golden(input="golden.in", output="golden.out", rtol=1e-5, atol=1e-6),
+        golden=Golden(inputs=("golden.in",), outputs=("golden.out",), rtol=1e-5, atol=1e-6),
         memory=Memory(arena=0, peak_ram=32, weights=0, flash=len(program)),
         threads=1,
         kernels=(),
