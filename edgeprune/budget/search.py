@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from edgeprune.budget.evaluate import Evaluator, Limits
 
+_NOISE = 1e-12
+"""Relative rounding of a sum of costs, generously: a gain this small could be undone and done again for ever."""
+
 
 class Point:
     """A choice of level indices that knows cheaply what changing one choice would cost.
@@ -80,7 +83,7 @@ def reduce(point: Point, limits: Limits) -> int | None:
         for choice in range(len(point.levels)):
             removed = violation - limits.violation(costs + point.deltas(choice))
             loss = -point.gains(choice)
-            for level in np.flatnonzero(removed > violation * 1e-12):
+            for level in np.flatnonzero(removed > _NOISE * (1 + violation)):
                 ratio = np.inf if loss[level] <= 0 else removed[level] / loss[level]
                 rank = (float(ratio), float(removed[level]), -choice, int(level))
                 best = rank if best is None else max(best, rank)

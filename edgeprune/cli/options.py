@@ -61,7 +61,7 @@ def parse_shape(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     parts = text.lower().replace(",", "x").split("x")
-    if not all(p.strip().isdigit() and int(p) > 0 for p in parts):
+    if not all(p.strip().isdecimal() and int(p) > 0 for p in parts):
         raise UsageError(f"{text!r} is not an input shape", hint="write it as 1x3x224x224")
     return tuple(int(p) for p in parts)
 

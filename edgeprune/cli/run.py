@@ -40,11 +40,14 @@ def run(
             f"the network has {len(ports_in)} inputs and {len(ports_out)} outputs",
             hint="give --input and --output once for each",
         )
+    for path in outputs:
+        if not path.parent.is_dir():
+            raise UsageError(f"there is no folder {path.parent} for {path.name}", hint="make it first")
     arrays = [_read(path) for path in inputs]
-    batch = {len(a) // p.shape[0] for a, p in zip(arrays, ports_in, strict=True)}
     for path, array, port in zip(inputs, arrays, ports_in, strict=True):
         if array.ndim != len(port.shape) or array.shape[1:] != port.shape[1:] or len(array) % port.shape[0]:
             raise BadInputError(f"{path} has shape {array.shape}; the input is {port.shape}, stacked along N")
+    batch = {len(a) // p.shape[0] for a, p in zip(arrays, ports_in, strict=True)}
     if len(batch) != 1 or not (samples := batch.pop()):
         raise BadInputError("the inputs hold different numbers of samples, or none")
     raw = run_installed(board, [a.tobytes() for a in arrays], samples)
@@ -64,4 +67,6 @@ def _read(path: Path) -> NDArray[np.float32]:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as e:
         raise BadInputError(f"{path} is not a .npy file: {e}", hint="write it with numpy.save") from e
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        raise BadInputError(f"{path} does not hold one array of real numbers", hint="write it with numpy.save")
     return np.ascontiguousarray(array, np.float32)

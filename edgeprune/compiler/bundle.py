@@ -22,12 +22,13 @@ from edgeprune.compiler.manifest import (
     Manifest,
     Memory,
     TensorEntry,
+    read_manifest,
     sha256_file,
 )
 from edgeprune.compiler.memory import aligned
 from edgeprune.compiler.objects import compiler_versions
 from edgeprune.compiler.program import Program, write_program
-from edgeprune.errors import UsageError
+from edgeprune.errors import BundleError, UsageError
 from edgeprune.targets import Target
 
 RTOL, ATOL = 1e-4, 1e-6
@@ -69,8 +70,8 @@ def write_bundle(
         UsageError: ``out`` exists and is no bundle.
         LinkError, MissingDependencyError: see :func:`edgeprune.compiler.link.link`.
     """
-    if out.exists() and not (out / MANIFEST).is_file():
-        raise UsageError(f"{out} exists and is not a bundle", hint="choose another --out, or remove it yourself")
+    if out.exists() or out.is_symlink():
+        _require_bundle(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".bundle-", dir=out.parent) as scratch:
         folder = Path(scratch) / "bundle"
@@ -81,6 +82,16 @@ def write_bundle(
             shutil.rmtree(out)
         folder.rename(out)
     return manifest
+
+
+def _require_bundle(out: Path) -> None:
+    """What is about to be replaced is a bundle; many other things keep a manifest.json too."""
+    try:
+        read_manifest(out, verify=False)
+    except BundleError as e:
+        raise UsageError(
+            f"{out} exists and is not a bundle: {e.message}", hint="choose another --out, or remove it yourself"
+        ) from e
 
 
 def _fill(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from edgeprune.compiler.bundle import GoldenPair, write_bundle
 from edgeprune.compiler.lower import lower
@@ -18,7 +19,7 @@ from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.graph.channels import ChannelGraph, KernelGraph
 from edgeprune.graph.cut import cut
 from edgeprune.graph.groups import analyse
-from edgeprune.graph.trace import trace
+from edgeprune.graph.trace import evaluating, trace
 from edgeprune.progress import SILENT, Progress
 from edgeprune.targets import Target
 
@@ -48,12 +49,10 @@ def golden_pair(module: nn.Module, example_inputs: tuple[Tensor, ...], seed: int
     """Seeded noise in the shape of the example inputs, and what torch makes of it."""
     generator = torch.Generator().manual_seed(seed)
     inputs = tuple(torch.randn(x.shape, generator=generator) for x in example_inputs)
-    training = module.training
-    module.eval()
-    with torch.no_grad():
-        result = module(*inputs)
-    module.train(training)
-    outputs = (result,) if isinstance(result, Tensor) else tuple(result)
+    with evaluating(module), torch.no_grad():
+        # Copies: a network that begins with an in-place operator writes into what it is given.
+        result = module(*(x.clone() for x in inputs))
+    outputs = [y for y in tree_leaves(result) if isinstance(y, Tensor)]
     return GoldenPair(tuple(x.numpy() for x in inputs), tuple(y.numpy().astype(np.float32) for y in outputs))
 
 
@@ -75,7 +74,10 @@ def compile_network(
     Raises:
         KernelBuildError, LinkError: the compiler failed; UsageError: ``out`` is something else.
     """
-    state = {k: v.detach().cpu().numpy() for k, v in network.module.state_dict().items()}
+    module = network.module
+    # Not the state_dict, which leaves out buffers that are not persistent.
+    tensors = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
+    state = {name: t.detach().cpu().numpy() for name, t in tensors}
     lowered = lower(network.kernels, state, target, book or ScheduleBook(target), name=name, progress=progress)
     progress.stage("linking")
     return write_bundle(

@@ -42,6 +42,8 @@ class CompiledModel:
 
     def __call__(self, *inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         """One inference. Inputs in the manifest's order and shapes, fp32; so are the outputs."""
+        if not self._handle:
+            raise UsageError("the model is closed", hint="open the bundle again")
         ports = self.manifest.inputs
         if len(inputs) != len(ports):
             raise UsageError(f"the model takes {len(ports)} inputs, {len(inputs)} given")

@@ -103,7 +103,7 @@ def read_manifest(bundle: Path, *, verify: bool = True) -> Manifest:
     """Read and check a bundle folder.
 
     Raises:
-        BundleError: no manifest, or one that does not check.
+        BundleError: no manifest, or one that does not check, or one that names files elsewhere.
         VerificationError: ``verify`` and a file is missing or its hash differs.
     """
     path = bundle / MANIFEST
@@ -113,14 +113,15 @@ def read_manifest(bundle: Path, *, verify: bool = True) -> Manifest:
             raise BundleError(f"{path} is not a {SCHEMA} manifest", hint="compile the model again")
         data["schema_"] = data.pop("schema")
         manifest = Manifest.model_validate(data)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise BundleError(f"{bundle} holds no {MANIFEST}", hint="give the folder that compile wrote") from None
     except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as e:
         raise BundleError(f"{path} cannot be read: {e}", hint="compile the model again") from e
+    for name in manifest.files:
+        if Path(name).name != name or name == "..":
+            raise BundleError(f"{path} names a file outside the bundle: {name!r}", hint="compile the model again")
     if verify:
         for name, entry in manifest.files.items():
-            if Path(name).name != name:
-                raise BundleError(f"{path} names a file outside the bundle: {name!r}")
             file = bundle / name
             actual = sha256_file(file) if file.is_file() else "missing"
             if actual != entry.sha256:

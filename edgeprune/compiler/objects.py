@@ -65,19 +65,28 @@ def symbol_of(spec: KernelSpec, schedule: Schedule, target: Target) -> str:
     return "ep_" + hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
+def find_object(
+    spec: KernelSpec, schedule: Schedule, target: Target, folder: Path | None = None
+) -> KernelObject | None:
+    """The kernel as it was compiled before into ``folder`` (default: the user's cache), or None."""
+    symbol = symbol_of(spec, schedule, target)
+    path = (folder or home() / "objects") / f"{symbol}.o"
+    return KernelObject(symbol, path) if path.is_file() else None
+
+
 def build_object(spec: KernelSpec, schedule: Schedule, target: Target, folder: Path | None = None) -> KernelObject:
     """Compile one kernel, or take it from ``folder`` (default: the user's cache).
 
     Raises:
         KernelBuildError: the compiler refused it; ``details`` name spec and schedule.
     """
+    if found := find_object(spec, schedule, target, folder):
+        return found
+    import tvm  # 1.5 s: only where a kernel is really built
+
     symbol = symbol_of(spec, schedule, target)
     folder = folder or home() / "objects"
     path = folder / f"{symbol}.o"
-    if path.is_file():
-        return KernelObject(symbol, path)
-    import tvm  # 1.5 s: only where a kernel is really built
-
     rule = rule_named(schedule)
     try:
         function = rule.build(symbol, spec, schedule, target)
@@ -86,8 +95,11 @@ def build_object(spec: KernelSpec, schedule: Schedule, target: Target, folder: P
         # The suffix tells TVM the format; the final name appears only once the file is whole.
         handle, partial = tempfile.mkstemp(prefix=f".{symbol}.", suffix=".o", dir=folder)
         os.close(handle)
-        library.mod.write_to_file(partial, "o")
-        os.replace(partial, path)
+        try:
+            library.mod.write_to_file(partial, "o")
+            os.replace(partial, path)
+        finally:
+            Path(partial).unlink(missing_ok=True)
     except Exception as e:  # TVM raises a dozen types, some of them plain RuntimeError
         raise KernelBuildError(
             f"{spec} with {dict(schedule)} does not build for {target.name}: {type(e).__name__}: {e}",

@@ -120,7 +120,7 @@ ep_weights:
 def render(program: Program) -> str:
     """The text of model.c: data only, deterministic."""
     symbols = sorted({c.kernel.symbol for c in program.calls})
-    lines = [f"/* {program.name}: written by edgeprune. Tables only. */", '#include "program.h"', ""]
+    lines = [f"/* {_c_text(program.name)}: written by edgeprune. Tables only. */", '#include "program.h"', ""]
     lines += [f"int __tvm_ffi_{s}(void *, ep_ffi_any *, int32_t, ep_ffi_any *);" for s in symbols]
     lines += ["", f'const char ep_name[] = "{_c_text(program.name)}";']
     buffers: list[str] = []

@@ -28,11 +28,16 @@ class GoldenResult:
 
 @dataclass(frozen=True, slots=True)
 class BenchResult:
-    """End-to-end latencies of one release on one device."""
+    """End-to-end latencies of one release on one device.
+
+    ``launches`` of the program were timed; ``steady``: the quickest of them agreed (deploy/steady.py).
+    """
 
     samples_ns: tuple[float, ...]
     clock: str
     evidence: str
+    launches: int = 1
+    steady: bool = True
 
     @property
     def median_ms(self) -> float:

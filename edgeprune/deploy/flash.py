@@ -23,11 +23,12 @@ from typing import Any
 
 from edgeprune.compiler.manifest import read_manifest
 from edgeprune.deploy.board import Board
-from edgeprune.deploy.checks import BenchResult, GoldenResult, bench, check_golden, require_latency
+from edgeprune.deploy.checks import BenchResult, GoldenResult, check_golden, require_latency
 from edgeprune.deploy.journal import Journal, OnState, State, clear_journal
 from edgeprune.deploy.layout import RELEASES, partial_path, release_of, release_path, short
 from edgeprune.deploy.lock import hold
 from edgeprune.deploy.package import Item, read_items, require_architecture
+from edgeprune.deploy.steady import steady_bench
 from edgeprune.deploy.switch import check_current, settle, switch, withdraw
 from edgeprune.devices.protocol import Device
 from edgeprune.errors import (
@@ -121,7 +122,7 @@ def flash(
             progress.stage("check")
             golden = check_golden(device, home, manifest, timeout_s=timeout_s)
             enter(State.PROVED)
-            timing = bench(
+            timing = steady_bench(
                 device,
                 home,
                 manifest,

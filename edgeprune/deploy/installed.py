@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from edgeprune.compiler.manifest import Manifest, TensorEntry
 from edgeprune.deploy.board import Board
-from edgeprune.deploy.checks import BenchResult, bench, crashed, run_program
+from edgeprune.deploy.checks import BenchResult, crashed, run_program
 from edgeprune.deploy.layout import IO, release_path, short
 from edgeprune.deploy.package import installed_manifest
+from edgeprune.deploy.steady import steady_bench
 from edgeprune.devices.protocol import Device
 from edgeprune.errors import BadInputError, UsageError
 
@@ -106,7 +107,7 @@ def bench_installed(
     board = Board(device)
     release = _require_release(board, release)
     manifest = installed_manifest(board, release)
-    return bench(
+    return steady_bench(
         device,
         release_path(release),
         manifest,

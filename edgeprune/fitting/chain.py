@@ -9,21 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from edgeprune.budget.limits import Limit
 from edgeprune.budget.problem import Budget
+from edgeprune.budget.registry import get_solver
 from edgeprune.compiler.compile import Network, compile_network, read_network
-from edgeprune.compiler.manifest import Manifest
+from edgeprune.compiler.manifest import MANIFEST, Manifest
 from edgeprune.compiler.schedules import ScheduleBook
+from edgeprune.deploy.checks import BenchResult
 from edgeprune.deploy.flash import flash
 from edgeprune.deploy.installed import bench_installed, run_installed
-from edgeprune.devices.protocol import Device
-from edgeprune.errors import UsageError, VerificationError
-from edgeprune.fitting.choose import Chosen, choose, score
+from edgeprune.devices.protocol import Device, DeviceInfo
+from edgeprune.errors import BadInputError, InfeasibleBudgetError, UsageError, VerificationError
+from edgeprune.fitting.choose import Chosen, calibration, choose, score, shrunk
 from edgeprune.fitting.result import FitResult, RoundResult, VariantResult
-from edgeprune.fitting.run_folder import RunRecord, save_run
+from edgeprune.fitting.run_folder import RunRecord, check_out, save_run
 from edgeprune.fitting.trial import trial
 from edgeprune.importance.criterion import Scores
 from edgeprune.importance.registry import criterion as find_criterion
@@ -32,17 +33,12 @@ from edgeprune.latency.store import ProfileStore
 from edgeprune.models.loading import LoadedModel
 from edgeprune.profiling.profile import ProfileOptions, ProfileResult, profile
 from edgeprune.progress import SILENT, Progress
-from edgeprune.pruning.mask import check_equal, mask
 from edgeprune.pruning.plan import Plan
-from edgeprune.pruning.shrink import shrink
 from edgeprune.targets import Target
-from edgeprune.training.data import DataSet, batches
+from edgeprune.training.data import DataSet
 from edgeprune.training.evaluate import accuracy_from_logits
 from edgeprune.training.finetune import train
 from edgeprune.training.recalibrate import recalibrate
-
-CALIBRATION = 512
-"""Training samples that saliency and batch-norm statistics are taken from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +46,7 @@ class FitOptions:
     """Attributes:
     rounds: most passes of solve, compile, measure.
     margin: part of the latency budget kept free, against the noise of the final check.
-    fill: part of the budget that a plan should use; below it another round is spent.
+    fill: part of a limit that a plan should use; below it in all of them another round is spent.
     epochs, lr, batch_size, distil_weight, temperature: fine-tuning (training/finetune.py).
     baseline: also make the uniform-width network of the same latency, for the report.
     """
@@ -79,6 +75,7 @@ class _Job:
     network: Network
     target: Target
     device: Device
+    info: DeviceInfo
     data: DataSet | None
     options: FitOptions
     progress: Progress
@@ -108,26 +105,27 @@ def fit(
     Args:
         latency: limit in ms, or a fraction of the dense network's latency measured in this run.
         flash_limit: limit of the program in bytes, or a fraction of the dense one's.
-        out: the run folder: bundle, plan, weights.
+        out: the run folder: bundle, plan, weights. Nothing is written before the budget is known to
+            be kept; plan and weights come first, so that a device that fails costs no training.
         record: how the model was loaded, so that ``edgeprune compile RUN`` can do it again.
 
     Raises:
-        UsageError: no limit, or options that do not go together; nothing was written.
+        UsageError, BadInputError: no limit, options that do not go together, data that does not fit
+            the model; nothing was measured or written.
         InfeasibleBudgetError: the budget is below what can be reached; nothing was written.
-        VerificationError, RolledBackError: measured over budget after the last round, or the
-            installed program fails its checks.
+        VerificationError: measured over budget after the last round; nothing was written.
+        VerificationError, RolledBackError: the installed program fails its checks.
     """
     options = options or FitOptions()
-    _check(options, data, latency, flash_limit)
+    _check(options, data, latency, flash_limit, out)
     network = read_network(model.module, model.example_inputs)
-    if data is not None and data.input_shape != tuple(model.example_inputs[0].shape):
-        raise UsageError(
-            f"the model takes {tuple(model.example_inputs[0].shape)}, the data has {data.input_shape}",
-            hint="give --input-shape, or data of that shape",
-        )
+    if data is not None:
+        _check_data(network, data)
     with tempfile.TemporaryDirectory(prefix="edgeprune-fit-") as scratch:
         provenance = {"model": model.source, "seed": options.seed, "command": "fit"}
-        job = _Job(model, network, target, device, data, options, progress, Path(scratch), provenance)
+        job = _Job(
+            model, network, target, device, device.describe(), data, options, progress, Path(scratch), provenance
+        )
         profiled = profile(
             network.kernels,
             network.channels,
@@ -144,45 +142,35 @@ def fit(
             None if flash_limit is None else flash_limit.resolve(dense.manifest.memory.flash),
         )
         scores = _scores(job)
-        records = profiled.profile.records()
-        uncorrected = LatencyModel(records)
-        specs = [n.spec for n in network.kernels.nodes]
-        # The dense network is measured anyway: what it takes beyond its kernels corrects the first round.
-        start = uncorrected.corrected(dense.bench.median_ms, uncorrected.network(specs).latency_ms)
-        chosen, small, rounds, latency_model = _solve(job, profiled, scores, start, budget, dense, options.solver)
-        shrunk_parts = [n.spec for n in small.kernels.nodes]
-        predicted = {
-            n.name: latency_model.predict_kernel(s).latency_ms
-            for n, s in zip(small.kernels.nodes, shrunk_parts, strict=True)
-        }
-        history = {"pruned": _recover(job, small, chosen.plan)}
+        best, rounds = _solve(job, profiled, scores, budget, dense)
+        plan, small, latency_model = best.chosen.plan, best.network, best.model
+        history = {"pruned": _recover(job, small, plan)}
         uniform = None
         if options.baseline and budget.latency_ms is not None:
-            uniform, history["uniform"] = _uniform(job, profiled, scores, latency_model, rounds[-1], dense)
-        out.mkdir(parents=True, exist_ok=True)
-        manifest = _compile(job, profiled, small, out / "bundle", budget, chosen.plan)
+            uniform, history["uniform"] = _uniform(job, profiled, scores, best)
+        paths = save_run(out, record, plan, small.module)
+        manifest = _compile(job, profiled, small, out / "bundle", budget, plan)
         deployment = flash(out / "bundle", device, latency_budget_ms=budget.latency_ms, progress=progress)
         progress.stage("verifying the installed network")
         timing = bench_installed(device, 5, 50)
         pruned = VariantResult(
             "pruned", small, manifest, timing, _installed_accuracy(job), _kernels(job, out / "bundle")
         )
-        paths = save_run(out, record, chosen.plan, small.module)
         return FitResult(
             model_name=model.name,
             model_source=model.source,
             target=target,
             device_url=device.url,
-            info=device.describe(),
+            info=job.info,
             budget=budget,
             threads=options.profile.threads,
             seed=options.seed,
             dense=dense,
             pruned=pruned,
             uniform=uniform,
-            predicted_kernels_ms=predicted,
+            predicted_kernels_ms={n.name: latency_model.predict_kernel(n.spec).latency_ms for n in small.kernels.nodes},
             rounds=tuple(rounds),
-            plan=chosen.plan,
+            plan=plan,
             deployment=deployment,
             fingerprint=profiled.profile.fingerprint.to_json(),
             evidence=timing.evidence,
@@ -191,13 +179,41 @@ def fit(
         )
 
 
-def _check(options: FitOptions, data: DataSet | None, latency: Limit | None, flash_limit: Limit | None) -> None:
+def _check(
+    options: FitOptions, data: DataSet | None, latency: Limit | None, flash_limit: Limit | None, out: Path
+) -> None:
     if latency is None and flash_limit is None:
         raise UsageError("no budget was given", hint="for example --latency 12ms, --latency 50% or --flash 2MB")
     if find_criterion(options.criterion).needs_data and data is None:
         raise UsageError(f"criterion {options.criterion} needs data", hint="give --data, or --criterion l2")
     if options.rounds < 1 or not 0 <= options.margin < 1:
         raise UsageError(f"{options.rounds} rounds with a margin of {options.margin} make no sense")
+    get_solver(options.solver)
+    check_out(out)
+    bundle = out / "bundle"
+    if bundle.exists() and not (bundle / MANIFEST).is_file():
+        raise UsageError(f"{bundle} exists and is not a bundle", hint="choose another --out, or remove it yourself")
+
+
+def _check_data(network: Network, data: DataSet) -> None:
+    """Raises BadInputError for images that the network does not take, or more classes than it has outputs."""
+    shapes = [tuple(x.shape) for x in network.example_inputs]
+    if shapes != [data.input_shape]:
+        taken = " and ".join(map(str, shapes))
+        raise BadInputError(
+            f"the model takes {taken}, data set {data.name!r} has {data.input_shape}",
+            hint="give --input-shape, or data of that shape",
+            model=shapes,
+            data=data.input_shape,
+        )
+    outputs = network.kernels.outputs[0].shape[1]
+    if data.classes > outputs:
+        raise BadInputError(
+            f"data set {data.name!r} has {data.classes} classes, the network {outputs} outputs",
+            hint="load the network with num_classes",
+            classes=data.classes,
+            outputs=outputs,
+        )
 
 
 # -- one network on the device ------------------------------------------------------------------
@@ -262,19 +278,12 @@ def _installed_accuracy(job: _Job) -> float | None:
 
 def _scores(job: _Job) -> Scores:
     job.progress.stage("scoring channels")
-    data = None
-    if job.data is not None:
-        x, y = job.data.train
-        data = batches(x[:CALIBRATION], y[:CALIBRATION], job.options.batch_size)
-    return score(job.network, job.options.criterion, data, seed=job.options.seed)
+    options = job.options
+    return score(job.network, options.criterion, job.data, batch_size=options.batch_size, seed=options.seed)
 
 
 def _shrunk(job: _Job, plan: Plan) -> Network:
-    """The smaller network, proven equal to the masked one on the example input."""
-    module = shrink(job.network.module, job.network.channels, plan)
-    masked = mask(job.network.module, job.network.channels, plan)
-    check_equal(masked, module, job.network.example_inputs, graph=job.network.channels, plan=plan)
-    return read_network(module, job.network.example_inputs)
+    return read_network(shrunk(job.network, plan), job.network.example_inputs)
 
 
 def _choose(
@@ -288,80 +297,101 @@ def _choose(
         budget,
         solver=solver,
         criterion_name=job.options.criterion,
-        evidence=job.device.describe().evidence,
+        evidence=job.info.evidence,
         program_bytes=base,
         progress=job.progress,
     )
 
 
-def _program_bytes(model: LatencyModel, dense: VariantResult) -> float:
-    """Flash of the dense program beyond what the tables account for (runtime, tables; may be below 0)."""
-    specs = [n.spec for n in dense.network.kernels.nodes]
-    return dense.manifest.memory.flash - model.network(specs).flash_bytes
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A round that was measured inside the budget; ``model`` is corrected by that measurement."""
+
+    chosen: Chosen
+    network: Network
+    timing: BenchResult
+    model: LatencyModel
 
 
 def _solve(
-    job: _Job,
-    profiled: ProfileResult,
-    scores: Scores,
-    model: LatencyModel,
-    budget: Budget,
-    dense: VariantResult,
-    solver: str,
-) -> tuple[Chosen, Network, list[RoundResult], LatencyModel]:
+    job: _Job, profiled: ProfileResult, scores: Scores, budget: Budget, dense: VariantResult
+) -> tuple[_Kept, list[RoundResult]]:
     """Solve, compile, measure; correct the latency model with the measurement and solve again.
 
-    Returns the round that uses most of the budget without passing it.
+    Returns the round inside the budget that retains the most saliency.
     """
-    options, rounds = job.options, []
-    best: tuple[float, Chosen, Network, LatencyModel] | None = None
-    limit = budget.latency_ms
+    options, limit = job.options, budget.latency_ms
+    rounds: list[RoundResult] = []
+    best: _Kept | None = None
+    seen: list[Mapping[str, tuple[int, ...]]] = []
     aim = Budget(None if limit is None else limit * (1 - options.margin), budget.flash_bytes)
-    base = max(0.0, _program_bytes(model, dense))
+    model = LatencyModel(profiled.profile.records())
+    tables = model.network(n.spec for n in job.network.kernels.nodes)
+    # The dense network is measured anyway: what it takes beyond its kernels corrects the first round.
+    model = model.corrected(dense.bench.median_ms, tables.latency_ms)
+    base = dense.manifest.memory.flash - tables.flash_bytes
     for number in range(1, options.rounds + 1):
-        chosen = _choose(job, profiled, scores, model, aim, solver, base)
-        small = _shrunk(job, chosen.plan)
-        bundle = job.scratch / f"{solver}-{number}"
-        manifest = _compile(job, profiled, small, bundle, None, None)
-        with trial(bundle, job.device) as tried:
+        try:
+            chosen = _choose(job, profiled, scores, model, aim, options.solver, base)
+        except InfeasibleBudgetError:
+            if best is None:
+                raise
+            break  # the margin is out of reach, the budget was not
+        if best is not None and chosen.plan.keep in seen:
+            break  # nothing better is to be found between two levels
+        seen.append(chosen.plan.keep)
+        network = _shrunk(job, chosen.plan)
+        manifest = _compile(job, profiled, network, job.scratch / f"round-{number}", None, None)
+        with trial(job.scratch / f"round-{number}", job.device) as tried:
             tried.check()
             timing = tried.bench()
-        measured, predicted = timing.median_ms, chosen.solution.latency_ms
-        flash_kept = budget.flash_bytes is None or manifest.memory.flash <= budget.flash_bytes
+        measured, flash_bytes = timing.median_ms, manifest.memory.flash
+        predicted = chosen.plan.predicted
         # Half of the margin is left for the noise between this and the final check.
-        kept = flash_kept and (limit is None or measured <= limit * (1 - options.margin / 2))
-        full = limit is None or measured >= limit * options.fill or not chosen.plan.keep
-        corrected = model.corrected(measured, predicted)
-        rounds.append(RoundResult(number, predicted, timing, corrected.correction, kept))
-        job.progress.note(f"round {number}: predicted {predicted:.4g} ms, measured {measured:.4g} ms")
-        if kept and (best is None or measured > best[0]):
-            best = (measured, chosen, small, corrected)
+        kept = (limit is None or measured <= limit * (1 - options.margin / 2)) and (
+            budget.flash_bytes is None or flash_bytes <= budget.flash_bytes
+        )
+        full = (
+            not chosen.plan.keep
+            or (limit is not None and measured >= limit * options.fill)
+            or (budget.flash_bytes is not None and flash_bytes >= budget.flash_bytes * options.fill)
+        )
+        model = model.corrected(measured, predicted["latency_ms"])
+        base += flash_bytes - predicted["flash_bytes"]
+        rounds.append(RoundResult(number, predicted["latency_ms"], timing, model.correction, kept))
+        job.progress.note(
+            f"round {number}: predicted {predicted['latency_ms']:.4g} ms and {predicted['flash_bytes']:.0f} bytes, "
+            f"measured {measured:.4g} ms and {flash_bytes} bytes"
+        )
+        if kept and (best is None or chosen.solution.saliency > best.chosen.solution.saliency):
+            best = _Kept(chosen, network, timing, model)
         if kept and full:
             break
-        model = corrected
-        if not flash_kept:
-            base += manifest.memory.flash - chosen.solution.flash_bytes
     if best is None:
+        limits = [f"{limit:.4g} ms"] if limit is not None else []
+        limits += [f"{budget.flash_bytes:.0f} bytes"] if budget.flash_bytes is not None else []
         raise VerificationError(
-            f"after {len(rounds)} rounds the network measures {rounds[-1].measured.median_ms:.4g} ms "
-            f"against a budget of {limit} ms",
+            f"after {len(rounds)} rounds the network measures {measured:.4g} ms and {flash_bytes} bytes "
+            f"against a budget of {' and '.join(limits)}",
             hint="raise the budget, allow more rounds, or profile again on a quiet device",
             rounds=[{"predicted_ms": r.predicted_ms, "measured_ms": r.measured.median_ms} for r in rounds],
         )
-    return best[1], best[2], rounds, best[3]
+    return best, rounds
 
 
 def _uniform(
-    job: _Job,
-    profiled: ProfileResult,
-    scores: Scores,
-    model: LatencyModel,
-    last: RoundResult,
-    dense: VariantResult,
-) -> tuple[VariantResult, Any]:
-    """The baseline: one ratio for all groups, as fast as the pruned network was measured to be."""
-    budget = Budget(latency_ms=last.measured.median_ms)
-    chosen = _choose(job, profiled, scores, model, budget, "uniform", 0.0)
+    job: _Job, profiled: ProfileResult, scores: Scores, best: _Kept
+) -> tuple[VariantResult | None, dict[str, Any]]:
+    """The baseline: one ratio for all groups, as fast as the pruned network was measured to be.
+
+    None where no ratio is as fast: it serves the report, and fails no fit.
+    """
+    try:
+        budget = Budget(latency_ms=best.timing.median_ms)
+        chosen = _choose(job, profiled, scores, best.model, budget, "uniform", 0.0)
+    except InfeasibleBudgetError as e:
+        job.progress.note(f"no uniform baseline: {e.message}")
+        return None, {}
     small = _shrunk(job, chosen.plan)
     history = _recover(job, small, chosen.plan)
     return _variant(job, profiled, small, "uniform"), history
@@ -373,8 +403,7 @@ def _recover(job: _Job, network: Network, plan: Plan) -> dict[str, Any]:
         return {}
     options = job.options
     module: nn.Module = network.module
-    images = job.data.train[0][:CALIBRATION]
-    recalibrate(module, torch.split(images, options.batch_size))
+    recalibrate(module, (x for x, _ in calibration(job.data, options.batch_size)))
     if options.epochs == 0 or not plan.keep:
         return {}
     history = train(

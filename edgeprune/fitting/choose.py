@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from edgeprune.budget.evaluate import Limits
 from edgeprune.budget.problem import Budget, Problem, Solution
+from edgeprune.budget.reach import infeasible
 from edgeprune.budget.registry import get_solver
 from edgeprune.compiler.compile import Network
+from edgeprune.errors import InfeasibleBudgetError
 from edgeprune.importance.criterion import Scores
 from edgeprune.importance.registry import criterion
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.problem import build_problem, usable_levels
 from edgeprune.progress import SILENT, Progress
+from edgeprune.pruning.mask import check_equal, mask
 from edgeprune.pruning.plan import Plan, make_plan
+from edgeprune.pruning.shrink import shrink
+from edgeprune.training.data import DataSet, batches
+
+CALIBRATION = 512
+"""Training samples that saliency and batch-norm statistics are taken from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +37,21 @@ class Chosen:
     dropped: Mapping[str, Mapping[int, str]]
 
 
-def score(
-    network: Network, name: str, batches: Iterable[tuple[Tensor, Tensor]] | None = None, *, seed: int = 0
-) -> Scores:
-    """Saliency of every channel by the named criterion.
+def calibration(data: DataSet, batch_size: int = 64) -> Iterator[tuple[Tensor, Tensor]]:
+    """The first :data:`CALIBRATION` training samples, in batches."""
+    x, y = data.train
+    return batches(x[:CALIBRATION], y[:CALIBRATION], batch_size)
+
+
+def score(network: Network, name: str, data: DataSet | None = None, *, batch_size: int = 64, seed: int = 0) -> Scores:
+    """Saliency of every channel by the named criterion, on the calibration samples of ``data``.
 
     Raises:
         UsageError: unknown criterion, or one that needs data and got none.
     """
     options = {"seed": seed} if name == "random" else {}
-    return criterion(name, **options).score(network.module, network.channels, batches)
+    found = criterion(name, **options)
+    return found.score(network.module, network.channels, None if data is None else calibration(data, batch_size))
 
 
 def choose(
@@ -58,7 +72,8 @@ def choose(
     Args:
         model: already corrected by what was measured.
         evidence: level of the profile; predicted figures carry it.
-        program_bytes: flash that the program needs besides its kernels and weights.
+        program_bytes: flash of the program beyond what the tables say. Often below 0: a linked
+            program has the code of equal kernels once, and none of the symbols of object files.
 
     Raises:
         InfeasibleBudgetError: nothing reaches the budget.
@@ -66,8 +81,19 @@ def choose(
     """
     usable, dropped = usable_levels(network.kernels, network.channels, levels, model)
     problem = build_problem(network.kernels, network.channels, scores, usable, model, estimate=True)
-    problem = Problem(problem.choices, problem.terms, problem.base_latency_ms, problem.base_flash_bytes + program_bytes)
-    solution = get_solver(solver).solve(problem, budget, progress=progress)
+    base = problem.base_flash_bytes + program_bytes
+    # A problem has no negative costs: what the tables count too much is added to the limit instead.
+    surplus = max(0.0, -base)
+    problem = Problem(problem.choices, problem.terms, problem.base_latency_ms, max(0.0, base))
+    flash = budget.flash_bytes
+    try:
+        solution = get_solver(solver).solve(
+            problem, Budget(budget.latency_ms, None if flash is None else flash + surplus), progress=progress
+        )
+    except InfeasibleBudgetError as e:
+        if flash is None or not surplus:
+            raise
+        raise infeasible(Limits(budget), {**e.details, "flash_bytes": e.details["flash_bytes"] - surplus}) from e
     widths = {c.name: w for c, w in zip(problem.choices, solution.widths, strict=True)}
     plan = make_plan(
         network.channels,
@@ -75,7 +101,7 @@ def choose(
         scores,
         predicted={
             "latency_ms": solution.latency_ms,
-            "flash_bytes": solution.flash_bytes,
+            "flash_bytes": solution.flash_bytes - surplus,
             "saliency_retained": solution.saliency,
             "evidence": evidence,
         },
@@ -89,3 +115,15 @@ def choose(
         certificate={} if solution.bound is None else {"saliency_upper_bound": solution.bound},
     )
     return Chosen(plan, solution, problem, dropped)
+
+
+def shrunk(network: Network, plan: Plan) -> nn.Module:
+    """The smaller module, proven equal to the masked one on the example input.
+
+    Raises:
+        VerificationError, PlanError: it is not, or the plan does not fit.
+    """
+    module = shrink(network.module, network.channels, plan)
+    masked = mask(network.module, network.channels, plan)
+    check_equal(masked, module, network.example_inputs, graph=network.channels, plan=plan)
+    return module

@@ -7,23 +7,20 @@ from pathlib import Path
 
 from edgeprune.budget.limits import Limit
 from edgeprune.budget.problem import Budget
+from edgeprune.budget.registry import get_solver
 from edgeprune.compiler.compile import read_network
 from edgeprune.devices.protocol import Device
 from edgeprune.errors import UsageError
-from edgeprune.fitting.choose import choose, score
-from edgeprune.fitting.run_folder import RunRecord, save_run
+from edgeprune.fitting.choose import choose, score, shrunk
+from edgeprune.fitting.run_folder import RunRecord, check_out, save_run
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
 from edgeprune.profiling.fingerprint import fingerprint_of
 from edgeprune.profiling.profile import ProfileOptions, levels_of
 from edgeprune.progress import SILENT, Progress
-from edgeprune.pruning.mask import check_equal, mask
 from edgeprune.pruning.plan import Plan
-from edgeprune.pruning.shrink import shrink
 from edgeprune.targets import Target
-from edgeprune.training.data import DataSet, batches
-
-CALIBRATION = 512
+from edgeprune.training.data import DataSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +50,14 @@ def plan_only(
     """Write plan and shrunk weights into ``out``; returns the plan and what was written.
 
     Raises:
-        UsageError: no limit was given.
+        UsageError: no limit, an unknown solver or criterion, or an ``out`` that cannot be a folder.
         ProfileError, ProfileMismatchError: the store does not cover the network on this device.
         InfeasibleBudgetError: nothing reaches the budget; nothing was written.
     """
     if request.latency is None and request.flash is None:
         raise UsageError("no budget was given", hint="for example --latency 12ms or --flash 2MB")
+    get_solver(request.solver)
+    check_out(out)
     loaded = record.load()
     network = read_network(loaded.module, loaded.example_inputs)
     info = device.describe()
@@ -66,11 +65,7 @@ def plan_only(
     found = store.find(fingerprint, allow_mismatch=request.allow_mismatch)
     model = LatencyModel(found.records())
     dense = model.network(n.spec for n in network.kernels.nodes)
-    calibration = None
-    if data is not None:
-        x, y = data.train
-        calibration = batches(x[:CALIBRATION], y[:CALIBRATION], 64)
-    scores = score(network, request.criterion, calibration, seed=request.seed)
+    scores = score(network, request.criterion, data, seed=request.seed)
     chosen = choose(
         network,
         scores,
@@ -85,7 +80,4 @@ def plan_only(
         evidence=info.evidence,
         progress=progress,
     )
-    module = shrink(network.module, network.channels, chosen.plan)
-    masked = mask(network.module, network.channels, chosen.plan)
-    check_equal(masked, module, network.example_inputs, graph=network.channels, plan=chosen.plan)
-    return chosen.plan, save_run(out, record, chosen.plan, module)
+    return chosen.plan, save_run(out, record, chosen.plan, shrunk(network, chosen.plan))

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from edgeprune.compiler.compile import Network, read_network
-from edgeprune.errors import BadInputError
+from edgeprune.errors import BadInputError, UsageError
 from edgeprune.models.loading import LoadedModel, load_model
 from edgeprune.pruning.plan import Plan
 from edgeprune.pruning.widths import load_pruned, save_pruned
@@ -44,6 +44,17 @@ class RunRecord:
         return cls(model, None if weights is None else str(Path(weights).resolve()), input_shape, seed)
 
 
+def check_out(out: Path) -> None:
+    """Refuse, before any work is done, a place that no run folder can be made at.
+
+    Raises:
+        UsageError: ``out``, or a folder above it, is a file.
+    """
+    found = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
+    if not found.is_dir():
+        raise UsageError(f"{found} is a file, not a folder", hint="choose another --out")
+
+
 def save_run(out: Path, record: RunRecord | None, plan: Plan, module: nn.Module) -> dict[str, Path]:
     """Write plan and weights (and ``record``) into ``out``; returns what lies where."""
     save_pruned(module, plan, out)
@@ -68,9 +79,7 @@ def load_run(folder: Path) -> tuple[LoadedModel, Network]:
         data: dict[str, Any] = json.loads(path.read_text())
         if data.pop("schema") != SCHEMA:
             raise ValueError("another schema")
-        if data.get("input_shape"):
-            data["input_shape"] = tuple(data["input_shape"])
-        record = RunRecord(**data)
+        record = _record(**data)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise BadInputError(
             f"{folder} is not the folder of a run: {e}", hint="give the --out of edgeprune prune or fit"
@@ -79,3 +88,11 @@ def load_run(folder: Path) -> tuple[LoadedModel, Network]:
     original = read_network(model.module, model.example_inputs)
     pruned = load_pruned(model.module, original.channels, folder)
     return model, read_network(pruned, model.example_inputs)
+
+
+def _record(model: Any, weights: Any, input_shape: Any, seed: Any) -> RunRecord:
+    shape = None if input_shape is None else tuple(input_shape)
+    for value, kinds in ((model, str), (weights, str | None), (seed, int), *((n, int) for n in shape or ())):
+        if not isinstance(value, kinds):
+            raise ValueError(f"{value!r} has no place in it")
+    return RunRecord(model, weights, shape, seed)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.devices.registry import open_device
-from edgeprune.errors import ProfileError, UsageError
+from edgeprune.errors import DeviceError, ProfileError, UsageError
 from edgeprune.latency.store import ProfileStore
 from edgeprune.profiling.fingerprint import fingerprint_of
 from edgeprune.targets import Target
@@ -19,17 +20,17 @@ def schedule_book(
 
     Raises:
         ProfileMismatchError, ProfileError: ``required`` and the store holds no such profile.
+        UsageError, DeviceError: ``required`` and the device cannot be asked.
     """
     if not store.exists() and not required:
         return ScheduleBook(target)
     try:
-        device = open_device(device_url)
-        info = device.describe()
-        device.close()
+        with closing(open_device(device_url)) as device:
+            info = device.describe()
         with ProfileStore(store) as opened:
             found = opened.find(fingerprint_of(target, info, threads), allow_mismatch=allow_mismatch)
             return ScheduleBook(target, found.records())
-    except (ProfileError, UsageError):
+    except (ProfileError, UsageError, DeviceError):
         if required:
             raise
         return ScheduleBook(target)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeprune.compiler.manifest import Manifest, read_manifest
-from edgeprune.deploy.checks import BenchResult, GoldenResult, bench, check_golden, crashed, run_program
+from edgeprune.deploy.checks import BenchResult, GoldenResult, check_golden, crashed, run_program
 from edgeprune.deploy.installed import run_release
+from edgeprune.deploy.steady import steady_bench
 from edgeprune.devices.protocol import Device
 from edgeprune.errors import VerificationError
 
@@ -35,7 +36,7 @@ class Trial:
 
     def bench(self, *, warmup: int = 5, repeats: int = 50) -> BenchResult:
         """End-to-end latency at the bundle's own thread count."""
-        return bench(
+        return steady_bench(
             self.device,
             self.home,
             self.manifest,

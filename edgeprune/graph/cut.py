@@ -17,7 +17,9 @@ from torch.fx import Node
 
 from edgeprune.errors import UnsupportedOperatorError
 from edgeprune.graph.channels import AxisBinding, KernelGraph, KernelNode, Port, WeightRef
+from edgeprune.graph.flow import arguments
 from edgeprune.graph.groups import Analysis
+from edgeprune.graph.mutation import stale_read
 from edgeprune.graph.spec import Attr, KernelSpec, TensorSpec
 from edgeprune.graph.trace import (
     describe,
@@ -95,6 +97,10 @@ class _Cutter:
                 )
             self.values[node] = _Value(node, node, spec)
             inputs.append(Port(node.name, spec.shape, node.name))
+        if stale := stale_read(self.program.graph):
+            node, name, reader = stale
+            why = f"it changes '{name.name}' in place, which '{reader.name}' reads afterwards"
+            raise _unsupported(node, why, "use the operator that is not in place (inplace=False)")
         for order, node in enumerate(self.program.graph.nodes):
             if node.op != "call_function":
                 continue
@@ -142,7 +148,8 @@ class _Cutter:
                 return _Value(value.node, value.axis, draft.spec, draft, value.flat)
         graph = self.program.graph
         # The conversion yields a value of its own; a detached fx node names it.
-        node = Node(graph, f"{value.tensor}_{layout}", "call_function", aten.clone.default, (), {})
+        # A dot: no other node can have this name.
+        node = Node(graph, f"{value.tensor}.{layout}", "call_function", aten.clone.default, (), {})
         order = value.draft.order if value.draft else -1
         draft = _Draft(
             "layout", node, value.node, TensorSpec(value.spec.shape, layout), [value], closed=True, order=order
@@ -289,6 +296,12 @@ def _handles(*operators: Any) -> Callable[[Handler], Handler]:
 def _conv2d(cutter: _Cutter, node: Node) -> None:
     groups = int(_argument(node, 6, "groups", 1))
     x = cutter.image(node.args[0], node, plain=groups == 1)
+    if groups != 1 and not groups == x.spec.channels == _shape(node)[1]:
+        raise _unsupported(
+            node,
+            f"{groups} groups between {x.spec.channels} and {_shape(node)[1]} channels",
+            "use 1 group, or one filter per channel (depthwise)",
+        )
     draft = cutter.open(
         "conv2d",
         node,
@@ -318,6 +331,8 @@ def _linear(cutter: _Cutter, node: Node) -> None:
 @_handles(aten.batch_norm.default)
 def _batch_norm(cutter: _Cutter, node: Node) -> None:
     names = [cutter.parameter(a, node) for a in node.args[1:5]]
+    if not (names[2] and names[3]):
+        raise _unsupported(node, "a batch norm without running statistics", "set track_running_stats=True and train")
     norm, eps = (names[0], names[1], names[2], names[3]), float(node.args[7])  # type: ignore[arg-type]
     x = cutter.value(node.args[0], node)
     draft = cutter.extend(x, node)
@@ -484,6 +499,12 @@ def _concat(cutter: _Cutter, node: Node) -> None:
 def _upsample(cutter: _Cutter, node: Node) -> None:
     bilinear = "bilinear" in str(node.target)
     x = cutter.image(node.args[0], node)
+    named = arguments(node)
+    factors = named.get("scale_factors") or (named.get("scales_h"), named.get("scales_w"))
+    for size, out, factor in zip(x.spec.shape[2:], _shape(node)[2:], factors, strict=True):
+        if factor is not None and size * factor != out:
+            # torch would sample with the factor, the kernel with the ratio of the sizes.
+            raise _unsupported(node, f"resizing {size} by {factor}", "give the output size instead of a factor")
     corners = bool(_argument(node, 2, "align_corners", False)) if bilinear else False
     mode = "bilinear" if bilinear else "nearest"
     cutter.open("resize2d", node, TensorSpec(_shape(node)), [x], mode=mode, align_corners=corners)

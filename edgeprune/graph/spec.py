@@ -58,12 +58,12 @@ class KernelSpec:
 
     Attributes:
         op: the anchor: ``conv2d``, ``dense``, ``max_pool2d``, ``avg_pool2d``, ``global_avg_pool``,
-            ``concat``, ``resize2d``, ``elementwise`` (no anchor: the epilogue alone).
+            ``concat``, ``resize2d``, ``elementwise`` (no anchor: the epilogue alone), ``layout``.
         inputs: data inputs (never weights): the anchor's first, then the epilogue's operands.
         output: the result.
         attrs: sorted (name, value) pairs of the anchor (kernel, stride, padding, dilation, groups …).
         epilogue: applied in order to the anchor's result: ``bias`` (folded batch norm), ``relu``,
-            ``relu6``, ``hardswish``, ``hardsigmoid``, ``sigmoid``, ``silu``, ``gelu``; ``add`` and
+            ``relu6``, ``hardswish``, ``hardsigmoid``, ``sigmoid``, ``silu``, ``tanh``; ``add`` and
             ``mul`` take the next input in order (same shape, or (N, C, 1, 1) broadcast).
     """
 
@@ -82,7 +82,7 @@ class KernelSpec:
     @property
     def depthwise(self) -> bool:
         """One filter per channel: input and output widths are one axis."""
-        return self.op == "conv2d" and self.attr("groups") == self.inputs[0].channels > 1
+        return self.op == "conv2d" and self.attr("groups") == self.inputs[0].channels == self.output.channels > 1
 
     @functools.cached_property
     def widths(self) -> Mapping[str, int]:
@@ -105,7 +105,7 @@ class KernelSpec:
         new = {k.rstrip("_"): v for k, v in widths.items()}
         if unknown := set(new) - set(self.widths):
             raise ValueError(f"{self.op} has no width axis {sorted(unknown)}; it has {sorted(self.widths)}")
-        if min(new.values()) < 1:
+        if min(new.values(), default=1) < 1:
             raise ValueError(f"a width must be at least 1: {new}")
         out = new.get("out", self.output.channels)
         operands = tuple(t.with_channels(out) for t in self.inputs[self.anchor_inputs :])

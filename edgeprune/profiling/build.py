@@ -9,7 +9,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 
 from edgeprune.compiler.kernels.base import Schedule
-from edgeprune.compiler.objects import KernelBuildError, KernelObject, build_object
+from edgeprune.compiler.objects import KernelBuildError, KernelObject, build_object, find_object
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.targets import Target
 
@@ -28,8 +28,15 @@ def builders(workers: int | None = None) -> Iterator[Executor]:
 
 
 def build_all(requests: Sequence[Request], target: Target, pool: Executor) -> Iterator[KernelObject | str]:
-    """One result a request, in order: the object, or why it could not be built."""
-    yield from pool.map(_build_one, requests, [target] * len(requests), chunksize=4)
+    """One result a request, in order: the object, or why it could not be built.
+
+    The pool is asked only for what was never built before: its processes take seconds to start.
+    """
+    found = [find_object(*request, target) for request in requests]
+    missing = [request for request, known in zip(requests, found, strict=True) if known is None]
+    built = iter(pool.map(_build_one, missing, [target] * len(missing), chunksize=4))
+    for known in found:
+        yield next(built) if known is None else known
 
 
 def _build_one(request: Request, target: Target) -> KernelObject | str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import secrets
 import statistics
 import tempfile
@@ -25,12 +26,16 @@ FOLDER = "profiling"
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How each kernel is timed. A sample is the mean over as many calls as fill ``sample_us``."""
+    """How each kernel is timed. A sample is the mean over as many calls as fill ``sample_us``.
+
+    ``timeout_s`` is what each kernel may take, all its samples together; a program of many may take
+    as often as much.
+    """
 
     warmup: int = 2
     repeats: int = 15
     sample_us: int = 50
-    timeout_s: float = 600.0
+    timeout_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +60,31 @@ def measure(
 ) -> list[KernelRecord]:
     """Time every candidate on the device; one record each, in order.
 
-    A kernel that crashes, fails or yields values that are not finite gets a failed record, and the
-    rest go on.
+    A kernel that crashes, hangs, fails or yields values that are not finite gets a failed record,
+    and the rest go on. A program that did not end in time does not say at which kernel it hung, so
+    it is halved until one is left.
 
     Raises:
         DeviceUnreachableError: the device is gone; nothing that came before is lost to the caller's
             store if it stores batch by batch.
     """
+    try:
+        return _time(candidates, target, device, info, threads, timing)
+    except _Hung as e:
+        if len(candidates) == 1:
+            return [_failed(candidates[0], info, str(e))]
+        middle = len(candidates) // 2
+        halves = (candidates[:middle], candidates[middle:])
+        return [r for half in halves for r in measure(half, target, device, info, threads=threads, timing=timing)]
+
+
+class _Hung(Exception):
+    """A timing program did not end in time."""
+
+
+def _time(
+    candidates: Sequence[Candidate], target: Target, device: Device, info: DeviceInfo, threads: int, timing: Timing
+) -> list[KernelRecord]:
     folder = f"{FOLDER}/{secrets.token_hex(8)}"
     with tempfile.TemporaryDirectory(prefix="edgeprune-") as scratch:
         program = timing_program("timing", [(c.spec, c.schedule, c.kernel) for c in candidates], target)
@@ -87,38 +110,37 @@ def _run(
         argv = [f"./{program}", "kernels", "--first", str(len(records)), "--threads", str(threads)]
         argv += ["--warmup", str(timing.warmup), "--repeats", str(timing.repeats)]
         argv += ["--min-ns", str(timing.sample_us * 1000)]
-        stdout, problem = "", ""
         try:
-            done = device.run(argv, timeout_s=timing.timeout_s)
-            stdout = done.stdout
-            if done.returncode != 0:
-                problem = f"exit {done.returncode}: {done.stderr.strip()[-300:]}"
+            done = device.run(argv, timeout_s=timing.timeout_s * (len(candidates) - len(records)))
         except DeviceUnreachableError:
             raise
         except DeviceError as e:
-            problem = str(e)  # it did not come back in time
-        for line in stdout.splitlines():
-            row = _row(line)
+            raise _Hung(e.message) from e
+        for line in done.stdout.splitlines():
+            row = _row(line, len(records))
             if row is None or len(records) == len(candidates):
                 break
-            records.append(_record(candidates[len(records)], target, info, row))
+            records.append(_record(candidates[len(records)], target, info, *row))
         if len(records) < len(candidates):
             # The line that is missing is that of the kernel that stopped the program.
-            records.append(_failed(candidates[len(records)], info, problem or "the program printed no result for it"))
+            problem = f"exit {done.returncode}: {done.stderr.strip()[-300:]}" if done.returncode else "no result for it"
+            records.append(_failed(candidates[len(records)], info, f"the timing program stopped: {problem}"))
     return records
 
 
-def _row(line: str) -> dict[str, object] | None:
+def _row(line: str, index: int) -> tuple[list[float], bool] | None:
+    """Samples in ns and whether the output was finite, if this is the whole line of kernel ``index``."""
     try:
         row = json.loads(line)
-    except ValueError:
+        samples = [float(s) for s in row["samples"]]
+        whole = row["index"] == index and samples and all(map(math.isfinite, samples))
+        return (samples, row["finite"] is True) if whole else None
+    except (ValueError, KeyError, TypeError):
         return None
-    return row if isinstance(row, dict) and row.get("samples") else None
 
 
-def _record(candidate: Candidate, target: Target, info: DeviceInfo, row: dict[str, object]) -> KernelRecord:
-    samples = [float(s) for s in row["samples"]]  # type: ignore[attr-defined]
-    if not row.get("finite"):
+def _record(candidate: Candidate, target: Target, info: DeviceInfo, samples: list[float], finite: bool) -> KernelRecord:
+    if not finite:
         return _failed(candidate, info, "its output is not finite")
     if min(samples) <= 0:
         return _failed(candidate, info, f"the device's clock gave {min(samples)} ns")

@@ -116,6 +116,7 @@ def profile(
     known = {r.spec.key: r for r in opened.records()}
     missing = [] if opened.mismatch else [s for s in wanted if s.key not in known or not known[s.key].ok]
     failed: list[KernelRecord] = []
+    reused = sum(s.key in known and known[s.key].ok for s in wanted)
     progress.stage("profiling kernels", len(missing))
     if missing:
         workers = min(options.workers or os.cpu_count() or 1, -(-len(missing) // 8))
@@ -127,7 +128,7 @@ def profile(
                     if not record.ok:
                         failed.append(record)
                         progress.note(f"{record.spec}: {record.error}")
-    return ProfileResult(opened, levels, len(missing), len(wanted) - len(missing), tuple(failed))
+    return ProfileResult(opened, levels, len(missing), reused, tuple(failed))
 
 
 def _batches(items: Sequence[KernelSpec], size: int) -> Iterable[Sequence[KernelSpec]]:

@@ -58,7 +58,7 @@ def _update_convolution(layer: _ConvNd) -> None:
     if layer.transposed:
         layer.in_channels, layer.out_channels = first, second * layer.groups
         return
-    if layer.in_channels == layer.groups:  # depthwise; read before in_channels is brought up to date
+    if layer.in_channels == layer.groups > 1:  # depthwise; read before in_channels is brought up to date
         layer.groups = first * layer.groups // layer.out_channels
     layer.in_channels, layer.out_channels = second * layer.groups, first
 

@@ -61,7 +61,7 @@ def test_the_same_machine_runs_on_this_computer_with_a_real_clock(tmp_path, bund
     device = LocalDevice(tmp_path / "board")
     done = flash(bundle("one"), device)
     assert (done.bench.clock, done.bench.evidence) == ("monotonic", "measured")
-    assert len(done.bench.samples_ns) == 20
+    assert len(done.bench.samples_ns) == 3 * 20  # of the three launches that agree
     assert_clean(device, current=done.release)
 
 

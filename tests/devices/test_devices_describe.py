@@ -5,6 +5,7 @@ import pytest
 from edgeprune.devices.describe import cpu_of, describe_with, ram_bytes_of
 from edgeprune.devices.protocol import Completed
 from edgeprune.errors import DeviceError
+from edgeprune.targets import list_targets
 
 RPI4_64 = """processor	: 0
 BogoMIPS	: 108.00
@@ -55,6 +56,14 @@ flags		: fpu vme sse4_2 avx avx2 fma avx512f avx512vl avx512_vnni hypervisor
 )
 def test_cpu_and_features(text, cpu, features):
     assert cpu_of(text) == (cpu, features)
+
+
+@pytest.mark.parametrize("target", list_targets(), ids=lambda t: t.name)
+def test_every_feature_that_a_target_requires_can_be_reported(target):
+    """A requirement that no board can ever report would refuse every board."""
+    key = "flags" if target.arch == "x86_64" else "CPU part : 0xd08\nFeatures"
+    _, reported = cpu_of(f"{key} : {' '.join(target.requires)}\n")
+    assert target.missing_features(reported) == ()
 
 
 def test_ram_does_not_move_with_what_one_boot_reserves():

@@ -102,3 +102,12 @@ def test_graph_of_another_network(apply: object, member: Member) -> None:
     plan = Plan({"g": (0, 1)}, {"g": 4}, {}, {}, {})
     with pytest.raises(PlanError, match=r"width group 'g' owns dimension"):
         apply(nn.Sequential(nn.Conv2d(3, 4, 1)), graph, plan)  # type: ignore[operator]
+
+
+def test_a_convolution_of_one_input_channel_is_not_depthwise() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3)).eval()
+    graph = analyse(trace(net, (torch.zeros(1, 1, 8, 8),))).graph
+    plan = Plan({"0": (1, 5)}, {g.name: g.size for g in graph.groups}, {}, {}, {})
+    small = shrink(net, graph, plan)
+    assert (small[0].groups, small[0].in_channels, small[0].out_channels) == (1, 1, 2)
+    assert small(torch.zeros(1, 1, 8, 8)).shape == (1, 4, 4, 4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from edgeprune.compiler.kernels.base import Schedule, WithoutWeights
 from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function
 from edgeprune.graph.spec import KernelSpec
@@ -124,7 +126,7 @@ class Resize(WithoutWeights):
 
                 with T.serial(0, ow) as x:
                     if spec.attr("mode") == "nearest":
-                        value = read(y * ih // oh, x * iw // ow)
+                        value = read(_nearest(y, ih, oh), _nearest(x, iw, ow))
                     else:
                         value = _bilinear(e, read, (y, ih, oh), (x, iw, ow), corners)
                     pixel = y * ow + x
@@ -132,6 +134,14 @@ class Resize(WithoutWeights):
                     e.store(e.output, value, (plane * oh * ow + pixel) * lanes)
 
         return function(name, spec, target.lanes, [], body)
+
+
+def _nearest(position: Expr, size: int, out: int) -> Expr:
+    """Source index as torch rounds it: in fp32, except where it doubles the size."""
+    if out == 2 * size:
+        return position // 2
+    scale = np.float32(size) / np.float32(out)
+    return T.min(T.cast(T.floor(T.cast(position, "float32") * T.float32(float(scale))), "int32"), size - 1)
 
 
 def _source(position: Expr, size: int, out: int, corners: bool) -> tuple[Expr, Expr, Expr]:

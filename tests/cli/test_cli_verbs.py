@@ -1,0 +1,361 @@
+"""The verbs one after the other, as a person types them, on a fake board."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edgeprune.cli.main import main
+from edgeprune.cli.registry import COMMANDS
+from edgeprune.compiler.manifest import read_manifest
+from edgeprune.errors import BadInputError
+from edgeprune.fitting.run_folder import load_run
+from edgeprune.report.schema import read_report
+from edgeprune.training.data import load_data
+
+ROOT = Path(__file__).parents[2]
+NET = ROOT / "tests" / "fitting" / "tiny_net.py"
+MODEL = (f"{NET}:net", "--input-shape", "1x3x8x8")
+WIDTHS = ("--points", "3", "--step", "8")
+
+
+def call(*args: object) -> tuple[int, dict]:
+    """Exit code and JSON of one command line."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        code = main([*map(str, args), "--json"])
+    return code, json.loads(out.getvalue())
+
+
+def done(*args: object) -> dict:
+    code, body = call(*args)
+    assert code == 0, body
+    return body
+
+
+def refused(code: int, kind: str, *args: object) -> dict:
+    found, body = call(*args)
+    assert (found, body["schema"]) == (code, "edgeprune.error/1"), body
+    error = body["error"]
+    assert (error["exit_code"], error["type"]) == (code, kind), error
+    return error
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """profile, prune, compile, flash, then the dense network flashed over it: what each printed."""
+    folder = tmp_path_factory.mktemp("work")
+    device, store = f"fake:{folder / 'board'}", folder / "profiles.sqlite3"
+    shared = ("--store", store, "--device", device, "-q")
+    said = {"folder": folder, "device": device, "store": store, "shared": shared}
+    said["profile"] = done("profile", *MODEL, *WIDTHS, *shared, "--export", folder / "export.jsonl")
+    said["prune"] = done("prune", *MODEL, *WIDTHS, *shared, "--latency", "60%", "--out", folder / "run")
+    said["compile"] = done("compile", folder / "run", *shared, "--out", folder / "pruned")
+    said["dense"] = done("compile", *MODEL, *shared, "--out", folder / "dense")
+    said["flash"] = done("flash", folder / "pruned", "--device", device, "-q")
+    said["bench"] = done("bench", "--device", device, "--repeats", "3")
+    images = load_data(f"{NET}:data").test[0][:5].numpy()
+    np.save(folder / "x.npy", images)
+    said["run"] = done("run", "--device", device, "--input", folder / "x.npy", "--output", folder / "y.npy")
+    said["flash_dense"] = done("flash", folder / "dense", "--device", device, "-q")
+    said["bench_dense"] = done("bench", "--device", device, "--repeats", "3")
+    said["status"] = done("status", "--device", device)
+    said["rollback"] = done("rollback", "--device", device)
+    said["after"] = done("status", "--device", device)
+    return said
+
+
+def test_profile(work):
+    said = work["profile"]
+    assert (said["schema"], said["kernels_measured"], said["kernels_reused"]) == ("edgeprune.profile/1", 20, 0)
+    assert (said["kernels_failed"], said["evidence"], said["model"]) == ([], "simulated", "net")
+    assert len((work["folder"] / "export.jsonl").read_text().splitlines()) == 21
+    again = done("profile", *MODEL, *WIDTHS, *work["shared"])
+    assert (again["kernels_measured"], again["kernels_reused"]) == (0, 20)
+    assert again["fingerprint"] == said["fingerprint"]
+
+
+def test_prune_says_what_it_wrote(work):
+    said = work["prune"]
+    widths = json.loads((work["folder"] / "run" / "widths.json").read_text())
+    keep = widths["plan"]["keep"]
+    assert keep
+    assert {g["group"]: g["kept"] for g in said["groups"] if g["kept"] < g["size"]} == {
+        g: len(k) for g, k in keep.items()
+    }
+    assert sorted(p.name for p in (work["folder"] / "run").iterdir()) == ["model.safetensors", "run.json", "widths.json"]
+    assert all(Path(p).is_file() for p in said["paths"].values())
+    assert said["predicted"]["evidence"] == "simulated"
+
+
+def test_compile_takes_schedules_from_the_profile(work):
+    said = work["compile"]
+    assert said["schedules_from"] == {"profile": said["kernels"]} == {"profile": 7}
+    manifest = read_manifest(work["folder"] / "pruned")
+    assert (said["release"], said["memory"]) == (manifest.release_id, manifest.memory.model_dump())
+    assert said["memory"]["weights"] < work["dense"]["memory"]["weights"]
+
+
+def test_what_was_predicted_is_what_bench_measures(work):
+    said = work["bench"]
+    assert said["latency_ms"] == pytest.approx(work["prune"]["predicted"]["latency_ms"], rel=1e-9)
+    assert said["latency_ms"] <= 0.6 * work["bench_dense"]["latency_ms"]
+    assert (said["samples"], said["spread_ms"], said["evidence"], said["clock"]) == (3, 0, "simulated", "virtual")
+    assert work["flash"]["latency_ms"] == said["latency_ms"]
+
+
+def test_run_gives_what_torch_gives(work):
+    _, network = load_run(work["folder"] / "run")
+    images = torch.from_numpy(np.load(work["folder"] / "x.npy"))
+    with torch.no_grad():
+        expected = network.module(images).numpy()
+    given = np.load(work["folder"] / "y.npy")
+    assert (given.dtype, given.shape, work["run"]["samples"]) == (np.float32, (5, 4), 5)
+    np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_flash_status_and_rollback(work):
+    pruned, dense = work["compile"]["release"], work["dense"]["release"]
+    assert (work["flash"]["release"], work["flash"]["previous"], work["flash"]["state"]) == (pruned, None, "installed")
+    assert (work["flash_dense"]["release"], work["flash_dense"]["previous"]) == (dense, pruned)
+    assert (work["status"]["current"], work["status"]["previous"]) == (dense, pruned)
+    assert work["status"]["releases"] == sorted([pruned, dense])
+    assert (work["rollback"]["release"], work["rollback"]["previous"]) == (pruned, dense)
+    assert (work["after"]["current"], work["after"]["interrupted"], work["after"]["owner"]) == (pruned, None, None)
+
+
+# -- fit and report -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fitted(work) -> tuple[dict, Path]:
+    out = work["folder"] / "fit"
+    options = ("--data", f"{NET}:data", "--latency", "60%", "--epochs", "1", "--no-baseline", *WIDTHS)
+    return done("fit", *MODEL, *options, *work["shared"], "--out", out), out
+
+
+def test_fit_prints_the_documented_fields(fitted):
+    body, out = fitted
+    documented = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "FIT.md").read_text(), re.MULTILINE))
+    assert documented == body.keys()
+    assert body["met"] is True
+    assert body["measured_ms"] <= body["budget_ms"]
+    assert read_report(out / "report.json").to_json() == body["report"]
+    assert (out / "report.html").is_file()
+    assert all(Path(p).exists() for p in body["paths"].values())
+    assert body["paths"].keys() >= {"weights", "widths", "run", "bundle", "report_json", "report_html"}
+
+
+def test_report_shows_the_run_and_draws_its_page_anew(fitted, capsys):
+    body, out = fitted
+    (out / "report.html").unlink()
+    assert done("report", out) == body["report"] == done("report", out / "report.json")
+    assert (out / "report.html").is_file()
+    assert main(["report", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "stem.0" in shown
+    assert "simulated" in shown
+
+
+def test_the_run_of_a_fit_compiles_for_another_board(fitted, work):
+    said = done("compile", fitted[1], "--target", "rpi4", "--store", work["store"], "--out", work["folder"] / "rpi4")
+    assert (said["target"], said["schedules_from"]) == ("rpi4", {"default": 7}), "its board need not be reachable"
+    header = (work["folder"] / "rpi4" / "model").read_bytes()[:20]
+    assert header[18:20] == b"\xb7\x00", "an ELF file for AArch64"
+
+
+# -- what goes wrong ---------------------------------------------------------------------------------
+
+
+def prune(work, *args) -> tuple:
+    return ("prune", *MODEL, *WIDTHS, *work["shared"], "--out", work["folder"] / "none", *args)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "kind", "message"),
+    [
+        ((), 2, "UsageError", "no budget was given"),
+        (("--latency", "12"), 2, "UsageError", "'12' is not a latency limit"),
+        (("--flash", "-3MB"), 2, "UsageError", "'-3MB' is not a size limit"),
+        (("--latency", "60%", "--solver", "guess"), 2, "UsageError", "no solver 'guess'"),
+        (("--latency", "60%", "--criterion", "guess"), 2, "UsageError", "no criterion 'guess'"),
+        (("--latency", "60%", "--criterion", "taylor"), 2, "UsageError", "needs data"),
+        (("--latency", "60%", "--device", "board"), 2, "UsageError", "'board' is not a device URL"),
+        (("--latency", "60%", "--target", "abacus"), 3, "TargetError", "abacus"),
+        (("--latency", "60%", "--data", "no.npz"), 3, "ModelLoadError", "no.npz"),
+        (("--latency", "60%", "--weights", "no.safetensors"), 3, "ModelLoadError", "no.safetensors"),
+        (("--latency", "60%", "--threads", "3"), 3, "ProfileMismatchError", "threads is 3 here, 1 there"),
+        (("--latency", "1us"), 4, "InfeasibleBudgetError", "smallest reachable"),
+    ],
+)
+def test_prune_refuses_and_writes_nothing(work, args, code, kind, message):
+    error = refused(code, kind, *prune(work, *args))
+    assert message in error["message"]
+    assert not (work["folder"] / "none").exists()
+    if code == 4:
+        assert error["details"]["latency_ms"] > 0.001
+
+
+def test_prune_with_permission_uses_a_foreign_profile(work):
+    args = ("--latency", "60%", "--threads", "3", "--allow-mismatch", "--out", work["folder"] / "foreign")
+    assert done(*prune(work, *args))["groups"] == work["prune"]["groups"]
+
+
+def test_prune_by_data_and_into_flash(work):
+    data = ("--data", f"{NET}:data", "--criterion", "taylor", "--solver", "greedy")
+    said = done(*prune(work, *data, "--flash", "97%", "--out", work["folder"] / "by-data"))
+    assert said["predicted"]["flash_bytes"] < 1e6
+
+
+@pytest.mark.parametrize("shape", ["3x8", "1x3x-8x8", "1x3x0x8", "big", "1xx8", "1x3x8x\u00b2"])  # noqa: RUF001
+def test_a_shape_that_is_none(work, shape):
+    code, body = call("profile", f"{NET}:net", f"--input-shape={shape}", *work["shared"])
+    assert code in (2, 3), body
+    assert body["error"]["type"] in ("UsageError", "ModelLoadError")
+
+
+def test_pickled_weights_are_refused_unread(work, tmp_path):
+    flag = tmp_path / "flag"
+
+    class Payload:
+        def __reduce__(self):
+            return (Path.touch, (flag,))
+
+    torch.save({"weight": Payload()}, tmp_path / "net.pth")
+    error = refused(3, "ModelLoadError", *prune(work, "--latency", "60%", "--weights", tmp_path / "net.pth"))
+    assert "safetensors" in error["hint"]
+    assert not flag.exists()
+
+
+def test_fit_refuses_before_it_measures(work, tmp_path):
+    store = tmp_path / "new.sqlite3"
+    shared = ("--store", store, "--device", f"fake:{tmp_path / 'board'}", "-q", "--out", tmp_path / "out")
+    refused(2, "UsageError", "fit", *MODEL, *shared)
+    refused(2, "UsageError", "fit", *MODEL, *shared, "--latency", "60%")  # taylor without data
+    refused(2, "UsageError", "fit", *MODEL, *shared, "--latency", "60%", "--criterion", "l2", "--solver", "guess")
+    np.savez(
+        tmp_path / "wide.npz",
+        **{f"x_{h}": np.zeros((4, 3, 9, 9), np.float32) for h in ("train", "test")},
+        **{f"y_{h}": np.arange(4) for h in ("train", "test")},
+    )
+    refused(3, "BadInputError", "fit", *MODEL, *shared, "--latency", "60%", "--data", tmp_path / "wide.npz")
+    assert not (tmp_path / "out").exists()
+    assert not [p for p in (tmp_path / "board").rglob("*") if p.is_file()]
+
+
+def test_fit_below_what_is_reachable(work):
+    out = work["folder"] / "impossible"
+    args = ("--latency", "1us", "--criterion", "l2", *WIDTHS, *work["shared"])
+    before = done("status", "--device", work["device"])
+    error = refused(4, "InfeasibleBudgetError", "fit", *MODEL, *args, "--out", out)
+    assert error["details"]["latency_ms"] > 0.001
+    assert not out.exists()
+    assert done("status", "--device", work["device"]) == before
+
+
+def test_flash_refuses_what_is_no_bundle(work, tmp_path):
+    refused(3, "BundleError", "flash", tmp_path, "--device", work["device"])
+    refused(2, "UsageError", "flash", work["folder"] / "pruned", "--device", work["device"], "--latency", "50%")
+
+
+def test_flash_rolls_back_a_release_that_is_too_slow(work):
+    before = done("status", "--device", work["device"])["current"]
+    error = refused(
+        9, "RolledBackError", "flash", work["folder"] / "dense", "--device", work["device"], "--latency", "1us", "-q"
+    )
+    assert error["details"]["current"] == before == done("status", "--device", work["device"])["current"]
+
+
+def test_flash_of_the_wrong_answer_fails_verification(work, tmp_path):
+    """Golden output that is not the network's, with a manifest that agrees: only running it tells."""
+    import hashlib
+    import shutil
+
+    shutil.copytree(work["folder"] / "pruned", tmp_path / "wrong")
+    golden = tmp_path / "wrong" / "golden_output.bin"
+    values = np.frombuffer(golden.read_bytes(), np.float32) + 1
+    golden.write_bytes(values.tobytes())
+    manifest = json.loads((tmp_path / "wrong" / "manifest.json").read_text())
+    manifest["files"]["golden_output.bin"]["sha256"] = hashlib.sha256(golden.read_bytes()).hexdigest()
+    manifest.pop("release_id", None)
+    (tmp_path / "wrong" / "manifest.json").write_text(json.dumps(manifest))
+    device = f"fake:{tmp_path / 'board'}"
+    refused(7, "VerificationError", "flash", tmp_path / "wrong", "--device", device, "-q")
+    assert done("status", "--device", device)["current"] is None
+
+
+def test_a_device_that_cannot_be_made_is_unreachable(tmp_path):
+    (tmp_path / "file").write_text("")
+    refused(6, "DeviceUnreachableError", "status", "--device", f"fake:{tmp_path / 'file' / 'board'}")
+
+
+def test_an_empty_device(tmp_path):
+    device = f"fake:{tmp_path / 'board'}"
+    assert done("status", "--device", device)["current"] is None
+    for command in (("bench",), ("rollback",), ("run", "--input", "x.npy", "--output", "y.npy")):
+        refused(2, "UsageError", *command, "--device", device)
+
+
+@pytest.mark.parametrize(
+    ("array", "kind"),
+    [
+        (np.zeros((5, 3, 8, 9), np.float32), "BadInputError"),
+        (np.zeros((0, 3, 8, 8), np.float32), "BadInputError"),
+        (np.zeros((3, 8, 8), np.float32), "BadInputError"),
+        (np.float32(1), "BadInputError"),
+        (np.array(["a"]), "BadInputError"),
+        (np.zeros((1, 3, 8, 8), np.complex64), "BadInputError"),
+        (np.array([{}], dtype=object), "BadInputError"),
+    ],
+)
+def test_run_refuses_what_the_network_does_not_take(work, tmp_path, array, kind):
+    np.save(tmp_path / "x.npy", array)
+    output = tmp_path / "y.npy"
+    refused(3, kind, "run", "--device", work["device"], "--input", tmp_path / "x.npy", "--output", output)
+    assert not output.exists()
+
+
+def test_run_refuses_files_that_do_not_go_together(work, tmp_path):
+    x = work["folder"] / "x.npy"
+    at = ("run", "--device", work["device"])
+    refused(2, "UsageError", *at, "--input", x, "--input", x, "--output", tmp_path / "y.npy")
+    refused(2, "UsageError", *at, "--input", x, "--output", tmp_path / "no" / "y.npy")
+    refused(3, "BadInputError", *at, "--input", tmp_path / "none.npy", "--output", tmp_path / "y.npy")
+    np.savez(tmp_path / "x.npz", x=np.zeros((1, 3, 8, 8), np.float32))
+    refused(3, "BadInputError", *at, "--input", tmp_path / "x.npz", "--output", tmp_path / "y.npy")
+
+
+def test_compile_refuses_a_folder_that_is_no_run(work, tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    error = refused(3, BadInputError.__name__, "compile", tmp_path, "--out", tmp_path / "bundle")
+    assert str(tmp_path) in error["message"]
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_compile_takes_no_folder_that_holds_something_else(work):
+    refused(2, "UsageError", "compile", work["folder"] / "run", "--out", work["folder"] / "run", *work["shared"])
+    assert (work["folder"] / "run" / "run.json").is_file()
+
+
+def test_compile_with_a_named_device_insists_on_its_profile(work, tmp_path):
+    args = ("compile", *MODEL, "--out", tmp_path / "bundle", "-q")
+    refused(3, "ProfileError", *args, "--device", work["device"], "--store", tmp_path / "empty.sqlite3")
+    refused(3, "ProfileMismatchError", *args, "--device", "local:", "--store", work["store"])
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_report_of_what_is_no_run(tmp_path):
+    refused(3, "BadInputError", "report", tmp_path)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help(name, capsys):
+    assert main([name, "--help"]) == 0
+    assert "--json" in capsys.readouterr().out

@@ -1,0 +1,373 @@
+"""Every kernel rule against torch in double precision, on every target that this computer runs.
+
+Padding lanes, the surroundings of all buffers and the outputs hold NaN before a kernel runs, so a
+value from where it has no business shows (see ``kernel_harness``).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kernel_harness import REFERENCE, TARGETS, Array, apply_epilogue, assert_close, kernel, noise, run
+
+from edgeprune.compiler.kernels.base import Schedule
+from edgeprune.compiler.kernels.registry import RULES, rule_for, rule_named
+from edgeprune.errors import UnsupportedOperatorError
+from edgeprune.graph.spec import KernelSpec, TensorSpec
+from edgeprune.targets import Target
+
+if not TARGETS:
+    pytest.skip("no x86-64 target runs on this computer", allow_module_level=True)
+
+every_target = pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+
+
+def spread(index: int) -> Target:
+    """Targets in turn: each case runs on one, all cases together on all."""
+    return TARGETS[index % len(TARGETS)]
+
+
+def double(x: Array) -> torch.Tensor:
+    return torch.from_numpy(x).double()
+
+
+class Conv:
+    """A convolution: its spec, its data and what torch makes of them."""
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int, int],
+        out: int,
+        k: int | tuple[int, int] = 3,
+        s: int | tuple[int, int] = 1,
+        p: int | tuple[int, int] = 0,
+        d: int | tuple[int, int] = 1,
+        groups: int = 1,
+        plain: bool = False,
+        epilogue: tuple[str, ...] = ("bias",),
+    ) -> None:
+        kernel_size, stride, padding, dilation = (v if isinstance(v, tuple) else (v, v) for v in (k, s, p, d))
+        self.x, self.bias = noise(*shape), noise(out, seed=1)
+        self.weight = noise(out, shape[1] // groups, *kernel_size, seed=2)
+        y = F.conv2d(double(self.x), double(self.weight), double(self.bias), stride, padding, dilation, groups)
+        operands = []
+        for i, step in enumerate(epilogue):
+            if step in ("add", "mul"):
+                operands.append(noise(*(y.shape if step == "add" else (*y.shape[:2], 1, 1)), seed=3 + i))
+        self.inputs = [self.x, *operands]
+        self.expected = apply_epilogue(y, epilogue, operands)
+        tensors = [TensorSpec(shape, "plain" if plain else "blocked"), *(TensorSpec(o.shape) for o in operands)]
+        self.spec = kernel(
+            "conv2d",
+            tensors,
+            TensorSpec(tuple(y.shape)),
+            epilogue,
+            kernel=kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+        )
+
+    def check(self, target: Target, schedule: Schedule | None = None) -> None:
+        assert_close(run(self.spec, target, self.inputs, self.weight, self.bias, schedule), self.expected)
+
+
+DIRECT = {
+    "1x1": {"shape": (1, 16, 7, 9), "out": 32, "k": 1},
+    "1x1, odd channels, batch": {"shape": (2, 21, 5, 5), "out": 37, "k": 1, "epilogue": ("bias", "relu")},
+    "1x1, stride 2": {"shape": (1, 20, 9, 9), "out": 18, "k": 1, "s": 2},
+    "1x1, padded": {"shape": (1, 5, 4, 4), "out": 6, "k": 1, "p": 1},
+    "1x1, one pixel": {"shape": (1, 33, 1, 1), "out": 9, "k": 1, "epilogue": ("bias", "hardsigmoid")},
+    "3x3, tail of the tile": {"shape": (1, 8, 6, 31), "out": 24, "p": 1},
+    "3x3, stride 2, residual": {
+        "shape": (1, 19, 14, 14),
+        "out": 50,
+        "s": 2,
+        "p": 1,
+        "epilogue": ("bias", "add", "relu"),
+    },
+    "3x3, batch, gate": {"shape": (2, 9, 8, 8), "out": 20, "p": 1, "epilogue": ("bias", "mul")},
+    "3x3, add, gate, silu": {"shape": (2, 4, 6, 7), "out": 11, "p": 1, "epilogue": ("bias", "add", "mul", "silu")},
+    "3x3, image smaller than the window": {"shape": (1, 4, 2, 2), "out": 8, "p": 1},
+    "3x3, dilated": {"shape": (2, 20, 9, 9), "out": 20, "p": 2, "d": 2},
+    "3x3, dilated past the image": {"shape": (1, 4, 5, 5), "out": 4, "p": 4, "d": 4},
+    "3x3, one channel to one": {"shape": (1, 1, 6, 6), "out": 1, "p": 1},
+    "5x5, stride 2": {"shape": (1, 12, 13, 11), "out": 16, "k": 5, "s": 2, "p": 2, "epilogue": ("bias", "relu6")},
+    "7x7, plain image": {
+        "shape": (1, 3, 20, 22),
+        "out": 24,
+        "k": 7,
+        "s": 2,
+        "p": 3,
+        "plain": True,
+        "epilogue": ("bias", "relu"),
+    },
+    "3x3, plain image, batch": {
+        "shape": (2, 3, 11, 9),
+        "out": 17,
+        "s": 2,
+        "p": 1,
+        "plain": True,
+        "epilogue": ("bias", "hardswish"),
+    },
+    "1x1, plain image": {"shape": (2, 6, 5, 5), "out": 10, "k": 1, "plain": True},
+    "2x2, no padding": {"shape": (1, 7, 6, 6), "out": 9, "k": 2, "s": 2},
+    "1x3 and stride 2 by 1": {"shape": (1, 6, 9, 10), "out": 8, "k": (1, 3), "s": (2, 1), "p": (0, 1)},
+    "3x1, uneven padding and dilation": {"shape": (1, 6, 9, 7), "out": 8, "k": (3, 2), "p": (1, 0), "d": (1, 3)},
+    "stride past the kernel": {"shape": (1, 5, 10, 10), "out": 5, "k": 2, "s": 4},
+    "sigmoid": {"shape": (1, 5, 4, 4), "out": 12, "k": 1, "epilogue": ("bias", "sigmoid")},
+    "tanh": {"shape": (1, 5, 4, 4), "out": 12, "k": 1, "epilogue": ("bias", "tanh")},
+}
+
+
+@pytest.mark.parametrize("name", DIRECT)
+def test_direct_convolution(name: str) -> None:
+    Conv(**DIRECT[name]).check(spread(list(DIRECT).index(name)))
+
+
+@every_target
+def test_direct_convolution_with_every_edge(target: Target) -> None:
+    Conv((2, 37, 9, 17), 50, 3, 1, 1, epilogue=("bias", "add", "relu")).check(target)
+
+
+DEPTHWISE = {
+    "3x3": {"shape": (1, 24, 13, 13), "k": 3, "p": 1},
+    "3x3, stride 2, batch, odd": {"shape": (2, 19, 11, 14), "k": 3, "s": 2, "p": 1, "epilogue": ("bias", "relu6")},
+    "5x5, silu": {"shape": (1, 9, 8, 30), "k": 5, "p": 2, "epilogue": ("bias", "silu")},
+    "3x3, residual and gate": {"shape": (2, 10, 6, 6), "k": 3, "p": 1, "epilogue": ("bias", "add", "mul", "hardswish")},
+    "dilated, uneven": {"shape": (1, 5, 9, 9), "k": (3, 5), "s": (1, 2), "p": (2, 4), "d": (2, 2)},
+    "1x1, a batch norm alone": {"shape": (2, 7, 5, 5), "k": 1},
+}
+
+
+@pytest.mark.parametrize("name", DEPTHWISE)
+def test_depthwise_convolution(name: str) -> None:
+    case = DEPTHWISE[name]
+    channels = case["shape"][1]
+    conv = Conv(out=channels, groups=channels, **case)
+    assert rule_for(conv.spec).name == "conv_depthwise"
+    conv.check(spread(list(DEPTHWISE).index(name)))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.data())
+def test_any_convolution(data: st.DataObject) -> None:
+    small = st.integers(1, 3)
+    k, s = (data.draw(st.tuples(small, small), label=n) for n in ("kernel", "stride"))
+    d = data.draw(st.tuples(st.integers(1, 2), st.integers(1, 2)), label="dilation")
+    p = tuple(data.draw(st.integers(0, k[i] * d[i] - 1), label="padding") for i in (0, 1))
+    least = [max(1, d[i] * (k[i] - 1) + 1 - 2 * p[i]) for i in (0, 1)]
+    size = tuple(data.draw(st.integers(n, n + 8), label="size") for n in least)
+    batch, channels, out = (data.draw(st.integers(1, n), label="n, c, o") for n in (2, 20, 36))
+    depthwise = data.draw(st.booleans(), label="depthwise")
+    conv = Conv(
+        (batch, channels, *size),
+        channels if depthwise else out,
+        k,
+        s,
+        p,
+        d,
+        groups=channels if depthwise else 1,
+        plain=not depthwise and data.draw(st.booleans(), label="plain"),
+        epilogue=("bias", *data.draw(st.lists(st.sampled_from(["add", "mul", "relu"]), max_size=2), label="epilogue")),
+    )
+    target = data.draw(st.sampled_from(TARGETS), label="target")
+    schedules = rule_for(conv.spec).space(conv.spec, target)
+    conv.check(target, data.draw(st.sampled_from(schedules), label="schedule"))
+
+
+def test_every_tile_of_a_direct_convolution_gives_the_same() -> None:
+    target = TARGETS[0]
+    conv = Conv((1, 5, 4, 6), 3 * target.lanes - 1, 3, 1, 1, epilogue=("bias", "add", "relu"))
+    schedules = rule_for(conv.spec).space(conv.spec, target)
+    assert len({tuple(s.items()) for s in schedules}) == len(schedules) > 5
+    for schedule in schedules:
+        conv.check(target, schedule)
+
+
+def test_every_tile_of_a_depthwise_convolution_gives_the_same() -> None:
+    target = TARGETS[-1]
+    conv = Conv((1, 20, 5, 23), 20, 3, 1, 1, groups=20)
+    schedules = rule_for(conv.spec).space(conv.spec, target)
+    assert len({tuple(s.items()) for s in schedules}) == len(schedules) > 3
+    for schedule in schedules:
+        conv.check(target, schedule)
+
+
+def test_a_schedule_of_wider_kernels_builds_narrow_ones() -> None:
+    """A transferred schedule may ask for more blocks or columns than the kernel has."""
+    Conv((1, 3, 4, 4), 5, p=1).check(TARGETS[0], {"rule": "conv_direct", "blocks": 4, "columns": 14})
+    dense, x, weight, bias, expected = dense_case((1, 9), 5)
+    assert_close(run(dense, TARGETS[0], [x], weight, bias, {"rule": "dense", "blocks": 8, "chains": 8}), expected)
+
+
+def dense_case(
+    shape: tuple[int, ...], out: int, epilogue: tuple[str, ...] = ("bias",), *, plain: bool = True
+) -> tuple[KernelSpec, Array, Array, Array, torch.Tensor]:
+    x = noise(*shape)
+    weight, bias = noise(out, int(np.prod(shape[1:])), seed=1), noise(out, seed=2)
+    y = F.linear(double(x).flatten(1), double(weight), double(bias))
+    spec = kernel(
+        "dense", [TensorSpec(shape, "plain" if plain else "blocked")], TensorSpec((shape[0], out), "plain"), epilogue
+    )
+    return spec, x, weight, bias, apply_epilogue(y, epilogue, [])
+
+
+DENSE = [
+    ((1, 64), 32, True),
+    ((2, 37), 10, True),
+    ((3, 5), 1, True),
+    ((1, 1), 40, True),
+    ((1, 20, 3, 3), 33, False),
+    ((2, 16, 2, 5), 16, False),
+    ((2, 3, 4, 4), 7, False),
+    ((1, 70, 1, 1), 100, False),
+]
+
+
+@pytest.mark.parametrize("case", range(len(DENSE)))
+def test_dense(case: int) -> None:
+    shape, out, plain = DENSE[case]
+    spec, x, weight, bias, expected = dense_case(shape, out, ("bias", "relu"), plain=plain)
+    for target in (spread(case), spread(case + 1)):
+        assert_close(run(spec, target, [x], weight, bias), expected)
+
+
+@every_target
+def test_dense_with_a_residual(target: Target) -> None:
+    out = 2 * target.lanes + 3
+    spec, x, weight, bias, expected = dense_case((2, 13, 2, 2), out, plain=False)
+    other = noise(2, out, seed=5)
+    tensors = [*spec.inputs, TensorSpec((2, out), "plain")]
+    spec = kernel("dense", tensors, spec.output, ("bias", "add", "sigmoid"))
+    assert_close(run(spec, target, [x, other], weight, bias), torch.sigmoid(expected + double(other)))
+
+
+def test_every_schedule_of_a_dense_layer_gives_the_same() -> None:
+    target = TARGETS[0]
+    spec, x, weight, bias, expected = dense_case((2, 19), 9 * target.lanes - 2)
+    schedules = rule_for(spec).space(spec, target)
+    assert len(schedules) == 4
+    for schedule in schedules:
+        assert_close(run(spec, target, [x], weight, bias, schedule), expected)
+
+
+POOLS = [
+    ("max_pool2d", (2, 20, 13, 13), 3, 2, 1, {"ceil_mode": True}),
+    ("max_pool2d", (1, 5, 8, 8), 2, 2, 0, {}),
+    ("max_pool2d", (1, 9, 6, 7), (3, 2), (1, 3), (1, 0), {}),
+    ("max_pool2d", (1, 4, 7, 7), 2, 2, 0, {"ceil_mode": True}),
+    ("avg_pool2d", (2, 20, 9, 10), 3, 2, 1, {"count_include_pad": False}),
+    ("avg_pool2d", (1, 20, 9, 10), 3, 2, 1, {"count_include_pad": True}),
+    ("avg_pool2d", (1, 3, 6, 25), 2, 1, 0, {"count_include_pad": False}),
+    ("avg_pool2d", (1, 7, 4, 4), 4, 4, 0, {"count_include_pad": True}),
+]
+
+
+@pytest.mark.parametrize("case", range(len(POOLS)))
+def test_window_pooling(case: int) -> None:
+    op, shape, *window, options = POOLS[case]
+    x = noise(*shape) - 3.0  # below zero: a window that counts the padding of a maximum as 0 shows
+    k, s, p = (v if isinstance(v, tuple) else (v, v) for v in window)
+    y = getattr(F, op)(double(x), k, s, p, **options)
+    attrs = {"kernel": k, "stride": s, "padding": p} | {a: v for a, v in options.items() if a != "ceil_mode"}
+    spec = kernel(op, [TensorSpec(shape)], TensorSpec(tuple(y.shape)), ("relu",) if case % 2 else (), **attrs)
+    target = spread(case)
+    schedules = rule_for(spec).space(spec, target)
+    for schedule in schedules if case < 1 else schedules[:1]:
+        assert_close(run(spec, target, [x], schedule=schedule), apply_epilogue(y, spec.epilogue, []))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 1), (7, 7), (3, 11)])
+def test_global_pooling(size: tuple[int, int]) -> None:
+    x = noise(2, 21, *size)
+    spec = kernel("global_avg_pool", [TensorSpec(x.shape)], TensorSpec((2, 21, 1, 1)), ("hardsigmoid",))
+    target = spread(size[0])
+    for schedule in rule_for(spec).space(spec, target):
+        y = run(spec, target, [x], schedule=schedule)
+        assert_close(y, F.hardsigmoid(double(x).mean((2, 3), keepdim=True)))
+
+
+@every_target
+@pytest.mark.parametrize("parts", [(20, 7, 33), (33, 20), (1, 1, 1), (16, 3, 16), (5,)])
+def test_concat(target: Target, parts: tuple[int, ...]) -> None:
+    values = [noise(2, c, 3, 5, seed=i) for i, c in enumerate(parts)]
+    spec = kernel("concat", [TensorSpec(v.shape) for v in values], TensorSpec((2, sum(parts), 3, 5)))
+    assert np.array_equal(run(spec, target, values), np.concatenate(values, axis=1))
+
+
+# 14 -> 46 and 2 -> 82 are ratios where torch, which divides in fp32, rounds to another pixel than exact arithmetic.
+@pytest.mark.parametrize("sizes", [((5, 4), (10, 8)), ((14, 2), (46, 82)), ((9, 7), (4, 3)), ((1, 3), (5, 9))])
+def test_nearest_resize(sizes: tuple[tuple[int, int], tuple[int, int]]) -> None:
+    x = noise(2, 5, *sizes[0])
+    y = F.interpolate(torch.from_numpy(x), size=sizes[1], mode="nearest").numpy()
+    spec = kernel("resize2d", [TensorSpec(x.shape)], TensorSpec(y.shape), mode="nearest", align_corners=False)
+    assert np.array_equal(run(spec, spread(sizes[0][0]), [x]), y)
+
+
+@pytest.mark.parametrize("corners", [False, True])
+@pytest.mark.parametrize("sizes", [((5, 4), (10, 8)), ((13, 13), (20, 31)), ((9, 7), (4, 3)), ((1, 3), (5, 1))])
+def test_bilinear_resize(sizes: tuple[tuple[int, int], tuple[int, int]], corners: bool) -> None:
+    x, other = noise(1, 21, *sizes[0]), noise(1, 21, *sizes[1], seed=1)
+    y = F.interpolate(double(x), size=sizes[1], mode="bilinear", align_corners=corners)
+    tensors = [TensorSpec(x.shape), TensorSpec(other.shape)]
+    attrs = {"mode": "bilinear", "align_corners": corners}
+    spec = kernel("resize2d", tensors, TensorSpec(tuple(y.shape)), ("add", "relu"), **attrs)
+    assert_close(run(spec, spread(sizes[0][0]), [x, other]), F.relu(y + double(other)))
+
+
+@every_target
+@pytest.mark.parametrize("channels", [1, 16, 21])
+def test_layout_both_ways(target: Target, channels: int) -> None:
+    x = noise(2, channels, 3, 5)
+    plain, blocked = TensorSpec(x.shape, "plain"), TensorSpec(x.shape)
+    assert np.array_equal(run(kernel("layout", [plain], blocked), target, [x]), x)
+    assert np.array_equal(run(kernel("layout", [blocked], plain), target, [x]), x)
+
+
+@every_target
+def test_elementwise_images(target: Target) -> None:
+    x, gate, other = noise(2, 20, 5, 5), noise(2, 20, 1, 1, seed=1), noise(2, 20, 5, 5, seed=2)
+    tensors = [TensorSpec(v.shape) for v in (x, gate, other)]
+    spec = kernel("elementwise", tensors, TensorSpec(x.shape), ("mul", "add", "relu6"))
+    expected = F.relu6(double(x) * double(gate) + double(other))
+    for schedule in rule_for(spec).space(spec, target):
+        assert_close(run(spec, target, [x, gate, other], schedule=schedule), expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 37), (1, 3), (4, 16)])
+def test_elementwise_rows(shape: tuple[int, int]) -> None:
+    x, other = noise(*shape), noise(*shape, seed=1)
+    plain = TensorSpec(shape, "plain")
+    spec = kernel("elementwise", [plain, plain], plain, ("add", "relu"))
+    assert_close(run(spec, spread(shape[1]), [x, other]), F.relu(double(x) + double(other)))
+
+
+@every_target
+@pytest.mark.parametrize("activation", REFERENCE)
+def test_activations_over_their_whole_range(target: Target, activation: str) -> None:
+    special = [0.0, -0.0, 3.0, -3.0, 6.0, 88.0, -88.0, 89.0, -89.0, 104.0, -104.0, 1e4, -1e4, 1e30, -1e30, 1e-30]
+    x = np.concatenate([np.linspace(-30, 30, 496), special]).astype(np.float32).reshape(1, -1)
+    plain = TensorSpec(x.shape, "plain")
+    y = run(kernel("elementwise", [plain], plain, (activation,)), target, [x])
+    np.testing.assert_allclose(y, REFERENCE[activation](double(x)).numpy(), rtol=2e-5, atol=2e-6)
+
+
+def test_a_kernel_that_no_rule_builds_is_refused() -> None:
+    grouped = Conv((1, 8, 4, 4), 8, groups=2).spec
+    multiplied = Conv((1, 8, 4, 4), 16, groups=8).spec
+    for spec in (grouped, multiplied):
+        with pytest.raises(UnsupportedOperatorError, match="no kernel rule builds conv2d"):
+            rule_for(spec)
+
+
+def test_rules_are_found_by_name() -> None:
+    assert len({rule.name for rule in RULES}) == len(RULES)
+    assert all(rule_named({"rule": rule.name}) is rule for rule in RULES)
+    with pytest.raises(UnsupportedOperatorError, match="no kernel rule is called 'winograd'"):
+        rule_named({"rule": "winograd"})

@@ -1,0 +1,69 @@
+"""The steady bench against scripted launches: which samples count, and when it gives up."""
+
+import json
+
+import pytest
+
+from edgeprune.compiler.manifest import read_manifest
+from edgeprune.deploy import steady
+from edgeprune.devices.protocol import Completed
+
+
+class Scripted:
+    """A device whose program prints the next of the given medians (ms) at each launch."""
+
+    url = "scripted:"
+
+    def __init__(self, *medians_ms: float, clock: str = "monotonic") -> None:
+        self.medians_ms, self.clock, self.launches = medians_ms, clock, 0
+
+    def run(self, argv, *, timeout_s=60.0):
+        ms = self.medians_ms[min(self.launches, len(self.medians_ms) - 1)]
+        self.launches += 1
+        samples = [ms * 1e6] * int(argv[argv.index("--repeats") + 1])
+        return Completed(0, json.dumps({"clock": self.clock, "unit": "ns", "samples": samples}), "")
+
+
+@pytest.fixture
+def timed(bundle, monkeypatch):
+    monkeypatch.setattr(steady, "PAUSE_S", 0.0)
+    manifest = read_manifest(bundle("one"))
+
+    def run(device):
+        return steady.steady_bench(
+            device, "home", manifest, warmup=0, repeats=4, threads=1, timeout_s=1.0, evidence="measured"
+        )
+
+    return run
+
+
+def test_three_that_agree_are_enough(timed):
+    device = Scripted(2.0, 2.01, 2.02)
+    result = timed(device)
+    assert (device.launches, result.launches, result.steady) == (3, 3, True)
+    assert len(result.samples_ns) == 12
+
+
+def test_a_disturbed_launch_is_left_out_whole(timed):
+    result = timed(Scripted(2.0, 3.5, 2.01, 9.0, 2.02))
+    assert (result.launches, result.steady) == (5, True)
+    assert max(result.samples_ns) == pytest.approx(2.02e6)
+
+
+def test_the_quickest_three_decide_not_any_three(timed):
+    # Three slow launches that agree are no proof while a quicker one stands alone.
+    result = timed(Scripted(2.0, 3.0, 3.0, 3.0, 2.01, 2.01))
+    assert result.launches == 6
+    assert result.median_ms == pytest.approx(2.01)
+
+
+def test_a_device_that_never_agrees_is_said_not_to(timed):
+    device = Scripted(*(2.0 * 1.1**n for n in range(20)))
+    result = timed(device)
+    assert (device.launches, result.steady) == (steady.MOST_LAUNCHES, False)
+
+
+def test_a_virtual_clock_is_asked_once(timed):
+    device = Scripted(1.0, clock="virtual")
+    assert timed(device).evidence == "simulated"
+    assert device.launches == 1

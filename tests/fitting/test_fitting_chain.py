@@ -1,0 +1,382 @@
+"""The whole chain on a fake board: real training, real programs, a virtual clock."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edgeprune.budget.limits import Limit
+from edgeprune.compiler.compile import compile_network
+from edgeprune.compiler.cost import virtual_cost_ns
+from edgeprune.compiler.manifest import read_manifest
+from edgeprune.deploy.flash import flash
+from edgeprune.deploy.installed import run_installed
+from edgeprune.deploy.status import status
+from edgeprune.devices.fake import FakeDevice, FakeFaults
+from edgeprune.devices.protocol import Completed
+from edgeprune.errors import (
+    BadInputError,
+    DeviceError,
+    InfeasibleBudgetError,
+    ModelLoadError,
+    RolledBackError,
+    UsageError,
+    VerificationError,
+)
+from edgeprune.fitting.chain import FitOptions, fit
+from edgeprune.fitting.run_folder import load_run
+from edgeprune.fitting.trial import trial
+from edgeprune.profiling.profile import ProfileOptions
+from edgeprune.report.from_fit import report_of
+from edgeprune.report.schema import read_report
+from edgeprune.report.write import write_report
+from edgeprune.training.data import DataSet
+from edgeprune.training.evaluate import accuracy
+
+OPTIONS = FitOptions(
+    epochs=5, lr=0.1, batch_size=32, distil_weight=0.0, profile=ProfileOptions(points=3, step=8), baseline=False
+)
+PLAIN = replace(OPTIONS, criterion="l2")
+BUDGET = Limit(0.6, relative=True)
+
+
+@pytest.fixture
+def device(tmp_path):
+    return FakeDevice(tmp_path / "board")
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory, record, target, data, store):
+    """A fit with all there is: (result, run folder, device)."""
+    folder = tmp_path_factory.mktemp("fitted")
+    device = FakeDevice(folder / "board")
+    result = fit(
+        record.load(),
+        target,
+        device,
+        store,
+        folder / "run",
+        latency=BUDGET,
+        data=data,
+        options=replace(OPTIONS, baseline=True),
+        record=record,
+    )
+    return result, folder / "run", device
+
+
+def network_ms(network) -> float:
+    return sum(virtual_cost_ns(n.spec) for n in network.kernels.nodes) / 1e6
+
+
+# -- what comes out ---------------------------------------------------------------------------------
+
+
+def test_the_installed_network_keeps_the_budget_and_was_measured_to(fitted):
+    result, _, device = fitted
+    assert result.met
+    assert result.budget.latency_ms == pytest.approx(0.6 * network_ms(result.dense.network), rel=1e-12)
+    assert result.pruned.bench.median_ms == network_ms(result.pruned.network) <= result.budget.latency_ms
+    assert result.pruned.bench.median_ms > 0.5 * result.budget.latency_ms, "and does not give all away"
+    assert status(device).current == result.deployment.release == result.pruned.manifest.release_id
+    assert result.plan.keep
+    assert (result.evidence, result.dense.bench.evidence) == ("simulated", "simulated")
+
+
+def test_the_model_predicts_what_is_measured(fitted):
+    result, _, _ = fitted
+    total = sum(result.predicted_kernels_ms.values())
+    assert total == pytest.approx(result.pruned.bench.median_ms, rel=1e-6)
+    assert result.predicted_kernels_ms == pytest.approx(dict(result.pruned.kernels_ms), rel=1e-6)
+    assert result.plan.predicted["latency_ms"] == pytest.approx(result.pruned.bench.median_ms, rel=1e-6)
+
+
+def test_rounds_tell_what_was_tried(fitted):
+    result, _, _ = fitted
+    assert [r.round for r in result.rounds] == list(range(1, len(result.rounds) + 1))
+    assert 1 <= len(result.rounds) <= 3
+    assert result.rounds[0].accepted
+    assert all(r.correction == pytest.approx(1, rel=1e-6) for r in result.rounds)
+
+
+def test_accuracy_is_that_of_the_program_and_training_won_it(fitted, data):
+    result, _, device = fitted
+    images, labels = data.test
+    for variant in (result.dense, result.pruned, result.uniform):
+        assert variant.accuracy == accuracy(variant.network.module, images, labels)
+    assert result.pruned.accuracy > 0.8 > result.dense.accuracy, "the dense net was never trained"
+    (raw,) = run_installed(device, [images.numpy().tobytes()], len(images))
+    with torch.no_grad():
+        expected = result.pruned.network.module(images).numpy()
+    np.testing.assert_allclose(np.frombuffer(raw, np.float32).reshape(expected.shape), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_uniform_baseline_is_no_slower_and_one_ratio(fitted):
+    result, _, _ = fitted
+    assert result.uniform.bench.median_ms <= result.pruned.bench.median_ms <= result.budget.latency_ms
+    assert result.history.keys() == {"pruned", "uniform"}
+    assert all(len(h["loss"]) == OPTIONS.epochs for h in result.history.values())
+
+
+def test_the_model_that_was_given_is_untouched(fitted, record):
+    given, fresh = fitted[0].dense.network.module.state_dict(), record.load().module.state_dict()
+    assert all(torch.equal(given[name], fresh[name]) for name in fresh)
+
+
+def test_the_run_folder_builds_the_same_network_again(fitted, target, data, device, tmp_path):
+    result, folder, board = fitted
+    loaded, network = load_run(folder)
+    assert (loaded.name, loaded.source) == (result.model_name, result.model_source)
+    compile_network(network, target, tmp_path / "bundle")
+    images = data.test[0][:8].numpy()
+    with trial(tmp_path / "bundle", device) as tried:
+        tried.check()
+        again = tried.run([images.tobytes()], len(images))
+    assert again == run_installed(board, [images.tobytes()], len(images))
+
+
+def test_the_bundle_carries_budget_widths_and_fingerprint(fitted):
+    result, folder, _ = fitted
+    manifest = read_manifest(folder / "bundle")
+    assert manifest.budget == {"latency_ms": result.budget.latency_ms}
+    assert manifest.provenance["widths"] == {g: len(k) for g, k in result.plan.keep.items()}
+    assert manifest.provenance["fingerprint"] == result.fingerprint
+    assert {k.schedule_source for k in manifest.kernels} == {"profile"}
+
+
+def test_the_report_says_the_same_and_can_be_read_back(fitted, tmp_path):
+    result, _, _ = fitted
+    report = report_of(result, ("edgeprune", "fit"))
+    json_path, html_path = write_report(report, tmp_path)
+    assert read_report(json_path) == report
+    assert html_path.stat().st_size > 1000
+    dense, pruned, uniform = report.variants
+    assert (dense.name, pruned.name, uniform.name) == ("dense", "pruned", "uniform")
+    assert pruned.latency_ms.value == result.pruned.bench.median_ms
+    assert pruned.latency_ms.evidence == "simulated"
+    assert pruned.accuracy.evidence == "measured", "outputs are real where the clock is not"
+    assert pruned.flash_bytes.evidence == pruned.peak_ram_bytes.evidence == "compiled"
+    assert pruned.parameters < dense.parameters
+    assert pruned.macs < dense.macs
+    assert pruned.sparsity == pytest.approx(1 - pruned.parameters / dense.parameters)
+    assert {g.name: g.kept for g in report.groups} == {g: result.plan.width(g) for g in result.plan.sizes}
+    assert sum(row.pruned_ms.value for row in report.layers) == pytest.approx(pruned.latency_ms.value, rel=1e-6)
+    stem = report.layers[0]
+    assert (stem.before.in_, stem.before.out) == (3, 16)
+    assert stem.after.out == result.plan.width("stem.0")
+
+
+def test_the_same_seed_gives_the_same_release(fitted, model, record, target, data, store, device, tmp_path):
+    first, folder, _ = fitted
+    second = fit(
+        model, target, device, store, tmp_path / "run", latency=BUDGET, data=data, options=OPTIONS, record=record
+    )
+    assert second.plan.keep == first.plan.keep
+    hashes = [hashlib.sha256((f / "model.safetensors").read_bytes()).hexdigest() for f in (folder, tmp_path / "run")]
+    assert hashes[0] == hashes[1]
+    assert second.deployment.release == first.deployment.release
+    assert second.uniform is None
+
+
+# -- other budgets ------------------------------------------------------------------------------------
+
+
+def test_flash_alone(model, target, store, device, tmp_path):
+    result = fit(model, target, device, store, tmp_path / "run", flash_limit=Limit(0.96, True), options=PLAIN)
+    assert result.budget.latency_ms is None
+    assert result.budget.flash_bytes == pytest.approx(0.96 * result.dense.manifest.memory.flash)
+    assert result.met
+    assert result.pruned.manifest.memory.flash == (tmp_path / "run/bundle/model").stat().st_size
+    assert result.plan.predicted["flash_bytes"] == pytest.approx(result.pruned.manifest.memory.flash, rel=0.05)
+    assert result.plan.predicted["flash_bytes"] <= result.budget.flash_bytes
+    assert (result.pruned.accuracy, result.history["pruned"]) == (None, {}), "no data: nothing trained, nothing claimed"
+
+
+def test_latency_and_flash_together_on_two_threads(model, target, store, device, tmp_path):
+    options = replace(PLAIN, profile=replace(PLAIN.profile, threads=2))
+    limits = {"latency": Limit(0.85, True), "flash_limit": Limit(0.96, True)}
+    result = fit(model, target, device, store, tmp_path / "run", options=options, **limits)
+    assert result.met
+    assert result.pruned.manifest.memory.flash <= result.budget.flash_bytes
+    assert result.pruned.bench.median_ms <= result.budget.latency_ms
+    assert result.threads == read_manifest(tmp_path / "run" / "bundle").threads == 2
+    assert result.fingerprint["threads"] == 2
+
+
+@pytest.mark.parametrize("resource", ["latency", "flash_limit"])
+def test_a_budget_out_of_reach_writes_nothing(model, target, store, device, tmp_path, resource):
+    """FAULTS 8."""
+    limit = {"latency": Limit(0.001), "flash_limit": Limit(5000)}[resource]
+    out = tmp_path / "runs" / "x"
+    with pytest.raises(InfeasibleBudgetError) as caught:
+        fit(model, target, device, store, out, options=PLAIN, **{resource: limit})
+    assert caught.value.exit_code == 4
+    if resource == "latency":
+        assert 0.010 < caught.value.details["latency_ms"] < 0.03
+        assert caught.value.details["budget"] == {"latency_ms": 0.001 * (1 - PLAIN.margin)}
+    else:
+        assert 50_000 < caught.value.details["flash_bytes"] < 80_000
+        assert caught.value.details["budget"] == {"flash_bytes": 5000}
+    assert not out.parent.exists()
+    assert status(device).current is None
+    assert not [p for p in device.root.rglob("*") if p.is_file()]
+
+
+# -- boards that are not what the profile says ---------------------------------------------------------
+
+
+class SlowNetwork(FakeDevice):
+    """Multiplies what ``bench`` measures by ``factor(n)`` for the n-th bench, from 0; kernels stay as they are."""
+
+    def __init__(self, root: Path, factor: Callable[[int], float]) -> None:
+        super().__init__(root)
+        self.factor = factor
+        self.benches = 0
+
+    def run(self, argv, *, timeout_s=60.0):
+        done = super().run(argv, timeout_s=timeout_s)
+        if argv[1:2] != ["bench"]:
+            return done
+        row = json.loads(done.stdout)
+        row["samples"] = [s * self.factor(self.benches) for s in row["samples"]]
+        self.benches += 1
+        return Completed(0, json.dumps(row), "")
+
+
+def test_a_network_slower_than_its_kernels_is_learnt_from_the_dense_one(model, target, store, tmp_path):
+    device = SlowNetwork(tmp_path / "board", lambda n: 1.3)
+    result = fit(model, target, device, store, tmp_path / "run", latency=BUDGET, options=PLAIN)
+    assert result.met
+    assert result.rounds[0].accepted
+    assert result.rounds[0].predicted_ms == pytest.approx(result.rounds[0].measured.median_ms, rel=1e-6)
+    assert result.rounds[-1].correction == pytest.approx(1.3, rel=1e-6)
+
+
+def test_a_pruned_network_slower_than_predicted_is_corrected(model, target, store, tmp_path):
+    device = SlowNetwork(tmp_path / "board", lambda n: 1.3 if n else 1.0)
+    result = fit(model, target, device, store, tmp_path / "run", latency=BUDGET, options=PLAIN)
+    assert result.met
+    assert [r.accepted for r in result.rounds] in ([False, True], [False, False, True])
+    first = result.rounds[0]
+    assert first.measured.median_ms == pytest.approx(1.3 * first.predicted_ms, rel=1e-6)
+    assert first.correction == pytest.approx(1.3, rel=1e-6)
+    assert sum(result.predicted_kernels_ms.values()) == pytest.approx(result.pruned.bench.median_ms, rel=1e-6)
+
+
+def test_over_budget_after_the_last_round(model, target, store, tmp_path):
+    device = SlowNetwork(tmp_path / "board", lambda n: 2.0 if n else 1.0)
+    with pytest.raises(VerificationError, match=r"after 1 rounds .* against a budget of 0\.0284\d ms") as caught:
+        fit(model, target, device, store, tmp_path / "run", latency=BUDGET, options=replace(PLAIN, rounds=1))
+    (only,) = caught.value.details["rounds"]
+    assert only["measured_ms"] == pytest.approx(2 * only["predicted_ms"])
+    assert not (tmp_path / "run").exists()
+    assert status(device).current is None
+
+
+def test_a_network_that_turns_slow_once_installed_is_rolled_back_and_its_training_kept(
+    fitted, model, record, target, store, data, tmp_path
+):
+    _, folder, _ = fitted
+    device = SlowNetwork(tmp_path / "board", lambda n: 1.0)
+    before = flash(folder / "bundle", device)
+    device.benches, device.factor = 0, lambda n: 1.0 if n < 2 else 5.0
+    options = replace(OPTIONS, rounds=1, epochs=1)
+    with pytest.raises(RolledBackError, match="over the budget"):
+        fit(model, target, device, store, tmp_path / "run", latency=BUDGET, data=data, options=options, record=record)
+    assert status(device).current == before.release
+    _, network = load_run(tmp_path / "run")
+    assert len(network.kernels.nodes) == 7
+
+
+# -- refused before anything is measured ---------------------------------------------------------------
+
+
+@pytest.fixture
+def untouched(tmp_path, store, target):
+    """Arguments of a fit whose device fails when it is used for more than saying who it is."""
+    device = FakeDevice(tmp_path / "board", faults=FakeFaults(drop_after_bytes=0))
+    yield target, device, store, tmp_path / "run"
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert device.uploaded_bytes == 0
+
+
+def test_no_budget(model, untouched):
+    with pytest.raises(UsageError, match="no budget"):
+        fit(model, *untouched, options=PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"criterion": "taylor"}, "needs data"),
+        ({"criterion": "tailor"}, "no criterion 'tailor'"),
+        ({"solver": "guess"}, "no solver 'guess'"),
+        ({"rounds": 0}, "0 rounds"),
+        ({"margin": 1.0}, "margin of 1"),
+    ],
+)
+def test_options_that_make_no_sense(model, untouched, changes, error):
+    with pytest.raises(UsageError, match=error):
+        fit(model, *untouched, latency=BUDGET, options=replace(PLAIN, **changes))
+
+
+def test_images_of_another_shape(model, untouched, data):
+    wide = DataSet((torch.zeros(4, 3, 8, 9), torch.zeros(4, dtype=torch.long)), data.test, "wide")
+    with pytest.raises(BadInputError, match=r"takes \(1, 3, 8, 8\), data set 'wide' has \(1, 3, 8, 9\)"):
+        fit(model, *untouched, latency=BUDGET, data=wide, options=OPTIONS)
+
+
+def test_more_classes_than_outputs(model, untouched, data):
+    five = DataSet((data.train[0], data.train[1] + 1), data.test, "five")
+    with pytest.raises(BadInputError, match="has 5 classes, the network 4 outputs"):
+        fit(model, *untouched, latency=BUDGET, data=five, options=OPTIONS)
+
+
+def test_a_folder_that_is_something_else(model, untouched):
+    *others, out = untouched
+    (out / "bundle").mkdir(parents=True)
+    with pytest.raises(UsageError, match="exists and is not a bundle"):
+        fit(model, *others, out, latency=BUDGET, options=PLAIN)
+    (out / "file").write_text("mine")
+    with pytest.raises(UsageError, match="file is a file, not a folder"):
+        fit(model, *others, out / "file" / "run", latency=BUDGET, options=PLAIN)
+    assert (out / "file").read_text() == "mine"
+
+
+def test_a_run_folder_whose_parts_do_not_belong_together(fitted, tmp_path):
+    _, folder, _ = fitted
+    with pytest.raises(BadInputError, match="is not the folder of a run"):
+        load_run(tmp_path)
+    for name in ("run.json", "widths.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    record = json.loads((tmp_path / "run.json").read_text())
+    for change in ({"schema": "edgeprune.run/9"}, {"model": None}, {"input_shape": ["1"]}, {"extra": 1}):
+        (tmp_path / "run.json").write_text(json.dumps({**record, **change}))
+        with pytest.raises(BadInputError, match="is not the folder of a run"):
+            load_run(tmp_path)
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    weights = bytearray((tmp_path / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "model.safetensors").write_bytes(weights)
+    with pytest.raises(ModelLoadError):
+        load_run(tmp_path)
+
+
+def test_a_trial_leaves_nothing_behind_even_when_it_fails(fitted, tmp_path):
+    _, folder, _ = fitted
+    device = FakeDevice(tmp_path / "board")
+
+    def fail_in_a_trial() -> None:
+        with trial(folder / "bundle", device) as tried:
+            assert (device.root / tried.home / "model").is_file()
+            raise DeviceError("mine")
+
+    with pytest.raises(DeviceError, match="mine"):
+        fail_in_a_trial()
+    assert not [p for p in device.root.rglob("*") if p.is_file()]
