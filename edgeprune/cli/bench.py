@@ -20,7 +20,10 @@ def bench(
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="As it was compiled for, by default.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Time the current release on the device, end to end."""
+    """Time the installed network.
+
+    The current release, end to end, on the device.
+    """
     from edgeprune.deploy.installed import bench_installed
     from edgeprune.devices.registry import open_device
     from edgeprune.profiling.measure import spread

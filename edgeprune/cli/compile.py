@@ -37,7 +37,10 @@ def compile_(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Compile MODEL for a target; schedules come from the profile, where there is one."""
+    """Compile a network, or the folder of a run, into a bundle.
+
+    Schedules come from the profile of the device, where there is one.
+    """
     from collections import Counter
 
     from edgeprune.compiler.compile import compile_network, read_network

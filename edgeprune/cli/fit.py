@@ -66,7 +66,10 @@ def fit(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Profile, prune to the budget, fine-tune, compile, flash and prove MODEL on a device."""
+    """Profile, prune to a budget, fine-tune, compile, flash and prove: the whole chain.
+
+    Exits with 4, and writes nothing, if MODEL cannot reach the budget.
+    """
     from edgeprune.budget.limits import parse_bytes, parse_latency
     from edgeprune.fitting.chain import FitOptions
     from edgeprune.fitting.chain import fit as run

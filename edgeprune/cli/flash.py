@@ -24,7 +24,10 @@ def flash(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Upload BUNDLE, check hashes, output and latency on the device, and make it current."""
+    """Install a bundle on a device, prove it there, roll back if it fails.
+
+    Hashes, output and latency are checked on the device before the bundle becomes current.
+    """
     from edgeprune.budget.limits import parse_latency
     from edgeprune.deploy.flash import flash as install
     from edgeprune.devices.registry import open_device

@@ -44,7 +44,10 @@ def profile(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure every distinct kernel of MODEL over its widths; what is measured already is kept."""
+    """Measure a network's kernels over their widths on a device.
+
+    What was measured before is kept, so an interrupted profile goes on where it stopped.
+    """
     from edgeprune.compiler.compile import read_network
     from edgeprune.latency.store import ProfileStore
     from edgeprune.models.loading import load_model

@@ -56,7 +56,10 @@ def prune(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Choose widths for MODEL inside a budget from a stored profile; write plan and weights, not fine-tuned."""
+    """Choose widths inside a budget from a stored profile; write the smaller network.
+
+    Nothing is measured and nothing is fine-tuned: plan and remaining weights go to --out.
+    """
     from edgeprune.budget.limits import parse_bytes, parse_latency
     from edgeprune.fitting.plan_only import PlanRequest, plan_only
     from edgeprune.fitting.run_folder import RunRecord

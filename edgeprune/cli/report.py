@@ -17,7 +17,7 @@ def report(
     run: Annotated[Path, typer.Argument(help="The --out folder of edgeprune fit, or a report.json.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Show the report of a run and write its page, report.html, anew."""
+    """Show the report of a run, and draw its page anew."""
     from edgeprune.report.schema import SCHEMA, read_report
     from edgeprune.report.tables import report_tables
     from edgeprune.report.write import write_report

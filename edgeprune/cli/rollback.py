@@ -12,7 +12,10 @@ app = typer.Typer(rich_markup_mode=None)
 
 @app.command()
 def rollback(device: DeviceUrl = "local:", as_json: JsonOption = False) -> None:
-    """Go back to the previous release, after its golden check on the device."""
+    """Make the previous release of a device current again.
+
+    Its files and its golden output are checked on the device first.
+    """
     from edgeprune.deploy.rollback import rollback as go_back
     from edgeprune.devices.registry import open_device
 

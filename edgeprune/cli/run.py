@@ -25,7 +25,7 @@ def run(
     device: DeviceUrl = "local:",
     as_json: JsonOption = False,
 ) -> None:
-    """Run the current release of a device on the samples of .npy files."""
+    """Run the installed network on data."""
     import io
 
     import numpy as np

@@ -12,7 +12,10 @@ app = typer.Typer(rich_markup_mode=None)
 
 @app.command()
 def status(device: DeviceUrl = "local:", as_json: JsonOption = False) -> None:
-    """Show the current and previous release of a device, and any interrupted deployment."""
+    """Show what is installed on a device.
+
+    The current and previous release, and any deployment that was interrupted. Changes nothing.
+    """
     from edgeprune.deploy.status import status as ask
     from edgeprune.devices.registry import open_device
 

@@ -118,7 +118,7 @@ def read_manifest(bundle: Path, *, verify: bool = True) -> Manifest:
     except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as e:
         raise BundleError(f"{path} cannot be read: {e}", hint="compile the model again") from e
     for name in manifest.files:
-        if Path(name).name != name or name == "..":
+        if Path(name).name != name or name in ("", ".."):
             raise BundleError(f"{path} names a file outside the bundle: {name!r}", hint="compile the model again")
     if verify:
         for name, entry in manifest.files.items():

@@ -154,7 +154,7 @@ def test_an_error_message_cannot_move_the_cursor(command, capsys):
     ("args", "message", "hint"),
     [
         (["tragets"], "there is no command 'tragets'", "did you mean 'targets'?"),
-        (["xyzzy"], "there is no command 'xyzzy'", "the commands are targets,"),
+        (["xyzzy"], "there is no command 'xyzzy'", "the commands are fit,"),
         (["targets", "--nope"], "--nope", "see edgeprune targets --help"),
         (["targets", "show"], "NAME", "see edgeprune targets show --help"),
         (["targets", "hide"], "hide", "see edgeprune targets --help"),

@@ -89,7 +89,7 @@ def test_hostile_names_stay_names(tmp_path: Path) -> None:
     port = Port(HOSTILE, (1, 3, 2, 2), 0)
     call = replace(program.calls[0], name=HOSTILE)
     program = replace(program, calls=(call,), inputs=(port,), outputs=(port,))
-    clean = "a _/ __ _include _/etc/passwd_______/ _ _ _s __"
+    clean = "a _/ __ _include _/etc/passwd___ __/ _ _ _s __"
     assert render(program).count(clean) == 5
     path = write_program(program, target, tmp_path)["program"]
     done = subprocess.run([path, "info"], capture_output=True, text=True, check=True)

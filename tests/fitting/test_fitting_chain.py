@@ -232,20 +232,21 @@ def test_a_budget_out_of_reach_writes_nothing(model, target, store, device, tmp_
 
 
 class SlowNetwork(FakeDevice):
-    """Multiplies what ``bench`` measures by ``factor(n)`` for the n-th bench, from 0; kernels stay as they are."""
+    """Multiplies what ``bench`` measures by ``factor(n)`` for the n-th program, from 0; kernels stay as they are."""
 
     def __init__(self, root: Path, factor: Callable[[int], float]) -> None:
         super().__init__(root)
         self.factor = factor
-        self.benches = 0
+        self.programs: list[str] = []
 
     def run(self, argv, *, timeout_s=60.0):
         done = super().run(argv, timeout_s=timeout_s)
         if argv[1:2] != ["bench"]:
             return done
+        if argv[0] not in self.programs:
+            self.programs.append(argv[0])
         row = json.loads(done.stdout)
-        row["samples"] = [s * self.factor(self.benches) for s in row["samples"]]
-        self.benches += 1
+        row["samples"] = [s * self.factor(self.programs.index(argv[0])) for s in row["samples"]]
         return Completed(0, json.dumps(row), "")
 
 
@@ -269,6 +270,17 @@ def test_a_pruned_network_slower_than_predicted_is_corrected(model, target, stor
     assert sum(result.predicted_kernels_ms.values()) == pytest.approx(result.pruned.bench.median_ms, rel=1e-6)
 
 
+def test_the_best_round_is_taken_not_the_last(model, target, store, tmp_path):
+    """Faster than predicted, so more is tried, which is too slow: the first plan stands, and the baseline is its."""
+    device = SlowNetwork(tmp_path / "board", lambda n: {1: 0.7, 2: 1.3}.get(n, 1.0))
+    options = replace(PLAIN, rounds=2, baseline=True)
+    result = fit(model, target, device, store, tmp_path / "run", latency=BUDGET, options=options)
+    assert [r.accepted for r in result.rounds] == [True, False]
+    assert result.met
+    assert network_ms(result.pruned.network) == pytest.approx(result.rounds[0].predicted_ms)
+    assert result.uniform.bench.median_ms <= result.pruned.bench.median_ms
+
+
 def test_over_budget_after_the_last_round(model, target, store, tmp_path):
     device = SlowNetwork(tmp_path / "board", lambda n: 2.0 if n else 1.0)
     with pytest.raises(VerificationError, match=r"after 1 rounds .* against a budget of 0\.0284\d ms") as caught:
@@ -285,7 +297,8 @@ def test_a_network_that_turns_slow_once_installed_is_rolled_back_and_its_trainin
     _, folder, _ = fitted
     device = SlowNetwork(tmp_path / "board", lambda n: 1.0)
     before = flash(folder / "bundle", device)
-    device.benches, device.factor = 0, lambda n: 1.0 if n < 2 else 5.0
+    device.programs.clear()
+    device.factor = lambda n: 1.0 if n < 2 else 5.0  # dense, pruned; then the installed one
     options = replace(OPTIONS, rounds=1, epochs=1)
     with pytest.raises(RolledBackError, match="over the budget"):
         fit(model, target, device, store, tmp_path / "run", latency=BUDGET, data=data, options=options, record=record)

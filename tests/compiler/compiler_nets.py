@@ -1,0 +1,90 @@
+"""Small networks that between them need every kernel rule and every way a bundle is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgeprune.models.zoo import build
+
+
+class Residual(nn.Module):
+    """Stem with max pooling, a residual block, global pooling, linear head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 20, 3, 2, 1, bias=False), nn.BatchNorm2d(20), nn.ReLU(inplace=True))
+        self.a, self.b = nn.Conv2d(20, 20, 3, padding=1), nn.Conv2d(20, 20, 3, padding=1)
+        self.head = nn.Linear(20, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(self.stem(x), 3, 2, 1)
+        x = F.relu(x + self.b(F.relu(self.a(x))))
+        return self.head(F.adaptive_avg_pool2d(x, 1).flatten(1))  # type: ignore[no-any-return]
+
+
+class SqueezeExcite(nn.Module):
+    """Depthwise convolution with a gate; the output is an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.expand, self.depthwise = nn.Conv2d(3, 18, 1), nn.Conv2d(18, 18, 5, 2, 2, groups=18)
+        self.squeeze, self.excite = nn.Conv2d(18, 6, 1), nn.Conv2d(6, 18, 1)
+        self.project = nn.Conv2d(18, 9, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.hardswish(self.depthwise(F.hardswish(self.expand(x))))
+        gate = F.hardsigmoid(self.excite(F.relu(self.squeeze(x.mean((2, 3), keepdim=True)))))
+        return self.project(x * gate)  # type: ignore[no-any-return]
+
+
+class Pyramid(nn.Module):
+    """Average pooling, upsampling and concatenation at a place that is no block; two outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.top, self.low, self.join = nn.Conv2d(3, 5, 3, padding=1), nn.Conv2d(5, 11, 1), nn.Conv2d(16, 7, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        top = F.silu(self.top(x))
+        low = torch.tanh(self.low(F.avg_pool2d(top, 2)))
+        up = F.interpolate(low, scale_factor=2.0, mode="bilinear")
+        return self.join(torch.cat([top, up], 1)), low
+
+
+class TwoInputs(nn.Module):
+    """An image that is flattened with its pixels, and a row of features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(2, 10, 3), nn.BatchNorm2d(2)
+        self.fc, self.side = nn.Linear(160, 9), nn.Linear(4, 9)
+
+    def forward(self, image: Tensor, row: Tensor) -> Tensor:
+        return torch.sigmoid(self.fc(self.conv(self.norm(image)).flatten(1)) + self.side(row))
+
+
+NETS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
+    "residual": (Residual, ((1, 3, 17, 15),)),
+    "squeeze_excite": (SqueezeExcite, ((1, 3, 9, 9),)),
+    "pyramid": (Pyramid, ((1, 3, 6, 8),)),
+    "two_inputs": (TwoInputs, ((1, 2, 6, 6), (1, 4))),
+    "resnet20": (lambda: build("resnet20"), ((1, 3, 16, 16),)),
+    "mobilenet_v3_small": (lambda: build("mobilenet_v3_small"), ((1, 3, 64, 64),)),
+}
+
+
+def net(name: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """A network with seeded weights and statistics in evaluation mode, and seeded inputs."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        factory, shapes = NETS[name]
+        module = factory().eval()
+        if name not in ("resnet20", "mobilenet_v3_small"):
+            for norm in (m for m in module.modules() if isinstance(m, nn.BatchNorm2d)):
+                nn.init.normal_(norm.running_mean)  # type: ignore[arg-type]
+                nn.init.uniform_(norm.running_var, 0.5, 2.0)  # type: ignore[arg-type]
+        return module, tuple(torch.randn(shape) for shape in shapes)

@@ -1,0 +1,97 @@
+"""From a module to its values: golden samples, and constants wherever a module keeps them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from compiler_nets import net
+from torch import Tensor, nn
+
+import edgeprune
+from edgeprune.compiler.compile import compile_network, golden_pair, read_network
+from edgeprune.targets import load_target
+
+
+def outputs(module: nn.Module, x: Tensor, out: Path) -> tuple[np.ndarray, ...]:
+    """What the compiled network gives for ``x``."""
+    compile_network(read_network(module, (x,)), load_target("host"), out)
+    with edgeprune.load_bundle(out) as model:
+        return model(x.numpy())
+
+
+def test_the_golden_sample_is_repeatable_and_leaves_the_module_alone() -> None:
+    module, inputs = net("residual")
+    module.train()
+    module.stem[1].eval()  # type: ignore[index, union-attr]
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    modes = [m.training for m in module.modules()]
+    pair = golden_pair(module, inputs)
+    assert [m.training for m in module.modules()] == modes
+    assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
+    again = golden_pair(module, inputs)
+    assert pair.inputs[0].tobytes() == again.inputs[0].tobytes()
+    assert pair.outputs[0].tobytes() == again.outputs[0].tobytes()
+    assert golden_pair(module, inputs, seed=1).inputs[0].tobytes() != pair.inputs[0].tobytes()
+    module.eval()
+    assert torch.equal(torch.from_numpy(pair.outputs[0]), module(torch.from_numpy(pair.inputs[0])))
+
+
+class InPlaceFirst(nn.Module):
+    """Writes into what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x.sigmoid_())  # type: ignore[no-any-return]
+
+
+def test_the_golden_input_is_what_the_network_was_given() -> None:
+    module = InPlaceFirst()
+    pair = golden_pair(module, (torch.zeros(1, 3, 2, 2),))
+    x = torch.from_numpy(pair.inputs[0])
+    assert x.min() < 0
+    assert torch.equal(module.conv(x.sigmoid()), torch.from_numpy(pair.outputs[0]))
+
+
+class Named(nn.Module):
+    """Outputs in a dictionary, inside a tuple."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 5, 1)
+
+    def forward(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        return {"z": self.a(x), "a": self.b(x)}, F.relu(x)
+
+
+def test_outputs_in_containers(tmp_path: Path) -> None:
+    module, x = Named(), torch.randn(1, 3, 4, 4)
+    actual = outputs(module, x, tmp_path / "bundle")
+    named, last = module(x)
+    for y, expected in zip(actual, (named["z"], named["a"], last), strict=True):
+        np.testing.assert_allclose(y, expected.detach().numpy(), rtol=1e-5, atol=1e-6)
+    assert [g.shape for g in golden_pair(module, (x,)).outputs] == [y.shape for y in actual]
+
+
+class FixedFilter(nn.Module):
+    """A filter that is not saved with the weights, and one that two layers share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("blur", torch.full((3, 1, 3, 3), 1 / 9), persistent=False)
+        self.a, self.b = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+        self.b.weight = self.a.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(F.conv2d(x, self.blur, padding=1, groups=3)))  # type: ignore[no-any-return]
+
+
+def test_constants_that_are_no_saved_parameters(tmp_path: Path) -> None:
+    module, x = FixedFilter(), torch.randn(1, 3, 5, 5)
+    (actual,) = outputs(module, x, tmp_path / "bundle")
+    np.testing.assert_allclose(actual, module(x).detach().numpy(), rtol=1e-5, atol=1e-6)

@@ -1,0 +1,73 @@
+"""Planning from a stored profile that is not whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from edgeprune.budget.limits import Limit
+from edgeprune.compiler.compile import read_network
+from edgeprune.devices.fake import FakeDevice
+from edgeprune.errors import ProfileError
+from edgeprune.fitting.plan_only import PlanRequest, plan_only
+from edgeprune.latency.records import KernelRecord
+from edgeprune.latency.store import ProfileStore
+from edgeprune.profiling.fingerprint import fingerprint_of
+from edgeprune.profiling.profile import ProfileOptions, profile
+
+REQUEST = PlanRequest(latency=Limit(0.6, relative=True), profile=ProfileOptions(points=3, step=8))
+
+
+@pytest.fixture(scope="module")
+def records(store, target, record, tmp_path_factory) -> tuple[KernelRecord, ...]:
+    loaded = record.load()
+    network = read_network(loaded.module, loaded.example_inputs)
+    device = FakeDevice(tmp_path_factory.mktemp("board"))
+    return profile(network.kernels, network.channels, target, device, store, REQUEST.profile).profile.records()
+
+
+@pytest.fixture
+def planned(records, target, record, tmp_path):
+    def plan(change: Callable[[KernelRecord], KernelRecord | None]):
+        device = FakeDevice(tmp_path / "board")
+        with ProfileStore(tmp_path / f"{change.__name__}.sqlite3") as store:
+            opened = store.open_profile(fingerprint_of(target, device.describe(), 1))
+            for found in filter(None, map(change, records)):
+                opened.add(found)
+            return plan_only(record, target, device, store, tmp_path / "run", REQUEST)[0]
+
+    return plan
+
+
+def test_a_plan_avoids_a_kernel_that_failed(planned, records):
+    """FAULTS 26."""
+    whole = planned(lambda r: r)
+    assert whole.width("stem.0") == 8, "the width that is now made to fail"
+    failures = []
+
+    def broken(found: KernelRecord) -> KernelRecord:
+        if found.spec.widths != {"in": 3, "out": 8}:
+            return found
+        failures.append(found)
+        return KernelRecord(found.spec, found.schedule, "failed", evidence="simulated", error="exit 139")
+
+    assert planned(broken).width("stem.0") == 16
+    assert len(failures) == 1
+
+
+def test_a_full_width_that_failed_is_explained(planned, tmp_path):
+    def broken(found: KernelRecord) -> KernelRecord:
+        if found.spec.op != "dense" or found.spec.widths["in"] != 32:
+            return found
+        return KernelRecord(found.spec, found.schedule, "failed", evidence="simulated", error="exit 139")
+
+    with pytest.raises(ProfileError, match=r"failed while it was profiled: exit 139"):
+        planned(broken)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_kernel_that_was_never_profiled_is_named(planned, tmp_path):
+    with pytest.raises(ProfileError, match=r"no record of .*global_avg_pool"):
+        planned(lambda r: None if r.spec.op == "global_avg_pool" else r)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,479 @@
+"""Which kernels a network is cut into, and that pruning changes nothing in them but widths."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import edgeprune
+from edgeprune.compiler.compile import compile_network, read_network
+from edgeprune.errors import UnsupportedOperatorError
+from edgeprune.graph.channels import KernelGraph, KernelNode
+from edgeprune.graph.cut import cut
+from edgeprune.graph.groups import analyse
+from edgeprune.graph.spec import KernelSpec
+from edgeprune.graph.trace import trace
+from edgeprune.models.zoo import build
+from edgeprune.pruning.plan import make_plan
+from edgeprune.pruning.shrink import shrink
+
+IMAGE = torch.randn(1, 3, 8, 8)
+
+
+class Net(nn.Module):
+    """A network from a function; layers by name."""
+
+    def __init__(self, forward: Callable[..., object], **layers: nn.Module) -> None:
+        super().__init__()
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+        self.function = forward
+
+    def forward(self, *inputs: Tensor) -> object:
+        return self.function(self, *inputs)
+
+
+def conv(c_in: int = 3, c_out: int = 3, kernel: int = 3, **options: object) -> nn.Conv2d:
+    return nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2, **options)  # type: ignore[arg-type]
+
+
+def kernels(module: nn.Module, *inputs: Tensor) -> KernelGraph:
+    program = trace(module, inputs or (IMAGE,))
+    return cut(program, analyse(program))
+
+
+def shown(graph: KernelGraph) -> list[str]:
+    """``op+epilogue`` of every kernel in order, without the bias that all convolutions have."""
+    return ["+".join([n.spec.op, *(e for e in n.spec.epilogue if e != "bias")]) for n in graph.nodes]
+
+
+def only(graph: KernelGraph, op: str) -> KernelNode:
+    (node,) = [n for n in graph.nodes if n.spec.op == op]
+    return node
+
+
+# -- fusion ---------------------------------------------------------------------------------------
+
+
+def test_convolution_batch_norm_and_activation_are_one_kernel() -> None:
+    net = nn.Sequential(conv(bias=False), nn.BatchNorm2d(3, eps=1e-3), nn.ReLU())
+    graph = kernels(net)
+    assert shown(graph) == ["conv2d+relu", "layout"]
+    node = graph.nodes[0]
+    assert node.weights.weight == "0.weight"
+    assert node.weights.bias == ""
+    assert node.weights.norm == ("1.weight", "1.bias", "1.running_mean", "1.running_var")
+    assert node.weights.eps == 1e-3
+    assert (node.name, node.module) == ("0", "0")
+    assert node.spec.inputs[0].layout == "plain", "the first convolution reads the caller's image in place"
+
+
+ACTIVATIONS = {
+    "relu": nn.ReLU(inplace=True),
+    "relu6": nn.Hardtanh(0.0, 6.0),
+    "hardswish": nn.Hardswish(),
+    "hardsigmoid": nn.Hardsigmoid(),
+    "sigmoid": nn.Sigmoid(),
+    "silu": nn.SiLU(inplace=True),
+    "tanh": nn.Tanh(),
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_join(name: str) -> None:
+    assert shown(kernels(nn.Sequential(conv(), ACTIVATIONS[name]))) == [f"conv2d+{name}", "layout"]
+
+
+@pytest.mark.parametrize(
+    ("clip", "name"), [(lambda x: x.clamp(min=0), "relu"), (lambda x: x.clamp(0, 6), "relu6"), (F.relu6, "relu6")]
+)
+def test_clips_are_activations(clip: Callable[[Tensor], Tensor], name: str) -> None:
+    assert shown(kernels(Net(lambda s, x: clip(s.c(x)), c=conv()))) == [f"conv2d+{name}", "layout"]
+
+
+def test_residual_and_its_activation_join_the_last_convolution() -> None:
+    net = Net(lambda s, x: F.relu((y := F.relu(s.a(x))) + s.c(s.b(y))), a=conv(), b=conv(), c=conv())
+    graph = kernels(net)
+    assert shown(graph) == ["conv2d+relu", "conv2d", "conv2d+add+relu", "layout"]
+    last = graph.nodes[2]
+    assert last.inputs == (graph.nodes[1].output, graph.nodes[0].output)
+
+
+def test_a_projected_shortcut_runs_before_the_kernel_that_adds_it() -> None:
+    net = Net(lambda s, x: F.relu(s.a(x) + s.b(x)), a=conv(), b=conv(kernel=1))
+    graph = kernels(net)
+    assert shown(graph) == ["conv2d", "conv2d+add+relu", "layout"]
+    assert graph.nodes[0].spec.attr("kernel") == (1, 1)
+    assert graph.nodes[1].inputs == (graph.inputs[0].tensor, graph.nodes[0].output)
+
+
+def test_a_value_with_two_readers_is_kept() -> None:
+    net = Net(lambda s, x: s.b(F.relu(y := s.a(x))) + s.c(y), a=conv(), b=conv(), c=conv())
+    assert shown(kernels(net)) == ["conv2d", "elementwise+relu", "conv2d", "conv2d+add", "layout"]
+
+
+def test_an_output_that_is_also_read_is_kept() -> None:
+    net = Net(lambda s, x: (y := s.a(x), F.relu(y)), a=conv())
+    graph = kernels(net)
+    assert shown(graph) == ["conv2d", "layout", "elementwise+relu", "layout"]
+    assert [p.tensor for p in graph.outputs] == [graph.nodes[1].output, graph.nodes[3].output]
+
+
+def test_a_batch_norm_behind_an_activation_stands_alone() -> None:
+    graph = kernels(nn.Sequential(conv(), nn.ReLU(), nn.BatchNorm2d(3)))
+    assert shown(graph) == ["conv2d+relu", "conv2d", "layout"]
+    assert graph.nodes[1].spec.depthwise
+    assert graph.nodes[1].weights.weight == ""
+    assert graph.nodes[1].weights.norm is not None
+
+
+def test_a_squeeze_and_excite_gate() -> None:
+    def forward(s: nn.Module, x: Tensor) -> Tensor:
+        y = s.a(x)
+        return s.d(y * F.hardsigmoid(s.c(F.relu(s.b(y.mean((2, 3), keepdim=True))))))
+
+    graph = kernels(Net(forward, a=conv(), b=conv(3, 2, 1), c=conv(2, 3, 1), d=conv()))
+    expected = ["conv2d", "global_avg_pool", "conv2d+relu", "conv2d+hardsigmoid", "elementwise+mul", "conv2d", "layout"]
+    assert shown(graph) == expected
+    gate = graph.nodes[4]
+    assert gate.inputs == (graph.nodes[0].output, graph.nodes[3].output)
+    assert [t.shape for t in gate.spec.inputs] == [(1, 3, 8, 8), (1, 3, 1, 1)]
+
+
+def test_a_gate_on_a_value_of_its_own_joins() -> None:
+    net = Net(lambda s, x: s.b(x.mean((2, 3), keepdim=True)) * s.a(x), a=conv(), b=conv(kernel=1))
+    assert shown(kernels(net)) == ["layout", "global_avg_pool", "conv2d", "conv2d+mul", "layout"]
+
+
+def test_a_dense_layer_reads_a_flattened_image_in_place() -> None:
+    graph = kernels(nn.Sequential(conv(3, 5), nn.Flatten(), nn.Linear(5 * 64, 4)))
+    assert shown(graph) == ["conv2d", "dense"]
+    dense = graph.nodes[1].spec
+    assert dense.inputs[0].shape == (1, 5, 8, 8)
+    assert dense.inputs[0].layout == "blocked"
+    assert dense.output.layout == "plain"
+    assert graph.nodes[1].axes["in"].groups == ("0",), "the width is channels, not features"
+
+
+def test_a_dense_layer_reads_a_flattened_input_in_place() -> None:
+    graph = kernels(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 4)))
+    assert shown(graph) == ["dense"]
+    assert graph.nodes[0].spec.inputs[0].shape == (1, 192)
+    assert graph.nodes[0].spec.inputs[0].layout == "plain"
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        lambda x: F.adaptive_avg_pool2d(x, 1).flatten(1),
+        lambda x: F.adaptive_avg_pool2d(x, 1).view(1, -1),
+        lambda x: F.adaptive_avg_pool2d(x, 1).squeeze((2, 3)),
+        lambda x: x.mean((2, 3)),
+        lambda x: x.mean((-1, -2), keepdim=True).flatten(1),
+    ],
+)
+def test_global_pooling_and_a_dense_layer(pool: Callable[[Tensor], Tensor]) -> None:
+    net = Net(lambda s, x: s.fc(F.dropout(pool(s.a(x)), 0.2, s.training)), a=conv(3, 5), fc=nn.Linear(5, 4))
+    graph = kernels(net)
+    assert shown(graph) == ["conv2d", "global_avg_pool", "dense"]
+    assert graph.nodes[2].spec.inputs[0].shape == (1, 5, 1, 1)
+
+
+def test_dense_residual_and_activation() -> None:
+    net = Net(lambda s, x: F.relu(s.a(x) + x), a=nn.Linear(6, 6))
+    graph = kernels(net, torch.randn(2, 6))
+    assert shown(graph) == ["dense+add+relu"]
+    assert graph.nodes[0].inputs == (graph.inputs[0].tensor,) * 2
+
+
+def test_a_concat_takes_nothing_in_and_lets_nothing_behind_it_join() -> None:
+    net = Net(lambda s, x: F.relu(torch.cat([s.a(x), F.relu(s.b(x))], 1)), a=conv(3, 5), b=conv(3, 4))
+    graph = kernels(net)
+    assert shown(graph) == ["conv2d", "conv2d+relu", "concat", "elementwise+relu", "layout"]
+    assert only(graph, "concat").spec.output.channels == 9
+
+
+def test_pooling_takes_activations_in() -> None:
+    net = nn.Sequential(
+        conv(), nn.MaxPool2d(3, 2, 1, ceil_mode=True), nn.ReLU(), nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(1)
+    )
+    graph = kernels(net)
+    assert shown(graph) == ["conv2d", "max_pool2d+relu", "avg_pool2d", "global_avg_pool", "layout"]
+    assert only(graph, "max_pool2d").spec.output.shape == (1, 3, 5, 5)
+
+
+def test_pooling_of_an_input_converts_it_once() -> None:
+    net = Net(lambda s, x: F.max_pool2d(x, 2) + F.avg_pool2d(x, 2))
+    graph = kernels(net)
+    assert shown(graph) == ["layout", "avg_pool2d", "max_pool2d+add", "layout"]
+
+
+def test_adaptive_pooling_that_divides_is_a_window() -> None:
+    graph = kernels(nn.Sequential(conv(), nn.AdaptiveAvgPool2d((2, 4)), nn.AdaptiveAvgPool2d((2, 4))))
+    assert shown(graph) == ["conv2d", "avg_pool2d", "layout"]
+    assert only(graph, "avg_pool2d").spec.attr("kernel") == (4, 2)
+
+
+def test_every_image_that_leaves_is_plain() -> None:
+    net = Net(lambda s, x: {"a": s.a(x), "b": s.b(x).flatten(1), "c": s.b(x).mean((2, 3))}, a=conv(), b=conv(3, 4))
+    graph = kernels(net)
+    assert [p.shape for p in graph.outputs] == [(1, 3, 8, 8), (1, 256), (1, 4)]
+    assert all(graph.tensors[p.tensor].layout == "plain" for p in graph.outputs)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_small", "squeezenet", "vgg11_bn"])
+def test_the_plan_of_a_whole_network_is_in_order(name: str) -> None:
+    """Each tensor is written once, before it is read, and has the shape and layout its readers expect."""
+    size = 32 if name == "vgg11_bn" else 64
+    graph = kernels(build(name, width=0.25), torch.randn(1, 3, size, size))
+    written = {p.tensor for p in graph.inputs}
+    for node in graph.nodes:
+        assert set(node.inputs) <= written
+        assert node.output not in written
+        written.add(node.output)
+        for tensor, spec in zip((*node.inputs, node.output), (*node.spec.inputs, node.spec.output), strict=True):
+            assert math.prod(graph.tensors[tensor].shape) == math.prod(spec.shape)
+            assert graph.tensors[tensor].layout == spec.layout
+    assert {p.tensor for p in graph.outputs} <= written
+    assert len({n.name for n in graph.nodes}) == len(graph.nodes)
+
+
+def test_a_name_of_the_users_does_not_meet_one_of_ours() -> None:
+    class Two(nn.Module):
+        def forward(self, x: Tensor, x_blocked: Tensor) -> Tensor:
+            return F.max_pool2d(x, 2) + F.max_pool2d(x_blocked, 2)
+
+    graph = kernels(Two(), IMAGE, IMAGE.clone())
+    outputs = [n.output for n in graph.nodes]
+    assert [p.name for p in graph.inputs] == ["x", "x_blocked"]
+    assert len({*outputs, "x", "x_blocked"}) == len(outputs) + 2
+
+
+# -- the hinge ------------------------------------------------------------------------------------
+
+
+def predicted(node: KernelNode, width: Callable[[str], int]) -> KernelSpec:
+    """The spec of a node at the widths a plan gives to the groups of its axes."""
+    return node.spec.with_widths(**{a: b.base + sum(map(width, b.groups)) for a, b in node.axes.items()})
+
+
+class Branches(nn.Module):
+    """Concat of unlike branches, a flatten with pixels, a depthwise convolution and a residual."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = conv(3, 12), conv(3, 7)
+        self.dw, self.c = conv(19, 19, groups=19), conv(19, 19)
+        self.fc, self.out = nn.Linear(19 * 16, 9), nn.Linear(9, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.dw(torch.cat([F.relu(self.a(x)), self.b(x)], 1))
+        y = F.max_pool2d(F.relu(y + self.c(y)), 2)
+        return self.out(F.relu(self.fc(y.flatten(1))))  # type: ignore[no-any-return]
+
+
+HINGE: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "resnet20": (lambda: build("resnet20"), 16),
+    "mobilenet_v3_small": (lambda: build("mobilenet_v3_small", width=0.5), 32),
+    "branches": (Branches, 8),
+}
+
+
+@pytest.mark.parametrize("name", HINGE)
+@pytest.mark.parametrize("narrowest", [False, True])
+def test_a_pruned_network_is_cut_into_the_kernels_that_were_predicted(name: str, narrowest: bool) -> None:
+    factory, size = HINGE[name]
+    module, x = factory().eval(), torch.randn(1, 3, size, size)
+    program = trace(module, (x,))
+    analysis = analyse(program)
+    before = cut(program, analysis)
+    random = np.random.default_rng(3)
+    groups = analysis.graph.prunable
+    widths = {g.name: 1 if narrowest else int(random.integers(1, g.size + 1)) for g in groups}
+    plan = make_plan(analysis.graph, widths, {g.name: random.random(g.size) for g in groups})
+    after = kernels(shrink(module, analysis.graph, plan), x)
+    assert [n.name for n in after.nodes] == [n.name for n in before.nodes]
+    assert len(groups) >= 3
+    for old, new in zip(before.nodes, after.nodes, strict=True):
+        spec = predicted(old, plan.width)
+        if spec.op == "concat":  # how a total is shared out is the one thing with_widths guesses
+            assert (spec.output, spec.widths) == (new.spec.output, new.spec.widths)
+        else:
+            assert new.spec == spec, old.name
+
+
+@pytest.mark.parametrize("name", HINGE)
+def test_axes_add_up_to_the_widths(name: str) -> None:
+    factory, size = HINGE[name]
+    program = trace(factory().eval(), (torch.randn(1, 3, size, size),))
+    analysis = analyse(program)
+    for node in cut(program, analysis).nodes:
+        assert predicted(node, lambda g: analysis.graph[g].size) == node.spec
+        assert set(node.axes) == set(node.spec.widths)
+
+
+# -- what cannot be compiled ----------------------------------------------------------------------
+
+UNSUPPORTED: dict[str, tuple[nn.Module, str]] = {
+    "no kernel": (Net(lambda s, x: torch.sin(s.c(x)), c=conv()), "aten.sin.default"),
+    "no kernel, no layer": (Net(lambda s, x: s.c(x).softmax(1), c=conv()), "aten.softmax.int"),
+    "number": (Net(lambda s, x: s.c(x) + 1.0, c=conv()), "1.0 is not an activation"),
+    "alpha": (Net(lambda s, x: torch.add(s.c(x), x, alpha=2), c=conv()), "alpha"),
+    "broadcast over rows": (Net(lambda s, x: s.c(x) + x.mean(2, keepdim=True), c=conv()), "mean"),
+    "grouped": (conv(4, 4, groups=2), "2 groups between 4 and 4 channels"),
+    "depthwise, multiplied": (conv(4, 8, groups=4), "4 groups between 4 and 8 channels"),
+    "leaky": (nn.Sequential(conv(), nn.LeakyReLU()), "leaky_relu"),
+    "clipped": (nn.Sequential(conv(), nn.Hardtanh()), r"clipping to \(-1.0, 1.0\)"),
+    "adaptive": (nn.AdaptiveAvgPool2d(3), r"adaptive pooling from \(8, 8\) to \(3, 3\)"),
+    "dilated pooling": (nn.MaxPool2d(2, dilation=2), "dilated"),
+    "ceil average": (nn.AvgPool2d(3, ceil_mode=True), "ceil_mode"),
+    "concat of pixels": (Net(lambda s, x: torch.cat([s.c(x), x], 2), c=conv()), "concatenation"),
+    "reshape": (Net(lambda s, x: s.c(x).view(1, 6, 4, 8), c=conv()), "reshape"),
+    "computed weight": (Net(lambda s, x: F.conv2d(x, s.c.weight * 2), c=conv()), "not an activation|computed"),
+    "norm without statistics": (nn.Sequential(conv(), nn.BatchNorm2d(3, track_running_stats=False)), "running stat"),
+    "its own input": (nn.Identity(), "returns its own input"),
+    "factor": (nn.Upsample(scale_factor=1.3), "resizing 8 by 1.3"),
+    "bilinear factor": (nn.Upsample(scale_factor=1.3, mode="bilinear"), "resizing 8 by 1.3"),
+}
+
+
+@pytest.mark.parametrize("case", UNSUPPORTED)
+def test_what_no_kernel_computes_is_refused(case: str) -> None:
+    module, text = UNSUPPORTED[case]
+    channels = getattr(module, "in_channels", 3)
+    with pytest.raises(UnsupportedOperatorError, match=text) as caught:
+        kernels(module, torch.randn(1, channels, 8, 8))
+    assert caught.value.hint
+
+
+class Deep(nn.Module):
+    """The fault lies two modules down."""
+
+    class Bad(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cumsum(x, 1)  # the line that is named
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(conv(), self.Bad())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)  # type: ignore[no-any-return]
+
+
+def test_the_message_names_node_module_and_line() -> None:
+    """FAULTS 5."""
+    lines = Path(__file__).read_text().splitlines()
+    source = f"{__file__}:{next(i for i, line in enumerate(lines, 1) if 'the line that is named' in line)}"
+    with pytest.raises(UnsupportedOperatorError) as caught:
+        kernels(Deep())
+    error = caught.value
+    assert error.details == {
+        "node": "cumsum",
+        "operator": "aten.cumsum.default",
+        "module": "body.1",
+        "source": source,
+    }
+    for part in ("aten.cumsum.default", "'cumsum'", "'body.1'", source):
+        assert part in error.message
+    assert "OPERATORS.md" in error.hint
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 8), (3,), (1, 2, 3, 4, 5)])
+def test_inputs_that_are_neither_image_nor_row(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UnsupportedOperatorError, match=f"{len(shape)} dimensions"):
+        kernels(nn.ReLU(), torch.randn(shape))
+
+
+# -- in-place operators ---------------------------------------------------------------------------
+
+
+def copy_before(s: nn.Module, x: Tensor) -> Tensor:
+    y = s.c(x)
+    z = y.clone()
+    y.relu_()
+    return y + z
+
+
+def same_name(s: nn.Module, x: Tensor) -> Tensor:
+    y = s.c(x)
+    z = y
+    F.relu(y, inplace=True)
+    return F.avg_pool2d(y, 2) + F.max_pool2d(z, 2)
+
+
+def read_before(s: nn.Module, x: Tensor) -> Tensor:
+    y = s.c(x)
+    z = F.max_pool2d(y, 2)
+    y.sigmoid_()
+    return z + F.avg_pool2d(y, 2)
+
+
+def added_in_place(s: nn.Module, x: Tensor) -> Tensor:
+    y = s.c(x)
+    y += x
+    y.add_(y)
+    return y.tanh_()  # type: ignore[no-any-return]
+
+
+def changed_input(s: nn.Module, x: Tensor) -> Tensor:
+    y = s.c(x)
+    x.sigmoid_()
+    return s.c(x) + y  # type: ignore[no-any-return]
+
+
+def through_a_view(s: nn.Module, x: Tensor) -> Tensor:
+    """Read through the name that was changed."""
+    y = s.c(x)
+    y.flatten(1).relu_()
+    return y.tanh_()  # type: ignore[no-any-return]
+
+
+def view_before(s: nn.Module, x: Tensor) -> Tensor:
+    y = s.c(x)
+    row = y.flatten(1)
+    y.relu_()
+    return row
+
+
+def dropped(s: nn.Module, x: Tensor) -> Tensor:
+    """In evaluation, dropout gives its operand back, not a copy."""
+    y = s.c(x)
+    F.dropout(y, 0.5, s.training).sigmoid_()
+    return F.avg_pool2d(y, 2)
+
+
+def detached(s: nn.Module, x: Tensor) -> Tensor:
+    y = s.c(x)
+    z = y.detach()
+    y.sigmoid_()
+    return F.max_pool2d(z, 2)
+
+
+@pytest.mark.parametrize("forward", [copy_before, same_name, read_before, added_in_place, changed_input])
+def test_in_place_operators_compute_what_torch_computes(forward: Callable[..., Tensor], tmp_path: Path) -> None:
+    module = Net(forward, c=conv()).eval()
+    compile_network(read_network(module, (IMAGE,)), edgeprune.load_target("host"), tmp_path / "bundle")
+    with edgeprune.load_bundle(tmp_path / "bundle") as model:
+        (actual,) = model(IMAGE.numpy())
+    with torch.no_grad():
+        expected = module(IMAGE.clone())
+    np.testing.assert_allclose(actual, expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("forward", [through_a_view, view_before, dropped, detached])
+def test_a_change_that_another_name_shows_is_refused(forward: Callable[..., Tensor]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.export on aliased names
+        with pytest.raises(UnsupportedOperatorError, match=r"in place, which '.*' reads afterwards") as caught:
+            kernels(Net(forward, c=conv()).eval())
+    assert caught.value.details["operator"].split(".")[1].endswith("_")
+    assert "inplace=False" in caught.value.hint
