@@ -124,7 +124,9 @@ def verify(fitted: dict[str, Any], size: int, out: Path) -> list[str]:
 
 
 def show(variants: dict[str, Any]) -> None:
-    say(f"{'network':10}{'latency ms':>12}{'IQR':>8}{'accuracy':>10}{'flash kB':>10}{'RAM kB':>8}{'MMACs':>8}{'kparams':>9}")
+    say(
+        f"{'network':10}{'latency ms':>12}{'IQR':>8}{'accuracy':>10}{'flash kB':>10}{'RAM kB':>8}{'MMACs':>8}{'kparams':>9}"
+    )
     for name, v in variants.items():
         latency = v["latency_ms"]
         say(

@@ -28,6 +28,9 @@ def compile_(
     model: Annotated[str, typer.Argument(help="A model as in edgeprune profile, or the folder of a run.")],
     out: Annotated[Path, typer.Option("--out", help="The bundle folder to write.")],
     target: TargetOption = "host",
+    factory: Annotated[
+        str | None, typer.Option("--factory", help="The code a run was made from, if it was: FILE.py:factory.")
+    ] = None,
     weights: WeightsOption = None,
     input_shape: ShapeOption = None,
     threads: ThreadsOption = 1,
@@ -51,7 +54,7 @@ def compile_(
 
     kind = load_target(target)
     if (Path(model) / RUN_FILE).is_file():
-        loaded, network = load_run(Path(model))
+        loaded, network = load_run(Path(model), factory)
     else:
         loaded = load_model(model, weights=weights, input_shape=parse_shape(input_shape))
         network = read_network(loaded.module, loaded.example_inputs)

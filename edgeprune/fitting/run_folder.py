@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import nn
 
 from edgeprune.compiler.compile import Network, read_network
 from edgeprune.errors import BadInputError, UsageError
+from edgeprune.models.entrypoint import is_entrypoint
 from edgeprune.models.loading import LoadedModel, load_model
 from edgeprune.pruning.plan import Plan
 from edgeprune.pruning.widths import load_pruned, save_pruned
@@ -68,11 +69,16 @@ def save_run(out: Path, record: RunRecord | None, plan: Plan, module: nn.Module)
     return paths
 
 
-def load_run(folder: Path) -> tuple[LoadedModel, Network]:
+def load_run(folder: Path, factory: str | None = None) -> tuple[LoadedModel, Network]:
     """The original model of a run, and its pruned network.
+
+    Args:
+        factory: the entry point (``FILE.py:factory``, ``package.module:factory``) of a run that was made from
+            one. Code is run because the user named it, never because a file in a folder does.
 
     Raises:
         BadInputError: the folder is no run; ModelLoadError, PlanError: its files do not fit.
+        UsageError: the run was made from an entry point, and ``factory`` is not given.
     """
     path = folder / RUN_FILE
     try:
@@ -84,6 +90,14 @@ def load_run(folder: Path) -> tuple[LoadedModel, Network]:
         raise BadInputError(
             f"{folder} is not the folder of a run: {e}", hint="give the --out of edgeprune prune or fit"
         ) from e
+    if not record.model.startswith("zoo:") and is_entrypoint(record.model):
+        if factory is None:
+            raise UsageError(
+                f"{folder} was made from {record.model}, which is code that would have to be run",
+                hint=f"if you trust it, name it yourself: --factory '{record.model}'",
+                model=record.model,
+            )
+        record = replace(record, model=factory)
     model = record.load()
     original = read_network(model.module, model.example_inputs)
     pruned = load_pruned(model.module, original.channels, folder)

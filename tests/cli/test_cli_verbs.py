@@ -59,7 +59,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> dict:
     said = {"folder": folder, "device": device, "store": store, "shared": shared}
     said["profile"] = done("profile", *MODEL, *WIDTHS, *shared, "--export", folder / "export.jsonl")
     said["prune"] = done("prune", *MODEL, *WIDTHS, *shared, "--latency", "60%", "--out", folder / "run")
-    said["compile"] = done("compile", folder / "run", *shared, "--out", folder / "pruned")
+    said["compile"] = done("compile", folder / "run", "--factory", MODEL[0], *shared, "--out", folder / "pruned")
     said["dense"] = done("compile", *MODEL, *shared, "--out", folder / "dense")
     said["flash"] = done("flash", folder / "pruned", "--device", device, "-q")
     said["bench"] = done("bench", "--device", device, "--repeats", "3")
@@ -118,7 +118,7 @@ def test_what_was_predicted_is_what_bench_measures(work):
 
 
 def test_run_gives_what_torch_gives(work):
-    _, network = load_run(work["folder"] / "run")
+    _, network = load_run(work["folder"] / "run", MODEL[0])
     images = torch.from_numpy(np.load(work["folder"] / "x.npy"))
     with torch.no_grad():
         expected = network.module(images).numpy()
@@ -171,7 +171,8 @@ def test_report_shows_the_run_and_draws_its_page_anew(fitted, capsys):
 
 
 def test_the_run_of_a_fit_compiles_for_another_board(fitted, work):
-    said = done("compile", fitted[1], "--target", "rpi4", "--store", work["store"], "--out", work["folder"] / "rpi4")
+    named = (fitted[1], "--factory", MODEL[0])
+    said = done("compile", *named, "--target", "rpi4", "--store", work["store"], "--out", work["folder"] / "rpi4")
     assert (said["target"], said["schedules_from"]) == ("rpi4", {"default": 7}), "its board need not be reachable"
     header = (work["folder"] / "rpi4" / "model").read_bytes()[:20]
     assert header[18:20] == b"\xb7\x00", "an ELF file for AArch64"

@@ -129,9 +129,9 @@ def test_the_model_that_was_given_is_untouched(fitted, record):
     assert all(torch.equal(given[name], fresh[name]) for name in fresh)
 
 
-def test_the_run_folder_builds_the_same_network_again(fitted, target, data, device, tmp_path):
+def test_the_run_folder_builds_the_same_network_again(fitted, target, data, device, record, tmp_path):
     result, folder, board = fitted
-    loaded, network = load_run(folder)
+    loaded, network = load_run(folder, record.model)
     assert (loaded.name, loaded.source) == (result.model_name, result.model_source)
     compile_network(network, target, tmp_path / "bundle")
     images = data.test[0][:8].numpy()
@@ -303,7 +303,7 @@ def test_a_network_that_turns_slow_once_installed_is_rolled_back_and_its_trainin
     with pytest.raises(RolledBackError, match="over the budget"):
         fit(model, target, device, store, tmp_path / "run", latency=BUDGET, data=data, options=options, record=record)
     assert status(device).current == before.release
-    _, network = load_run(tmp_path / "run")
+    _, network = load_run(tmp_path / "run", record.model)
     assert len(network.kernels.nodes) == 7
 
 
@@ -378,7 +378,17 @@ def test_a_run_folder_whose_parts_do_not_belong_together(fitted, tmp_path):
     weights[-1] ^= 1
     (tmp_path / "model.safetensors").write_bytes(weights)
     with pytest.raises(ModelLoadError):
+        load_run(tmp_path, record["model"])
+
+
+def test_code_that_a_run_folder_names_is_not_run(fitted, tmp_path):
+    _, folder, _ = fitted
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\ndef net(): raise SystemExit\n")
+    data = json.loads((folder / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps({**data, "model": f"{tmp_path / 'evil.py'}:net"}))
+    with pytest.raises(UsageError, match="code that would have to be run"):
         load_run(tmp_path)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_trial_leaves_nothing_behind_even_when_it_fails(fitted, tmp_path):
