@@ -124,9 +124,8 @@ def verify(fitted: dict[str, Any], size: int, out: Path) -> list[str]:
 
 
 def show(variants: dict[str, Any]) -> None:
-    say(
-        f"{'network':10}{'latency ms':>12}{'IQR':>8}{'accuracy':>10}{'flash kB':>10}{'RAM kB':>8}{'MMACs':>8}{'kparams':>9}"
-    )
+    heads = ("latency ms", "IQR", "accuracy", "flash kB", "RAM kB", "MMACs", "kparams")
+    say(f"{'network':10}" + "".join(f"{h:>{w}}" for h, w in zip(heads, (12, 8, 10, 10, 8, 8, 9), strict=True)))
     for name, v in variants.items():
         latency = v["latency_ms"]
         say(
