@@ -71,8 +71,8 @@ def fit(
     Exits with 4, and writes nothing, if MODEL cannot reach the budget.
     """
     from edgeprune.budget.limits import parse_bytes, parse_latency
-    from edgeprune.fitting.chain import FitOptions
     from edgeprune.fitting.chain import fit as run
+    from edgeprune.fitting.job import FitOptions
     from edgeprune.fitting.run_folder import RunRecord
     from edgeprune.latency.store import ProfileStore
     from edgeprune.profiling.profile import ProfileOptions

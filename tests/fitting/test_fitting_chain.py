@@ -30,7 +30,9 @@ from edgeprune.errors import (
     UsageError,
     VerificationError,
 )
-from edgeprune.fitting.chain import FitOptions, fit
+from edgeprune.fitting.baseline import SLACK
+from edgeprune.fitting.chain import fit
+from edgeprune.fitting.job import FitOptions
 from edgeprune.fitting.run_folder import load_run
 from edgeprune.fitting.trial import trial
 from edgeprune.profiling.profile import ProfileOptions
@@ -272,13 +274,13 @@ def test_a_pruned_network_slower_than_predicted_is_corrected(model, target, stor
 
 def test_the_best_round_is_taken_not_the_last(model, target, store, tmp_path):
     """Faster than predicted, so more is tried, which is too slow: the first plan stands, and the baseline is its."""
-    device = SlowNetwork(tmp_path / "board", lambda n: {1: 0.7, 2: 1.3}.get(n, 1.0))
+    device = SlowNetwork(tmp_path / "board", lambda n: {0: 1.0, 2: 1.3}.get(n, 0.7))
     options = replace(PLAIN, rounds=2, baseline=True)
     result = fit(model, target, device, store, tmp_path / "run", latency=BUDGET, options=options)
     assert [r.accepted for r in result.rounds] == [True, False]
     assert result.met
     assert network_ms(result.pruned.network) == pytest.approx(result.rounds[0].predicted_ms)
-    assert result.uniform.bench.median_ms <= result.pruned.bench.median_ms
+    assert result.uniform.bench.median_ms <= result.pruned.bench.median_ms * SLACK
 
 
 def test_over_budget_after_the_last_round(model, target, store, tmp_path):
