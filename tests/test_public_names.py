@@ -11,7 +11,7 @@ import pytest
 
 import edgeprune
 
-PUBLIC = ["__version__", "errors", "load_bundle", "load_model", "load_target", "open_device", "profile"]
+PUBLIC = ["__version__", "errors", "fit", "load_bundle", "load_model", "load_target", "open_device", "profile"]
 HEAVY = {"torch", "tvm", "numpy", "scipy", "onnx", "matplotlib", "pydantic", "rich", "typer"}
 
 

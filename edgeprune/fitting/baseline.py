@@ -13,7 +13,7 @@ from edgeprune.fitting.result import VariantResult
 from edgeprune.fitting.trial import trial
 from edgeprune.importance.criterion import Scores
 
-ROUNDS = 3
+ROUNDS = 2
 SLACK = 1.02
 """The baseline may be this much slower than the pruned network: it should not lose by the grid."""
 FINE = 4

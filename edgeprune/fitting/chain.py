@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 
 from edgeprune.budget.limits import Limit
-from edgeprune.budget.problem import Budget
 from edgeprune.budget.registry import get_solver
 from edgeprune.compiler.compile import Network, read_network
 from edgeprune.compiler.manifest import MANIFEST
@@ -17,6 +16,7 @@ from edgeprune.errors import BadInputError, UsageError
 from edgeprune.fitting import baseline
 from edgeprune.fitting.choose import score
 from edgeprune.fitting.job import FitOptions, Job
+from edgeprune.fitting.limits import Limits
 from edgeprune.fitting.recover import recover
 from edgeprune.fitting.resolve import solve
 from edgeprune.fitting.result import FitResult, VariantResult
@@ -64,7 +64,7 @@ def fit(
         VerificationError: measured over budget after the last round; nothing was written.
         VerificationError, RolledBackError: the installed program fails its checks.
     """
-    options = options or FitOptions()
+    options, limits = options or FitOptions(), Limits(latency, flash_limit)
     _check(options, data, latency, flash_limit, out)
     network = read_network(model.module, model.example_inputs)
     if data is not None:
@@ -82,18 +82,16 @@ def fit(
         )
         job = Job(model, network, target, device, device.describe(), data, options, progress, Path(scratch), profiled)
         dense = job.variant(network, "dense")
-        budget = Budget(
-            None if latency is None else latency.resolve(dense.bench.median_ms),
-            None if flash_limit is None else flash_limit.resolve(dense.manifest.memory.flash),
-        )
         progress.stage("scoring channels")
         scores = score(network, options.criterion, data, batch_size=options.batch_size, seed=options.seed)
-        best, rounds = solve(job, scores, budget, dense)
+        best, rounds = solve(job, scores, limits, dense)
         plan, small, latency_model = best.chosen.plan, best.network, best.model
         history = {"pruned": recover(job, small, plan)}
         uniform = None
-        if options.baseline and budget.latency_ms is not None:
+        if options.baseline and latency is not None:
             uniform, history["uniform"] = baseline.uniform(job, scores, best)
+        dense = job.timed_again(dense)
+        budget = limits.budget(dense)
         paths = save_run(out, record, plan, small.module)
         manifest = job.compile(small, out / "bundle", budget=budget, plan=plan)
         deployment = flash(out / "bundle", device, latency_budget_ms=budget.latency_ms, progress=progress)

@@ -11,6 +11,7 @@ from edgeprune.deploy.checks import BenchResult
 from edgeprune.errors import InfeasibleBudgetError, VerificationError
 from edgeprune.fitting.choose import Chosen
 from edgeprune.fitting.job import Job
+from edgeprune.fitting.limits import Limits
 from edgeprune.fitting.result import RoundResult, VariantResult
 from edgeprune.fitting.trial import trial
 from edgeprune.importance.criterion import Scores
@@ -27,26 +28,29 @@ class Kept:
     model: LatencyModel
 
 
-def solve(job: Job, scores: Scores, budget: Budget, dense: VariantResult) -> tuple[Kept, list[RoundResult]]:
+def solve(job: Job, scores: Scores, limits: Limits, dense: VariantResult) -> tuple[Kept, list[RoundResult]]:
     """Solve, compile, measure; correct the latency model with the measurement and solve again.
 
+    The dense network is timed anew beside each round, so that a limit relative to it stays one.
     Returns the round inside the budget that retains the most saliency.
 
     Raises:
         InfeasibleBudgetError: the budget is below what can be reached.
         VerificationError: no round was measured inside it.
     """
-    options, limit = job.options, budget.latency_ms
+    options = job.options
     rounds: list[RoundResult] = []
     best: Kept | None = None
     seen: list[Mapping[str, tuple[int, ...]]] = []
-    aim = Budget(None if limit is None else limit * (1 - options.margin), budget.flash_bytes)
     model = LatencyModel(job.profiled.profile.records())
     tables = model.network(n.spec for n in job.network.kernels.nodes)
     # The dense network is measured anyway: what it takes beyond its kernels corrects the first round.
     model = model.corrected(dense.bench.median_ms, tables.latency_ms)
     base = dense.manifest.memory.flash - tables.flash_bytes
     for number in range(1, options.rounds + 1):
+        budget = limits.budget(dense)
+        limit = budget.latency_ms
+        aim = Budget(None if limit is None else limit * (1 - options.margin), budget.flash_bytes)
         try:
             chosen = job.choose(scores, model, aim, solver=options.solver, program_bytes=base)
         except InfeasibleBudgetError:
@@ -61,6 +65,8 @@ def solve(job: Job, scores: Scores, budget: Budget, dense: VariantResult) -> tup
         with trial(job.scratch / f"round-{number}", job.device) as tried:
             tried.check()
             timing = tried.bench()
+        dense = job.timed_again(dense)
+        limit = limits.budget(dense).latency_ms
         measured, flash_bytes = timing.median_ms, manifest.memory.flash
         predicted = chosen.plan.predicted
         # Half of the margin is left for the noise between this and the final check.
@@ -84,11 +90,11 @@ def solve(job: Job, scores: Scores, budget: Budget, dense: VariantResult) -> tup
         if kept and full:
             break
     if best is None:
-        limits = [f"{limit:.4g} ms"] if limit is not None else []
-        limits += [f"{budget.flash_bytes:.0f} bytes"] if budget.flash_bytes is not None else []
+        asked = [f"{limit:.4g} ms"] if limit is not None else []
+        asked += [f"{budget.flash_bytes:.0f} bytes"] if budget.flash_bytes is not None else []
         raise VerificationError(
             f"after {len(rounds)} rounds the network measures {measured:.4g} ms and {flash_bytes} bytes "
-            f"against a budget of {' and '.join(limits)}",
+            f"against a budget of {' and '.join(asked)}",
             hint="raise the budget, allow more rounds, or profile again on a quiet device",
             rounds=[{"predicted_ms": r.predicted_ms, "measured_ms": r.measured.median_ms} for r in rounds],
         )

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from kernel_harness import REFERENCE, TARGETS, Array, apply_epilogue, assert_close, kernel, noise, run
 
 from edgeprune.compiler.kernels.base import Schedule
+from edgeprune.compiler.kernels.conv import block_widths
 from edgeprune.compiler.kernels.registry import RULES, rule_for, rule_named
 from edgeprune.errors import UnsupportedOperatorError
 from edgeprune.graph.spec import KernelSpec, TensorSpec
@@ -371,3 +372,18 @@ def test_rules_are_found_by_name() -> None:
     assert all(rule_named({"rule": rule.name}) is rule for rule in RULES)
     with pytest.raises(UnsupportedOperatorError, match="no kernel rule is called 'winograd'"):
         rule_named({"rule": "winograd"})
+
+
+@pytest.mark.parametrize(
+    ("channels", "lanes", "widths"),
+    [
+        (32, 16, (16, 16)),
+        (33, 16, (16, 16, 4)),
+        (38, 16, (16, 16, 8)),
+        (41, 16, (16, 16, 16)),
+        (3, 16, (4,)),
+        (9, 4, (4, 4, 4)),
+    ],
+)
+def test_the_last_block_is_as_narrow_as_what_it_holds(channels, lanes, widths):
+    assert block_widths(channels, lanes) == widths

@@ -1,9 +1,10 @@
 """Direct convolution in blocked layout, with a register tile of output channels by columns.
 
 One tile keeps ``blocks * columns`` vector accumulators; per input channel and tap it loads
-``blocks`` weight vectors and broadcasts ``columns`` inputs. Input channels are looped exactly
-(a partial last block costs what it holds). The input may be plain NCHW (the stem) or blocked.
-A 1x1 convolution with stride 1 sees the image as one long row.
+``blocks`` weight vectors and broadcasts ``columns`` inputs. Widths that are no multiple of the
+block cost little more than what they hold: input channels are looped exactly, and the last output
+block is computed with the narrowest vector that covers it. The input may be plain NCHW (the stem)
+or blocked. A 1x1 convolution with stride 1 sees the image as one long row.
 """
 
 from __future__ import annotations
@@ -65,54 +66,73 @@ class DirectConv:
 
     def constants(self, spec: KernelSpec, schedule: Schedule, target: Target) -> list[int]:
         kh, kw = spec.attr("kernel")
-        width = block_count(spec.output.channels, target.lanes) * target.lanes
-        return [width * spec.inputs[0].channels * kh * kw, width]
+        widths = block_widths(spec.output.channels, target.lanes)
+        return [sum(widths) * spec.inputs[0].channels * kh * kw, len(widths) * target.lanes]
 
     def pack(self, spec: KernelSpec, schedule: Schedule, target: Target, weight: Any, bias: Any) -> Constants:
-        """(O, C, KH, KW) -> [out block][in block][kh][channel in block][kw][lane]."""
-        o, c, kh, kw = weight.shape
-        lanes = target.lanes
-        blocks = block_count(o, lanes)
-        whole = np.zeros((blocks * lanes, c, kh, kw), np.float32)
-        whole[:o] = weight
-        by_block = whole.reshape(blocks, lanes, c, kh, kw)
-        depth = lanes if spec.inputs[0].layout == "blocked" else 1
+        """(O, C, KH, KW) -> [out block][in block][kh][channel in block][kw][lane]; the last block has its own width."""
+        o, c, _, _ = weight.shape
+        depth = target.lanes if spec.inputs[0].layout == "blocked" else 1
         parts: list[NDArray[np.float32]] = []
-        for start, size in tiles(c, depth):
-            part = by_block[:, :, start : start + size]
-            parts.append(part.transpose(0, 3, 2, 4, 1).reshape(blocks, -1))
-        return [np.concatenate(parts, axis=1).reshape(-1), padded(bias, blocks * lanes)]
+        first = 0
+        for width in block_widths(o, target.lanes):
+            block = np.zeros((width, *weight.shape[1:]), np.float32)
+            real = weight[first : first + width]
+            block[: len(real)] = real
+            parts += [block[:, at : at + size].transpose(2, 1, 3, 0).reshape(-1) for at, size in tiles(c, depth)]
+            first += width
+        return [np.concatenate(parts), padded(bias, block_count(o, target.lanes) * target.lanes)]
 
     def build(self, name: str, spec: KernelSpec, schedule: Schedule, target: Target) -> Function:
         window = _flattened(window_of(spec))
         sizes = self.constants(spec, schedule, target)
+        columns, step = int(schedule["columns"]), int(schedule["blocks"])
 
         def body(e: Emitter) -> None:
-            blocks = block_count(spec.output.channels, e.lanes)
-            step = int(schedule["blocks"])
-            full = blocks // step
+            widths = block_widths(spec.output.channels, e.lanes)
+            # The narrow block, if there is one, goes with the blocks that are left over.
+            full = sum(w == e.lanes for w in widths) // step
             if full:
-                _block_loop(e, window, int(schedule["columns"]), 0, full, step)
-            if rest := blocks - full * step:
-                _block_loop(e, window, int(schedule["columns"]), full * step, 1, rest)
+                _block_loop(e, window, columns, 0, full, widths[:step])
+            if rest := widths[full * step :]:
+                _block_loop(e, window, columns, full * step, 1, rest)
 
         return function(name, spec, target.lanes, sizes, body)
 
 
-def _block_loop(e: Emitter, window: Window, columns: int, first: int, count: int, step: int) -> None:
-    """Every output row of ``count`` groups of ``step`` output blocks, in parallel."""
+def block_widths(channels: int, lanes: int) -> tuple[int, ...]:
+    """Vector width of each output block: ``lanes``, and for a partial last one the narrowest of lanes/2, lanes/4 …
+    (at least 4) that covers it."""
+    full, rest = divmod(channels, lanes)
+    if not rest:
+        return (lanes,) * full
+    narrow = lanes
+    while narrow // 2 >= max(rest, 4):
+        narrow //= 2
+    return (*(lanes,) * full, narrow)
+
+
+def _block_loop(e: Emitter, window: Window, columns: int, first: int, count: int, widths: tuple[int, ...]) -> None:
+    """Every output row of ``count`` groups of output blocks of these vector widths, in parallel."""
     batch, rows = e.spec.output.shape[0], window.output[0]
     with T.parallel(0, batch * count * rows) as index:
         oh = index % rows
         group = (index // rows) % count
         n = index // (rows * count)
-        walk_row(
-            window, columns, lambda ow, size, tap: _tile(e, window, n, first + group * step, step, oh, ow, size, tap)
-        )
+        block = first + group * len(widths)
+        walk_row(window, columns, lambda ow, size, tap: _tile(e, window, n, block, widths, oh, ow, size, tap))
 
 
 def _tile(
-    e: Emitter, window: Window, n: Expr, block: Expr, blocks: int, oh: Expr, ow: Expr, columns: int, inside: Any
+    e: Emitter,
+    window: Window,
+    n: Expr,
+    block: Expr,
+    widths: tuple[int, ...],
+    oh: Expr,
+    ow: Expr,
+    columns: int,
+    inside: Any,
 ) -> None:
     """One register tile: accumulate over all input channels and taps, apply the epilogue, store."""
     spec, lanes = e.spec, e.lanes
@@ -122,30 +142,29 @@ def _tile(
     in_blocks, out_blocks = block_count(channels, depth), block_count(spec.output.channels, lanes)
     (height, width), (kh_size, kw_size) = window.image, window.kernel
     taps = kh_size * kw_size
-    acc = e.registers(blocks * columns)
-    for b in range(blocks):
+    acc = [e.registers(columns, w) for w in widths]
+    for b, w in enumerate(widths):
         for t in range(columns):
-            T.buffer_store(acc, e.load(bias, (block + b) * lanes), [b * columns + t])
+            T.buffer_store(acc[b], e.load(bias, (block + b) * lanes, w), [t])
 
     def accumulate(in_block: Expr, size: int) -> None:
         with T.serial(0, kh_size) as kh:
             ih = window.row(oh, kh)
             with when(window.row_inside(ih)), T.serial(0, size) as ci:
                 row = ((n * in_blocks + in_block) * height + ih) * width
-                # Weights of this (in block, kh) lie together: [channel][kw][lane].
-                tap_base = (in_block * depth * taps + (kh * size + ci) * kw_size) * lanes
+                # Weights of this (in block, kh) lie together: [channel][kw][lane]; only the last block is narrow.
+                vector = in_block * depth * taps + (kh * size + ci) * kw_size
                 for kw in range(kw_size):
-                    vectors = [
-                        e.load(weight, (block + b) * (channels * taps * lanes) + tap_base + kw * lanes)
-                        for b in range(blocks)
+                    weights = [
+                        e.load(weight, (block + b) * (channels * taps * lanes) + (vector + kw) * w, w)
+                        for b, w in enumerate(widths)
                     ]
                     for t in range(columns):
                         if not inside(t, kw):
                             continue
-                        value = e.splat(x[(row + window.column(ow + t, kw)) * depth + ci])
-                        for b in range(blocks):
-                            i = b * columns + t
-                            T.buffer_store(acc, acc[i] + value * vectors[b], [i])
+                        value = x[(row + window.column(ow + t, kw)) * depth + ci]
+                        for b, w in enumerate(widths):
+                            T.buffer_store(acc[b], acc[b][t] + e.splat(value, w) * weights[b], [t])
 
     full = channels // depth
     if full:
@@ -154,12 +173,11 @@ def _tile(
     if rest := channels - full * depth:
         accumulate(full, rest)
     pixels = window.output[0] * window.output[1]
-    for b in range(blocks):
+    for b, w in enumerate(widths):
         for t in range(columns):
             out_block = n * out_blocks + block + b
             pixel = oh * window.output[1] + ow + t
-            value = e.epilogue(acc[b * columns + t], out_block, pixel)
-            e.store(e.output, value, (out_block * pixels + pixel) * lanes)
+            e.store(e.output, e.epilogue(acc[b][t], out_block, pixel, w), (out_block * pixels + pixel) * lanes, w)
 
 
 def _estimated_cycles(window: Window, blocks: int, step: int, columns: int) -> float:
