@@ -14,7 +14,7 @@ enum { MAX_PORTS = 16 };
 typedef struct {
   const char *inputs[MAX_PORTS], *outputs[MAX_PORTS], *expects[MAX_PORTS];
   int input_count, output_count, expect_count;
-  long batch, threads, warmup, repeats, min_ns, first;
+  long batch, threads, warmup, repeats, min_ns, first, weight_span;
   double rtol, atol;
   int virtual_clock;
 } options;
@@ -89,6 +89,8 @@ static int parse(int argc, char **argv, options *o) {
       ok = parse_long(v, 0, &o->min_ns);
     else if (strcmp(a, "--first") == 0)
       ok = parse_long(v, 0, &o->first);
+    else if (strcmp(a, "--weight-span") == 0)
+      ok = parse_long(v, 0, &o->weight_span);
     else if (strcmp(a, "--rtol") == 0)
       ok = parse_double(v, &o->rtol);
     else if (strcmp(a, "--atol") == 0)
@@ -258,16 +260,48 @@ static int bench(ep_model *model, const options *o) {
   return code;
 }
 
-static int kernels(ep_model *model, const options *o) {
+static int one_kernel(ep_model *model, int index) {
+  ep_next_weights(model, index);
+  return ep_run_call(model, index);
+}
+
+/* Kernels that are only here to be timed: one after the other, each many times. */
+static int alone(ep_model *model, const options *o) {
   for (int i = (int)o->first; i < ep_call_count; i++) {
-    ep_fill_arena(model); /* outputs of one kernel are not fair inputs of another here */
+    ep_fill_arena(model);
     printf("{\"index\":%d,\"name\":\"%s\",\"samples\":[", i, ep_calls[i].name);
-    int failed = samples(model, o, ep_run_call, i, ep_calls[i].virtual_ns);
+    int failed = samples(model, o, one_kernel, i, ep_calls[i].virtual_ns);
     printf("],\"finite\":%s}\n", !failed && ep_call_finite(model, i) ? "true" : "false");
     fflush(stdout); /* what was measured survives a kernel that crashes */
     if (failed) return fail(INTERNAL, ep_error(), ep_calls[i].name);
   }
   return OK;
+}
+
+/* The kernels of a network: in their places, with the caches as the kernels before leave them. */
+static int in_place(ep_model *model, const options *o) {
+  double *ns = calloc((size_t)ep_call_count * (size_t)o->repeats + 1, sizeof *ns);
+  if (ns == NULL) return fail(INTERNAL, "out of memory", NULL);
+  int code = OK;
+  ep_fill_arena(model);
+  for (long r = -o->warmup; code == OK && r < o->repeats; r++)
+    for (int i = 0; code == OK && i < ep_call_count; i++) {
+      uint64_t begin = clock_ns(o);
+      if (ep_run_call(model, i) != 0) code = fail(INTERNAL, ep_error(), ep_calls[i].name);
+      virtual_now += ep_calls[i].virtual_ns;
+      if (r >= 0) ns[(long)i * o->repeats + r] = (double)(clock_ns(o) - begin);
+    }
+  for (int i = (int)o->first; code == OK && i < ep_call_count; i++) {
+    printf("{\"index\":%d,\"name\":\"%s\",\"samples\":[", i, ep_calls[i].name);
+    for (long r = 0; r < o->repeats; r++) printf("%s%.1f", r ? "," : "", ns[(long)i * o->repeats + r]);
+    printf("],\"finite\":%s}\n", ep_call_finite(model, i) ? "true" : "false");
+  }
+  free(ns);
+  return code;
+}
+
+static int kernels(ep_model *model, const options *o) {
+  return ep_synthetic_weights ? alone(model, o) : in_place(model, o);
 }
 
 static void print_tensor(const ep_tensor *t) {
@@ -307,6 +341,7 @@ int main(int argc, char **argv) {
   if (verb == NULL) return fail(USAGE, "use one of: info, run, check, bench, kernels", NULL);
   int code = parse(argc - 2, argv + 2, &o);
   if (code != OK) return code;
+  ep_set_weight_span((uint64_t)o.weight_span);
   ep_model *model = ep_open((int)o.threads);
   if (model == NULL) return fail(INTERNAL, ep_error(), NULL);
   code = verb(model, &o);

@@ -78,6 +78,13 @@ extern const unsigned char ep_weights[];
 
 /* model.c <-> main.c: single kernels, for the timing mode. */
 int ep_run_call(ep_model *model, int index);
+
+/* Synthetic weights only: before ep_open, how many bytes of weights the network around a kernel has;
+ * then, before a call, take the next stretch of them. In a network a kernel finds its weights where the
+ * caches left them after all other weights went by; called again and again on one copy it would find
+ * them in the nearest cache and look faster than it is. */
+void ep_set_weight_span(uint64_t bytes);
+void ep_next_weights(ep_model *model, int index);
 int ep_call_finite(ep_model *model, int index);
 void ep_fill_arena(ep_model *model);
 

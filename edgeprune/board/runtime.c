@@ -153,9 +153,12 @@ void TVMFFIErrorSetRaisedFromCStr(const char *kind, const char *message) {
 
 /* ---- the model --------------------------------------------------------------------------- */
 
+static uint64_t weight_span;
+
 struct ep_model {
   unsigned char *arena;
   unsigned char *synthetic;
+  uint64_t stretch; /* where the synthetic weights of the next call begin */
   ep_dl_tensor *tensors;
   int64_t *shapes;
 };
@@ -166,8 +169,15 @@ static uint64_t table_bytes(void) {
   return round_up(sizeof(struct ep_model)) + (uint64_t)ep_buffer_count * (sizeof(ep_dl_tensor) + sizeof(int64_t));
 }
 
+static uint64_t synthetic_bytes(void) {
+  uint64_t bytes = ep_weight_bytes > weight_span ? ep_weight_bytes : weight_span;
+  return ep_synthetic_weights ? round_up(bytes ? bytes : ALIGNMENT) : 0;
+}
+
+void ep_set_weight_span(uint64_t bytes) { weight_span = bytes; }
+
 ep_info ep_describe(void) {
-  uint64_t synthetic = ep_synthetic_weights ? round_up(ep_weight_bytes) : 0;
+  uint64_t synthetic = synthetic_bytes();
   ep_info info = {ep_arena_bytes, ep_arena_bytes + table_bytes() + synthetic, ep_weight_bytes, ep_input_count,
                   ep_output_count, ep_call_count};
   return info;
@@ -192,8 +202,7 @@ ep_model *ep_open(int threads) {
   if (model == NULL) return NULL;
   void *arena = NULL, *weights = NULL;
   if (posix_memalign(&arena, ALIGNMENT, ep_arena_bytes ? ep_arena_bytes : ALIGNMENT) != 0) arena = NULL;
-  if (ep_synthetic_weights && posix_memalign(&weights, ALIGNMENT, round_up(ep_weight_bytes) + ALIGNMENT) != 0)
-    weights = NULL;
+  if (ep_synthetic_weights && posix_memalign(&weights, ALIGNMENT, synthetic_bytes()) != 0) weights = NULL;
   model->arena = arena;
   model->synthetic = weights;
   model->tensors = calloc((size_t)ep_buffer_count + 1, sizeof *model->tensors);
@@ -209,7 +218,7 @@ ep_model *ep_open(int threads) {
   if (ep_synthetic_weights) {
     uint32_t state = 2;
     float *values = weights;
-    for (uint64_t i = 0; i < ep_weight_bytes / sizeof(float); i++) values[i] = 0.1f * noise(&state);
+    for (uint64_t i = 0; i < synthetic_bytes() / sizeof(float); i++) values[i] = 0.1f * noise(&state);
   }
   for (int i = 0; i < ep_buffer_count; i++) {
     const ep_buffer *b = &ep_buffers[i];
@@ -253,6 +262,22 @@ int ep_run_call(ep_model *model, int index) {
     args[i].v_ptr = &model->tensors[call->first_buffer + i];
   }
   return call->kernel(NULL, args, call->buffers, &result);
+}
+
+void ep_next_weights(ep_model *model, int index) {
+  const ep_call *call = &ep_calls[index];
+  uint64_t end = 0;
+  for (int i = call->first_buffer; i < call->first_buffer + call->buffers; i++)
+    if (ep_buffers[i].space == EP_WEIGHTS) {
+      uint64_t last = ep_buffers[i].offset + (uint64_t)ep_buffers[i].elements * sizeof(float);
+      if (last > end) end = last;
+    }
+  if (end == 0) return;
+  if (model->stretch + end > synthetic_bytes()) model->stretch = 0;
+  for (int i = call->first_buffer; i < call->first_buffer + call->buffers; i++)
+    if (ep_buffers[i].space == EP_WEIGHTS)
+      model->tensors[i].data = model->synthetic + model->stretch + ep_buffers[i].offset;
+  model->stretch += round_up(end);
 }
 
 int ep_call_finite(ep_model *model, int index) {

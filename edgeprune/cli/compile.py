@@ -59,6 +59,7 @@ def compile_(
         loaded = load_model(model, weights=weights, input_shape=parse_shape(input_shape))
         network = read_network(loaded.module, loaded.example_inputs)
     book = schedule_book(
+        network,
         kind,
         store_path(store),
         device or kind.default_device,

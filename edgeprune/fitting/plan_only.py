@@ -61,7 +61,7 @@ def plan_only(
     loaded = record.load()
     network = read_network(loaded.module, loaded.example_inputs)
     info = device.describe()
-    fingerprint = fingerprint_of(target, info, request.profile.threads)
+    fingerprint = fingerprint_of(target, info, request.profile.threads, network.kernels)
     found = store.find(fingerprint, allow_mismatch=request.allow_mismatch)
     model = LatencyModel(found.records())
     dense = model.network(n.spec for n in network.kernels.nodes)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
+from edgeprune.compiler.compile import Network
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.devices.registry import open_device
 from edgeprune.errors import DeviceError, ProfileError, UsageError
@@ -14,9 +16,19 @@ from edgeprune.targets import Target
 
 
 def schedule_book(
-    target: Target, store: Path, device_url: str, threads: int, *, required: bool, allow_mismatch: bool
+    network: Network,
+    target: Target,
+    store: Path,
+    device_url: str,
+    threads: int,
+    *,
+    required: bool,
+    allow_mismatch: bool,
 ) -> ScheduleBook:
     """Schedules from the profile of this device; an empty book where there is none and none is ``required``.
+
+    A profile taken with more or fewer weights around serves too: a pruned network has fewer than the
+    dense one that was profiled.
 
     Raises:
         ProfileMismatchError, ProfileError: ``required`` and the store holds no such profile.
@@ -28,8 +40,12 @@ def schedule_book(
         with closing(open_device(device_url)) as device:
             info = device.describe()
         with ProfileStore(store) as opened:
-            found = opened.find(fingerprint_of(target, info, threads), allow_mismatch=allow_mismatch)
-            return ScheduleBook(target, found.records())
+            asked = fingerprint_of(target, info, threads, network.kernels)
+            spans = {p.fingerprint.weight_span for p in opened.profiles()} - {asked.weight_span}
+            others = [replace(asked, weight_span=span) for span in sorted(spans)]
+            known = {p.fingerprint.digest for p in opened.profiles()}
+            nearest = next((f for f in (asked, *others) if f.digest in known), asked)
+            return ScheduleBook(target, opened.find(nearest, allow_mismatch=allow_mismatch).records())
     except (ProfileError, UsageError, DeviceError):
         if required:
             raise

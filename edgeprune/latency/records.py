@@ -26,6 +26,8 @@ class Fingerprint:
         schedules: version of the schedule rules.
         threads: threads the kernels ran on.
         clock: "monotonic" or "virtual".
+        weight_span: bytes of weights that go through the caches between two calls of a kernel; that of
+            the network that was profiled, rounded up to a power of two.
     """
 
     target: str
@@ -35,6 +37,7 @@ class Fingerprint:
     schedules: str
     threads: int
     clock: str = "monotonic"
+    weight_span: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -45,6 +48,7 @@ class Fingerprint:
             "schedules": self.schedules,
             "threads": self.threads,
             "clock": self.clock,
+            "weight_span": self.weight_span,
         }
 
     @classmethod
@@ -125,6 +129,7 @@ _FINGERPRINT_FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "schedules": str,
     "threads": int,
     "clock": str,
+    "weight_span": int,
 }
 _RECORD_FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "spec": dict,

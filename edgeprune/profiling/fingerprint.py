@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from edgeprune.compiler.kernels.registry import SCHEDULES_VERSION
-from edgeprune.compiler.objects import compiler_versions
+from edgeprune.compiler.kernels.registry import SCHEDULES_VERSION, rule_named
+from edgeprune.compiler.objects import compiler_versions, default_schedule
 from edgeprune.devices.protocol import DeviceInfo
 from edgeprune.errors import TargetError
+from edgeprune.graph.channels import KernelGraph
 from edgeprune.latency.records import Fingerprint
 from edgeprune.targets import Target
 
+LARGEST_SPAN = 64 << 20
 
-def fingerprint_of(target: Target, info: DeviceInfo, threads: int) -> Fingerprint:
+
+def weight_span(kernels: KernelGraph, target: Target) -> int:
+    """Bytes of packed weights of a network, as a power of two: which caches they fall out of.
+
+    At most 64 MiB: more is beyond every cache, and a board has to hold it while it is measured.
+    """
+    total = 0
+    for node in kernels.nodes:
+        schedule = default_schedule(node.spec, target)
+        total += 4 * sum(rule_named(schedule).constants(node.spec, schedule, target))
+    return min(1 << max(0, total - 1).bit_length(), LARGEST_SPAN)
+
+
+def fingerprint_of(target: Target, info: DeviceInfo, threads: int, kernels: KernelGraph) -> Fingerprint:
     """What must agree for latencies to be used again. Evidence and memory size play no part in speed."""
     device = {"cpu": info.cpu, "machine": info.machine, "cores": info.cores, "features": list(info.features)}
     return Fingerprint(
@@ -21,6 +36,7 @@ def fingerprint_of(target: Target, info: DeviceInfo, threads: int) -> Fingerprin
         schedules=SCHEDULES_VERSION,
         threads=threads,
         clock=info.clock,
+        weight_span=weight_span(kernels, target),
     )
 
 

@@ -26,7 +26,8 @@ FOLDER = "profiling"
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How each kernel is timed. A sample is the mean over as many calls as fill ``sample_us``.
+    """How each kernel is timed. A sample is the mean over as many calls as fill ``sample_us``; each call
+    takes its weights from the next stretch of ``weight_span`` bytes, as it would in its network.
 
     ``timeout_s`` is what each kernel may take, all its samples together; a program of many may take
     as often as much.
@@ -35,6 +36,7 @@ class Timing:
     warmup: int = 2
     repeats: int = 15
     sample_us: int = 50
+    weight_span: int = 0
     timeout_s: float = 30.0
 
 
@@ -109,7 +111,7 @@ def _run(
     while len(records) < len(candidates):
         argv = [f"./{program}", "kernels", "--first", str(len(records)), "--threads", str(threads)]
         argv += ["--warmup", str(timing.warmup), "--repeats", str(timing.repeats)]
-        argv += ["--min-ns", str(timing.sample_us * 1000)]
+        argv += ["--min-ns", str(timing.sample_us * 1000), "--weight-span", str(timing.weight_span)]
         try:
             done = device.run(argv, timeout_s=timing.timeout_s * (len(candidates) - len(records)))
         except DeviceUnreachableError:

@@ -10,7 +10,7 @@ import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edgeprune.compiler.kernels.registry import rule_for
 from edgeprune.devices.protocol import Device, DeviceInfo
@@ -112,7 +112,9 @@ def profile(
     require_match(target, info)
     levels = levels_of(channels, target, points=options.points, step=options.step)
     wanted = kernels_to_measure(kernels, channels, levels)
-    opened = store.open_profile(fingerprint_of(target, info, options.threads), allow_mismatch=allow_mismatch)
+    fingerprint = fingerprint_of(target, info, options.threads, kernels)
+    options = replace(options, timing=replace(options.timing, weight_span=fingerprint.weight_span))
+    opened = store.open_profile(fingerprint, allow_mismatch=allow_mismatch)
     known = {r.spec.key: r for r in opened.records()}
     missing = [] if opened.mismatch else [s for s in wanted if s.key not in known or not known[s.key].ok]
     failed: list[KernelRecord] = []

@@ -30,9 +30,11 @@ def records(store, target, record, tmp_path_factory) -> tuple[KernelRecord, ...]
 @pytest.fixture
 def planned(records, target, record, tmp_path):
     def plan(change: Callable[[KernelRecord], KernelRecord | None]):
+        loaded = record.load()
+        kernels = read_network(loaded.module, loaded.example_inputs).kernels
         device = FakeDevice(tmp_path / "board")
         with ProfileStore(tmp_path / f"{change.__name__}.sqlite3") as store:
-            opened = store.open_profile(fingerprint_of(target, device.describe(), 1))
+            opened = store.open_profile(fingerprint_of(target, device.describe(), 1, kernels))
             for found in filter(None, map(change, records)):
                 opened.add(found)
             return plan_only(record, target, device, store, tmp_path / "run", REQUEST)[0]

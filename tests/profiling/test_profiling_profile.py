@@ -158,7 +158,7 @@ def test_a_device_without_the_cpu_features_is_refused(network, target, device, s
 
 def test_a_profile_of_another_thread_count_is_named_and_not_used(network, target, device, store):
     one = run(network, target, device, store)
-    other = fingerprint_of(target, device.describe(), 2)
+    other = fingerprint_of(target, device.describe(), 2, network.kernels)
     with pytest.raises(ProfileMismatchError, match="threads is 2 here, 1 there") as caught:
         store.find(other)
     assert caught.value.details["differences"] == {"threads": [2, 1]}
