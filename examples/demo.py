@@ -32,8 +32,8 @@ from edgeprune.training.data import check
 from edgeprune.training.evaluate import accuracy, accuracy_from_logits
 from edgeprune.training.finetune import train
 
-MODEL = "zoo:resnet20?width=2&in_channels=1"
-SIZES = (32, 40, 48, 64)
+MODEL = "zoo:resnet20?in_channels=1"
+SIZES = (48, 56, 64, 80, 96)
 LEAST_DENSE_MS = 3.0
 BUDGET = 0.5
 FULLEST, EMPTIEST = 1.0, 0.85

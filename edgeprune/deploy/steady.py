@@ -18,8 +18,8 @@ from edgeprune.devices.protocol import Device
 AGREEING = 3
 AGREEMENT = 0.02
 RESOLUTION_MS = 1e-3
-MOST_LAUNCHES = 15
-PAUSE_S = 0.05
+MOST_LAUNCHES = 30
+PAUSE_S = 0.03
 
 
 def steady_bench(
@@ -35,7 +35,7 @@ def steady_bench(
 ) -> BenchResult:
     """Time the program in the folder ``home`` with ``repeats`` samples a launch.
 
-    ``steady`` is False in the result if the three quickest of 15 launches still differ by more than
+    ``steady`` is False in the result if the three quickest of 30 launches still differ by more than
     2 %: the device was busy all the time. On a virtual clock one launch says it all.
 
     Raises:

@@ -58,7 +58,7 @@ def test_the_quickest_three_decide_not_any_three(timed):
 
 
 def test_a_device_that_never_agrees_is_said_not_to(timed):
-    device = Scripted(*(2.0 * 1.1**n for n in range(20)))
+    device = Scripted(*(2.0 * 1.1**n for n in range(40)))
     result = timed(device)
     assert (device.launches, result.steady) == (steady.MOST_LAUNCHES, False)
 
