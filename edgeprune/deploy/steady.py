@@ -20,6 +20,7 @@ AGREEMENT = 0.02
 RESOLUTION_MS = 1e-3
 MOST_LAUNCHES = 30
 PAUSE_S = 0.03
+ATTEMPTS, REST_S = 4, 3.0
 
 
 def steady_bench(
@@ -65,3 +66,41 @@ def steady_bench(
             return replace(quickest[0], samples_ns=samples, launches=len(launches), steady=agree)
         if len(launches) >= AGREEING:
             time.sleep(PAUSE_S * len(launches))
+
+
+def bench_against(
+    budget_ms: float | None,
+    device: Device,
+    home: str,
+    manifest: Manifest,
+    *,
+    warmup: int,
+    repeats: int,
+    threads: int,
+    timeout_s: float,
+    evidence: str,
+) -> BenchResult:
+    """:func:`steady_bench`, again after a rest while it is over the budget; the quickest attempt.
+
+    A slow phase of a shared computer can outlast one steady measurement, and agree with itself. A
+    program is called too slow only if it stays so.
+    """
+    best: BenchResult | None = None
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(REST_S)
+        found = steady_bench(
+            device,
+            home,
+            manifest,
+            warmup=warmup,
+            repeats=repeats,
+            threads=threads,
+            timeout_s=timeout_s,
+            evidence=evidence,
+        )
+        best = found if best is None or found.median_ms < best.median_ms else best
+        if budget_ms is None or best.median_ms <= budget_ms or best.clock == "virtual":
+            break
+    assert best is not None
+    return best

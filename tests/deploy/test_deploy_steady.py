@@ -27,6 +27,7 @@ class Scripted:
 @pytest.fixture
 def timed(bundle, monkeypatch):
     monkeypatch.setattr(steady, "PAUSE_S", 0.0)
+    monkeypatch.setattr(steady, "REST_S", 0.0)
     manifest = read_manifest(bundle("one"))
 
     def run(device):
@@ -67,3 +68,16 @@ def test_a_virtual_clock_is_asked_once(timed):
     device = Scripted(1.0, clock="virtual")
     assert timed(device).evidence == "simulated"
     assert device.launches == 1
+
+
+@pytest.mark.parametrize(
+    ("medians_ms", "budget_ms", "launches", "median_ms"),
+    [((3.0,), None, 3, 3.0), ((2.0,), 2.5, 3, 2.0), ((3.0, 3.0, 3.0, 2.0), 2.5, 6, 2.0), ((3.0,), 2.5, 12, 3.0)],
+)
+def test_too_slow_is_what_stays_too_slow(bundle, monkeypatch, medians_ms, budget_ms, launches, median_ms):
+    monkeypatch.setattr(steady, "REST_S", 0.0)
+    device, manifest = Scripted(*medians_ms), read_manifest(bundle("one"))
+    result = steady.bench_against(
+        budget_ms, device, "home", manifest, warmup=0, repeats=4, threads=1, timeout_s=1.0, evidence="measured"
+    )
+    assert (device.launches, result.median_ms) == (launches, median_ms)

@@ -145,7 +145,7 @@ def _tile(
     acc = [e.registers(columns, w) for w in widths]
     for b, w in enumerate(widths):
         for t in range(columns):
-            acc[b][t] = e.load(bias, (block + b) * lanes, w)
+            T.buffer_store(acc[b], e.load(bias, (block + b) * lanes, w), [t])
 
     def accumulate(in_block: Expr, size: int) -> None:
         with T.serial(0, kh_size) as kh:
@@ -164,7 +164,7 @@ def _tile(
                             continue
                         value = x[(row + window.column(ow + t, kw)) * depth + ci]
                         for b, w in enumerate(widths):
-                            acc[b][t] = acc[b][t] + e.splat(value, w) * weights[b]
+                            T.buffer_store(acc[b], acc[b][t] + e.splat(value, w) * weights[b], [t])
 
     full = channels // depth
     if full:
@@ -238,7 +238,7 @@ class DepthwiseConv:
                 def tile(ow: Expr, columns: int, inside: Any) -> None:
                     acc = e.registers(columns)
                     for t in range(columns):
-                        acc[t] = e.load(bias, block * lanes)
+                        T.buffer_store(acc, e.load(bias, block * lanes), [t])
                     with T.serial(0, kh_size) as kh:
                         ih = window.row(oh, kh)
                         with when(window.row_inside(ih)):
@@ -247,7 +247,7 @@ class DepthwiseConv:
                                 for t in range(columns):
                                     if inside(t, kw):
                                         at = ((plane * height + ih) * width + window.column(ow + t, kw)) * lanes
-                                        acc[t] = acc[t] + e.load(x, at) * tap
+                                        T.buffer_store(acc, acc[t] + e.load(x, at) * tap, [t])
                     for t in range(columns):
                         pixel = oh * window.output[1] + ow + t
                         value = e.epilogue(acc[t], plane, pixel)

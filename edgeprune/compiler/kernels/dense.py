@@ -88,14 +88,14 @@ def _rows(e: Emitter, n: Expr, block: Expr, blocks: int, chains: int, last_lanes
     for b in range(blocks):
         for c in range(chains):
             start = e.load(bias, (block + b) * lanes) if c == 0 else e.const(0.0)
-            acc[b * chains + c] = start
+            T.buffer_store(acc, start, [b * chains + c])
 
     def step(read: Expr, feature: Expr, chain: int) -> None:
         value = e.splat(e.inputs[0][read])
         for b in range(blocks):
             vector = e.load(weight, ((block + b) * features + feature) * lanes)
             i = b * chains + chain
-            acc[i] = acc[i] + value * vector
+            T.buffer_store(acc, acc[i] + value * vector, [i])
 
     def run(read: Expr, feature: Expr, count: int) -> None:
         """``count`` features that lie together, ``chains`` at a time."""

@@ -22,23 +22,6 @@ Expr = Any  # a TensorIR expression; TVM's stubs do not type the builder
 Function = Any
 
 
-class Registers:
-    """Vector accumulators, indexed by Python ints so that they stay in registers.
-
-    Each is a buffer of its own: TVM takes an allocation over 1 KiB from the heap, and one array of 28
-    vectors of 64 bytes would be such a one, allocated and freed for every tile.
-    """
-
-    def __init__(self, count: int, dtype: str) -> None:
-        self._cells = [T.alloc_buffer((1,), dtype, scope="local") for _ in range(count)]
-
-    def __getitem__(self, index: int) -> Expr:
-        return self._cells[index][0]
-
-    def __setitem__(self, index: int, value: Expr) -> None:
-        T.buffer_store(self._cells[index], value, [0])
-
-
 class Emitter:
     """One kernel being written: its buffers in call order and vector shorthand.
 
@@ -73,10 +56,10 @@ class Emitter:
         lanes = self.lanes if lanes is None else lanes
         return scalar if lanes == 1 else T.Broadcast(scalar, lanes)
 
-    def registers(self, count: int, lanes: int | None = None) -> Registers:
-        """``count`` vector accumulators."""
+    def registers(self, count: int, lanes: int | None = None) -> Any:
+        """``count`` vector accumulators; all indices must be Python ints so that they stay in registers."""
         lanes = self.lanes if lanes is None else lanes
-        return Registers(count, "float32" if lanes == 1 else f"float32x{lanes}")
+        return T.alloc_buffer((count,), "float32" if lanes == 1 else f"float32x{lanes}", scope="local")
 
     def epilogue(self, value: Expr, block: Expr, pixel: Expr, lanes: int | None = None, *, plain: bool = False) -> Expr:
         """Apply the spec's epilogue to one vector.

@@ -40,7 +40,7 @@ class WindowPool(WithoutWeights):
                 def tile(ow: Expr, columns: int, inside: Any) -> None:
                     acc = e.registers(columns)
                     for t in range(columns):
-                        acc[t] = e.const(LOWEST if largest else 0.0)
+                        T.buffer_store(acc, e.const(LOWEST if largest else 0.0), [t])
                     with T.serial(0, kh_size) as kh:
                         ih = window.row(oh, kh)
                         with when(window.row_inside(ih)):
@@ -49,7 +49,7 @@ class WindowPool(WithoutWeights):
                                     if inside(t, kw):
                                         at = ((plane * height + ih) * width + window.column(ow + t, kw)) * lanes
                                         tap = e.load(e.inputs[0], at)
-                                        acc[t] = T.max(acc[t], tap) if largest else acc[t] + tap
+                                        T.buffer_store(acc, T.max(acc[t], tap) if largest else acc[t] + tap, [t])
                     for t in range(columns):
                         value = acc[t]
                         if not largest:
@@ -94,14 +94,14 @@ class GlobalAveragePool(WithoutWeights):
             with T.parallel(0, spec.output.shape[0] * blocks) as plane:
                 acc = e.registers(chains)
                 for c in range(chains):
-                    acc[c] = e.const(0.0)
+                    T.buffer_store(acc, e.const(0.0), [c])
                 with T.serial(0, pixels // chains) as i:
                     for c in range(chains):
                         at = (plane * pixels + i * chains + c) * e.lanes
-                        acc[c] = acc[c] + e.load(e.inputs[0], at)
+                        T.buffer_store(acc, acc[c] + e.load(e.inputs[0], at), [c])
                 for c in range(pixels % chains):
                     at = (plane * pixels + pixels // chains * chains + c) * e.lanes
-                    acc[c] = acc[c] + e.load(e.inputs[0], at)
+                    T.buffer_store(acc, acc[c] + e.load(e.inputs[0], at), [c])
                 total = acc[0]
                 for c in range(1, chains):
                     total = total + acc[c]

@@ -22,7 +22,7 @@ RULES: tuple[Rule, ...] = (
     Layout(),
 )
 
-SCHEDULES_VERSION = "3"
+SCHEDULES_VERSION = "2"
 """Raise it whenever the code a schedule stands for changes: old profiles then no longer match."""
 
 
