@@ -176,6 +176,8 @@ def test_a_command_line_that_makes_no_sense(args, message, hint, capsys):
 def test_ctrl_c_is_130(args):
     """A real signal to a real process, while the command is at work."""
     program = (
+        # A shell that starts the tests in the background has SIGINT ignored, and children inherit that.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import sys, time, types, typer\n"
         "from edgeprune.cli import main as frame\n"
         "module = types.ModuleType('edgeprune.cli.trial'); module.app = typer.Typer()\n"
