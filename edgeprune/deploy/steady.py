@@ -9,6 +9,7 @@ out as a whole, never sample by sample, so the median stays a median.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from edgeprune.compiler.manifest import Manifest
@@ -68,39 +69,16 @@ def steady_bench(
             time.sleep(PAUSE_S * len(launches))
 
 
-def bench_against(
-    budget_ms: float | None,
-    device: Device,
-    home: str,
-    manifest: Manifest,
-    *,
-    warmup: int,
-    repeats: int,
-    threads: int,
-    timeout_s: float,
-    evidence: str,
-) -> BenchResult:
-    """:func:`steady_bench`, again after a rest while it is over the budget; the quickest attempt.
+def patient_bench(limit_ms: float | None, measure: Callable[[], BenchResult]) -> BenchResult:
+    """``measure`` (a :func:`steady_bench`), again after a rest while it is over the limit; the quickest attempt.
 
     A slow phase of a shared computer can outlast one steady measurement, and agree with itself. A
     program is called too slow only if it stays so.
     """
-    best: BenchResult | None = None
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            time.sleep(REST_S)
-        found = steady_bench(
-            device,
-            home,
-            manifest,
-            warmup=warmup,
-            repeats=repeats,
-            threads=threads,
-            timeout_s=timeout_s,
-            evidence=evidence,
-        )
-        best = found if best is None or found.median_ms < best.median_ms else best
-        if budget_ms is None or best.median_ms <= budget_ms or best.clock == "virtual":
+    best = measure()
+    for _ in range(1, ATTEMPTS):
+        if limit_ms is None or best.median_ms <= limit_ms or best.clock == "virtual":
             break
-    assert best is not None
+        time.sleep(REST_S)
+        best = min(best, measure(), key=lambda r: r.median_ms)
     return best
