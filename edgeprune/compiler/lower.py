@@ -11,9 +11,10 @@ from edgeprune.compiler.folding import State, folded
 from edgeprune.compiler.kernels.registry import rule_named
 from edgeprune.compiler.layouts import stored_elements
 from edgeprune.compiler.memory import Lifetime, aligned, plan_arena
-from edgeprune.compiler.objects import build_object
+from edgeprune.compiler.objects import KernelBuildError
 from edgeprune.compiler.program import Buffer, Call, Port, Program
 from edgeprune.compiler.schedules import Chosen, ScheduleBook
+from edgeprune.compiler.workers import build_all
 from edgeprune.graph.channels import KernelGraph
 from edgeprune.progress import SILENT, Progress
 from edgeprune.targets import Target
@@ -38,8 +39,11 @@ def lower(
     chosen = [book.choose(n.spec) for n in graph.nodes]
     progress.stage("building kernels", len(graph.nodes))
     objects = []
-    for node, choice in zip(graph.nodes, chosen, strict=True):
-        objects.append(build_object(node.spec, choice.schedule, target))
+    requests = [(node.spec, choice.schedule) for node, choice in zip(graph.nodes, chosen, strict=True)]
+    for built in build_all(requests, target):
+        if isinstance(built, KernelBuildError):
+            raise built
+        objects.append(built)
         progress.advance()
     arena = plan_arena(lifetimes(graph, target))
     calls, weights, weight_at = [], [], 0

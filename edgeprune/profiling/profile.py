@@ -7,12 +7,12 @@ they come, so a profile that is interrupted goes on where it stopped.
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 
 from edgeprune.compiler.kernels.registry import rule_for
+from edgeprune.compiler.objects import KernelObject
+from edgeprune.compiler.workers import build_all
 from edgeprune.devices.protocol import Device, DeviceInfo
 from edgeprune.graph.channels import ChannelGraph, KernelGraph
 from edgeprune.graph.spec import KernelSpec
@@ -20,7 +20,6 @@ from edgeprune.latency.grids import grid_for, levels_for
 from edgeprune.latency.problem import bindings_of
 from edgeprune.latency.records import KernelRecord
 from edgeprune.latency.store import Profile, ProfileStore
-from edgeprune.profiling.build import build_all, builders
 from edgeprune.profiling.fingerprint import fingerprint_of, require_match
 from edgeprune.profiling.measure import Candidate, Timing, measure
 from edgeprune.progress import SILENT, Progress
@@ -120,16 +119,13 @@ def profile(
     failed: list[KernelRecord] = []
     reused = sum(s.key in known and known[s.key].ok for s in wanted)
     progress.stage("profiling kernels", len(missing))
-    if missing:
-        workers = min(options.workers or os.cpu_count() or 1, -(-len(missing) // 8))
-        with builders(workers) as pool:
-            for batch in _batches(missing, BATCH):
-                for record in _measured(batch, target, device, info, options, pool):
-                    opened.add(record)
-                    progress.advance()
-                    if not record.ok:
-                        failed.append(record)
-                        progress.note(f"{record.spec}: {record.error}")
+    for batch in _batches(missing, BATCH):
+        for record in _measured(batch, target, device, info, options):
+            opened.add(record)
+            progress.advance()
+            if not record.ok:
+                failed.append(record)
+                progress.note(f"{record.spec}: {record.error}")
     return ProfileResult(opened, levels, len(missing), reused, tuple(failed))
 
 
@@ -143,17 +139,16 @@ def _measured(
     device: Device,
     info: DeviceInfo,
     options: ProfileOptions,
-    pool: Executor,
 ) -> Iterable[KernelRecord]:
     """One record a spec: the best of its candidates."""
     requests = [(s, schedule) for s in specs for schedule in rule_for(s).space(s, target)[: max(1, options.tune)]]
-    built = list(build_all(requests, target, pool))
-    candidates = [Candidate(s, c, o) for (s, c), o in zip(requests, built, strict=True) if not isinstance(o, str)]
-    records: list[KernelRecord] = [
-        KernelRecord(s, dict(c), "failed", evidence=info.evidence, error=o)
-        for (s, c), o in zip(requests, built, strict=True)
-        if isinstance(o, str)
-    ]
+    candidates: list[Candidate] = []
+    records: list[KernelRecord] = []
+    for (spec, schedule), built in zip(requests, build_all(requests, target, options.workers), strict=True):
+        if isinstance(built, KernelObject):
+            candidates.append(Candidate(spec, schedule, built))
+        else:
+            records.append(KernelRecord(spec, dict(schedule), "failed", evidence=info.evidence, error=built.message))
     if candidates:
         records += measure(candidates, target, device, info, threads=options.threads, timing=options.timing)
     best: dict[str, KernelRecord] = {}

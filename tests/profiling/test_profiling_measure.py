@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 
@@ -14,7 +12,7 @@ from edgeprune.compiler.kernels import registry
 from edgeprune.compiler.kernels.base import WithoutWeights
 from edgeprune.compiler.kernels.emit import Emitter, T, function
 from edgeprune.compiler.kernels.registry import rule_for
-from edgeprune.compiler.objects import build_object
+from edgeprune.compiler.objects import KernelBuildError, build_object
 from edgeprune.devices.fake import FakeDevice
 from edgeprune.devices.protocol import Completed
 from edgeprune.profiling import profile as profiling
@@ -66,12 +64,14 @@ def break_kernels(monkeypatch):
 def in_process(monkeypatch):
     """Rules of a test exist in this process only."""
 
-    @contextmanager
-    def builders(workers=None) -> Iterator[ThreadPoolExecutor]:
-        with ThreadPoolExecutor(1) as pool:
-            yield pool
+    def build_all(requests, target, workers=None):
+        for request in requests:
+            try:
+                yield build_object(*request, target)
+            except KernelBuildError as e:
+                yield e
 
-    monkeypatch.setattr(profiling, "builders", builders)
+    monkeypatch.setattr(profiling, "build_all", build_all)
 
 
 def candidates(specs, target) -> list[Candidate]:

@@ -12,14 +12,27 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from tvm.script.ir_builder import IRBuilder
-from tvm.script.ir_builder import tirx as T
-
 from edgeprune.compiler.layouts import block_count, stored_elements
 from edgeprune.graph.spec import KernelSpec
 
 Expr = Any  # a TensorIR expression; TVM's stubs do not type the builder
 Function = Any
+
+
+class _Builder:
+    """TVM's IR builder, loaded by the first kernel that is written.
+
+    Planning and packing need the rules but not TVM, which takes 1.5 s to load and belongs into the
+    processes that build (compiler/workers.py).
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        from tvm.script.ir_builder import tirx
+
+        return getattr(tirx, name)
+
+
+T = _Builder()
 
 
 class Emitter:
@@ -113,6 +126,8 @@ def function(
     name: str, spec: KernelSpec, lanes: int, constants: Sequence[int], body: Callable[[Emitter], None]
 ) -> Function:
     """Build the PrimFunc ``name`` whose body is written by ``body``."""
+    from tvm.script.ir_builder import IRBuilder
+
     with IRBuilder() as builder, T.prim_func():
         T.func_name(name)
         # Buffers of one call never overlap unless the rule says so; without it LLVM reloads.
