@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from edgeprune.errors import BadInputError
 
 
-def predict(module: nn.Module, x: Tensor, *, batch_size: int = 256) -> Tensor:
-    """Logits of every example, computed in ``eval`` mode and batch by batch; modes are left as they were."""
+def predict(module: nn.Module, x: Tensor, *, batch_size: int = 64) -> Tensor:
+    """Logits of every example, computed in ``eval`` mode and batch by batch; modes are left as they were.
+
+    The weights are used channels last, in which torch convolves twice as fast on a CPU; the module keeps its own.
+    """
     modes = {m: m.training for m in module.modules()}
+    weights = {k: v.contiguous(memory_format=torch.channels_last) if v.dim() == 4 else v for k, v in _tensors(module)}
     module.eval()
     try:
         with torch.no_grad():
-            return torch.cat([module(part) for part in torch.split(x, batch_size)])
+            return torch.cat([functional_call(module, weights, (part,)) for part in torch.split(x, batch_size)])
     finally:
         for m, mode in modes.items():
             m.training = mode
 
 
-def accuracy(module: nn.Module, x: Tensor, y: Tensor, *, batch_size: int = 256) -> float:
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()
+
+
+def accuracy(module: nn.Module, x: Tensor, y: Tensor, *, batch_size: int = 64) -> float:
     """Share of right labels, 0 to 1 (of pixels, for segmentation)."""
     return accuracy_from_logits(predict(module, x, batch_size=batch_size).cpu().numpy(), y)
 
