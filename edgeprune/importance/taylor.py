@@ -14,6 +14,7 @@ from edgeprune.errors import BadInputError, UsageError
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.trace import evaluating
 from edgeprune.importance.criterion import Batches, LossFn, Scores, by_channel, written_parameters
+from edgeprune.models.torchbugs import SafeConvolutions
 
 
 class Taylor:
@@ -37,7 +38,12 @@ class Taylor:
         wanted = sorted({m.param for found in members.values() for m in found})
         totals: Scores = {g.name: np.zeros(g.size) for g in graph.prunable}
         count = 0
-        with evaluating(module), _requiring_grad([parameters[n] for n in wanted]), torch.enable_grad():
+        with (
+            evaluating(module),
+            _requiring_grad([parameters[n] for n in wanted]),
+            torch.enable_grad(),
+            SafeConvolutions(),
+        ):
             for x, y in batches:
                 count += 1
                 loss = (loss_fn or F.cross_entropy)(module(x), y)

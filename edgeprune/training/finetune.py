@@ -14,6 +14,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import OneCycleLR
 
 from edgeprune.errors import BadInputError, UsageError
+from edgeprune.models.torchbugs import SafeConvolutions
 from edgeprune.progress import SILENT, Progress
 from edgeprune.training.data import DataSet, batches
 from edgeprune.training.distill import distil_loss
@@ -71,7 +72,7 @@ def train(
     _check(module, data, epochs, lr, batch_size, distil_weight if teacher else 0.0, temperature)
     before = {k: v.clone() for k, v in module.state_dict().items()}
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), SafeConvolutions():
             torch.manual_seed(seed)  # dropout draws from the global state
             loss = _Loss(teacher, data, augment, distil_weight, temperature, label_smoothing)
             return _epochs(module, data, loss, augment, epochs, lr, batch_size, seed, progress)
