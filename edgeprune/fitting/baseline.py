@@ -20,12 +20,12 @@ FINE = 4
 """Levels of the baseline lie this many times closer than those that were profiled; a ratio knows no grid."""
 
 
-def uniform(job: Job, scores: Scores, best: Kept) -> tuple[VariantResult | None, dict[str, Any]]:
+def uniform(job: Job, scores: Scores, best: Kept, dense: VariantResult) -> tuple[VariantResult | None, dict[str, Any]]:
     """Solve, measure and correct as for the pruned network, then recover with the same training.
 
     None where no ratio is as fast: the baseline serves the report and fails no fit.
     """
-    limit = best.timing.median_ms * SLACK
+    limit = best.latency_ms * SLACK
     levels = {group: _finer(widths) for group, widths in job.profiled.levels.items()}
     model, found = best.model, None
     for number in range(ROUNDS):
@@ -37,7 +37,7 @@ def uniform(job: Job, scores: Scores, best: Kept) -> tuple[VariantResult | None,
         network = job.shrunk(chosen.plan)
         job.compile(network, job.scratch / f"uniform-{number}")
         with trial(job.scratch / f"uniform-{number}", job.device) as tried:
-            measured = tried.bench().median_ms
+            measured = job.look(tried, dense).latency_ms
         kept = measured <= limit
         if kept and (found is None or measured > found[0]):
             found = (measured, network, chosen.plan)

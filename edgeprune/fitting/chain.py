@@ -84,12 +84,12 @@ def fit(
         dense = job.variant(network, "dense")
         progress.stage("scoring channels")
         scores = score(network, options.criterion, data, batch_size=options.batch_size, seed=options.seed)
-        best, rounds = solve(job, scores, limits, dense)
+        best, rounds, dense = solve(job, scores, limits, dense)
         plan, small, latency_model = best.chosen.plan, best.network, best.model
         history = {"pruned": recover(job, small, plan)}
         uniform = None
         if options.baseline and latency is not None:
-            uniform, history["uniform"] = baseline.uniform(job, scores, best)
+            uniform, history["uniform"] = baseline.uniform(job, scores, best, dense)
         dense = job.timed_again(dense)
         budget = limits.budget(dense)
         paths = save_run(out, record, plan, small.module)

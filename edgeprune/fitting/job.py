@@ -13,10 +13,12 @@ from edgeprune.budget.problem import Budget
 from edgeprune.compiler.compile import Network, compile_network, read_network
 from edgeprune.compiler.manifest import Manifest
 from edgeprune.compiler.schedules import ScheduleBook
+from edgeprune.deploy.checks import BenchResult
+from edgeprune.deploy.steady import side_by_side
 from edgeprune.devices.protocol import Device, DeviceInfo
 from edgeprune.fitting.choose import Chosen, choose, shrunk
 from edgeprune.fitting.result import VariantResult
-from edgeprune.fitting.trial import trial
+from edgeprune.fitting.trial import Trial, trial
 from edgeprune.importance.criterion import Scores
 from edgeprune.latency.model import LatencyModel
 from edgeprune.models.loading import LoadedModel
@@ -52,6 +54,21 @@ class FitOptions:
     baseline: bool = True
     allow_mismatch: bool = False
     profile: ProfileOptions = field(default_factory=ProfileOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A network timed beside the dense one.
+
+    Attributes:
+        timing: its quickest launches.
+        dense: the dense network with its lowest latency so far.
+        latency_ms: its latency where the device is as quick as it was for that.
+    """
+
+    timing: BenchResult
+    dense: VariantResult
+    latency_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +120,17 @@ class Job:
             tried.check()
             timing = tried.bench()
             return VariantResult(name, network, manifest, timing, self.accuracy(tried.run), tried.kernels_ms())
+
+    def look(self, tried: Trial, dense: VariantResult) -> Look:
+        """Time a network in turns with the dense one."""
+        if self.info.clock == "virtual":
+            timing = tried.launch()
+            return Look(timing, dense, timing.median_ms)
+        with trial(self.scratch / dense.name, self.device) as other:
+            both = side_by_side(tried.launch, other.launch)
+        if both.second.median_ms < dense.bench.median_ms:
+            dense = replace(dense, bench=both.second)
+        return Look(both.first, dense, both.ratio * dense.bench.median_ms)
 
     def timed_again(self, variant: VariantResult) -> VariantResult:
         """The variant with its lowest latency so far: that of now, if it is lower.

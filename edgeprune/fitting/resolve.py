@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from edgeprune.budget.problem import Budget
 from edgeprune.compiler.compile import Network
-from edgeprune.deploy.checks import BenchResult
 from edgeprune.errors import InfeasibleBudgetError, VerificationError
 from edgeprune.fitting.choose import Chosen
 from edgeprune.fitting.job import Job
@@ -24,15 +23,18 @@ class Kept:
 
     chosen: Chosen
     network: Network
-    timing: BenchResult
+    latency_ms: float
     model: LatencyModel
 
 
-def solve(job: Job, scores: Scores, limits: Limits, dense: VariantResult) -> tuple[Kept, list[RoundResult]]:
+def solve(
+    job: Job, scores: Scores, limits: Limits, dense: VariantResult
+) -> tuple[Kept, list[RoundResult], VariantResult]:
     """Solve, compile, measure; correct the latency model with the measurement and solve again.
 
-    The dense network is timed anew beside each round, so that a limit relative to it stays one.
-    Returns the round inside the budget that retains the most saliency.
+    Each round is timed in turns with the dense network, so that a limit relative to it stays one.
+    Returns the round inside the budget that retains the most saliency, all rounds, and the dense network with
+    its lowest latency.
 
     Raises:
         InfeasibleBudgetError: the budget is below what can be reached.
@@ -59,15 +61,14 @@ def solve(job: Job, scores: Scores, limits: Limits, dense: VariantResult) -> tup
             break  # the margin is out of reach, the budget was not
         if best is not None and chosen.plan.keep in seen:
             break  # nothing better is to be found between two levels
-        seen.append(chosen.plan.keep)
         network = job.shrunk(chosen.plan)
         manifest = job.compile(network, job.scratch / f"round-{number}")
         with trial(job.scratch / f"round-{number}", job.device) as tried:
             tried.check()
-            timing = tried.bench()
-        dense = job.timed_again(dense)
+            look = job.look(tried, dense)
+        dense = look.dense
         limit = limits.budget(dense).latency_ms
-        measured, flash_bytes = timing.median_ms, manifest.memory.flash
+        measured, flash_bytes = look.latency_ms, manifest.memory.flash
         predicted = chosen.plan.predicted
         # Half of the margin is left for the noise between this and the final check.
         kept = (limit is None or measured <= limit * (1 - options.margin / 2)) and (
@@ -80,13 +81,15 @@ def solve(job: Job, scores: Scores, limits: Limits, dense: VariantResult) -> tup
         )
         model = model.corrected(measured, predicted["latency_ms"])
         base += flash_bytes - predicted["flash_bytes"]
-        rounds.append(RoundResult(number, predicted["latency_ms"], timing, model.correction, kept))
+        rounds.append(RoundResult(number, predicted["latency_ms"], look.timing, model.correction, kept))
         job.progress.note(
             f"round {number}: predicted {predicted['latency_ms']:.4g} ms and {predicted['flash_bytes']:.0f} bytes, "
             f"measured {measured:.4g} ms and {flash_bytes} bytes"
         )
+        if kept:
+            seen.append(chosen.plan.keep)  # what was too slow may be looked at again
         if kept and (best is None or chosen.solution.saliency > best.chosen.solution.saliency):
-            best = Kept(chosen, network, timing, model)
+            best = Kept(chosen, network, measured, model)
         if kept and full:
             break
     if best is None:
@@ -98,4 +101,4 @@ def solve(job: Job, scores: Scores, limits: Limits, dense: VariantResult) -> tup
             hint="raise the budget, allow more rounds, or profile again on a quiet device",
             rounds=[{"predicted_ms": r.predicted_ms, "measured_ms": r.measured.median_ms} for r in rounds],
         )
-    return best, rounds
+    return best, rounds, dense

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import secrets
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeprune.compiler.manifest import Manifest, read_manifest
-from edgeprune.deploy.checks import BenchResult, GoldenResult, check_golden, crashed, run_program
+from edgeprune.deploy.checks import BenchResult, GoldenResult, bench, check_golden, crashed, run_program
 from edgeprune.deploy.installed import run_release
 from edgeprune.deploy.steady import steady_bench
 from edgeprune.devices.protocol import Device
@@ -36,7 +36,14 @@ class Trial:
 
     def bench(self, *, warmup: int = 5, repeats: int = 50) -> BenchResult:
         """End-to-end latency at the bundle's own thread count."""
-        return steady_bench(
+        return self._timed(steady_bench, warmup, repeats)
+
+    def launch(self, *, warmup: int = 5, repeats: int = 50) -> BenchResult:
+        """The latency that a single launch of the program sees."""
+        return self._timed(bench, warmup, repeats)
+
+    def _timed(self, method: Callable[..., BenchResult], warmup: int, repeats: int) -> BenchResult:
+        return method(
             self.device,
             self.home,
             self.manifest,

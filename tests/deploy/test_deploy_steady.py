@@ -6,6 +6,7 @@ import pytest
 
 from edgeprune.compiler.manifest import read_manifest
 from edgeprune.deploy import steady
+from edgeprune.deploy.checks import bench
 from edgeprune.devices.protocol import Completed
 
 
@@ -68,6 +69,22 @@ def test_a_virtual_clock_is_asked_once(timed):
     device = Scripted(1.0, clock="virtual")
     assert timed(device).evidence == "simulated"
     assert device.launches == 1
+
+
+def test_side_by_side_a_slow_phase_meets_both(bundle):
+    manifest = read_manifest(bundle("one"))
+
+    def launch(device):
+        return lambda: bench(
+            device, "home", manifest, warmup=0, repeats=4, threads=1, timeout_s=1.0, evidence="measured"
+        )
+
+    phases = (1.3, 1.3, 1.3, 1.0, 1.0, 1.0, 1.3, 2.0, 2.0)
+    small, large = (Scripted(*(ms * phase for phase in phases)) for ms in (1.5, 3.0))
+    result = steady.side_by_side(launch(small), launch(large))
+    assert result.ratio == pytest.approx(0.5)
+    assert (result.first.median_ms, result.second.median_ms) == pytest.approx((1.5, 3.0))
+    assert (result.first.launches, result.first.steady, small.launches) == (9, True, 9)
 
 
 @pytest.mark.parametrize(
