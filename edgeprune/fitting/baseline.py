@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgeprune.budget.problem import Budget
+from edgeprune.compiler.compile import Network
 from edgeprune.errors import InfeasibleBudgetError
 from edgeprune.fitting.job import Job
 from edgeprune.fitting.recover import recover
@@ -12,8 +13,9 @@ from edgeprune.fitting.resolve import Kept
 from edgeprune.fitting.result import VariantResult
 from edgeprune.fitting.trial import trial
 from edgeprune.importance.criterion import Scores
+from edgeprune.pruning.plan import Plan
 
-ROUNDS = 2
+ROUNDS = 5
 SLACK = 1.02
 """The baseline may be this much slower than the pruned network: it should not lose by the grid."""
 FINE = 4
@@ -27,23 +29,32 @@ def uniform(job: Job, scores: Scores, best: Kept, dense: VariantResult) -> tuple
     """
     limit = best.latency_ms * SLACK
     levels = {group: _finer(widths) for group, widths in job.profiled.levels.items()}
-    model, found = best.model, None
+    found: tuple[float, Network, Plan] | None = None
+    measured: dict[int, float] = {}  # by channels kept
+    aim, fits, too_slow = limit, 0.0, float("inf")
     for number in range(ROUNDS):
         try:
-            chosen = job.choose(scores, model, Budget(latency_ms=limit), solver="uniform", levels=levels)
+            chosen = job.choose(scores, best.model, Budget(latency_ms=aim), solver="uniform", levels=levels)
         except InfeasibleBudgetError as e:
             job.progress.note(f"no uniform baseline: {e.message}")
             break
+        width = sum(len(kept) for kept in chosen.plan.keep.values())
+        if width in measured:
+            break  # nothing lies between two levels
         network = job.shrunk(chosen.plan)
         job.compile(network, job.scratch / f"uniform-{number}")
         with trial(job.scratch / f"uniform-{number}", job.device) as tried:
-            measured = job.look(tried, dense).latency_ms
-        kept = measured <= limit
-        if kept and (found is None or measured > found[0]):
-            found = (measured, network, chosen.plan)
-        if kept and measured >= limit * job.options.fill:
-            break
-        model = model.corrected(measured, chosen.plan.predicted["latency_ms"])
+            measured[width] = job.look(tried, dense).latency_ms
+        if measured[width] <= limit:
+            fits = aim
+            if found is None or measured[width] > found[0]:
+                found = (measured[width], network, chosen.plan)
+            if measured[width] >= limit * job.options.fill:
+                break
+        else:
+            too_slow = aim
+        # The tables know less of widths between their levels than of those: halve where both sides are known.
+        aim = (fits + too_slow) / 2 if fits > 0 and too_slow < float("inf") else aim * limit / measured[width]
     if found is None:
         return None, {}
     _, network, plan = found
