@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgeprune.compiler.folding import State, folded
+from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.registry import rule_named
 from edgeprune.compiler.layouts import stored_elements
 from edgeprune.compiler.memory import Lifetime, aligned, plan_arena
@@ -45,9 +46,9 @@ def lower(
             raise built
         objects.append(built)
         progress.advance()
-    arena = plan_arena(lifetimes(graph, target))
+    arena = plan_arena(lifetimes(graph, [c.schedule for c in chosen], target))
     calls, weights, weight_at = [], [], 0
-    for node, choice, kernel in zip(graph.nodes, chosen, objects, strict=True):
+    for step, (node, choice, kernel) in enumerate(zip(graph.nodes, chosen, objects, strict=True)):
         tensors = [_arena(graph, t, arena.offsets, target) for t in (*node.inputs, node.output)]
         constants = rule_named(choice.schedule).pack(node.spec, choice.schedule, target, *folded(node, state))
         buffers = []
@@ -56,6 +57,8 @@ def lower(
             buffers.append(Buffer("weights", weight_at, constant.size))
             weights.append(np.pad(constant, (0, size // 4 - constant.size)))
             weight_at += size
+        if elements := rule_named(choice.schedule).scratch(node.spec, choice.schedule, target):
+            buffers.append(Buffer("arena", arena.offsets[_scratch_of(step)], elements))
         placed = (*tensors[:-1], *buffers, tensors[-1])
         calls.append(Call(node.name, node.spec, choice.schedule, kernel, placed))
     inputs = tuple(Port(p.name, p.shape, arena.offsets[p.tensor]) for p in graph.inputs)
@@ -68,10 +71,19 @@ def _arena(graph: KernelGraph, tensor: str, offsets: Mapping[str, int], target: 
     return Buffer("arena", offsets[tensor], stored_elements(graph.tensors[tensor], target.lanes))
 
 
-def lifetimes(graph: KernelGraph, target: Target) -> list[Lifetime]:
-    """When each tensor is alive: inputs from before the first call, outputs past the last."""
+def _scratch_of(step: int) -> str:
+    return f"scratch of call {step}"
+
+
+def lifetimes(graph: KernelGraph, schedules: Sequence[Schedule], target: Target) -> list[Lifetime]:
+    """When each tensor is alive: inputs from before the first call, outputs past the last, scratch for one call."""
     last = {t: step for step, node in enumerate(graph.nodes) for t in (*node.inputs, node.output)}
     first = {node.output: step for step, node in enumerate(graph.nodes)} | {p.tensor: -1 for p in graph.inputs}
     last |= {p.tensor: len(graph.nodes) for p in graph.outputs}
     size = {t: 4 * stored_elements(graph.tensors[t], target.lanes) for t in first}
-    return [Lifetime(t, size[t], first[t], last.get(t, -1)) for t in first]
+    tensors = [Lifetime(t, size[t], first[t], last.get(t, -1)) for t in first]
+    scratch = []
+    for step, (node, schedule) in enumerate(zip(graph.nodes, schedules, strict=True)):
+        if elements := rule_named(schedule).scratch(node.spec, schedule, target):
+            scratch.append(Lifetime(_scratch_of(step), 4 * elements, step, step))
+    return [*tensors, *scratch]

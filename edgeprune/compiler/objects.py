@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from edgeprune.compiler.kernels.base import Schedule
-from edgeprune.compiler.kernels.registry import SCHEDULES_VERSION, rule_for, rule_named
+from edgeprune.compiler.kernels.emit import Function
+from edgeprune.compiler.kernels.registry import SCHEDULES_VERSION, rule_named, schedules_for
 from edgeprune.errors import EdgepruneError
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.home import home
@@ -48,8 +50,8 @@ def compiler_versions() -> Mapping[str, str]:
 
 
 def default_schedule(spec: KernelSpec, target: Target) -> Schedule:
-    """What is used where nothing was measured: the first point of the rule's space."""
-    return rule_for(spec).space(spec, target)[0]
+    """What is used where nothing was measured: the first point of the space."""
+    return schedules_for(spec, target)[0]
 
 
 def symbol_of(spec: KernelSpec, schedule: Schedule, target: Target) -> str:
@@ -74,6 +76,16 @@ def find_object(
     return KernelObject(symbol, path) if path.is_file() else None
 
 
+def machine_code(symbol: str, function: Function, target: Target) -> Any:
+    """The function compiled by TVM, as a module that can be called or written."""
+    import tvm  # 1.5 s: only where a kernel is really built
+
+    # Storage rewrite merges small buffers of different vector widths, and then fails on the result. Kernels
+    # allocate registers only, and merge nothing that LLVM would not.
+    with tvm.transform.PassContext(config={"tirx.disable_storage_rewrite": True}):
+        return tvm.compile(tvm.IRModule({symbol: function}), tvm.target.Target(target.llvm.to_dict()))
+
+
 def build_object(spec: KernelSpec, schedule: Schedule, target: Target, folder: Path | None = None) -> KernelObject:
     """Compile one kernel, or take it from ``folder`` (default: the user's cache).
 
@@ -82,15 +94,13 @@ def build_object(spec: KernelSpec, schedule: Schedule, target: Target, folder: P
     """
     if found := find_object(spec, schedule, target, folder):
         return found
-    import tvm  # 1.5 s: only where a kernel is really built
-
     symbol = symbol_of(spec, schedule, target)
     folder = folder or home() / "objects"
     path = folder / f"{symbol}.o"
     rule = rule_named(schedule)
     try:
         function = rule.build(symbol, spec, schedule, target)
-        library = tvm.compile(tvm.IRModule({symbol: function}), tvm.target.Target(target.llvm.to_dict()))
+        library = machine_code(symbol, function, target)
         folder.mkdir(parents=True, exist_ok=True)
         # The suffix tells TVM the format; the final name appears only once the file is whole.
         handle, partial = tempfile.mkstemp(prefix=f".{symbol}.", suffix=".o", dir=folder)

@@ -40,7 +40,7 @@ class Call:
     spec: KernelSpec
     schedule: Schedule
     kernel: KernelObject
-    buffers: tuple[Buffer, ...]  # inputs, constants, output
+    buffers: tuple[Buffer, ...]  # inputs, constants, scratch if there is any, output
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,9 @@ def timing_program(name: str, kernels: Sequence[tuple[KernelSpec, Schedule, Kern
         for elements in rule_named(schedule).constants(spec, schedule, target):
             buffers.append(Buffer("weights", constant_at, elements))
             constant_at += aligned(4 * elements)
+        if elements := rule_named(schedule).scratch(spec, schedule, target):
+            buffers.append(Buffer("arena", at, elements))
+            at += aligned(4 * elements)
         elements = stored_elements(spec.output, target.lanes)
         buffers.append(Buffer("arena", at, elements))
         arena, weights = max(arena, at + aligned(4 * elements)), max(weights, constant_at)

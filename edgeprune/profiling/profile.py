@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from edgeprune.compiler.kernels.registry import rule_for
+from edgeprune.compiler.kernels.registry import schedules_for
 from edgeprune.compiler.objects import KernelObject
 from edgeprune.compiler.workers import build_all
 from edgeprune.devices.protocol import Device, DeviceInfo
@@ -141,7 +141,7 @@ def _measured(
     options: ProfileOptions,
 ) -> Iterable[KernelRecord]:
     """One record a spec: the best of its candidates."""
-    requests = [(s, schedule) for s in specs for schedule in rule_for(s).space(s, target)[: max(1, options.tune)]]
+    requests = [(s, schedule) for s in specs for schedule in schedules_for(s, target)[: max(1, options.tune)]]
     candidates: list[Candidate] = []
     records: list[KernelRecord] = []
     for (spec, schedule), built in zip(requests, build_all(requests, target, options.workers), strict=True):

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgeprune.compiler.kernels.base import Schedule
-from edgeprune.compiler.kernels.registry import rule_for
+from edgeprune.compiler.kernels.registry import rule_named, schedules_for
 from edgeprune.compiler.layouts import block_count, from_blocked, stored_elements
+from edgeprune.compiler.objects import machine_code
 from edgeprune.graph.spec import KernelSpec, TensorSpec
 from edgeprune.targets import Target, host_features, load_target
 
@@ -62,20 +63,23 @@ def run(
     schedule: Schedule | None = None,
 ) -> Array:
     """The kernel's logical output for logical inputs; checks that nothing outside of it was written."""
-    rule = rule_for(spec)
-    schedule = schedule or rule.space(spec, target)[0]
+    schedule = schedule or schedules_for(spec, target)[0]
+    rule = rule_named(schedule)
     function = rule.build("k", spec, schedule, target)
-    library = tvm.compile(tvm.IRModule({"k": function}), tvm.target.Target(target.llvm.to_dict()))
+    library = machine_code("k", function, target)
     constants = rule.pack(spec, schedule, target, weight, bias)
     assert [c.size for c in constants] == rule.constants(spec, schedule, target)
     stored = [_stored(x, t, target.lanes) for x, t in zip(inputs, spec.inputs, strict=True)]
     read = [_guarded(x) for x in (*stored, *constants)]
     before = [whole.tobytes() for whole, _ in read]
+    scratch = rule.scratch(spec, schedule, target)
+    used = [_guarded(np.full(scratch, np.nan, np.float32))] if scratch else []
     whole, result = _guarded(np.full(stored_elements(spec.output, target.lanes), np.nan, np.float32))
-    library["k"](*(tvm.runtime.from_dlpack(view) for _, view in read), tvm.runtime.from_dlpack(result))
+    library["k"](*(tvm.runtime.from_dlpack(view) for _, view in (*read, *used)), tvm.runtime.from_dlpack(result))
     assert before == [w.tobytes() for w, _ in read], "the kernel writes into its inputs"
-    around = np.concatenate([whole[:GUARD], whole[GUARD + result.size :]])
-    assert np.isnan(around).all(), "the kernel writes past its output"
+    for buffer, view in (*used, (whole, result)):
+        around = np.concatenate([buffer[:GUARD], buffer[GUARD + view.size :]])
+        assert np.isnan(around).all(), "the kernel writes past its output or its scratch"
     if spec.output.layout == "blocked":
         return from_blocked(result, spec.output.shape, target.lanes)
     return result.reshape(spec.output.shape)

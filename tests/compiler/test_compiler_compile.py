@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 import edgeprune
 from edgeprune.compiler.compile import compile_network, golden_pair, read_network
+from edgeprune.compiler.kernels.registry import rule_named
+from edgeprune.compiler.schedules import ScheduleBook
+from edgeprune.latency.records import KernelRecord
 from edgeprune.targets import load_target
 
 
@@ -95,3 +98,21 @@ def test_constants_that_are_no_saved_parameters(tmp_path: Path) -> None:
     module, x = FixedFilter(), torch.randn(1, 3, 5, 5)
     (actual,) = outputs(module, x, tmp_path / "bundle")
     np.testing.assert_allclose(actual, module(x).detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_scratch_of_a_kernel_shares_the_arena(tmp_path: Path) -> None:
+    """Two Winograd layers: their scratch lies where nothing else is alive, and is counted."""
+    module = nn.Sequential(*(nn.Conv2d(8, 8, 3, padding=1) for _ in range(3))).eval()
+    x, target = torch.randn(1, 8, 12, 12), load_target("host")
+    network = read_network(module, (x,))
+    specs = [n.spec for n in network.kernels.nodes if n.spec.op == "conv2d" and n.spec.inputs[0].layout == "blocked"]
+    schedule = {"rule": "conv_winograd", "m": 4, "rows": 3, "blocks": 1, "columns": 9}
+    records = [KernelRecord(s, schedule, "ok", 1.0, samples=1) for s in specs]
+    plain = compile_network(network, target, tmp_path / "plain")
+    manifest = compile_network(network, target, tmp_path / "bundle", book=ScheduleBook(target, records))
+    rules = [k.schedule["rule"] for k in manifest.kernels]
+    assert rules.count("conv_winograd") == len(specs) >= 2
+    scratch = 4 * rule_named(schedule).scratch(specs[0], schedule, target)
+    assert scratch <= manifest.memory.arena <= plain.memory.arena + scratch
+    with edgeprune.load_bundle(tmp_path / "bundle") as model:
+        np.testing.assert_allclose(model(x.numpy())[0], module(x).detach().numpy(), rtol=1e-4, atol=1e-5)

@@ -16,7 +16,7 @@ from kernel_harness import REFERENCE, TARGETS, Array, apply_epilogue, assert_clo
 
 from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.conv import block_widths
-from edgeprune.compiler.kernels.registry import RULES, rule_for, rule_named
+from edgeprune.compiler.kernels.registry import RULES, rule_named, schedules_for
 from edgeprune.errors import UnsupportedOperatorError
 from edgeprune.graph.spec import KernelSpec, TensorSpec
 from edgeprune.targets import Target
@@ -136,6 +136,38 @@ def test_direct_convolution_with_every_edge(target: Target) -> None:
     Conv((2, 37, 9, 17), 50, 3, 1, 1, epilogue=("bias", "add", "relu")).check(target)
 
 
+WINOGRAD = {
+    "whole tiles": {"shape": (1, 16, 8, 12), "out": 32, "p": 1},
+    "partial tiles and blocks": {"shape": (1, 21, 9, 14), "out": 37, "p": 1, "epilogue": ("bias", "relu")},
+    "batch, residual": {"shape": (2, 9, 7, 7), "out": 20, "p": 1, "epilogue": ("bias", "add", "relu")},
+    "no padding, gate": {"shape": (1, 5, 10, 6), "out": 6, "p": 0, "epilogue": ("bias", "mul", "silu")},
+    "more padding than the window": {"shape": (1, 4, 5, 5), "out": 4, "p": (3, 2), "epilogue": ()},
+}
+
+
+@pytest.mark.parametrize("name", WINOGRAD)
+def test_winograd_convolution(name: str) -> None:
+    conv, target = Conv(**WINOGRAD[name]), spread(list(WINOGRAD).index(name))
+    schedules = [s for s in schedules_for(conv.spec, target) if s["rule"] == "conv_winograd"]
+    assert {s["m"] for s in schedules} == {2, 4}
+    for schedule in schedules:
+        conv.check(target, schedule)
+
+
+def test_a_strip_may_end_where_the_image_does_not() -> None:
+    """A transferred schedule may ask for strips that do not divide the image."""
+    conv = Conv((1, 8, 20, 8), 8, p=1)
+    schedule = {"rule": "conv_winograd", "m": 4, "rows": 3, "blocks": 4, "columns": 14}
+    conv.check(TARGETS[0], schedule)
+
+
+@pytest.mark.parametrize("m", [2, 4])
+def test_winograd_stays_exact_where_many_channels_add_up(m: int) -> None:
+    conv = Conv((1, 1024, 8, 8), 16, p=1)
+    schedule = {"rule": "conv_winograd", "m": m, "rows": 1, "blocks": 1, "columns": 4}
+    conv.check(TARGETS[-1], schedule)
+
+
 DEPTHWISE = {
     "3x3": {"shape": (1, 24, 13, 13), "k": 3, "p": 1},
     "3x3, stride 2, batch, odd": {"shape": (2, 19, 11, 14), "k": 3, "s": 2, "p": 1, "epilogue": ("bias", "relu6")},
@@ -151,7 +183,7 @@ def test_depthwise_convolution(name: str) -> None:
     case = DEPTHWISE[name]
     channels = case["shape"][1]
     conv = Conv(out=channels, groups=channels, **case)
-    assert rule_for(conv.spec).name == "conv_depthwise"
+    assert schedules_for(conv.spec, TARGETS[0])[0]["rule"] == "conv_depthwise"
     conv.check(spread(list(DEPTHWISE).index(name)))
 
 
@@ -178,14 +210,14 @@ def test_any_convolution(data: st.DataObject) -> None:
         epilogue=("bias", *data.draw(st.lists(st.sampled_from(["add", "mul", "relu"]), max_size=2), label="epilogue")),
     )
     target = data.draw(st.sampled_from(TARGETS), label="target")
-    schedules = rule_for(conv.spec).space(conv.spec, target)
+    schedules = schedules_for(conv.spec, target)
     conv.check(target, data.draw(st.sampled_from(schedules), label="schedule"))
 
 
 def test_every_tile_of_a_direct_convolution_gives_the_same() -> None:
     target = TARGETS[0]
     conv = Conv((1, 5, 4, 6), 3 * target.lanes - 1, 3, 1, 1, epilogue=("bias", "add", "relu"))
-    schedules = rule_for(conv.spec).space(conv.spec, target)
+    schedules = schedules_for(conv.spec, target)
     assert len({tuple(s.items()) for s in schedules}) == len(schedules) > 5
     for schedule in schedules:
         conv.check(target, schedule)
@@ -194,7 +226,7 @@ def test_every_tile_of_a_direct_convolution_gives_the_same() -> None:
 def test_every_tile_of_a_depthwise_convolution_gives_the_same() -> None:
     target = TARGETS[-1]
     conv = Conv((1, 20, 5, 23), 20, 3, 1, 1, groups=20)
-    schedules = rule_for(conv.spec).space(conv.spec, target)
+    schedules = schedules_for(conv.spec, target)
     assert len({tuple(s.items()) for s in schedules}) == len(schedules) > 3
     for schedule in schedules:
         conv.check(target, schedule)
@@ -252,7 +284,7 @@ def test_dense_with_a_residual(target: Target) -> None:
 def test_every_schedule_of_a_dense_layer_gives_the_same() -> None:
     target = TARGETS[0]
     spec, x, weight, bias, expected = dense_case((2, 19), 9 * target.lanes - 2)
-    schedules = rule_for(spec).space(spec, target)
+    schedules = schedules_for(spec, target)
     assert len(schedules) == 4
     for schedule in schedules:
         assert_close(run(spec, target, [x], weight, bias, schedule), expected)
@@ -279,7 +311,7 @@ def test_window_pooling(case: int) -> None:
     attrs = {"kernel": k, "stride": s, "padding": p} | {a: v for a, v in options.items() if a != "ceil_mode"}
     spec = kernel(op, [TensorSpec(shape)], TensorSpec(tuple(y.shape)), ("relu",) if case % 2 else (), **attrs)
     target = spread(case)
-    schedules = rule_for(spec).space(spec, target)
+    schedules = schedules_for(spec, target)
     for schedule in schedules if case < 1 else schedules[:1]:
         assert_close(run(spec, target, [x], schedule=schedule), apply_epilogue(y, spec.epilogue, []))
 
@@ -289,7 +321,7 @@ def test_global_pooling(size: tuple[int, int]) -> None:
     x = noise(2, 21, *size)
     spec = kernel("global_avg_pool", [TensorSpec(x.shape)], TensorSpec((2, 21, 1, 1)), ("hardsigmoid",))
     target = spread(size[0])
-    for schedule in rule_for(spec).space(spec, target):
+    for schedule in schedules_for(spec, target):
         y = run(spec, target, [x], schedule=schedule)
         assert_close(y, F.hardsigmoid(double(x).mean((2, 3), keepdim=True)))
 
@@ -337,7 +369,7 @@ def test_elementwise_images(target: Target) -> None:
     tensors = [TensorSpec(v.shape) for v in (x, gate, other)]
     spec = kernel("elementwise", tensors, TensorSpec(x.shape), ("mul", "add", "relu6"))
     expected = F.relu6(double(x) * double(gate) + double(other))
-    for schedule in rule_for(spec).space(spec, target):
+    for schedule in schedules_for(spec, target):
         assert_close(run(spec, target, [x, gate, other], schedule=schedule), expected)
 
 
@@ -364,7 +396,7 @@ def test_a_kernel_that_no_rule_builds_is_refused() -> None:
     multiplied = Conv((1, 8, 4, 4), 16, groups=8).spec
     for spec in (grouped, multiplied):
         with pytest.raises(UnsupportedOperatorError, match="no kernel rule builds conv2d"):
-            rule_for(spec)
+            schedules_for(spec, TARGETS[0])
 
 
 def test_rules_are_found_by_name() -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from edgeprune.compiler.cost import virtual_cost_ns
 from edgeprune.compiler.kernels import registry
-from edgeprune.compiler.kernels.base import WithoutWeights
+from edgeprune.compiler.kernels.base import Rule
 from edgeprune.compiler.kernels.emit import Emitter, T, function
-from edgeprune.compiler.kernels.registry import rule_for
+from edgeprune.compiler.kernels.registry import schedules_for
 from edgeprune.compiler.objects import KernelBuildError, build_object
 from edgeprune.devices.fake import FakeDevice
 from edgeprune.devices.protocol import Completed
@@ -22,7 +22,7 @@ from edgeprune.profiling.profile import ProfileOptions, profile
 TIMING = Timing(warmup=0, repeats=3)
 
 
-class Broken(WithoutWeights):
+class Broken(Rule):
     """A rule for a single kernel, whose body does as it is told."""
 
     def __init__(self, name: str, spec, body: Callable[[Emitter], None]) -> None:
@@ -77,7 +77,7 @@ def in_process(monkeypatch):
 def candidates(specs, target) -> list[Candidate]:
     found = []
     for spec in specs:
-        schedule = rule_for(spec).space(spec, target)[0]
+        schedule = schedules_for(spec, target)[0]
         found.append(Candidate(spec, schedule, build_object(spec, schedule, target)))
     return found
 
@@ -191,7 +191,7 @@ def test_a_line_that_is_no_measurement_never_becomes_a_figure(network, target, t
 
 @pytest.mark.parametrize("better", [0, 1])
 def test_of_two_schedules_the_faster_is_kept(network, target, tmp_path, store, better):
-    spaces = {n.spec.key: rule_for(n.spec).space(n.spec, target)[:2] for n in network.kernels.nodes}
+    spaces = {n.spec.key: schedules_for(n.spec, target)[:2] for n in network.kernels.nodes}
     order = [i for space in spaces.values() for i in range(len(space))]
     assert order.count(1) >= 4, "most rules have two schedules to choose from"
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,36 +19,32 @@ Schedule = Mapping[str, Any]
 Constants = list[NDArray[np.float32]]
 
 
-class Rule(Protocol):
+class Rule(ABC):
     """One kernel family. Adding one is one class and one line in the registry."""
 
     name: str
 
+    @abstractmethod
     def matches(self, spec: KernelSpec) -> bool: ...
 
+    @abstractmethod
     def space(self, spec: KernelSpec, target: Target) -> list[Schedule]:
-        """Schedules worth measuring, the one to use unmeasured first. Never empty."""
-        ...
+        """Schedules worth measuring, the one to use unmeasured first. Empty only beside another rule that matches."""
 
     def constants(self, spec: KernelSpec, schedule: Schedule, target: Target) -> list[int]:
         """Elements of each constant buffer (packed weights, bias), in call order."""
-        ...
+        return []
 
     def pack(self, spec: KernelSpec, schedule: Schedule, target: Target, weight: Any, bias: Any) -> Constants:
         """The constant buffers from logical fp32 ``weight`` and ``bias`` (or None)."""
-        ...
+        return []
 
+    def scratch(self, spec: KernelSpec, schedule: Schedule, target: Target) -> int:
+        """Elements of the arena that the kernel uses while it runs; with 0 it gets no such buffer."""
+        return 0
+
+    @abstractmethod
     def build(self, name: str, spec: KernelSpec, schedule: Schedule, target: Target) -> Function: ...
-
-
-class WithoutWeights:
-    """Mixin of rules whose kernels have no constants."""
-
-    def constants(self, spec: KernelSpec, schedule: Schedule, target: Target) -> list[int]:
-        return []
-
-    def pack(self, spec: KernelSpec, schedule: Schedule, target: Target, weight: Any, bias: Any) -> Constants:
-        return []
 
 
 def vector_registers(target: Target) -> int:

@@ -9,16 +9,20 @@ or blocked. A 1x1 convolution with stride 1 sees the image as one long row.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.compiler.kernels.base import Constants, Schedule, padded, vector_registers
+from edgeprune.compiler.kernels.base import Constants, Rule, Schedule, padded, vector_registers
+from edgeprune.compiler.kernels.blocks import Groups, block_widths, groups_of
 from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function, tiles, when
 from edgeprune.compiler.kernels.rows import Window, walk_row
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.targets import Target
+
+_LONG_ROW = 56
 
 
 def window_of(spec: KernelSpec) -> Window:
@@ -36,13 +40,16 @@ def window_of(spec: KernelSpec) -> Window:
 
 
 def _flattened(window: Window) -> Window:
+    """For a 1x1 kernel the same image as few long rows: fewer tails, and still rows enough for all threads."""
     if window.kernel == (1, 1) and window.stride == (1, 1) and window.padding == (0, 0):
-        pixels = window.output[0] * window.output[1]
-        return Window((1, pixels), (1, pixels), (1, 1), (1, 1), (0, 0))
+        height, pixels = window.output[0], window.output[0] * window.output[1]
+        rows = max(d for d in range(1, 9) if d == 1 or (height % d == 0 and pixels // d >= _LONG_ROW))
+        shape = (rows, pixels // rows)
+        return Window(shape, shape, (1, 1), (1, 1), (0, 0))
     return window
 
 
-class DirectConv:
+class DirectConv(Rule):
     """conv2d with groups = 1."""
 
     name = "conv_direct"
@@ -70,7 +77,7 @@ class DirectConv:
         return [sum(widths) * spec.inputs[0].channels * kh * kw, len(widths) * target.lanes]
 
     def pack(self, spec: KernelSpec, schedule: Schedule, target: Target, weight: Any, bias: Any) -> Constants:
-        """(O, C, KH, KW) -> [out block][in block][kh][channel in block][kw][lane]; the last block has its own width."""
+        """(O, C, KH, KW) -> [out block][in block][kh][kw][channel in block][lane]; the last block has its own width."""
         o, c, _, _ = weight.shape
         depth = target.lanes if spec.inputs[0].layout == "blocked" else 1
         parts: list[NDArray[np.float32]] = []
@@ -79,7 +86,7 @@ class DirectConv:
             block = np.zeros((width, *weight.shape[1:]), np.float32)
             real = weight[first : first + width]
             block[: len(real)] = real
-            parts += [block[:, at : at + size].transpose(2, 1, 3, 0).reshape(-1) for at, size in tiles(c, depth)]
+            parts += [block[:, at : at + size].transpose(2, 3, 1, 0).reshape(-1) for at, size in tiles(c, depth)]
             first += width
         return [np.concatenate(parts), padded(bias, block_count(o, target.lanes) * target.lanes)]
 
@@ -89,37 +96,20 @@ class DirectConv:
         columns, step = int(schedule["columns"]), int(schedule["blocks"])
 
         def body(e: Emitter) -> None:
-            widths = block_widths(spec.output.channels, e.lanes)
-            # The narrow block, if there is one, goes with the blocks that are left over.
-            full = sum(w == e.lanes for w in widths) // step
-            if full:
-                _block_loop(e, window, columns, 0, full, widths[:step])
-            if rest := widths[full * step :]:
-                _block_loop(e, window, columns, full * step, 1, rest)
+            for group in groups_of(block_widths(spec.output.channels, e.lanes), step):
+                _block_loop(e, window, columns, group)
 
         return function(name, spec, target.lanes, sizes, body)
 
 
-def block_widths(channels: int, lanes: int) -> tuple[int, ...]:
-    """Vector width of each output block: ``lanes``, and for a partial last one the narrowest of lanes/2, lanes/4 …
-    (at least 4) that covers it."""
-    full, rest = divmod(channels, lanes)
-    if not rest:
-        return (lanes,) * full
-    narrow = lanes
-    while narrow // 2 >= max(rest, 4):
-        narrow //= 2
-    return (*(lanes,) * full, narrow)
-
-
-def _block_loop(e: Emitter, window: Window, columns: int, first: int, count: int, widths: tuple[int, ...]) -> None:
-    """Every output row of ``count`` groups of output blocks of these vector widths, in parallel."""
+def _block_loop(e: Emitter, window: Window, columns: int, groups: Groups) -> None:
+    """Every output row of these groups of output blocks, in parallel."""
     batch, rows = e.spec.output.shape[0], window.output[0]
-    with T.parallel(0, batch * count * rows) as index:
+    widths = groups.widths
+    with T.parallel(0, batch * groups.count * rows) as index:
         oh = index % rows
-        group = (index // rows) % count
-        n = index // (rows * count)
-        block = first + group * len(widths)
+        n = index // (rows * groups.count)
+        block = groups.first + (index // rows) % groups.count * len(widths)
         walk_row(window, columns, lambda ow, size, tap: _tile(e, window, n, block, widths, oh, ow, size, tap))
 
 
@@ -145,26 +135,32 @@ def _tile(
     acc = [e.registers(columns, w) for w in widths]
     for b, w in enumerate(widths):
         for t in range(columns):
-            T.buffer_store(acc[b], e.load(bias, (block + b) * lanes, w), [t])
+            acc[b][t] = e.load(bias, (block + b) * lanes, w)
+
+    def tap(in_block: Expr, size: int, row: Expr, kh: Expr, kw: Expr, inner: Sequence[int]) -> None:
+        with T.serial(0, size) as ci:
+            # Weights of a tap lie together; only the last block is narrow.
+            vector = in_block * depth * taps + (kh * kw_size + kw) * size + ci
+            weights = [
+                e.load(weight, (block + b) * (channels * taps * lanes) + vector * w, w) for b, w in enumerate(widths)
+            ]
+            for t in inner:
+                value = x[(row + window.column(ow + t, kw)) * depth + ci]
+                for b, w in enumerate(widths):
+                    acc[b][t] = acc[b][t] + e.splat(value, w) * weights[b]
 
     def accumulate(in_block: Expr, size: int) -> None:
         with T.serial(0, kh_size) as kh:
             ih = window.row(oh, kh)
-            with when(window.row_inside(ih)), T.serial(0, size) as ci:
-                row = ((n * in_blocks + in_block) * height + ih) * width
-                # Weights of this (in block, kh) lie together: [channel][kw][lane]; only the last block is narrow.
-                vector = in_block * depth * taps + (kh * size + ci) * kw_size
-                for kw in range(kw_size):
-                    weights = [
-                        e.load(weight, (block + b) * (channels * taps * lanes) + (vector + kw) * w, w)
-                        for b, w in enumerate(widths)
-                    ]
-                    for t in range(columns):
-                        if not inside(t, kw):
-                            continue
-                        value = x[(row + window.column(ow + t, kw)) * depth + ci]
-                        for b, w in enumerate(widths):
-                            T.buffer_store(acc[b], acc[b][t] + e.splat(value, w) * weights[b], [t])
+            row = ((n * in_blocks + in_block) * height + ih) * width
+            with when(window.row_inside(ih)):
+                if all(inside(t, kw) for t in range(columns) for kw in range(kw_size)):
+                    # A loop, not unrolled: LLVM would share inputs among the taps and run out of registers.
+                    with T.serial(0, kw_size) as kw:
+                        tap(in_block, size, row, kh, kw, range(columns))
+                else:
+                    for kw in range(kw_size):
+                        tap(in_block, size, row, kh, kw, [t for t in range(columns) if inside(t, kw)])
 
     full = channels // depth
     if full:
@@ -193,7 +189,7 @@ def _estimated_cycles(window: Window, blocks: int, step: int, columns: int) -> f
     return total
 
 
-class DepthwiseConv:
+class DepthwiseConv(Rule):
     """conv2d with one filter per channel: lane by lane, no reduction over channels."""
 
     name = "conv_depthwise"
@@ -224,35 +220,38 @@ class DepthwiseConv:
         return [np.ascontiguousarray(packed), padded(bias, blocks * lanes)]
 
     def build(self, name: str, spec: KernelSpec, schedule: Schedule, target: Target) -> Function:
-        window = window_of(spec)
-        (height, width), (kh_size, kw_size) = window.image, window.kernel
-
         def body(e: Emitter) -> None:
-            lanes, rows = e.lanes, window.output[0]
-            blocks = block_count(spec.output.channels, lanes)
-            x, (weight, bias) = e.inputs[0], e.constants
-            with T.parallel(0, spec.output.shape[0] * blocks * rows) as index:
-                oh, plane = index % rows, index // rows
-                block = plane % blocks
-
-                def tile(ow: Expr, columns: int, inside: Any) -> None:
-                    acc = e.registers(columns)
-                    for t in range(columns):
-                        T.buffer_store(acc, e.load(bias, block * lanes), [t])
-                    with T.serial(0, kh_size) as kh:
-                        ih = window.row(oh, kh)
-                        with when(window.row_inside(ih)):
-                            for kw in range(kw_size):
-                                tap = e.load(weight, ((block * kh_size + kh) * kw_size + kw) * lanes)
-                                for t in range(columns):
-                                    if inside(t, kw):
-                                        at = ((plane * height + ih) * width + window.column(ow + t, kw)) * lanes
-                                        T.buffer_store(acc, acc[t] + e.load(x, at) * tap, [t])
-                    for t in range(columns):
-                        pixel = oh * window.output[1] + ow + t
-                        value = e.epilogue(acc[t], plane, pixel)
-                        e.store(e.output, value, (plane * spec.output.pixels + pixel) * lanes)
-
-                walk_row(window, int(schedule["columns"]), tile)
+            for groups in groups_of(block_widths(spec.output.channels, e.lanes), 1):
+                _depthwise_planes(e, window_of(spec), int(schedule["columns"]), groups)
 
         return function(name, spec, target.lanes, self.constants(spec, schedule, target), body)
+
+
+def _depthwise_planes(e: Emitter, window: Window, columns: int, groups: Groups) -> None:
+    """Every row of these blocks, in parallel."""
+    (height, width), (kh_size, kw_size), rows = window.image, window.kernel, window.output[0]
+    x, (weight, bias), spec = e.inputs[0], e.constants, e.spec
+    blocks, (lanes,) = block_count(spec.output.channels, e.lanes), groups.widths
+    with T.parallel(0, spec.output.shape[0] * groups.count * rows) as index:
+        oh, block = index % rows, groups.first + index // rows % groups.count
+        plane = index // (rows * groups.count) * blocks + block
+
+        def tile(ow: Expr, size: int, inside: Any) -> None:
+            acc = e.registers(size, lanes)
+            for t in range(size):
+                acc[t] = e.load(bias, block * e.lanes, lanes)
+            with T.serial(0, kh_size) as kh:
+                ih = window.row(oh, kh)
+                with when(window.row_inside(ih)):
+                    for kw in range(kw_size):
+                        tap = e.load(weight, ((block * kh_size + kh) * kw_size + kw) * e.lanes, lanes)
+                        for t in range(size):
+                            if inside(t, kw):
+                                at = ((plane * height + ih) * width + window.column(ow + t, kw)) * e.lanes
+                                acc[t] = acc[t] + e.load(x, at, lanes) * tap
+            for t in range(size):
+                pixel = oh * window.output[1] + ow + t
+                value = e.epilogue(acc[t], plane, pixel, lanes)
+                e.store(e.output, value, (plane * spec.output.pixels + pixel) * e.lanes, lanes)
+
+        walk_row(window, columns, tile)

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from edgeprune.compiler.kernels.base import Constants, Schedule, padded
+from edgeprune.compiler.kernels.base import Constants, Rule, Schedule, padded
 from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function, tiles
 from edgeprune.graph.spec import KernelSpec, TensorSpec
 from edgeprune.targets import Target
 
 
-class Dense:
+class Dense(Rule):
     """dense: x (N, F) plain or (N, C, H, W) blocked, y (N, O) plain."""
 
     name = "dense"
@@ -88,14 +88,14 @@ def _rows(e: Emitter, n: Expr, block: Expr, blocks: int, chains: int, last_lanes
     for b in range(blocks):
         for c in range(chains):
             start = e.load(bias, (block + b) * lanes) if c == 0 else e.const(0.0)
-            T.buffer_store(acc, start, [b * chains + c])
+            acc[b * chains + c] = start
 
     def step(read: Expr, feature: Expr, chain: int) -> None:
         value = e.splat(e.inputs[0][read])
         for b in range(blocks):
             vector = e.load(weight, ((block + b) * features + feature) * lanes)
             i = b * chains + chain
-            T.buffer_store(acc, acc[i] + value * vector, [i])
+            acc[i] = acc[i] + value * vector
 
     def run(read: Expr, feature: Expr, count: int) -> None:
         """``count`` features that lie together, ``chains`` at a time."""

@@ -8,6 +8,7 @@ loop (docs/DECISIONS.md).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -35,18 +36,42 @@ class _Builder:
 T = _Builder()
 
 
+class Registers:
+    """Vector values that LLVM keeps in registers: they are indexed by Python ints only.
+
+    TVM leaves an allocation on the stack, where LLVM finds registers for it, if it is of "global" scope and
+    below 1 KiB; any other comes from the heap, at run time and for every tile. So many accumulators are
+    several small buffers.
+    """
+
+    _MOST_BYTES = 512
+
+    def __init__(self, count: int, lanes: int) -> None:
+        dtype = "float32" if lanes == 1 else f"float32x{lanes}"
+        self._size = self._MOST_BYTES // (4 * lanes)
+        self._buffers = [T.alloc_buffer((n,), dtype, scope="global") for _, n in tiles(count, self._size)]
+
+    def __getitem__(self, index: int) -> Expr:
+        return self._buffers[index // self._size][index % self._size]
+
+    def __setitem__(self, index: int, value: Expr) -> None:
+        T.buffer_store(self._buffers[index // self._size], value, [index % self._size])
+
+
 class Emitter:
     """One kernel being written: its buffers in call order and vector shorthand.
 
-    Call order is the contract with the driver: inputs, constants (packed weights, bias), output.
+    Call order is the contract with the driver: inputs, constants (packed weights, bias), scratch if
+    there is any, output.
     """
 
-    def __init__(self, spec: KernelSpec, lanes: int, constants: Sequence[int]) -> None:
+    def __init__(self, spec: KernelSpec, lanes: int, constants: Sequence[int], scratch: int = 0) -> None:
         self.spec = spec
         self.lanes = lanes
         sizes = [stored_elements(t, lanes) for t in spec.inputs]
         self.inputs = [self._argument(f"x{i}", n) for i, n in enumerate(sizes)]
         self.constants = [self._argument(f"c{i}", n) for i, n in enumerate(constants)]
+        self.scratch: Any = self._argument("s", scratch) if scratch else None
         self.output = self._argument("y", stored_elements(spec.output, lanes))
 
     @staticmethod
@@ -69,10 +94,16 @@ class Emitter:
         lanes = self.lanes if lanes is None else lanes
         return scalar if lanes == 1 else T.Broadcast(scalar, lanes)
 
-    def registers(self, count: int, lanes: int | None = None) -> Any:
-        """``count`` vector accumulators; all indices must be Python ints so that they stay in registers."""
-        lanes = self.lanes if lanes is None else lanes
-        return T.alloc_buffer((count,), "float32" if lanes == 1 else f"float32x{lanes}", scope="local")
+    def registers(self, count: int, lanes: int | None = None) -> Registers:
+        """``count`` vector accumulators."""
+        return Registers(count, self.lanes if lanes is None else lanes)
+
+    def keep(self, *values: Expr, lanes: int | None = None) -> list[Expr]:
+        """The values, computed here and now, to be used more than once."""
+        kept = self.registers(len(values), lanes)
+        for i, value in enumerate(values):
+            kept[i] = value
+        return [kept[i] for i in range(len(values))]
 
     def epilogue(self, value: Expr, block: Expr, pixel: Expr, lanes: int | None = None, *, plain: bool = False) -> Expr:
         """Apply the spec's epilogue to one vector.
@@ -101,9 +132,36 @@ def _clip(e: Emitter, x: Expr, low: float, high: float, lanes: int | None) -> Ex
     return T.min(T.max(x, e.const(low, lanes)), e.const(high, lanes))
 
 
+def _exp(e: Emitter, x: Expr, lanes: int | None) -> Expr:
+    """e to the power of x within 1e-7 of itself; above 88.4 infinity, below -87 the smallest normal number.
+
+    Written out because LLVM would call the C library once a lane. Method: x = n ln 2 + r, r at most ln 2 / 2;
+    the series of e ** r; n goes into the exponent bits (Cephes' expf splits ln 2 in the same two parts).
+    """
+
+    def c(value: float) -> Expr:
+        return e.const(value, lanes)
+
+    width = e.lanes if lanes is None else lanes
+    many = "" if width == 1 else f"x{width}"
+    (x,) = e.keep(T.min(T.max(x, c(-87.0)), c(89.0)), lanes=lanes)
+    (n,) = e.keep(T.floor(x * c(math.log2(math.e)) + c(0.5)), lanes=lanes)
+    (r,) = e.keep(x - n * c(0.693359375) + n * c(2.12194440e-4), lanes=lanes)
+    series = c(1 / 5040)
+    for k in range(6, -1, -1):
+        series = series * r + c(1 / math.factorial(k))
+    bits = (T.Cast(f"int32{many}", n) + e.splat(T.int32(127), lanes)) << e.splat(T.int32(23), lanes)
+    return series * T.reinterpret(f"float32{many}", bits)
+
+
 def _sigmoid(e: Emitter, x: Expr, lanes: int | None) -> Expr:
     one = e.const(1.0, lanes)
-    return one / (one + T.exp(e.const(0.0, lanes) - x))
+    return one / (one + _exp(e, e.const(0.0, lanes) - x, lanes))
+
+
+def _tanh(e: Emitter, x: Expr, lanes: int | None) -> Expr:
+    one, two = e.const(1.0, lanes), e.const(2.0, lanes)
+    return one - two / (one + _exp(e, two * x, lanes))
 
 
 def _hardsigmoid(e: Emitter, x: Expr, lanes: int | None) -> Expr:
@@ -117,13 +175,19 @@ ACTIVATIONS: dict[str, Callable[[Emitter, Expr, int | None], Expr]] = {
     "hardswish": lambda e, x, n: x * _hardsigmoid(e, x, n),
     "sigmoid": _sigmoid,
     "silu": lambda e, x, n: x * _sigmoid(e, x, n),
-    "tanh": lambda e, x, n: T.tanh(x),
+    "tanh": _tanh,
 }
 """Epilogue activations, by the name a KernelSpec uses. A new one is one line here and one in the cutter."""
 
 
 def function(
-    name: str, spec: KernelSpec, lanes: int, constants: Sequence[int], body: Callable[[Emitter], None]
+    name: str,
+    spec: KernelSpec,
+    lanes: int,
+    constants: Sequence[int],
+    body: Callable[[Emitter], None],
+    *,
+    scratch: int = 0,
 ) -> Function:
     """Build the PrimFunc ``name`` whose body is written by ``body``."""
     from tvm.script.ir_builder import IRBuilder
@@ -132,7 +196,7 @@ def function(
         T.func_name(name)
         # Buffers of one call never overlap unless the rule says so; without it LLVM reloads.
         T.func_attr({"tirx.noalias": True, "global_symbol": name})
-        body(Emitter(spec, lanes, constants))
+        body(Emitter(spec, lanes, constants, scratch))
     return builder.get()
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeprune.compiler.kernels.base import Schedule, WithoutWeights
+from edgeprune.compiler.kernels.base import Rule, Schedule
 from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.targets import Target
 
 
-class Elementwise(WithoutWeights):
+class Elementwise(Rule):
     """elementwise: the epilogue alone, over blocked images or plain rows."""
 
     name = "elementwise"
@@ -53,7 +53,7 @@ class Elementwise(WithoutWeights):
         return function(name, spec, target.lanes, [], blocked if spec.output.layout == "blocked" else plain)
 
 
-class Concat(WithoutWeights):
+class Concat(Rule):
     """concat along channels: whole blocks where a part starts on one, else lane by lane."""
 
     name = "concat"
@@ -100,7 +100,7 @@ def _copy_lanes(
             e.store(e.output, buffer[source + lane], (to_block * pixels + pixel) * lanes + to, 1)
 
 
-class Resize(WithoutWeights):
+class Resize(Rule):
     """resize2d: ``nearest`` and ``bilinear`` (half-pixel centres, or aligned corners)."""
 
     name = "resize2d"
@@ -166,7 +166,7 @@ def _bilinear(
     return top * e.splat(T.float32(1) - dy) + bottom * e.splat(dy)
 
 
-class Layout(WithoutWeights):
+class Layout(Rule):
     """layout: plain NCHW to blocked or back, at the borders of the network."""
 
     name = "layout"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgeprune.compiler.kernels.base import Schedule, WithoutWeights, vector_registers
+from edgeprune.compiler.kernels.base import Rule, Schedule, vector_registers
 from edgeprune.compiler.kernels.conv import window_of
 from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function, when
 from edgeprune.compiler.kernels.rows import walk_row
@@ -14,7 +14,7 @@ from edgeprune.targets import Target
 LOWEST = -3.4028234663852886e38
 
 
-class WindowPool(WithoutWeights):
+class WindowPool(Rule):
     """max_pool2d and avg_pool2d (dilation 1; average counts padding if ``count_include_pad``)."""
 
     name = "pool"
@@ -40,7 +40,7 @@ class WindowPool(WithoutWeights):
                 def tile(ow: Expr, columns: int, inside: Any) -> None:
                     acc = e.registers(columns)
                     for t in range(columns):
-                        T.buffer_store(acc, e.const(LOWEST if largest else 0.0), [t])
+                        acc[t] = e.const(LOWEST if largest else 0.0)
                     with T.serial(0, kh_size) as kh:
                         ih = window.row(oh, kh)
                         with when(window.row_inside(ih)):
@@ -49,7 +49,7 @@ class WindowPool(WithoutWeights):
                                     if inside(t, kw):
                                         at = ((plane * height + ih) * width + window.column(ow + t, kw)) * lanes
                                         tap = e.load(e.inputs[0], at)
-                                        T.buffer_store(acc, T.max(acc[t], tap) if largest else acc[t] + tap, [t])
+                                        acc[t] = T.max(acc[t], tap) if largest else acc[t] + tap
                     for t in range(columns):
                         value = acc[t]
                         if not largest:
@@ -73,7 +73,7 @@ class WindowPool(WithoutWeights):
         return T.float32(1.0) / (T.cast(bottom - top, "float32") * T.float32(columns))
 
 
-class GlobalAveragePool(WithoutWeights):
+class GlobalAveragePool(Rule):
     """global_avg_pool: (N, C, H, W) -> (N, C, 1, 1), four partial sums a block."""
 
     name = "global_avg_pool"
@@ -94,14 +94,14 @@ class GlobalAveragePool(WithoutWeights):
             with T.parallel(0, spec.output.shape[0] * blocks) as plane:
                 acc = e.registers(chains)
                 for c in range(chains):
-                    T.buffer_store(acc, e.const(0.0), [c])
+                    acc[c] = e.const(0.0)
                 with T.serial(0, pixels // chains) as i:
                     for c in range(chains):
                         at = (plane * pixels + i * chains + c) * e.lanes
-                        T.buffer_store(acc, acc[c] + e.load(e.inputs[0], at), [c])
+                        acc[c] = acc[c] + e.load(e.inputs[0], at)
                 for c in range(pixels % chains):
                     at = (plane * pixels + pixels // chains * chains + c) * e.lanes
-                    T.buffer_store(acc, acc[c] + e.load(e.inputs[0], at), [c])
+                    acc[c] = acc[c] + e.load(e.inputs[0], at)
                 total = acc[0]
                 for c in range(1, chains):
                     total = total + acc[c]

@@ -1,17 +1,22 @@
-"""Which rule builds a kernel: the first that matches, in this order."""
+"""Which rules build a kernel, and their schedules: those of the first rule that matches come first."""
 
 from __future__ import annotations
+
+from itertools import zip_longest
 
 from edgeprune.compiler.kernels.base import Rule, Schedule
 from edgeprune.compiler.kernels.conv import DepthwiseConv, DirectConv
 from edgeprune.compiler.kernels.dense import Dense
 from edgeprune.compiler.kernels.movement import Concat, Elementwise, Layout, Resize
 from edgeprune.compiler.kernels.pool import GlobalAveragePool, WindowPool
+from edgeprune.compiler.kernels.winograd import WinogradConv
 from edgeprune.errors import UnsupportedOperatorError
 from edgeprune.graph.spec import KernelSpec
+from edgeprune.targets import Target
 
 RULES: tuple[Rule, ...] = (
     DirectConv(),
+    WinogradConv(),
     DepthwiseConv(),
     Dense(),
     WindowPool(),
@@ -22,24 +27,24 @@ RULES: tuple[Rule, ...] = (
     Layout(),
 )
 
-SCHEDULES_VERSION = "2"
+SCHEDULES_VERSION = "3"
 """Raise it whenever the code a schedule stands for changes: old profiles then no longer match."""
 
 
-def rule_for(spec: KernelSpec) -> Rule:
-    """The rule that builds ``spec``.
+def schedules_for(spec: KernelSpec, target: Target) -> list[Schedule]:
+    """Schedules worth measuring: the one to use unmeasured, then one of each rule in turn, best first.
 
     Raises:
-        UnsupportedOperatorError: no rule does.
+        UnsupportedOperatorError: no rule builds ``spec``.
     """
-    for rule in RULES:
-        if rule.matches(spec):
-            return rule
-    raise UnsupportedOperatorError(
-        f"no kernel rule builds {spec}",
-        hint="rewrite the layer with an operator of docs/OPERATORS.md",
-        spec=spec.to_json(),
-    )
+    spaces = [rule.space(spec, target) for rule in RULES if rule.matches(spec)]
+    if not any(spaces):
+        raise UnsupportedOperatorError(
+            f"no kernel rule builds {spec}",
+            hint="rewrite the layer with an operator of docs/OPERATORS.md",
+            spec=spec.to_json(),
+        )
+    return [point for points in zip_longest(*spaces) for point in points if point is not None]
 
 
 def rule_named(schedule: Schedule) -> Rule:

@@ -36,7 +36,7 @@ class Window:
             return None
         return T.And(ih >= 0, ih < self.image[0])
 
-    def column(self, ow: Expr, kw: int) -> Expr:
+    def column(self, ow: Expr, kw: Expr) -> Expr:
         return ow * self.stride[1] + kw * self.dilation[1] - self.padding[1]
 
     def column_inside(self, ow: int, kw: int) -> bool:
