@@ -31,7 +31,7 @@ from edgeprune.training.evaluate import accuracy, accuracy_from_logits
 from edgeprune.training.finetune import train
 
 MODEL = "zoo:resnet20?in_channels=1"
-SIZES = (48, 56, 64, 80, 96)
+SIZES = (48, 56, 64, 68, 72, 80, 96)
 LEAST_DENSE_MS = 3.0
 BUDGET = 0.5
 FULLEST, EMPTIEST = 1.0, 0.85

@@ -52,6 +52,11 @@ def vector_registers(target: Target) -> int:
     return 32 if target.vector_bits == 512 or target.arch == "aarch64" else 16
 
 
+def most_columns(blocks: int, target: Target) -> int:
+    """Columns of the widest register tile: its accumulators, one weight vector a block and one shared input."""
+    return (vector_registers(target) - blocks - 1) // blocks
+
+
 def padded(vector: Any, size: int) -> NDArray[np.float32]:
     """``vector`` (or None) followed by zeros up to ``size``."""
     out = np.zeros(size, np.float32)

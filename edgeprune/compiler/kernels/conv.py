@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.compiler.kernels.base import Constants, Rule, Schedule, padded, vector_registers
+from edgeprune.compiler.kernels.base import Constants, Rule, Schedule, most_columns, padded, vector_registers
 from edgeprune.compiler.kernels.blocks import Groups, block_widths, groups_of
 from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function, tiles, when
 from edgeprune.compiler.kernels.rows import Window, walk_row
@@ -61,12 +61,11 @@ class DirectConv(Rule):
         """Register tiles that fit, the one with the fewest estimated cycles first."""
         window = _flattened(window_of(spec))
         blocks = block_count(spec.output.channels, target.lanes)
-        limit = vector_registers(target) - 4
         points = {
             (b, min(c, window.output[1]))
-            for b in (1, 2, 3, 4, 6, 8)
-            for c in range(1, limit + 1)
-            if b <= blocks and b * c <= limit and (c <= 14 or b == 1)
+            for b in (1, 2, 3, 4, 6)
+            for c in range(1, most_columns(b, target) + 1)
+            if b <= blocks and (c <= 14 or b == 1)
         }
         ranked = sorted(points, key=lambda p: (_estimated_cycles(window, blocks, *p), -p[0], p[1]))
         return [{"rule": self.name, "blocks": b, "columns": c} for b, c in ranked[:24]]

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.compiler.kernels.base import Constants, Rule, Schedule, padded, vector_registers
+from edgeprune.compiler.kernels.base import Constants, Rule, Schedule, most_columns, padded
 from edgeprune.compiler.kernels.blocks import Groups, block_widths, groups_of
 from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function, when
 from edgeprune.compiler.kernels.rows import Window, walk_row
@@ -139,7 +139,7 @@ class WinogradConv(Rule):
         )
 
     def space(self, spec: KernelSpec, target: Target) -> list[Schedule]:
-        blocks, limit = block_count(spec.output.channels, target.lanes), vector_registers(target) - 4
+        blocks = block_count(spec.output.channels, target.lanes)
         found: list[Schedule] = []
         for m in (4, 2):
             down, across = _Plan(spec, target.lanes, m, 1).window.output
@@ -149,7 +149,7 @@ class WinogradConv(Rule):
             for rows in sorted(wanted, reverse=True):
                 columns = rows * across
                 best = sorted(
-                    ((b, min(limit // b, columns, 14)) for b in (1, 2, 4, 6) if b <= blocks),
+                    ((b, min(most_columns(b, target), columns, 14)) for b in (1, 2, 3, 4, 6) if b <= blocks),
                     key=lambda p: -min(p[0] * p[1] / (p[0] + p[1]), 3.5) * columns / (-(-columns // p[1]) * p[1]),
                 )
                 found += [{"rule": self.name, "m": m, "rows": rows, "blocks": b, "columns": c} for b, c in best[:2]]
