@@ -1,15 +1,17 @@
 """Compiled speed against ONNX Runtime on this computer: dense networks and irregular ones.
 
-    python benchmarks/codegen.py --threads 1 [--json] [--models resnet18,…] [--tune 24] [--by-kernel]
+    python benchmarks/codegen.py --threads 1 [--json] [--models resnet18,…] [--tune 24] [--by-kernel] [--peer openvino]
 
 Every network of the zoo at 1x3x224x224, as it is and with every width group cut to an irregular
 60 %, compiled by edgeprune (schedules tuned on this computer first) and run by ONNX Runtime with all
-optimisations. Runs alternate; a row is the median of at least 20. Outputs are compared with torch.
+optimisations, or by OpenVINO in fp32. Runs alternate; a row is the median of at least 20. Outputs are
+compared with torch, speeds with what the processor's multiply-add units do on registers alone (peak.c).
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import statistics
 import subprocess
@@ -17,6 +19,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +39,7 @@ from edgeprune.models.zoo import build
 from edgeprune.profiling.profile import ProfileOptions, profile
 from edgeprune.pruning.plan import Plan
 from edgeprune.pruning.shrink import shrink
-from edgeprune.targets import load_target
+from edgeprune.targets import Target, load_target
 
 MODELS = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "squeezenet", "vgg11_bn")
 SHAPE = (1, 3, 224, 224)
@@ -49,27 +52,36 @@ REST_S = 0.2
 
 @dataclass(frozen=True)
 class Row:
-    """Milliseconds are medians, spreads interquartile ranges; ``max_rel_diff`` is of the outputs, to torch."""
+    """Milliseconds are medians, spreads interquartile ranges; ``max_rel_diff`` is of the outputs, to torch.
+
+    ``gflops`` counts the multiply-adds of direct convolution, so Winograd can pass the peak.
+    """
 
     model: str
     variant: str
     threads: int
     edgeprune_ms: float
     edgeprune_iqr_ms: float
-    onnxruntime_ms: float
-    onnxruntime_iqr_ms: float
+    peer: str
+    peer_ms: float
+    peer_iqr_ms: float
     ratio: float
     gflops: float
+    peak_fraction: float
     max_rel_diff: float
     tuning_s: float
     compile_s: float
     evidence: str = "measured"
 
+    def to_json(self) -> dict[str, Any]:
+        """``peer_ms`` under the peer's own name: ``onnxruntime_ms``."""
+        return {k.replace("peer_", f"{self.peer}_"): v for k, v in asdict(self).items()}
+
 
 def main() -> int:
     options = parse()
     target, device = load_target(options.target), open_device("local:")
-    rows, kernels = [], []
+    rows, kernels, families, peak = [], [], [], peak_gflops(target, options.threads)
     with tempfile.TemporaryDirectory() as folder, ProfileStore(options.store) as store:
         for name in options.models.split(","):
             for variant in ("dense", "irregular"):
@@ -83,14 +95,15 @@ def main() -> int:
                 book = ScheduleBook(target, tuned.profile.records())
                 compile_network(network, target, bundle, book=book, name=name, threads=options.threads)
                 compile_s = time.monotonic() - began
-                rows.append(row(name, variant, options.threads, network, bundle, tuning_s, compile_s))
+                rows.append(row(name, variant, options, network, bundle, peak, tuning_s, compile_s))
                 print(text(rows[-1]), file=sys.stderr, flush=True)
                 if options.by_kernel:
                     kernels += by_kernel(name, variant, network, bundle, options.threads)
-    result = summary(rows)
+                    families += by_family(name, variant, network, kernels, options.threads)
+    result = summary(rows, peak)
     if options.by_kernel:
-        result["kernels"] = kernels
-    print(json.dumps(result, indent=1) if options.json else table(result))
+        result |= {"kernels": kernels, "families": families}
+    print(json.dumps(result, indent=1) if options.json else table(rows, result))
     return 0
 
 
@@ -99,6 +112,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--tune", type=int, default=24, help="schedules tried for each kernel")
+    parser.add_argument("--peer", choices=sorted(PEERS), default="onnxruntime")
     parser.add_argument("--target", default="host")
     parser.add_argument("--store", type=Path, default=home() / "codegen.sqlite3")
     parser.add_argument("--by-kernel", action="store_true", help="where the time goes, by kernel family")
@@ -126,32 +140,40 @@ def irregular(channels: ChannelGraph) -> Plan:
 
 
 def row(
-    name: str, variant: str, threads: int, network: Network, bundle: Path, tuning_s: float, compile_s: float
+    name: str,
+    variant: str,
+    options: argparse.Namespace,
+    network: Network,
+    bundle: Path,
+    peak: float,
+    tuning_s: float,
+    compile_s: float,
 ) -> Row:
-    ours, peer, diff = race(network, bundle, threads)
+    ours, peer, diff = race(network, bundle, options.peer, options.threads)
     ms, peer_ms = statistics.median(ours), statistics.median(peer)
     macs = sum(n.spec.macs for n in network.kernels.nodes)
     return Row(
         model=name,
         variant=variant,
-        threads=threads,
+        threads=options.threads,
         edgeprune_ms=ms,
         edgeprune_iqr_ms=iqr(ours),
-        onnxruntime_ms=peer_ms,
-        onnxruntime_iqr_ms=iqr(peer),
+        peer=options.peer,
+        peer_ms=peer_ms,
+        peer_iqr_ms=iqr(peer),
         ratio=ms / peer_ms,
         gflops=2 * macs / ms / 1e6,
+        peak_fraction=2 * macs / ms / 1e6 / peak,
         max_rel_diff=diff,
         tuning_s=tuning_s,
         compile_s=compile_s,
     )
 
 
-def race(network: Network, bundle: Path, threads: int) -> tuple[list[float], list[float], float]:
+def race(network: Network, bundle: Path, peer_name: str, threads: int) -> tuple[list[float], list[float], float]:
     """Milliseconds of both, turn by turn, and the largest difference to torch relative to the largest output."""
     image = network.example_inputs[0]
-    session = peer_session(network.module, image, threads)
-    feed = {session.get_inputs()[0].name: image.numpy()}
+    run_peer = PEERS[peer_name](network.module, image, threads)
     ours: list[float] = []
     peer: list[float] = []
     for _ in range(TURNS):
@@ -159,7 +181,7 @@ def race(network: Network, bundle: Path, threads: int) -> tuple[list[float], lis
         ours += bench(bundle, threads)
         for turn in range(PER_TURN + 2):
             began = time.perf_counter()
-            session.run(None, feed)
+            run_peer()
             if turn >= 2:
                 peer.append((time.perf_counter() - began) * 1e3)
     with torch.no_grad():
@@ -180,17 +202,49 @@ def bench(bundle: Path, threads: int) -> list[float]:
     return [ns / 1e6 for ns in json.loads(done.stdout)["samples"]]
 
 
-def peer_session(module: nn.Module, image: torch.Tensor, threads: int) -> Any:
+def onnx_bytes(module: nn.Module, image: torch.Tensor) -> bytes:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        buffer = io.BytesIO()
+        torch.onnx.export(module, (image,), buffer, dynamo=False)
+        return buffer.getvalue()
+
+
+def onnxruntime_peer(module: nn.Module, image: torch.Tensor, threads: int) -> Callable[[], Any]:
     import onnxruntime
 
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        file = f"{folder}/model.onnx"
-        torch.onnx.export(module, (image,), file, dynamo=False)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    session = onnxruntime.InferenceSession(onnx_bytes(module, image), options, providers=["CPUExecutionProvider"])
+    feed = {session.get_inputs()[0].name: image.numpy()}
+    return lambda: session.run(None, feed)
+
+
+def openvino_peer(module: nn.Module, image: torch.Tensor, threads: int) -> Callable[[], Any]:
+    import openvino
+
+    hints = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(onnx_bytes(module, image)), "CPU", hints)
+    request, feed = compiled.create_infer_request(), [image.numpy()]
+    return lambda: request.infer(feed)
+
+
+PEERS: dict[str, Callable[[nn.Module, torch.Tensor, int], Callable[[], Any]]] = {
+    "onnxruntime": onnxruntime_peer,
+    "openvino": openvino_peer,
+}
+
+
+def peak_gflops(target: Target, threads: int) -> float:
+    """What the multiply-add units of this computer do, measured (peak.c)."""
+    with tempfile.TemporaryDirectory() as folder:
+        program, source = Path(folder) / "peak", Path(__file__).with_name("peak.c")
+        command = [sys.executable, "-m", "ziglang", "cc", "-O3", f"-mcpu={target.llvm.mcpu.replace('-', '_')}"]
+        command += ["-ffp-contract=fast", f"-DBYTES={target.vector_bits // 8}", "-o", str(program), str(source)]
+        subprocess.run([*command, "-lpthread"], check=True)
+        return float(subprocess.run([program, str(threads)], check=True, capture_output=True, text=True).stdout)
 
 
 def by_kernel(name: str, variant: str, network: Network, bundle: Path, threads: int) -> list[dict[str, Any]]:
@@ -214,19 +268,68 @@ def by_kernel(name: str, variant: str, network: Network, bundle: Path, threads: 
     return out
 
 
+def by_family(
+    name: str, variant: str, network: Network, kernels: list[dict[str, Any]], threads: int
+) -> list[dict[str, Any]]:
+    """Milliseconds by kernel family: ours from the kernels, ONNX Runtime's from its own profiler."""
+    ours: dict[str, float] = {}
+    mine = [k for k in kernels if (k["model"], k["variant"]) == (name, variant)]
+    for node, kernel in zip(network.kernels.nodes, mine, strict=True):
+        spec = node.spec
+        family = "dense" if spec.op == "dense" else "other"
+        if spec.op == "conv2d":
+            family = conv_family(spec.attr("kernel"), spec.depthwise)
+        ours[family] = ours.get(family, 0.0) + kernel["ms"]
+    peer = onnxruntime_families(network.module, network.example_inputs[0], threads)
+    row = {"model": name, "variant": variant}
+    return [
+        row | {"family": f, "edgeprune_ms": ours.get(f), "onnxruntime_ms": peer.get(f)} for f in sorted(ours | peer)
+    ]
+
+
+def conv_family(kernel: Sequence[int], depthwise: bool) -> str:
+    return "conv depthwise" if depthwise else f"conv {kernel[0]}x{kernel[1]}"
+
+
+def onnxruntime_families(module: nn.Module, image: torch.Tensor, threads: int) -> dict[str, float]:
+    """Mean milliseconds of an inference by family, as ONNX Runtime's profiler counts them."""
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.enable_profiling, options.profile_file_prefix = True, f"{folder}/profile"
+        session = onnxruntime.InferenceSession(onnx_bytes(module, image), options, providers=["CPUExecutionProvider"])
+        for _ in range(PER_TURN):
+            session.run(None, {session.get_inputs()[0].name: image.numpy()})
+        events = json.loads(Path(session.end_profiling()).read_text())
+    total: dict[str, float] = {}
+    for event in events:
+        if event.get("cat") != "Node" or not event["name"].endswith("_kernel_time"):
+            continue
+        op = event["args"]["op_name"]
+        shapes = [next(iter(s.values())) for s in event["args"].get("input_type_shape", []) if s]
+        family = "dense" if op in ("Gemm", "FusedGemm", "MatMul") else "other"
+        if "Conv" in op and len(shapes) > 1:
+            family = conv_family(shapes[1][2:], shapes[1][1] == 1 and shapes[0][1] > 1)
+        total[family] = total.get(family, 0.0) + event["dur"] / 1e3 / PER_TURN
+    return total
+
+
 def iqr(samples: list[float]) -> float:
     low, _, high = statistics.quantiles(samples, n=4)
     return high - low
 
 
-def summary(rows: list[Row]) -> dict[str, Any]:
+def summary(rows: list[Row], peak: float) -> dict[str, Any]:
     def geomean(variant: str) -> float | None:
         ratios = [r.ratio for r in rows if r.variant == variant]
         return statistics.geometric_mean(ratios) if ratios else None
 
     dense = {r.model: r.edgeprune_ms for r in rows if r.variant == "dense"}
     return {
-        "rows": [asdict(r) for r in rows],
+        "rows": [r.to_json() for r in rows],
+        "peak_gflops": peak,
         "geomean_dense": geomean("dense"),
         "geomean_irregular": geomean("irregular"),
         "worst_ratio": max(r.ratio for r in rows),
@@ -236,15 +339,18 @@ def summary(rows: list[Row]) -> dict[str, Any]:
 
 def text(r: Row) -> str:
     return (
-        f"{r.model:20}{r.variant:10}{r.edgeprune_ms:9.2f} ms ours{r.onnxruntime_ms:9.2f} ms ONNX Runtime"
-        f"{r.ratio:7.2f}x{r.gflops:8.0f} GFLOP/s{r.max_rel_diff:10.1e}"
+        f"{r.model:20}{r.variant:10}{r.edgeprune_ms:9.2f} ms ours{r.peer_ms:9.2f} ms {r.peer}"
+        f"{r.ratio:7.2f}x{r.gflops:8.0f} GFLOP/s ({r.peak_fraction:.0%} of peak){r.max_rel_diff:10.1e}"
         f"{r.tuning_s:7.0f} s tuning{r.compile_s:6.1f} s compile"
     )
 
 
-def table(result: dict[str, Any]) -> str:
-    lines = [text(Row(**r)) for r in result["rows"]]
-    lines += [f"{k}: {v}" for k, v in result.items() if k not in ("rows", "kernels")]
+def table(rows: list[Row], result: dict[str, Any]) -> str:
+    lines = [text(r) for r in rows]
+    lines += [f"{k}: {v}" for k, v in result.items() if k not in ("rows", "kernels", "families")]
+    for f in result.get("families", ()):
+        ours, peer = (f"{f[k]:9.3f}" if f[k] is not None else "        -" for k in ("edgeprune_ms", "onnxruntime_ms"))
+        lines.append(f"{f['model']:20}{f['variant']:10}{f['family']:16}{ours} ms ours{peer} ms theirs")
     for k in result.get("kernels", ()):
         lines.append(
             f"{k['model']:20}{k['variant']:10}{k['kernel']:44}{k['ms']:9.3f} ms{k['gflops']:7.0f} {k['schedule']}"
