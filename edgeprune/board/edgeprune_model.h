@@ -18,7 +18,7 @@ typedef struct {
   uint64_t elements;
 } ep_tensor;
 
-/* Bytes. peak_ram is everything ep_open allocates; weights stay in the program file. */
+/* Bytes. peak_ram is everything ep_open allocates, thread stacks aside; weights stay in the program file. */
 typedef struct {
   uint64_t arena_bytes;
   uint64_t peak_ram_bytes;
@@ -34,6 +34,7 @@ ep_model *ep_open(int threads);
 void ep_close(ep_model *model);
 
 ep_info ep_describe(void);
+uint64_t ep_allocated(void); /* bytes that were really taken since ep_open: equal to peak_ram_bytes */
 const ep_tensor *ep_input(int index);
 const ep_tensor *ep_output(int index);
 

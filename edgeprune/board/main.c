@@ -253,7 +253,7 @@ static int bench(ep_model *model, const options *o) {
   if (code == OK) {
     printf("{\"clock\":\"%s\",\"unit\":\"ns\",\"samples\":[", o->virtual_clock ? "virtual" : "monotonic");
     if (samples(model, o, whole, 0, cost) != 0) code = fail(INTERNAL, ep_error(), NULL);
-    printf("]}\n");
+    printf("],\"allocated_bytes\":%llu}\n", (unsigned long long)ep_allocated());
   }
   release(&bench_inputs);
   release(&bench_outputs);

@@ -125,21 +125,8 @@ static int parallel_launch(parallel_body body, void *data, int tasks) {
 
 /* ---- what kernels import ----------------------------------------------------------------- */
 
-static void *workspace_alloc(int device_type, int device_id, uint64_t bytes, int code, int bits) {
-  (void)device_type, (void)device_id, (void)code, (void)bits;
-  void *p = NULL;
-  return posix_memalign(&p, ALIGNMENT, bytes) == 0 ? p : NULL;
-}
-
-static int workspace_free(int device_type, int device_id, void *p) {
-  (void)device_type, (void)device_id;
-  free(p);
-  return 0;
-}
-
+/* There is no __TVMBackendAllocWorkspace: a kernel that wants memory of its own is refused when it is built. */
 int (*__TVMBackendParallelLaunch)(parallel_body, void *, int) = parallel_launch;
-void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t, int, int) = workspace_alloc;
-int (*__TVMBackendFreeWorkspace)(int, int, void *) = workspace_free;
 
 void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int32_t count) {
   size_t used = (size_t)snprintf(error_text, sizeof error_text, "%s: ", kind);
@@ -153,7 +140,7 @@ void TVMFFIErrorSetRaisedFromCStr(const char *kind, const char *message) {
 
 /* ---- the model --------------------------------------------------------------------------- */
 
-static uint64_t weight_span;
+static uint64_t weight_span, allocated;
 
 struct ep_model {
   unsigned char *arena;
@@ -197,27 +184,33 @@ void ep_fill_arena(ep_model *model) {
   for (uint64_t i = 0; i < ep_arena_bytes / sizeof(float); i++) values[i] = noise(&state);
 }
 
+/* Every byte of a model comes from here, zeroed. */
+static void *take(uint64_t bytes) {
+  void *p = NULL;
+  if (posix_memalign(&p, ALIGNMENT, bytes ? bytes : ALIGNMENT) != 0) return NULL;
+  allocated += bytes;
+  return memset(p, 0, bytes);
+}
+
+uint64_t ep_allocated(void) { return allocated; }
+
 ep_model *ep_open(int threads) {
-  ep_model *model = calloc(1, sizeof *model);
+  allocated = 0;
+  ep_model *model = take(table_bytes());
   if (model == NULL) return NULL;
-  void *arena = NULL, *weights = NULL;
-  if (posix_memalign(&arena, ALIGNMENT, ep_arena_bytes ? ep_arena_bytes : ALIGNMENT) != 0) arena = NULL;
-  if (ep_synthetic_weights && posix_memalign(&weights, ALIGNMENT, synthetic_bytes()) != 0) weights = NULL;
-  model->arena = arena;
-  model->synthetic = weights;
-  model->tensors = calloc((size_t)ep_buffer_count + 1, sizeof *model->tensors);
-  model->shapes = calloc((size_t)ep_buffer_count + 1, sizeof *model->shapes);
-  if (arena == NULL || model->tensors == NULL || model->shapes == NULL || (ep_synthetic_weights && weights == NULL) ||
-      pool_start(threads) != 0) {
+  model->tensors = (ep_dl_tensor *)((unsigned char *)model + round_up(sizeof *model));
+  model->shapes = (int64_t *)(model->tensors + ep_buffer_count);
+  model->arena = take(ep_arena_bytes);
+  model->synthetic = ep_synthetic_weights ? take(synthetic_bytes()) : NULL;
+  if (model->arena == NULL || (ep_synthetic_weights && model->synthetic == NULL) || pool_start(threads) != 0) {
     snprintf(error_text, sizeof error_text, "cannot allocate %llu bytes or start %d threads",
              (unsigned long long)ep_describe().peak_ram_bytes, threads);
     ep_close(model);
     return NULL;
   }
-  memset(arena, 0, ep_arena_bytes);
   if (ep_synthetic_weights) {
     uint32_t state = 2;
-    float *values = weights;
+    float *values = (float *)model->synthetic;
     for (uint64_t i = 0; i < synthetic_bytes() / sizeof(float); i++) values[i] = 0.1f * noise(&state);
   }
   for (int i = 0; i < ep_buffer_count; i++) {
@@ -241,8 +234,6 @@ void ep_close(ep_model *model) {
   pool_stop();
   free(model->arena);
   free(model->synthetic);
-  free(model->tensors);
-  free(model->shapes);
   free(model);
 }
 

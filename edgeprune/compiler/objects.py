@@ -83,7 +83,10 @@ def machine_code(symbol: str, function: Function, target: Target) -> Any:
     # Storage rewrite merges small buffers of different vector widths, and then fails on the result. Kernels
     # allocate registers only, and merge nothing that LLVM would not.
     with tvm.transform.PassContext(config={"tirx.disable_storage_rewrite": True}):
-        return tvm.compile(tvm.IRModule({symbol: function}), tvm.target.Target(target.llvm.to_dict()))
+        library = tvm.compile(tvm.IRModule({symbol: function}), tvm.target.Target(target.llvm.to_dict()))
+    if "TVMBackendAllocWorkspace" in library.mod.inspect_source("ll"):
+        raise ValueError("it takes memory of its own at run time: the board's program counts on the arena alone")
+    return library
 
 
 def build_object(spec: KernelSpec, schedule: Schedule, target: Target, folder: Path | None = None) -> KernelObject:

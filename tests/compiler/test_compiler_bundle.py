@@ -25,6 +25,7 @@ from edgeprune.compiler.link import LinkError
 from edgeprune.compiler.manifest import MANIFEST, Manifest, read_manifest, sha256_file
 from edgeprune.errors import BundleError, UsageError, VerificationError
 from edgeprune.graph.spec import KernelSpec
+from edgeprune.models.zoo import ZOO, build
 from edgeprune.targets import load_target
 
 TARGET = load_target("host")
@@ -157,6 +158,17 @@ def test_info_is_the_manifest(name: str, compiled: Callable[[str], Compiled]) ->
     assert {f.name for f in bundle.folder.iterdir()} == {MANIFEST, *manifest.files}
 
 
+@pytest.mark.parametrize("name", sorted(ZOO))
+def test_a_network_of_the_zoo_takes_the_memory_that_its_manifest_says(name: str, tmp_path: Path) -> None:
+    """Counted by the program itself, byte by byte; kernels that want memory of their own are not built."""
+    module = build(name, image=32) if name == "vgg11_bn" else build(name)
+    manifest = compile_network(read_network(module.eval(), (torch.randn(1, 3, 32, 32),)), TARGET, tmp_path / "bundle")
+    command = [str(tmp_path / "bundle" / manifest.program), "bench", "--warmup", "0", "--repeats", "1"]
+    for threads in (1, 2):
+        done = subprocess.run([*command, "--threads", str(threads)], capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout)["allocated_bytes"] == manifest.memory.peak_ram
+
+
 @pytest.mark.parametrize("name", ["pyramid", "two_inputs", "mobilenet_v3_small"])
 def test_check_finds_an_altered_output(name: str, compiled: Callable[[str], Compiled], tmp_path: Path) -> None:
     bundle = compiled(name)
@@ -242,7 +254,8 @@ def test_the_virtual_clock_is_the_cost_model(name: str, compiled: Callable[[str]
     bundle = compiled(name)
     costs = [virtual_cost_ns(spec) for spec in bundle.specs]
     (bench,) = bundle.rows("bench", "--virtual-clock", "--warmup", 1, "--repeats", 4)
-    assert bench == {"clock": "virtual", "unit": "ns", "samples": [sum(costs)] * 4}
+    allocated = bundle.manifest.memory.peak_ram
+    assert bench == {"clock": "virtual", "unit": "ns", "samples": [sum(costs)] * 4, "allocated_bytes": allocated}
     rows = bundle.rows("kernels", "--virtual-clock", "--warmup", 0, "--repeats", 2)
     assert rows == [
         {"index": i, "name": k.node, "samples": [costs[i]] * 2, "finite": True}

@@ -11,6 +11,7 @@ from kernel_harness import kernel
 
 from edgeprune.compiler import objects
 from edgeprune.compiler.kernels import registry
+from edgeprune.compiler.kernels.emit import Emitter, T, function
 from edgeprune.compiler.kernels.movement import Elementwise
 from edgeprune.compiler.objects import KernelBuildError, build_object, default_schedule, symbol_of
 from edgeprune.graph.spec import KernelSpec, TensorSpec
@@ -97,6 +98,22 @@ def test_a_broken_rule(tmp_path: Path) -> None:
     with pytest.raises(KernelBuildError, match=r"elementwise 8 @2x2\+relu .*x86_64_avx2.*no registers left") as caught:
         build_object(relu(), {"rule": "broken"}, TARGET, tmp_path)
     assert caught.value.details == {"spec": relu().to_json(), "schedule": {"rule": "broken"}}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_kernel_that_takes_memory_at_run_time_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy(self: Elementwise, name: str, spec: KernelSpec, schedule: Any, target: Any) -> Any:
+        def body(e: Emitter) -> None:
+            large = T.alloc_buffer((1024,), "float32", scope="global")
+            with T.serial(0, 1024) as i:
+                T.buffer_store(large, e.inputs[0][i % 8], [i])
+            e.store(e.output, e.load(large, 0), 0)
+
+        return function(name, spec, TARGET.lanes, [], body)
+
+    monkeypatch.setattr(Elementwise, "build", greedy)
+    with pytest.raises(KernelBuildError, match="memory of its own"):
+        build_object(relu(), SCHEDULE, TARGET, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

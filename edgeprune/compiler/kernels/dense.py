@@ -127,7 +127,7 @@ def _store(e: Emitter, n: Expr, block: Expr, value: Expr, lanes: int) -> None:
     if lanes == e.lanes and e.spec.output.channels % e.lanes == 0:
         e.store(e.output, _plain_epilogue(e, value, at, e.lanes), at)
         return
-    spill = T.alloc_buffer((e.lanes,), "float32", scope="local")
+    spill = T.alloc_buffer((e.lanes,), "float32", scope="global")  # on the stack: see Registers
     e.store(spill, value, 0)
     for lane in range(lanes):
         e.store(e.output, _plain_epilogue(e, spill[lane], at + lane, 1), at + lane, 1)
