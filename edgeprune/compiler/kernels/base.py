@@ -53,8 +53,13 @@ def vector_registers(target: Target) -> int:
 
 
 def most_columns(blocks: int, target: Target) -> int:
-    """Columns of the widest register tile: its accumulators, one weight vector a block and one shared input."""
-    return (vector_registers(target) - blocks - 1) // blocks
+    """Columns of the widest register tile beside one weight vector a block and the inputs.
+
+    x86 reads an input as it multiplies, so one register serves all columns; ARM multiplies by a lane of a vector
+    that holds one input channel a lane, and keeps one for each column.
+    """
+    free = vector_registers(target) - blocks
+    return (free - 1) // blocks if target.arch == "x86_64" else free // (blocks + 1)
 
 
 def padded(vector: Any, size: int) -> NDArray[np.float32]:

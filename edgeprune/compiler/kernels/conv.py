@@ -19,6 +19,7 @@ from edgeprune.compiler.kernels.base import Constants, Rule, Schedule, most_colu
 from edgeprune.compiler.kernels.blocks import Groups, block_widths, groups_of
 from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function, tiles, when
 from edgeprune.compiler.kernels.rows import Window, walk_row
+from edgeprune.compiler.kernels.tile import accumulate, multiplies_by_lane
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.targets import Target
 
@@ -96,12 +97,12 @@ class DirectConv(Rule):
 
         def body(e: Emitter) -> None:
             for group in groups_of(block_widths(spec.output.channels, e.lanes), step):
-                _block_loop(e, window, columns, group)
+                _block_loop(e, window, columns, group, multiplies_by_lane(target))
 
         return function(name, spec, target.lanes, sizes, body)
 
 
-def _block_loop(e: Emitter, window: Window, columns: int, groups: Groups) -> None:
+def _block_loop(e: Emitter, window: Window, columns: int, groups: Groups, by_lane: bool) -> None:
     """Every output row of these groups of output blocks, in parallel."""
     batch, rows = e.spec.output.shape[0], window.output[0]
     widths = groups.widths
@@ -109,7 +110,7 @@ def _block_loop(e: Emitter, window: Window, columns: int, groups: Groups) -> Non
         oh = index % rows
         n = index // (rows * groups.count)
         block = groups.first + (index // rows) % groups.count * len(widths)
-        walk_row(window, columns, lambda ow, size, tap: _tile(e, window, n, block, widths, oh, ow, size, tap))
+        walk_row(window, columns, lambda ow, size, tap: _tile(e, window, n, block, widths, oh, ow, size, tap, by_lane))
 
 
 def _tile(
@@ -122,6 +123,7 @@ def _tile(
     ow: Expr,
     columns: int,
     inside: Any,
+    by_lane: bool,
 ) -> None:
     """One register tile: accumulate over all input channels and taps, apply the epilogue, store."""
     spec, lanes = e.spec, e.lanes
@@ -137,18 +139,16 @@ def _tile(
             acc[b][t] = e.load(bias, (block + b) * lanes, w)
 
     def tap(in_block: Expr, size: int, row: Expr, kh: Expr, kw: Expr, inner: Sequence[int]) -> None:
-        with T.serial(0, size) as ci:
-            # Weights of a tap lie together; only the last block is narrow.
-            vector = in_block * depth * taps + (kh * kw_size + kw) * size + ci
-            weights = [
-                e.load(weight, (block + b) * (channels * taps * lanes) + vector * w, w) for b, w in enumerate(widths)
-            ]
-            for t in inner:
-                value = x[(row + window.column(ow + t, kw)) * depth + ci]
-                for b, w in enumerate(widths):
-                    acc[b][t] = acc[b][t] + e.splat(value, w) * weights[b]
+        # Weights of a tap lie together; only the last block is narrow.
+        first = in_block * depth * taps + (kh * kw_size + kw) * size
+        at = {t: (row + window.column(ow + t, kw)) * depth for t in inner}
 
-    def accumulate(in_block: Expr, size: int) -> None:
+        def weight_at(b: int, ci: Expr) -> Expr:
+            return (block + b) * (channels * taps * lanes) + (first + ci) * widths[b]
+
+        accumulate(e, acc, widths, (x, at), (weight, weight_at), size, by_lane=by_lane)
+
+    def channel_block(in_block: Expr, size: int) -> None:
         with T.serial(0, kh_size) as kh:
             ih = window.row(oh, kh)
             row = ((n * in_blocks + in_block) * height + ih) * width
@@ -164,9 +164,9 @@ def _tile(
     full = channels // depth
     if full:
         with T.serial(0, full) as in_block:
-            accumulate(in_block, depth)
+            channel_block(in_block, depth)
     if rest := channels - full * depth:
-        accumulate(full, rest)
+        channel_block(full, rest)
     pixels = window.output[0] * window.output[1]
     for b, w in enumerate(widths):
         for t in range(columns):

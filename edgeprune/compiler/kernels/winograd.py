@@ -23,6 +23,7 @@ from edgeprune.compiler.kernels.base import Constants, Rule, Schedule, most_colu
 from edgeprune.compiler.kernels.blocks import Groups, block_widths, groups_of
 from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function, when
 from edgeprune.compiler.kernels.rows import Window, walk_row
+from edgeprune.compiler.kernels.tile import accumulate, multiplies_by_lane
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.targets import Target
 
@@ -185,7 +186,7 @@ class WinogradConv(Rule):
                 n, first = index // strips, index % strips * plan.rows
                 _transform_inputs(e, plan, n, first)
                 for group in groups:
-                    _multiply(e, plan, group, int(schedule["columns"]))
+                    _multiply(e, plan, group, int(schedule["columns"]), multiplies_by_lane(target))
                 _transform_products(e, plan, n, first)
 
         constants = self.constants(spec, schedule, target)
@@ -232,7 +233,7 @@ def _input_tile(
             e.store(e.scratch, value, (r * side + c) * plane + at)
 
 
-def _multiply(e: Emitter, plan: _Plan, group: Groups, columns: int) -> None:
+def _multiply(e: Emitter, plan: _Plan, group: Groups, columns: int, by_lane: bool) -> None:
     """The matrix products of a strip for ``group``'s output blocks."""
     lanes, count = e.lanes, plan.tiles
     channels, out = plan.spec.inputs[0].channels, plan.spec.output.channels
@@ -248,24 +249,22 @@ def _multiply(e: Emitter, plan: _Plan, group: Groups, columns: int) -> None:
                 for t in range(size):
                     acc[b][t] = e.const(0.0, w)
 
-            def accumulate(in_block: Expr, depth: int) -> None:
-                with T.serial(0, depth) as ci:
+            def channel_block(in_block: Expr, depth: int) -> None:
+                at = {t: x_at + (in_block * count + first + t) * lanes for t in range(size)}
+
+                def weight_at(b: int, ci: Expr) -> Expr:
                     channel = in_block * lanes + ci
-                    weights = [
-                        e.load(e.constants[0], point * stride + (block + b) * channels * lanes + channel * w, w)
-                        for b, w in enumerate(group.widths)
-                    ]
-                    for t in range(size):
-                        value = e.scratch[x_at + (in_block * count + first + t) * lanes + ci]
-                        for b, w in enumerate(group.widths):
-                            acc[b][t] = acc[b][t] + e.splat(value, w) * weights[b]
+                    return point * stride + (block + b) * channels * lanes + channel * group.widths[b]
+
+                values, weights = (e.scratch, at), (e.constants[0], weight_at)
+                accumulate(e, acc, group.widths, values, weights, depth, by_lane=by_lane)
 
             full, rest = divmod(channels, lanes)
             if full:
                 with T.serial(0, full) as in_block:
-                    accumulate(in_block, lanes)
+                    channel_block(in_block, lanes)
             if rest:
-                accumulate(full, rest)
+                channel_block(full, rest)
             for b, w in enumerate(group.widths):
                 for t in range(size):
                     e.store(e.scratch, acc[b][t], y_at + ((block + b) * count + first + t) * lanes, w)
