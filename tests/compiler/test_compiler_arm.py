@@ -1,0 +1,75 @@
+"""The same kernels for ARM, run under QEMU's user mode: whole networks against torch, and every kind of tile."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from compiler_nets import net
+from torch import nn
+
+from edgeprune.compiler.compile import compile_network, read_network
+from edgeprune.compiler.kernels.registry import schedules_for
+from edgeprune.compiler.schedules import ScheduleBook
+from edgeprune.latency.records import KernelRecord
+from edgeprune.targets import Target, load_target
+
+QEMU = {"aarch64": "qemu-aarch64-static", "armv7l": "qemu-arm-static"}
+MUSL = {"aarch64": "aarch64-linux-musl", "armv7l": "arm-linux-musleabihf"}
+
+if missing := [q for q in QEMU.values() if shutil.which(q) is None]:
+    pytest.skip(f"{' and '.join(missing)} missing: apt-get install qemu-user-static", allow_module_level=True)
+
+
+def static(name: str) -> Target:
+    """The target, linked with a C library that needs nothing of the emulated system."""
+    target = load_target(name)
+    return target.model_copy(update={"zig_target": MUSL[target.arch]})
+
+
+TARGETS = [static("aarch64_generic"), static("rpi3"), static("armv7_generic")]
+
+
+def check(bundle: Path, target: Target, threads: int = 1) -> None:
+    """The program's own check of the golden sample, in the emulator."""
+    golden = json.loads((bundle / "manifest.json").read_text())["golden"]
+    command = [QEMU[target.arch], str(bundle / "model"), "check", "--threads", str(threads)]
+    command += [a for f in golden["inputs"] for a in ("--input", str(bundle / f))]
+    command += [a for f in golden["outputs"] for a in ("--expect", str(bundle / f))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(done.stdout)
+    assert result["ok"] is True
+    assert result["max_abs_diff"] <= 1e-4 * result["scale"]
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("name", ["residual", "squeeze_excite", "pyramid", "two_inputs"])
+def test_a_network_gives_what_torch_gives(name: str, target: Target, tmp_path: Path) -> None:
+    module, inputs = net(name)
+    compile_network(read_network(module, inputs), target, tmp_path / "bundle", name=name)
+    check(tmp_path / "bundle", target, threads=2)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("rule", ["conv_direct", "conv_winograd"])
+def test_every_kind_of_tile_of_a_convolution(rule: str, target: Target, tmp_path: Path) -> None:
+    """A net of convolutions, each with another schedule; widths that are no multiple of the block."""
+    widths = (3, 9, 14, 5, 23, 6)
+    layers = [nn.Conv2d(a, b, 3, padding=1) for a, b in itertools.pairwise(widths)]
+    module, x = nn.Sequential(*layers).eval(), torch.randn(1, 3, 10, 13)
+    network = read_network(module, (x,))
+    records = []
+    for i, node in enumerate(network.kernels.nodes):
+        found = [s for s in schedules_for(node.spec, target) if s["rule"] == rule]
+        if found:
+            records.append(KernelRecord(node.spec, found[i * 5 % len(found)], "ok", 1.0, samples=1))
+    assert len(records) >= len(layers) - 1
+    manifest = compile_network(network, target, tmp_path / "bundle", book=ScheduleBook(target, records))
+    assert sum(k.schedule["rule"] == rule for k in manifest.kernels) == len(records)
+    check(tmp_path / "bundle", target)
