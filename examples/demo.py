@@ -92,7 +92,7 @@ def fit(size: int, weights: Path, out: Path) -> dict[str, Any]:
     return edgeprune(
         *("fit", MODEL, "--weights", weights, "--input-shape", f"1x1x{size}x{size}"),
         *("--device", DEVICE, "--latency", f"{BUDGET:.0%}", "--data", f"{data}:mnist{size}"),
-        *("--out", out / "run", "--points", "6", "--epochs", "3", "--seed", SEED),
+        *("--out", out / "run", "--points", "6", "--tune", "1", "--epochs", "3", "--seed", SEED),
     )
 
 

@@ -59,7 +59,7 @@ def fit(
     threads: ThreadsOption = 1,
     points: PointsOption = 8,
     step: StepOption = None,
-    tune: TuneOption = 1,
+    tune: TuneOption = 8,
     store: StoreOption = None,
     seed: SeedOption = 0,
     allow_mismatch: MismatchOption = False,

@@ -35,7 +35,7 @@ PointsOption = Annotated[int, typer.Option("--points", min=1, help="Most widths 
 StepOption = Annotated[
     int | None, typer.Option("--step", min=1, help="Smallest step between widths; half a vector register by default.")
 ]
-TuneOption = Annotated[int, typer.Option("--tune", min=1, help="Schedules tried for each kernel.")]
+TuneOption = Annotated[int, typer.Option("--tune", min=1, help="Schedules tried for each kernel; 1 is quick.")]
 MismatchOption = Annotated[
     bool, typer.Option("--allow-mismatch", help="Use a profile of another device or version, as it is.")
 ]

@@ -38,7 +38,7 @@ def profile(
     threads: ThreadsOption = 1,
     points: PointsOption = 8,
     step: StepOption = None,
-    tune: TuneOption = 1,
+    tune: TuneOption = 8,
     store: StoreOption = None,
     export: Annotated[Path | None, typer.Option("--export", help="Also write the profile as JSON lines.")] = None,
     as_json: JsonOption = False,

@@ -18,6 +18,8 @@ from edgeprune.pruning.plan import Plan
 ROUNDS = 5
 SLACK = 1.02
 """The baseline may be this much slower than the pruned network: it should not lose by the grid."""
+STEP = 0.9
+"""Where the tables lead back to a ratio that was too slow, less is asked of them."""
 FINE = 4
 """Levels of the baseline lie this many times closer than those that were profiled; a ratio knows no grid."""
 
@@ -39,8 +41,11 @@ def uniform(job: Job, scores: Scores, best: Kept, dense: VariantResult) -> tuple
             job.progress.note(f"no uniform baseline: {e.message}")
             break
         width = sum(len(kept) for kept in chosen.plan.keep.values())
-        if width in measured:
+        if width in measured and fits > 0:
             break  # nothing lies between two levels
+        if width in measured:
+            aim *= STEP
+            continue
         network = job.shrunk(chosen.plan)
         job.compile(network, job.scratch / f"uniform-{number}")
         with trial(job.scratch / f"uniform-{number}", job.device) as tried:

@@ -7,6 +7,7 @@ What the cutter yields is what latency tables are keyed by and what the compiler
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -292,8 +293,18 @@ def _handles(*operators: Any) -> Callable[[Handler], Handler]:
     return register
 
 
-@_handles(aten.conv2d.default)
+@_handles(aten.conv2d.default, aten.conv2d.padding)
 def _conv2d(cutter: _Cutter, node: Node) -> None:
+    kernel = _pair(_shape(node.args[1])[2:])  # type: ignore[arg-type]
+    dilation = _pair(_argument(node, 5, "dilation", 1))
+    padding = _argument(node, 4, "padding", 0)
+    if padding == "valid":
+        padding = 0
+    elif padding == "same":
+        whole = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        if any(n % 2 for n in whole):
+            raise _unsupported(node, "padding that differs from side to side", "pad by a number, or use an odd kernel")
+        padding = [n // 2 for n in whole]
     groups = int(_argument(node, 6, "groups", 1))
     x = cutter.image(node.args[0], node, plain=groups == 1)
     if groups != 1 and not groups == x.spec.channels == _shape(node)[1]:
@@ -307,10 +318,10 @@ def _conv2d(cutter: _Cutter, node: Node) -> None:
         node,
         TensorSpec(_shape(node)),
         [x],
-        kernel=_pair(_shape(node.args[1])[2:]),  # type: ignore[arg-type]
+        kernel=kernel,
         stride=_pair(_argument(node, 3, "stride", 1)),
-        padding=_pair(_argument(node, 4, "padding", 0)),
-        dilation=_pair(_argument(node, 5, "dilation", 1)),
+        padding=_pair(padding),
+        dilation=dilation,
         groups=groups,
     )
     draft.weights = WeightRef(cutter.parameter(node.args[1], node), cutter.parameter(_argument(node, 2, "bias"), node))
@@ -376,10 +387,30 @@ def _clip(cutter: _Cutter, node: Node) -> None:
     default = -1.0 if "hardtanh" in str(node.target) else None
     low = _argument(node, 1, "min_val", node.kwargs.get("min", default))
     high = _argument(node, 2, "max_val", node.kwargs.get("max", None if default is None else 1.0))
-    name = {(0.0, 6.0): "relu6", (0.0, None): "relu"}.get((low, high))
-    if name is None:
-        raise _unsupported(node, f"clipping to ({low}, {high})", "use ReLU or ReLU6")
-    _unary(cutter, node, name)
+    bounds = (-math.inf if low is None else float(low), math.inf if high is None else float(high))
+    _unary(cutter, node, {(0.0, 6.0): "relu6", (0.0, math.inf): "relu"}.get(bounds) or step("clip", *bounds))
+
+
+@_handles(aten.leaky_relu.default, aten.leaky_relu_.default)
+def _leaky_relu(cutter: _Cutter, node: Node) -> None:
+    _unary(cutter, node, step("leaky_relu", _argument(node, 1, "negative_slope", 0.01)))
+
+
+@_handles(aten.elu.default, aten.elu_.default)
+def _elu(cutter: _Cutter, node: Node) -> None:
+    if _argument(node, 2, "scale", 1) != 1 or _argument(node, 3, "input_scale", 1) != 1:
+        raise _unsupported(node, "an ELU with scales", "use nn.ELU")
+    _unary(cutter, node, step("elu", _argument(node, 1, "alpha", 1.0)))
+
+
+@_handles(aten.gelu.default)
+def _gelu(cutter: _Cutter, node: Node) -> None:
+    _unary(cutter, node, "gelu_tanh" if node.kwargs.get("approximate", "none") == "tanh" else "gelu")
+
+
+def step(name: str, *numbers: float) -> str:
+    """An epilogue step with numbers, as the kernel rules read it."""
+    return f"{name}:{','.join(repr(float(n)) for n in numbers)}"
 
 
 def _unary(cutter: _Cutter, node: Node, name: str) -> None:
@@ -396,6 +427,9 @@ def _binary(cutter: _Cutter, node: Node) -> None:
     name = "add" if "add" in str(node.target) else "mul"
     if name == "add" and node.kwargs.get("alpha", 1) != 1:
         raise _unsupported(node, "an addition with alpha", "write the factor as a separate layer")
+    if isinstance(node.args[1], int | float):
+        _unary(cutter, node, step("plus" if name == "add" else "times", node.args[1]))
+        return
     read = cutter.image if len(_shape(node)) == 4 else cutter.row
     values = [read(a, node) for a in node.args[:2]]
     whole = [v for v in values if v.spec.shape == _shape(node)]
@@ -415,6 +449,15 @@ def _binary(cutter: _Cutter, node: Node) -> None:
     draft = cutter.open("elementwise", node, first.spec, [first])
     draft.operands.append(second)
     draft.epilogue.append(name)
+
+
+@_handles(aten.sub.Tensor, aten.sub_.Tensor, aten.div.Tensor, aten.div_.Tensor)
+def _number(cutter: _Cutter, node: Node) -> None:
+    number, name = node.args[1], "sub" if "sub" in str(node.target) else "div"
+    if not isinstance(number, int | float) or node.kwargs:
+        why = "a difference of values" if name == "sub" else "a division: by a number only"
+        raise _unsupported(node, why, "write it with add and mul")
+    _unary(cutter, node, step("plus", -number) if name == "sub" else step("times", 1 / number))
 
 
 def _one_per_channel(gate: TensorSpec, image: TensorSpec) -> bool:

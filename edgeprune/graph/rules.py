@@ -41,7 +41,7 @@ def rule(*targets: Any) -> Callable[[Rule], Rule]:
     return register
 
 
-@rule(aten.conv1d.default, aten.conv2d.default, aten.conv3d.default)
+@rule(aten.conv1d.default, aten.conv2d.default, aten.conv2d.padding, aten.conv3d.default)
 def convolution(flow: Flow, node: Node) -> None:
     """Weight is (out, in / groups, ...)."""
     a = arguments(node)

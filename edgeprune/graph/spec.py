@@ -63,7 +63,9 @@ class KernelSpec:
         output: the result.
         attrs: sorted (name, value) pairs of the anchor (kernel, stride, padding, dilation, groups …).
         epilogue: applied in order to the anchor's result: ``bias`` (folded batch norm), ``relu``,
-            ``relu6``, ``hardswish``, ``hardsigmoid``, ``sigmoid``, ``silu``, ``tanh``; ``add`` and
+            ``relu6``, ``hardswish``, ``hardsigmoid``, ``sigmoid``, ``silu``, ``tanh``, ``gelu``, ``gelu_tanh``;
+            with numbers ``clip:low,high``, ``leaky_relu:slope``, ``elu:alpha``, ``plus:value``,
+            ``times:value``; ``add`` and
             ``mul`` take the next input in order (same shape, or (N, C, 1, 1) broadcast).
     """
 

@@ -10,8 +10,10 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.registry import schedules_for
 from edgeprune.compiler.objects import KernelObject
+from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.compiler.workers import build_all
 from edgeprune.devices.protocol import Device, DeviceInfo
 from edgeprune.graph.channels import ChannelGraph, KernelGraph
@@ -25,6 +27,8 @@ from edgeprune.profiling.measure import Candidate, Timing, measure
 from edgeprune.progress import SILENT, Progress
 from edgeprune.targets import Target
 
+Tunable = tuple[KernelSpec, list[Schedule]]
+
 BATCH = 96
 """Kernels in one timing program: few links and uploads, little lost when one is interrupted."""
 
@@ -35,14 +39,15 @@ class ProfileOptions:
     threads: threads the kernels run on.
     points: most widths a group is offered; its step is a multiple of ``step``.
     step: smallest difference of widths; None: half a vector register, the finest that can pay.
-    tune: schedules measured for each kernel; the best is kept.
+    tune: schedules measured for each kernel of the network as it is; the best is kept. At other widths two are
+        measured, the one that was best nearby and the one that is estimated best; with 1, the latter alone.
     workers: processes that build kernels; None: one a core.
     """
 
     threads: int = 1
     points: int = 8
     step: int | None = None
-    tune: int = 1
+    tune: int = 8
     workers: int | None = None
     timing: Timing = field(default_factory=Timing)
 
@@ -119,29 +124,50 @@ def profile(
     failed: list[KernelRecord] = []
     reused = sum(s.key in known and known[s.key].ok for s in wanted)
     progress.stage("profiling kernels", len(missing))
-    for batch in _batches(missing, BATCH):
-        for record in _measured(batch, target, device, info, options):
-            opened.add(record)
-            progress.advance()
-            if not record.ok:
-                failed.append(record)
-                progress.note(f"{record.spec}: {record.error}")
+    own = {n.spec.key for n in kernels.nodes}
+
+    def run(kernels: Sequence[Tunable]) -> None:
+        for batch in _batches(kernels):
+            for record in _measured(batch, target, device, info, options):
+                opened.add(record)
+                progress.advance()
+                if not record.ok:
+                    failed.append(record)
+                    progress.note(f"{record.spec}: {record.error}")
+
+    run([(s, schedules_for(s, target)[: max(1, options.tune)]) for s in missing if s.key in own])
+    book = ScheduleBook(target, opened.records())
+    run([(s, _transferred(s, book, target, options.tune)) for s in missing if s.key not in own])
     return ProfileResult(opened, levels, len(missing), reused, tuple(failed))
 
 
-def _batches(items: Sequence[KernelSpec], size: int) -> Iterable[Sequence[KernelSpec]]:
-    return (items[i : i + size] for i in range(0, len(items), size))
+def _transferred(spec: KernelSpec, book: ScheduleBook, target: Target, tune: int) -> list[Schedule]:
+    first = schedules_for(spec, target)[0]
+    known = book.choose(spec).schedule
+    return [first] if tune == 1 or dict(known) == dict(first) else [known, first]
+
+
+def _batches(kernels: Sequence[Tunable]) -> Iterable[Sequence[Tunable]]:
+    """At most :data:`BATCH` schedules each."""
+    batch: list[Tunable] = []
+    for kernel in kernels:
+        if batch and sum(len(s) for _, s in batch) + len(kernel[1]) > BATCH:
+            yield batch
+            batch = []
+        batch.append(kernel)
+    if batch:
+        yield batch
 
 
 def _measured(
-    specs: Sequence[KernelSpec],
+    kernels: Sequence[Tunable],
     target: Target,
     device: Device,
     info: DeviceInfo,
     options: ProfileOptions,
 ) -> Iterable[KernelRecord]:
     """One record a spec: the best of its candidates."""
-    requests = [(s, schedule) for s in specs for schedule in schedules_for(s, target)[: max(1, options.tune)]]
+    requests = [(s, schedule) for s, schedules in kernels for schedule in schedules]
     candidates: list[Candidate] = []
     records: list[KernelRecord] = []
     for (spec, schedule), built in zip(requests, build_all(requests, target, options.workers), strict=True):
@@ -156,4 +182,4 @@ def _measured(
         rival = best.get(record.spec.key)
         if rival is None or (record.ok, -record.median_ns) > (rival.ok, -rival.median_ns):
             best[record.spec.key] = record
-    return [best[s.key] for s in specs]
+    return [best[s.key] for s, _ in kernels]

@@ -37,6 +37,14 @@ REFERENCE: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "leaky_relu:0.2": lambda x: F.leaky_relu(x, 0.2),
+    "elu:1.5": lambda x: F.elu(x, 1.5),
+    "clip:-1.0,2.5": lambda x: x.clamp(-1.0, 2.5),
+    "clip:-inf,1.0": lambda x: x.clamp(max=1.0),
+    "plus:-0.75": lambda x: x - 0.75,
+    "times:3.0": lambda x: x * 3.0,
 }
 
 

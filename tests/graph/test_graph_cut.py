@@ -99,6 +99,33 @@ def test_clips_are_activations(clip: Callable[[Tensor], Tensor], name: str) -> N
     assert shown(kernels(Net(lambda s, x: clip(s.c(x)), c=conv()))) == [f"conv2d+{name}", "layout"]
 
 
+STEPS: dict[str, Callable[[Tensor], Tensor]] = {
+    "clip:-1.0,1.0": F.hardtanh,
+    "clip:-inf,2.0": lambda x: x.clamp(max=2),
+    "leaky_relu:0.01": F.leaky_relu,
+    "leaky_relu:0.2": lambda x: F.leaky_relu_(x, 0.2),
+    "elu:1.0": F.elu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "plus:3.0": lambda x: x + 3,
+    "plus:-0.5": lambda x: x - 0.5,
+    "times:2.0": lambda x: 2.0 * x,
+    "times:0.25": lambda x: x / 4,
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_steps_with_numbers_join(step: str) -> None:
+    assert shown(kernels(Net(lambda s, x: STEPS[step](s.c(x)), c=conv()))) == [f"conv2d+{step}", "layout"]
+
+
+@pytest.mark.parametrize(("kernel", "dilation", "padding"), [(3, 1, 1), (5, 1, 2), (3, 2, 2), (1, 1, 0), (2, 2, 1)])
+def test_the_same_padding_is_a_number(kernel: int, dilation: int, padding: int) -> None:
+    module = nn.Conv2d(3, 4, kernel, dilation=dilation, padding="same")
+    (node, _) = kernels(module).nodes
+    assert node.spec.attr("padding") == (padding, padding)
+
+
 def test_residual_and_its_activation_join_the_last_convolution() -> None:
     net = Net(lambda s, x: F.relu((y := F.relu(s.a(x))) + s.c(s.b(y))), a=conv(), b=conv(), c=conv())
     graph = kernels(net)
@@ -325,13 +352,13 @@ def test_axes_add_up_to_the_widths(name: str) -> None:
 UNSUPPORTED: dict[str, tuple[nn.Module, str]] = {
     "no kernel": (Net(lambda s, x: torch.sin(s.c(x)), c=conv()), "aten.sin.default"),
     "no kernel, no layer": (Net(lambda s, x: s.c(x).softmax(1), c=conv()), "aten.softmax.int"),
-    "number": (Net(lambda s, x: s.c(x) + 1.0, c=conv()), "1.0 is not an activation"),
+    "divided by a value": (Net(lambda s, x: s.c(x) / x, c=conv()), "by a number only"),
     "alpha": (Net(lambda s, x: torch.add(s.c(x), x, alpha=2), c=conv()), "alpha"),
     "broadcast over rows": (Net(lambda s, x: s.c(x) + x.mean(2, keepdim=True), c=conv()), "mean"),
     "grouped": (conv(4, 4, groups=2), "2 groups between 4 and 4 channels"),
     "depthwise, multiplied": (conv(4, 8, groups=4), "4 groups between 4 and 8 channels"),
-    "leaky": (nn.Sequential(conv(), nn.LeakyReLU()), "leaky_relu"),
-    "clipped": (nn.Sequential(conv(), nn.Hardtanh()), r"clipping to \(-1.0, 1.0\)"),
+    "scaled elu": (nn.Sequential(conv(), nn.SELU()), "selu"),
+    "uneven padding": (nn.Conv2d(3, 4, 2, padding="same"), "differs from side to side"),
     "adaptive": (nn.AdaptiveAvgPool2d(3), r"adaptive pooling from \(8, 8\) to \(3, 3\)"),
     "dilated pooling": (nn.MaxPool2d(2, dilation=2), "dilated"),
     "ceil average": (nn.AvgPool2d(3, ceil_mode=True), "ceil_mode"),
@@ -345,6 +372,7 @@ UNSUPPORTED: dict[str, tuple[nn.Module, str]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
 @pytest.mark.parametrize("case", UNSUPPORTED)
 def test_what_no_kernel_computes_is_refused(case: str) -> None:
     module, text = UNSUPPORTED[case]

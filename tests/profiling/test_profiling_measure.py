@@ -88,7 +88,7 @@ def test_kernels_that_do_not_build_crash_or_give_nan_fail_alone(
     stem, inner, _, depthwise, pointwise, _, dense = (n.spec for n in network.kernels.nodes)
     bodies = {"aborts": (inner, call("abort")), "nan": (depthwise, not_finite), "unbuilt": (dense, no_code)}
     break_kernels(**bodies, aborts_too=(pointwise, call("abort")))
-    options = ProfileOptions(points=1, timing=TIMING)
+    options = ProfileOptions(points=1, tune=1, timing=TIMING)
     result = profile(network.kernels, network.channels, target, device, store, options)
     errors = {r.spec.key: r.error for r in result.failed}
     assert errors.keys() == {s.key for s in (inner, depthwise, pointwise, dense)}

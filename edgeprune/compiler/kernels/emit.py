@@ -124,12 +124,15 @@ class Emitter:
                 operand = self.load(self.inputs[i], index, lanes)
                 value = value + operand if op == "add" else value * operand
             else:
-                value = ACTIVATIONS[op](self, value, lanes)
+                name, _, numbers = op.partition(":")
+                value = ACTIVATIONS[name](self, value, lanes, *(float(n) for n in numbers.split(",") if n))
         return value
 
 
-def _clip(e: Emitter, x: Expr, low: float, high: float, lanes: int | None) -> Expr:
-    return T.min(T.max(x, e.const(low, lanes)), e.const(high, lanes))
+def _clip(e: Emitter, x: Expr, lanes: int | None, low: float, high: float) -> Expr:
+    """An infinite bound is none."""
+    x = T.max(x, e.const(low, lanes)) if math.isfinite(low) else x
+    return T.min(x, e.const(high, lanes)) if math.isfinite(high) else x
 
 
 def _exp(e: Emitter, x: Expr, lanes: int | None) -> Expr:
@@ -165,19 +168,60 @@ def _tanh(e: Emitter, x: Expr, lanes: int | None) -> Expr:
 
 
 def _hardsigmoid(e: Emitter, x: Expr, lanes: int | None) -> Expr:
-    return _clip(e, x + e.const(3.0, lanes), 0.0, 6.0, lanes) * e.const(1 / 6, lanes)
+    return _clip(e, x + e.const(3.0, lanes), lanes, 0.0, 6.0) * e.const(1 / 6, lanes)
 
 
-ACTIVATIONS: dict[str, Callable[[Emitter, Expr, int | None], Expr]] = {
+def _gelu(e: Emitter, x: Expr, lanes: int | None) -> Expr:
+    """x times the normal distribution up to x; the error function within 1.5e-7 (Abramowitz and Stegun, 7.1.26)."""
+
+    def c(value: float) -> Expr:
+        return e.const(value, lanes)
+
+    (z,) = e.keep(x * c(math.sqrt(0.5)), lanes=lanes)
+    (a,) = e.keep(T.max(z, c(0.0) - z), lanes=lanes)
+    (t,) = e.keep(c(1.0) / (c(1.0) + c(0.3275911) * a), lanes=lanes)
+    series = c(1.061405429)
+    for coefficient in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
+        series = series * t + c(coefficient)
+    # The rest of the error function to 1, for |z|; on the left of 0 it is the whole of the distribution.
+    (rest,) = e.keep(series * t * _exp(e, c(0.0) - a * a, lanes) * c(0.5), lanes=lanes)
+    return x * T.Select(x < c(0.0), rest, c(1.0) - rest)
+
+
+def _gelu_tanh(e: Emitter, x: Expr, lanes: int | None) -> Expr:
+    """torch's ``gelu(approximate="tanh")``."""
+    inner = x * e.const(math.sqrt(2 / math.pi), lanes) * (e.const(1.0, lanes) + e.const(0.044715, lanes) * x * x)
+    return e.const(0.5, lanes) * x * (e.const(1.0, lanes) + _tanh(e, inner, lanes))
+
+
+def _elu(e: Emitter, x: Expr, lanes: int | None, alpha: float) -> Expr:
+    zero = e.const(0.0, lanes)
+    below = (_exp(e, T.min(x, zero), lanes) - e.const(1.0, lanes)) * e.const(alpha, lanes)
+    return T.Select(x < zero, below, x)
+
+
+def _leaky_relu(e: Emitter, x: Expr, lanes: int | None, slope: float) -> Expr:
+    return T.Select(x < e.const(0.0, lanes), x * e.const(slope, lanes), x)
+
+
+ACTIVATIONS: dict[str, Callable[..., Expr]] = {
     "relu": lambda e, x, n: T.max(x, e.const(0.0, n)),
-    "relu6": lambda e, x, n: _clip(e, x, 0.0, 6.0, n),
+    "relu6": lambda e, x, n: _clip(e, x, n, 0.0, 6.0),
+    "clip": _clip,
+    "leaky_relu": _leaky_relu,
+    "elu": _elu,
+    "gelu": _gelu,
+    "gelu_tanh": _gelu_tanh,
+    "plus": lambda e, x, n, value: x + e.const(value, n),
+    "times": lambda e, x, n, value: x * e.const(value, n),
     "hardsigmoid": _hardsigmoid,
     "hardswish": lambda e, x, n: x * _hardsigmoid(e, x, n),
     "sigmoid": _sigmoid,
     "silu": lambda e, x, n: x * _sigmoid(e, x, n),
     "tanh": _tanh,
 }
-"""Epilogue activations, by the name a KernelSpec uses. A new one is one line here and one in the cutter."""
+"""Epilogue activations, by the name a KernelSpec uses: (emitter, vector, lanes, numbers of the step) -> vector.
+A new one is one line here and one in the cutter."""
 
 
 def function(
