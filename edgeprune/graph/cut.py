@@ -307,11 +307,11 @@ def _conv2d(cutter: _Cutter, node: Node) -> None:
         padding = [n // 2 for n in whole]
     groups = int(_argument(node, 6, "groups", 1))
     x = cutter.image(node.args[0], node, plain=groups == 1)
-    if groups != 1 and not groups == x.spec.channels == _shape(node)[1]:
+    if groups == x.spec.channels != _shape(node)[1] and groups != 1:
         raise _unsupported(
             node,
             f"{groups} groups between {x.spec.channels} and {_shape(node)[1]} channels",
-            "use 1 group, or one filter per channel (depthwise)",
+            "use one filter per channel (depthwise), or more than one channel in each group",
         )
     draft = cutter.open(
         "conv2d",

@@ -191,7 +191,8 @@ class KernelSpec:
         if self.op == "conv2d":
             kh, kw = self.attr("kernel")
             kernel = f" {kh}x{kw}" + (f"/{self.attr('stride')[0]}" if self.attr("stride")[0] > 1 else "")
-            kernel += " dw" if self.depthwise else ""
+            groups = self.attr("groups")
+            kernel += " dw" if self.depthwise else f" g{groups}" if groups > 1 else ""
         tail = "".join(f"+{e}" for e in self.epilogue if e != "bias")
         return f"{self.op}{kernel} {widths} @{size}{tail}"
 

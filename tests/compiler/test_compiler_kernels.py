@@ -187,6 +187,32 @@ def test_depthwise_convolution(name: str) -> None:
     conv.check(spread(list(DEPTHWISE).index(name)))
 
 
+GROUPED = {
+    "groups of whole vectors": {"shape": (1, 64, 6, 7), "out": 32, "groups": 2, "p": 1},
+    "groups inside a vector": {"shape": (1, 32, 6, 15), "out": 32, "groups": 8, "p": 1, "epilogue": ("bias", "relu")},
+    "a vector across uneven groups": {"shape": (2, 21, 9, 8), "out": 15, "groups": 3, "p": 1, "s": 2},
+    "more out than in, residual": {
+        "shape": (1, 10, 5, 5),
+        "out": 70,
+        "groups": 5,
+        "p": 1,
+        "epilogue": ("bias", "add", "relu"),
+    },
+    "more in than out": {"shape": (1, 60, 5, 5), "out": 4, "groups": 2, "k": 1},
+    "a multiplier": {"shape": (1, 9, 6, 6), "out": 27, "groups": 9, "p": 1},
+    "dilated": {"shape": (1, 12, 9, 9), "out": 40, "groups": 4, "p": 2, "d": 2, "epilogue": ("bias", "mul")},
+}
+
+
+@pytest.mark.parametrize("name", GROUPED)
+def test_grouped_convolution(name: str) -> None:
+    conv = Conv(**GROUPED[name])
+    for target in TARGETS:
+        schedules = schedules_for(conv.spec, target)
+        assert {s["rule"] for s in schedules} == {"conv_grouped"}
+        conv.check(target, schedules[list(GROUPED).index(name) % len(schedules)])
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.data())
 def test_any_convolution(data: st.DataObject) -> None:
@@ -392,11 +418,9 @@ def test_activations_over_their_whole_range(target: Target, activation: str) -> 
 
 
 def test_a_kernel_that_no_rule_builds_is_refused() -> None:
-    grouped = Conv((1, 8, 4, 4), 8, groups=2).spec
-    multiplied = Conv((1, 8, 4, 4), 16, groups=8).spec
-    for spec in (grouped, multiplied):
-        with pytest.raises(UnsupportedOperatorError, match="no kernel rule builds conv2d"):
-            schedules_for(spec, TARGETS[0])
+    plain = Conv((1, 8, 4, 4), 8, groups=2, plain=True).spec
+    with pytest.raises(UnsupportedOperatorError, match="no kernel rule builds conv2d 3x3 g2"):
+        schedules_for(plain, TARGETS[0])
 
 
 def test_rules_are_found_by_name() -> None:

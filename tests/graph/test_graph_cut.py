@@ -307,10 +307,23 @@ class Branches(nn.Module):
         return self.out(F.relu(self.fc(y.flatten(1))))  # type: ignore[no-any-return]
 
 
+class Grouped(nn.Module):
+    """Grouped convolutions of unlike numbers of groups, one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = conv(3, 24), conv(24, 48, groups=4)
+        self.c, self.d = conv(48, 12, groups=2), conv(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.d(F.relu(self.c(F.relu(self.b(F.relu(self.a(x)))))))  # type: ignore[no-any-return]
+
+
 HINGE: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "resnet20": (lambda: build("resnet20"), 16),
     "mobilenet_v3_small": (lambda: build("mobilenet_v3_small", width=0.5), 32),
     "branches": (Branches, 8),
+    "grouped": (Grouped, 8),
 }
 
 
@@ -355,7 +368,6 @@ UNSUPPORTED: dict[str, tuple[nn.Module, str]] = {
     "divided by a value": (Net(lambda s, x: s.c(x) / x, c=conv()), "by a number only"),
     "alpha": (Net(lambda s, x: torch.add(s.c(x), x, alpha=2), c=conv()), "alpha"),
     "broadcast over rows": (Net(lambda s, x: s.c(x) + x.mean(2, keepdim=True), c=conv()), "mean"),
-    "grouped": (conv(4, 4, groups=2), "2 groups between 4 and 4 channels"),
     "depthwise, multiplied": (conv(4, 8, groups=4), "4 groups between 4 and 8 channels"),
     "scaled elu": (nn.Sequential(conv(), nn.SELU()), "selu"),
     "uneven padding": (nn.Conv2d(3, 4, 2, padding="same"), "differs from side to side"),

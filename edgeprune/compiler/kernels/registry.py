@@ -7,6 +7,7 @@ from itertools import zip_longest
 from edgeprune.compiler.kernels.base import Rule, Schedule
 from edgeprune.compiler.kernels.conv import DepthwiseConv, DirectConv
 from edgeprune.compiler.kernels.dense import Dense
+from edgeprune.compiler.kernels.grouped import GroupedConv
 from edgeprune.compiler.kernels.movement import Concat, Elementwise, Layout, Resize
 from edgeprune.compiler.kernels.pool import GlobalAveragePool, WindowPool
 from edgeprune.compiler.kernels.winograd import WinogradConv
@@ -18,6 +19,7 @@ RULES: tuple[Rule, ...] = (
     DirectConv(),
     WinogradConv(),
     DepthwiseConv(),
+    GroupedConv(),
     Dense(),
     WindowPool(),
     GlobalAveragePool(),
