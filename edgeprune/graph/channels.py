@@ -8,7 +8,7 @@ binds the width axes of each kernel to the groups.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgeprune.graph.spec import KernelSpec, TensorSpec
 
@@ -106,9 +106,13 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class KernelGraph:
-    """Kernels in execution order; every tensor by name; inputs and outputs in the caller's order."""
+    """Kernels in execution order; every tensor by name; inputs and outputs in the caller's order.
+
+    ``constants``: tensors that are parameters of the network, by tensor, the parameter's name.
+    """
 
     nodes: tuple[KernelNode, ...]
     tensors: Mapping[str, TensorSpec]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    constants: Mapping[str, str] = field(default_factory=dict)

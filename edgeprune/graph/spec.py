@@ -18,6 +18,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from edgeprune.graph.walks import Walk
+
+OPERATIONS = ("add", "sub", "rsub", "mul", "div", "rdiv", "max", "min")
+"""Epilogue steps that take an input of their own."""
+
 Attr = int | float | str | bool | tuple[int, ...]
 
 
@@ -57,16 +62,17 @@ class KernelSpec:
     """One fused operator.
 
     Attributes:
-        op: the anchor: ``conv2d``, ``dense``, ``max_pool2d``, ``avg_pool2d``, ``global_avg_pool``,
-            ``concat``, ``resize2d``, ``elementwise`` (no anchor: the epilogue alone), ``layout``.
+        op: the anchor: ``conv2d``, ``conv_transpose2d``, ``dense``, ``max_pool2d``, ``avg_pool2d``,
+            ``global_avg_pool``, ``concat``, ``resize2d``, ``softmax``, ``elementwise`` (no anchor: the
+            epilogue alone), ``strided`` (the same, inputs read through walks: graph/walks.py), ``layout``.
         inputs: data inputs (never weights): the anchor's first, then the epilogue's operands.
         output: the result.
         attrs: sorted (name, value) pairs of the anchor (kernel, stride, padding, dilation, groups …).
         epilogue: applied in order to the anchor's result: ``bias`` (folded batch norm), ``relu``,
             ``relu6``, ``hardswish``, ``hardsigmoid``, ``sigmoid``, ``silu``, ``tanh``, ``gelu``, ``gelu_tanh``;
             with numbers ``clip:low,high``, ``leaky_relu:slope``, ``elu:alpha``, ``plus:value``,
-            ``times:value``; ``add`` and
-            ``mul`` take the next input in order (same shape, or (N, C, 1, 1) broadcast).
+            ``times:value``; those in ``OPERATIONS`` take the next input in order (same shape, or
+            broadcast from (N, C, 1, 1) or (N, 1, H, W); ``rsub`` and ``rdiv`` from and by what the kernel has so far).
     """
 
     op: str
@@ -83,18 +89,23 @@ class KernelSpec:
 
     @property
     def depthwise(self) -> bool:
-        """One filter per channel: input and output widths are one axis."""
-        return self.op == "conv2d" and self.attr("groups") == self.inputs[0].channels == self.output.channels > 1
+        """Every input channel has filters of its own: input and output widths are one axis."""
+        return self.op == "conv2d" and self.attr("groups") == self.inputs[0].channels > 1
+
+    @property
+    def multiplier(self) -> int:
+        """Filters of each input channel of a depthwise convolution."""
+        return self.output.channels // self.inputs[0].channels
 
     @functools.cached_property
     def widths(self) -> Mapping[str, int]:
         """The widths a latency table of this kernel has as axes.
 
         ``{"in": …, "out": …}`` for convolution and dense, ``{"out": …}`` for everything whose
-        input width is its output width (depthwise, pooling, elementwise, resize) and for concat
-        (the total).
+        input width is (or, with a multiplier, goes with) its output width (depthwise, pooling,
+        elementwise, resize) and for concat (the total).
         """
-        if self.op in ("conv2d", "dense") and not self.depthwise:
+        if self.op in ("conv2d", "conv_transpose2d", "dense") and not self.depthwise:
             return {"in": self.inputs[0].channels, "out": self.output.channels}
         return {"out": self.output.channels}
 
@@ -102,7 +113,8 @@ class KernelSpec:
         """The same kernel at other widths; takes ``in_`` (or ``in``) and ``out``.
 
         Raises:
-            ValueError: for an axis this kernel does not have or a width below 1.
+            ValueError: for an axis this kernel does not have, a width below 1, or one that is no
+                multiple of the filters of a channel.
         """
         new = {k.rstrip("_"): v for k, v in widths.items()}
         if unknown := set(new) - set(self.widths):
@@ -110,22 +122,41 @@ class KernelSpec:
         if min(new.values(), default=1) < 1:
             raise ValueError(f"a width must be at least 1: {new}")
         out = new.get("out", self.output.channels)
-        operands = tuple(t.with_channels(out) for t in self.inputs[self.anchor_inputs :])
+        operands = tuple(
+            t if t.channels == 1 < self.output.channels else t.with_channels(out)
+            for t in self.inputs[self.anchor_inputs :]
+        )
         attrs = self.attrs
+        if self.op == "strided":
+            return replace(self, inputs=self._walked(out), output=self.output.with_channels(out))
         if self.op == "concat":
             anchors = self._split_concat(out)
         elif "in" in self.widths:
             anchors = (self.inputs[0].with_channels(new.get("in", self.inputs[0].channels)),)
+        elif self.depthwise:
+            channels, odd = divmod(out, self.multiplier)
+            if odd:
+                raise ValueError(f"{out} filters do not divide into {self.multiplier} a channel")
+            anchors = (self.inputs[0].with_channels(channels),)
+            attrs = tuple((k, channels if k == "groups" else v) for k, v in attrs)
         else:
             anchors = (self.inputs[0].with_channels(out),)
-            if self.depthwise:
-                attrs = tuple((k, out if k == "groups" else v) for k, v in attrs)
         return replace(self, inputs=anchors + operands, output=self.output.with_channels(out), attrs=attrs)
 
     @property
     def anchor_inputs(self) -> int:
-        """How many of ``inputs`` belong to the anchor; the rest feed ``add`` and ``mul``."""
-        return len(self.inputs) - sum(e in ("add", "mul") for e in self.epilogue)
+        """How many of ``inputs`` belong to the anchor; the rest feed the epilogue."""
+        return len(self.inputs) - sum(e in OPERATIONS for e in self.epilogue)
+
+    def walk(self, index: int) -> Walk:
+        """How a kernel of op ``strided`` reads input ``index``."""
+        return Walk.from_attr(self.attr(f"walk{index}"))
+
+    def _walked(self, out: int) -> tuple[TensorSpec, ...]:
+        """The inputs of a ``strided`` kernel if dimension 1 of its output had ``out`` positions."""
+        full = self.output.channels
+        shapes = [self.walk(i).resized(t.shape, 1, full, out) for i, t in enumerate(self.inputs)]
+        return tuple(replace(t, shape=shape) for t, shape in zip(self.inputs, shapes, strict=True))
 
     def _split_concat(self, total: int) -> tuple[TensorSpec, ...]:
         parts = self.inputs[: self.anchor_inputs]
@@ -142,6 +173,11 @@ class KernelSpec:
             n = self.output.shape[0]
             per_out: int = self.inputs[0].channels // self.attr("groups") * kh * kw
             return n * self.output.channels * self.output.pixels * per_out
+        if self.op == "conv_transpose2d":
+            kh, kw = self.attr("kernel")
+            x = self.inputs[0]
+            per_in: int = self.output.channels // self.attr("groups") * kh * kw
+            return x.shape[0] * x.channels * x.pixels * per_in
         if self.op == "dense":
             x = self.inputs[0]
             return x.shape[0] * x.channels * x.pixels * self.output.channels
@@ -150,6 +186,8 @@ class KernelSpec:
     @functools.cached_property
     def family(self) -> str:
         """Key of the latency table: the spec with its widths taken out (16 hex digits)."""
+        if self.op == "strided":
+            return _digest([self.with_widths(out=1).to_json(), "strided"])
         data = self.to_json()
         for t in (*data["inputs"], data["output"]):
             t[0][1] = 0
@@ -157,6 +195,7 @@ class KernelSpec:
         data["axes"] = sorted(self.widths)
         if self.depthwise:
             data["attrs"]["groups"] = 0
+            data["multiplier"] = self.multiplier
         return _digest(data)
 
     @functools.cached_property
@@ -188,7 +227,7 @@ class KernelSpec:
         widths = "→".join(str(w) for w in self.widths.values())
         size = "x".join(str(d) for d in self.output.shape[2:]) or "1"
         kernel = ""
-        if self.op == "conv2d":
+        if self.op.startswith("conv"):
             kh, kw = self.attr("kernel")
             kernel = f" {kh}x{kw}" + (f"/{self.attr('stride')[0]}" if self.attr("stride")[0] > 1 else "")
             groups = self.attr("groups")

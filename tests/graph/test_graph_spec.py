@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeprune.graph.spec import KernelSpec, TensorSpec
+from edgeprune.graph.walks import View
 
 
 def kernel(op: str, inputs: list[TensorSpec], output: TensorSpec, *epilogue: str, **attrs: Any) -> KernelSpec:
@@ -95,10 +96,30 @@ def test_widths_of_a_depthwise_convolution() -> None:
         spec.with_widths(in_=5)
 
 
-def test_a_multiplied_depthwise_convolution_has_two_widths() -> None:
+def test_a_depthwise_convolution_with_a_multiplier_has_one_width() -> None:
     spec = conv(8, 16, groups=8)
-    assert not spec.depthwise
-    assert spec.widths == {"in": 8, "out": 16}
+    assert spec.depthwise
+    assert spec.widths == {"out": 16}
+    assert spec.with_widths(out=10) == conv(5, 10, groups=5)
+    assert spec.family == spec.with_widths(out=10).family != conv(8, 8, groups=8).family
+    with pytest.raises(ValueError, match="11 filters do not divide into 2 a channel"):
+        spec.with_widths(out=11)
+
+
+def test_widths_of_a_walk_scale_what_it_reads() -> None:
+    shuffled = View.whole((1, 4, 6, 5)).permuted((0, 2, 1, 3))
+    plain = [TensorSpec(s, "plain") for s in (shuffled.base, shuffled.shape)]
+    spec = KernelSpec("strided", (plain[0],), plain[1], (("walk0", shuffled.walk.to_attr()),))
+    narrow = spec.with_widths(out=3)
+    assert narrow.inputs[0].shape == (1, 4, 3, 5)
+    assert narrow.output.shape == (1, 3, 4, 5)
+    assert narrow.family == spec.family
+
+
+def test_an_operand_with_one_value_a_pixel_keeps_its_width() -> None:
+    image, gate = TensorSpec((1, 8, 4, 4)), TensorSpec((1, 1, 4, 4))
+    narrow = KernelSpec("elementwise", (image, gate), image, (), ("mul",)).with_widths(out=5)
+    assert [t.channels for t in narrow.inputs] == [5, 1]
 
 
 def test_a_depthwise_convolution_of_one_channel_is_a_plain_one() -> None:

@@ -1,0 +1,341 @@
+"""The cutter: kernels being drafted while a traced network is walked through.
+
+An anchor operator (convolution, dense, pooling, …) opens a draft; batch norm, bias, activations and
+residual additions that follow it, with no other reader in between, join the draft's epilogue. What
+an operator asks of the cutter is in graph/operators/.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.fx import Node
+
+from edgeprune.errors import UnsupportedOperatorError
+from edgeprune.graph.channels import AxisBinding, KernelGraph, KernelNode, Port, WeightRef
+from edgeprune.graph.groups import Analysis
+from edgeprune.graph.mutation import stale_read
+from edgeprune.graph.spec import Attr, KernelSpec, TensorSpec
+from edgeprune.graph.trace import (
+    describe,
+    module_path,
+    parameter_names,
+    shape_of,
+    source_line,
+    user_inputs,
+    user_outputs,
+)
+from edgeprune.graph.walks import View
+
+NO_EPILOGUE = ("concat", "layout", "softmax")
+"""Kernels that nothing can be fused into."""
+
+
+@dataclass(eq=False)
+class Draft:
+    """A kernel being put together; ``node`` is the fx node whose value it yields so far."""
+
+    op: str
+    node: Node
+    anchor: Node
+    spec: TensorSpec
+    sources: list[Value] = field(default_factory=list)
+    operands: list[Value] = field(default_factory=list)
+    attrs: dict[str, Attr] = field(default_factory=dict)
+    epilogue: list[str] = field(default_factory=list)
+    weights: WeightRef = field(default_factory=WeightRef)
+    order: int = 0
+    closed: bool = False
+
+
+@dataclass(frozen=True)
+class Value:
+    """What an fx node yields: the result of a draft or a network input (``draft`` None).
+
+    ``spec``: the data as the board keeps it. ``view``: how ``node`` sees it, None for as it is; data in
+    blocked layout is seen in another shape only, in the order of the plain tensor.
+    ``axis``: the fx node that knows how the channels of the data are made up.
+    """
+
+    node: Node
+    axis: Node
+    spec: TensorSpec
+    draft: Draft | None = None
+    view: View | None = None
+
+    @property
+    def tensor(self) -> str:
+        return self.draft.node.name if self.draft else self.node.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As ``node`` sees it."""
+        return self.view.shape if self.view else self.spec.shape
+
+    @property
+    def flat(self) -> bool:
+        """An image seen as one row a sample."""
+        n, *rest = self.spec.shape
+        return self.view is not None and len(rest) == 3 and self.view == View.whole((n, math.prod(rest)))
+
+
+Handler = Callable[["Cutter", Node], None]
+HANDLERS: dict[Any, Handler] = {}
+"""ATen overload -> what makes kernels of it; filled by the modules in graph/operators/."""
+
+
+def handles(*operators: Any) -> Callable[[Handler], Handler]:
+    """Register a handler for overloads.
+
+    Raises:
+        ValueError: one of them has a handler already.
+    """
+
+    def register(handler: Handler) -> Handler:
+        for operator in operators:
+            if operator in HANDLERS:
+                raise ValueError(f"{operator} has two handlers")
+            HANDLERS[operator] = handler
+        return handler
+
+    return register
+
+
+class Cutter:
+    """The values of a program and the kernels drafted so far; handlers read and write it."""
+
+    def __init__(self, program: ExportedProgram, analysis: Analysis) -> None:
+        self.program = program
+        self.analysis = analysis
+        self.parameters = parameter_names(program)
+        self.values: dict[Node, Value] = {}
+        self.drafts: list[Draft] = []
+        self.constants: dict[str, str] = {}
+
+    def run(self) -> KernelGraph:
+        inputs = []
+        for node in user_inputs(self.program):
+            spec = TensorSpec(static_shape(node), "plain")
+            if len(spec.shape) < 2:
+                raise unsupported(node, f"a network input of {len(spec.shape)} dimensions", "give it a batch dimension")
+            self.values[node] = Value(node, node, spec)
+            inputs.append(Port(node.name, spec.shape, node.name))
+        if stale := stale_read(self.program.graph):
+            node, name, reader = stale
+            why = f"it changes '{name.name}' in place, which '{reader.name}' reads afterwards"
+            raise unsupported(node, why, "use the operator that is not in place (inplace=False)")
+        for order, node in enumerate(self.program.graph.nodes):
+            if node.op != "call_function":
+                continue
+            handler = HANDLERS.get(node.target)
+            if handler is None:
+                raise unsupported(node, "no kernel computes it", "see docs/OPERATORS.md for the operators that do")
+            handler(self, node)
+            draft = self.values[node].draft
+            if draft is not None and draft.node is node:
+                draft.order = order
+        outputs = [self._output(node) for node in user_outputs(self.program)]
+        drafts = sorted(self.drafts, key=lambda d: d.order)
+        tensors = {p.tensor: TensorSpec(p.shape, "plain") for p in inputs}
+        tensors |= {d.node.name: d.spec for d in drafts}
+        tensors |= {v.node.name: v.spec for n, v in self.values.items() if n.name in self.constants}
+        return KernelGraph(tuple(self._nodes(drafts)), tensors, tuple(inputs), tuple(outputs), self.constants)
+
+    # -- reading arguments ----------------------------------------------------------------
+
+    def value(self, node: Any, reader: Node) -> Value:
+        """What ``node`` yields; a parameter that is an operand like any other becomes a constant of the program."""
+        if isinstance(node, Node) and node not in self.values and node.name in self.parameters:
+            if node.meta["val"].dtype != torch.float32:
+                raise unsupported(
+                    reader, f"'{self.parameters[node.name]}' is not in float32", "convert it once and for all"
+                )
+            self.constants[node.name] = self.parameters[node.name]
+            self.values[node] = Value(node, node, TensorSpec(static_shape(node), "plain"))
+        if not isinstance(node, Node) or node not in self.values:
+            raise unsupported(reader, f"its operand {node} is not a tensor", "pass a tensor of the network")
+        return self.values[node]
+
+    def parameter(self, node: Any, reader: Node) -> str:
+        if node is None:
+            return ""
+        name = self.parameters.get(node.name, "") if isinstance(node, Node) else ""
+        if not name:
+            raise unsupported(reader, f"its weight {node} is computed, not a parameter", "fold it into a parameter")
+        return name
+
+    def image(self, node: Any, reader: Node, *, plain: bool = False) -> Value:
+        """The operand as an image in blocked layout (or as it is, where ``plain`` will do)."""
+        value = self.value(node, reader)
+        if len(value.shape) != 4:
+            raise unsupported(reader, f"its operand {node} is not an image", "keep it (N, C, H, W)")
+        if value.view or value.spec.layout == "plain":
+            value = self.plain(node, reader)
+            value = value if plain else self._convert(value, "blocked")
+        return value
+
+    def plain(self, node: Any, reader: Node) -> Value:
+        """The operand in row-major order, its data in the shape in which it is seen."""
+        value = self._row_major(self.value(node, reader))
+        if value.view is None:
+            return value
+        if value.view.contiguous:
+            spec = TensorSpec(value.view.shape, "plain")
+            return Value(value.node, value.node, spec, value.draft)
+        return self._copy(value)
+
+    def seen(self, node: Any, reader: Node) -> tuple[Value, View]:
+        """The operand in row-major order, and how to find it there: for readers that can follow a walk."""
+        value = self._row_major(self.value(node, reader))
+        return value, value.view or View.whole(value.spec.shape)
+
+    def row(self, node: Any, reader: Node) -> Value:
+        """The operand as a plain (N, F) row."""
+        if len(self.value(node, reader).shape) != 2:
+            raise unsupported(reader, f"its operand {node} is not a row of features", "flatten it first")
+        return self.plain(node, reader)
+
+    def _row_major(self, value: Value) -> Value:
+        return self._convert(value, "plain") if value.spec.layout == "blocked" else value
+
+    def _convert(self, value: Value, layout: str) -> Value:
+        """Insert (or find) the kernel that changes the layout of an image."""
+        for draft in self.drafts:
+            if draft.op == "layout" and draft.sources[0].tensor == value.tensor and draft.spec.layout == layout:
+                return Value(value.node, value.axis, draft.spec, draft, value.view)
+        draft = self._insert("layout", f"{value.tensor}.{layout}", value, TensorSpec(value.spec.shape, layout))
+        return Value(value.node, value.axis, draft.spec, draft, value.view)
+
+    def _copy(self, value: Value) -> Value:
+        """Insert (or find) the kernel that brings what a view shows into row-major order."""
+        assert value.view is not None
+        name = f"{value.node.name}.copy"
+        draft = next((d for d in self.drafts if d.node.name == name), None)
+        if draft is None:
+            source = replace(value, spec=TensorSpec(value.view.base, "plain"))
+            draft = self._insert("strided", name, source, TensorSpec(value.view.shape, "plain"))
+            draft.attrs["walk0"] = value.view.walk.to_attr()
+        return Value(value.node, value.node, draft.spec, draft)
+
+    def _insert(self, op: str, name: str, value: Value, spec: TensorSpec) -> Draft:
+        """A kernel that no operator of the network asked for."""
+        # It yields a value of its own; a detached fx node names it. The name has a dot: no other node's has.
+        node = Node(self.program.graph, name, "call_function", torch.ops.aten.clone.default, (), {})
+        order = value.draft.order if value.draft else -1
+        draft = Draft(op, node, value.node, spec, [value], closed=True, order=order)
+        if value.draft:
+            value.draft.closed = True
+        self.drafts.append(draft)
+        return draft
+
+    # -- building drafts --------------------------------------------------------------------
+
+    def open(self, op: str, node: Node, spec: TensorSpec, sources: Iterable[Value], **attrs: Attr) -> Draft:
+        draft = Draft(op, node, node, spec, list(sources), attrs=attrs)
+        self.drafts.append(draft)
+        self.values[node] = Value(node, node, spec, draft)
+        return draft
+
+    def extend(self, value: Value, node: Node) -> Draft | None:
+        """The draft behind ``value`` if ``node`` may join its epilogue."""
+        draft = value.draft
+        if draft is None or draft.closed or draft.node is not value.node or draft.op in NO_EPILOGUE:
+            return None
+        return draft if len(value.node.users) == 1 and value.view is None else None
+
+    def grow(self, draft: Draft, node: Node, *steps: str) -> None:
+        draft.epilogue.extend(steps)
+        draft.node = node
+        self.values[node] = Value(node, node, draft.spec, draft)
+
+    def alias(self, node: Node, source: Value) -> None:
+        """``node`` is the same as ``source``; later operators may still join where it is the only reader."""
+        draft = source.draft
+        if draft and not draft.closed and draft.node is source.node:
+            if source.view or len(source.node.users) != 1:
+                draft.closed = True
+            else:
+                draft.node = node
+        self.values[node] = replace(source, node=node, axis=source.axis if source.view else node)
+
+    def show(self, node: Node, source: Value, view: View) -> None:
+        """``node`` is the data of ``source``, seen in another way."""
+        if source.draft:
+            source.draft.closed = True
+        same = view == View.whole(source.spec.shape)
+        self.values[node] = replace(source, node=node, view=None if same else view)
+
+    # -- finishing ----------------------------------------------------------------------------
+
+    def _output(self, node: Node) -> Port:
+        value = self.plain(node, node)
+        if value.draft is None:
+            raise unsupported(node, "the network returns its own input", "return something it computes")
+        return Port(node.name, static_shape(node), value.tensor)
+
+    def _nodes(self, drafts: list[Draft]) -> Iterable[KernelNode]:
+        used: dict[str, int] = {}
+        for draft in drafts:
+            path = module_path(draft.anchor) or draft.anchor.name
+            base = path if draft.weights.weight or draft.weights.norm else f"{path}.{draft.anchor.name}"
+            base = f"{draft.sources[0].tensor}.{draft.spec.layout}" if draft.op == "layout" else base
+            used[base] = used.get(base, 0) + 1
+            values = (*draft.sources, *draft.operands)
+            spec = KernelSpec(
+                draft.op,
+                tuple(v.spec for v in values),
+                draft.spec,
+                tuple(sorted(draft.attrs.items())),
+                tuple(draft.epilogue),
+            )
+            axes = {"out": self._binding(draft.sources[0].axis if draft.op == "layout" else draft.anchor, draft.spec)}
+            if "in" in spec.widths:
+                axes["in"] = self._binding(draft.sources[0].axis, draft.sources[0].spec)
+            yield KernelNode(
+                name=base if used[base] == 1 else f"{base}.{used[base]}",
+                spec=spec,
+                inputs=tuple(v.tensor for v in values),
+                output=draft.node.name,
+                weights=draft.weights,
+                axes=axes,
+                module=module_path(draft.anchor),
+                source=source_line(draft.anchor),
+            )
+
+    def _binding(self, node: Node, spec: TensorSpec) -> AxisBinding:
+        """How dimension 1 of ``node`` is made up; a tensor without one has what ``spec`` says."""
+        return self.analysis.axes.get(node.name) or AxisBinding((), base=spec.channels)
+
+
+def static_shape(node: Node) -> tuple[int, ...]:
+    shape = shape_of(node)
+    if shape is None:
+        raise unsupported(node, "it yields no tensor", "take the tensor out of the tuple in the network")
+    return shape
+
+
+def unsupported(node: Node, why: str, hint: str) -> UnsupportedOperatorError:
+    return UnsupportedOperatorError(
+        f"{describe(node)} cannot be compiled: {why}",
+        hint=hint,
+        node=node.name,
+        operator=str(node.target),
+        module=module_path(node),
+        source=source_line(node),
+    )
+
+
+def argument(node: Node, index: int, name: str, default: Any = None) -> Any:
+    return node.args[index] if len(node.args) > index else node.kwargs.get(name, default)
+
+
+def pair(value: Any) -> tuple[int, int]:
+    if isinstance(value, int):
+        return (value, value)
+    numbers = tuple(int(v) for v in value)
+    return (numbers[0], numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1])
