@@ -8,6 +8,8 @@ works lane by lane.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,9 +25,9 @@ def block_count(channels: int, lanes: int) -> int:
 
 def stored_elements(tensor: TensorSpec, lanes: int) -> int:
     """Elements the board keeps for a tensor, padding lanes included."""
-    n, c = tensor.shape[:2]
-    width = block_count(c, lanes) * lanes if tensor.layout == "blocked" else c
-    return n * width * tensor.pixels
+    if tensor.layout == "plain":
+        return math.prod(tensor.shape)
+    return tensor.shape[0] * block_count(tensor.channels, lanes) * lanes * tensor.pixels
 
 
 def to_blocked(x: NDArray[np.float32], lanes: int) -> NDArray[np.float32]:

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeprune.compiler.folding import State, folded
+from edgeprune.compiler.inplace import overwritten, places, scheduled
 from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.registry import rule_named
 from edgeprune.compiler.layouts import stored_elements
@@ -38,50 +40,74 @@ def lower(
     calls, so that an inference streams through them.
     """
     chosen = [book.choose(n.spec) for n in graph.nodes]
+    over = overwritten(graph)
+    schedules = [scheduled(c.schedule, over.get(step)) for step, c in enumerate(chosen)]
     progress.stage("building kernels", len(graph.nodes))
     objects = []
-    requests = [(node.spec, choice.schedule) for node, choice in zip(graph.nodes, chosen, strict=True)]
-    for built in build_all(requests, target):
+    for built in build_all([(node.spec, s) for node, s in zip(graph.nodes, schedules, strict=True)], target):
         if isinstance(built, KernelBuildError):
             raise built
         objects.append(built)
         progress.advance()
-    arena = plan_arena(lifetimes(graph, [c.schedule for c in chosen], target))
-    calls, weights, weight_at = [], [], 0
-    for step, (node, choice, kernel) in enumerate(zip(graph.nodes, chosen, objects, strict=True)):
-        tensors = [_arena(graph, t, arena.offsets, target) for t in (*node.inputs, node.output)]
-        constants = rule_named(choice.schedule).pack(node.spec, choice.schedule, target, *folded(node, state))
-        buffers = []
-        for constant in constants:
-            size = aligned(4 * constant.size)
-            buffers.append(Buffer("weights", weight_at, constant.size))
-            weights.append(np.pad(constant, (0, size // 4 - constant.size)))
-            weight_at += size
-        if elements := rule_named(choice.schedule).scratch(node.spec, choice.schedule, target):
-            buffers.append(Buffer("arena", arena.offsets[_scratch_of(step)], elements))
-        placed = (*tensors[:-1], *buffers, tensors[-1])
-        calls.append(Call(node.name, node.spec, choice.schedule, kernel, placed))
-    inputs = tuple(Port(p.name, p.shape, arena.offsets[p.tensor]) for p in graph.inputs)
-    outputs = tuple(Port(p.name, p.shape, arena.offsets[p.tensor]) for p in graph.outputs)
-    blob = np.concatenate(weights) if weights else np.zeros(0, np.float32)
-    return Lowered(Program(name, tuple(calls), inputs, outputs, arena.bytes, weight_at, blob), tuple(chosen))
+    place = places(graph, over)
+    arena = plan_arena(lifetimes(graph, schedules, target, place))
+    weights = _Weights()
+    buffers = {t: weights.add(state[name]) for t, name in graph.constants.items()}
+    for tensor, spec in graph.tensors.items():
+        if tensor not in buffers:
+            offset = arena.offsets[place.get(tensor, tensor)]
+            buffers[tensor] = Buffer("arena", offset, stored_elements(spec, target.lanes))
+    calls = []
+    for step, (node, schedule, kernel) in enumerate(zip(graph.nodes, schedules, objects, strict=True)):
+        rule = rule_named(schedule)
+        constants = rule.pack(node.spec, schedule, target, *folded(node, state))
+        placed = [*(buffers[t] for t in node.inputs), *(weights.add(c) for c in constants)]
+        if elements := rule.scratch(node.spec, schedule, target):
+            placed.append(Buffer("arena", arena.offsets[_scratch_of(step)], elements))
+        calls.append(Call(node.name, node.spec, schedule, kernel, (*placed, buffers[node.output])))
+    inputs = tuple(Port(p.name, p.shape, buffers[p.tensor].offset) for p in graph.inputs)
+    outputs = tuple(Port(p.name, p.shape, buffers[p.tensor].offset) for p in graph.outputs)
+    blob = weights.joined()
+    program = Program(name, tuple(calls), inputs, outputs, arena.bytes, 4 * blob.size, blob)
+    return Lowered(program, tuple(chosen))
 
 
-def _arena(graph: KernelGraph, tensor: str, offsets: Mapping[str, int], target: Target) -> Buffer:
-    return Buffer("arena", offsets[tensor], stored_elements(graph.tensors[tensor], target.lanes))
+class _Weights:
+    """Constants one behind the other, each where vectors may begin."""
+
+    def __init__(self) -> None:
+        self._parts: list[NDArray[np.float32]] = []
+        self._bytes = 0
+
+    def add(self, values: NDArray[np.float32]) -> Buffer:
+        size = aligned(4 * values.size)
+        self._parts.append(np.pad(values.reshape(-1), (0, size // 4 - values.size)))
+        self._bytes += size
+        return Buffer("weights", self._bytes - size, values.size)
+
+    def joined(self) -> NDArray[np.float32]:
+        return np.concatenate(self._parts) if self._parts else np.zeros(0, np.float32)
 
 
 def _scratch_of(step: int) -> str:
     return f"scratch of call {step}"
 
 
-def lifetimes(graph: KernelGraph, schedules: Sequence[Schedule], target: Target) -> list[Lifetime]:
-    """When each tensor is alive: inputs from before the first call, outputs past the last, scratch for one call."""
+def lifetimes(
+    graph: KernelGraph, schedules: Sequence[Schedule], target: Target, place: Mapping[str, str]
+) -> list[Lifetime]:
+    """When each place is in use: inputs from before the first call, outputs past the last, scratch for one call.
+
+    ``place``: tensors that take the place of another, which is in use until the last reader of either.
+    """
     last = {t: step for step, node in enumerate(graph.nodes) for t in (*node.inputs, node.output)}
     first = {node.output: step for step, node in enumerate(graph.nodes)} | {p.tensor: -1 for p in graph.inputs}
     last |= {p.tensor: len(graph.nodes) for p in graph.outputs}
-    size = {t: 4 * stored_elements(graph.tensors[t], target.lanes) for t in first}
-    tensors = [Lifetime(t, size[t], first[t], last.get(t, -1)) for t in first]
+    until: dict[str, int] = {}
+    for tensor in first:
+        at = place.get(tensor, tensor)
+        until[at] = max(until.get(at, -1), last.get(tensor, -1))
+    tensors = [Lifetime(t, 4 * stored_elements(graph.tensors[t], target.lanes), first[t], until[t]) for t in until]
     scratch = []
     for step, (node, schedule) in enumerate(zip(graph.nodes, schedules, strict=True)):
         if elements := rule_named(schedule).scratch(node.spec, schedule, target):

@@ -78,11 +78,15 @@ def run(
     constants = rule.pack(spec, schedule, target, weight, bias)
     assert [c.size for c in constants] == rule.constants(spec, schedule, target)
     stored = [_stored(x, t, target.lanes) for x, t in zip(inputs, spec.inputs, strict=True)]
+    start = np.full(stored_elements(spec.output, target.lanes), np.nan, np.float32)
+    if (over := schedule.get("in_place")) is not None:
+        # The operand lies where the output will; what its own argument points to must not matter.
+        start, stored[over] = stored[over], np.full_like(stored[over], np.nan)
     read = [_guarded(x) for x in (*stored, *constants)]
     before = [whole.tobytes() for whole, _ in read]
     scratch = rule.scratch(spec, schedule, target)
     used = [_guarded(np.full(scratch, np.nan, np.float32))] if scratch else []
-    whole, result = _guarded(np.full(stored_elements(spec.output, target.lanes), np.nan, np.float32))
+    whole, result = _guarded(start)
     library["k"](*(tvm.runtime.from_dlpack(view) for _, view in (*read, *used)), tvm.runtime.from_dlpack(result))
     assert before == [w.tobytes() for w, _ in read], "the kernel writes into its inputs"
     for buffer, view in (*used, (whole, result)):

@@ -9,12 +9,13 @@ loop (docs/DECISIONS.md).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from edgeprune.compiler.layouts import block_count, stored_elements
 from edgeprune.graph.spec import KernelSpec
+from edgeprune.targets import Target
 
 Expr = Any  # a TensorIR expression; TVM's stubs do not type the builder
 Function = Any
@@ -63,9 +64,14 @@ class Emitter:
 
     Call order is the contract with the driver: inputs, constants (packed weights, bias), scratch if
     there is any, output.
+
+    ``in_place``: the input that lies where the output will (compiler/inplace.py). It is then read from the
+    output's buffer, and its own argument is left alone, so that no two arguments in use ever overlap.
     """
 
-    def __init__(self, spec: KernelSpec, lanes: int, constants: Sequence[int], scratch: int = 0) -> None:
+    def __init__(
+        self, spec: KernelSpec, lanes: int, constants: Sequence[int], scratch: int = 0, in_place: int | None = None
+    ) -> None:
         self.spec = spec
         self.lanes = lanes
         sizes = [stored_elements(t, lanes) for t in spec.inputs]
@@ -73,6 +79,8 @@ class Emitter:
         self.constants = [self._argument(f"c{i}", n) for i, n in enumerate(constants)]
         self.scratch: Any = self._argument("s", scratch) if scratch else None
         self.output = self._argument("y", stored_elements(spec.output, lanes))
+        if in_place is not None:
+            self.inputs[in_place] = self.output
 
     @staticmethod
     def _argument(name: str, elements: int) -> Any:
@@ -112,17 +120,28 @@ class Emitter:
         image; on ``plain`` rows ``block`` is the flat index itself. The bias is in ``value``
         already: kernels start their accumulators with it.
         """
+
+        def operand(i: int) -> Expr:
+            image, tensor = self.spec.output.pixels, self.spec.inputs[i]
+            if plain:
+                return self.load(self.inputs[i], block, lanes)
+            if tensor.channels == 1 < self.spec.output.channels:
+                sample = block // block_count(self.spec.output.channels, self.lanes)
+                return self.splat(self.inputs[i][(sample * image + pixel) * self.lanes], lanes)
+            return self.load(
+                self.inputs[i], (block if tensor.pixels == 1 else block * image + pixel) * self.lanes, lanes
+            )
+
+        return self.steps(value, operand, lanes)
+
+    def steps(self, value: Expr, operand: Callable[[int], Expr], lanes: int | None = None) -> Expr:
+        """The spec's epilogue on one vector, given how to read the vector of input ``i`` that goes with it."""
         operands = iter(range(self.spec.anchor_inputs, len(self.spec.inputs)))
         for op in self.spec.epilogue:
             if op == "bias":
                 continue
-            if op in ("add", "mul"):
-                i = next(operands)
-                image = self.spec.output.pixels
-                one_per_channel = self.spec.inputs[i].pixels == 1
-                index = block if plain else (block if one_per_channel else block * image + pixel) * self.lanes
-                operand = self.load(self.inputs[i], index, lanes)
-                value = value + operand if op == "add" else value * operand
+            if op in OPERATIONS:
+                value = OPERATIONS[op](value, operand(next(operands)))
             else:
                 name, _, numbers = op.partition(":")
                 value = ACTIVATIONS[name](self, value, lanes, *(float(n) for n in numbers.split(",") if n))
@@ -135,7 +154,7 @@ def _clip(e: Emitter, x: Expr, lanes: int | None, low: float, high: float) -> Ex
     return T.min(x, e.const(high, lanes)) if math.isfinite(high) else x
 
 
-def _exp(e: Emitter, x: Expr, lanes: int | None) -> Expr:
+def exp(e: Emitter, x: Expr, lanes: int | None) -> Expr:
     """e to the power of x within 1e-7 of itself; above 88.4 infinity, below -87 the smallest normal number.
 
     Written out because LLVM would call the C library once a lane. Method: x = n ln 2 + r, r at most ln 2 / 2;
@@ -159,12 +178,12 @@ def _exp(e: Emitter, x: Expr, lanes: int | None) -> Expr:
 
 def _sigmoid(e: Emitter, x: Expr, lanes: int | None) -> Expr:
     one = e.const(1.0, lanes)
-    return one / (one + _exp(e, e.const(0.0, lanes) - x, lanes))
+    return one / (one + exp(e, e.const(0.0, lanes) - x, lanes))
 
 
 def _tanh(e: Emitter, x: Expr, lanes: int | None) -> Expr:
     one, two = e.const(1.0, lanes), e.const(2.0, lanes)
-    return one - two / (one + _exp(e, two * x, lanes))
+    return one - two / (one + exp(e, two * x, lanes))
 
 
 def _hardsigmoid(e: Emitter, x: Expr, lanes: int | None) -> Expr:
@@ -184,7 +203,7 @@ def _gelu(e: Emitter, x: Expr, lanes: int | None) -> Expr:
     for coefficient in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
         series = series * t + c(coefficient)
     # The rest of the error function to 1, for |z|; on the left of 0 it is the whole of the distribution.
-    (rest,) = e.keep(series * t * _exp(e, c(0.0) - a * a, lanes) * c(0.5), lanes=lanes)
+    (rest,) = e.keep(series * t * exp(e, c(0.0) - a * a, lanes) * c(0.5), lanes=lanes)
     return x * T.Select(x < c(0.0), rest, c(1.0) - rest)
 
 
@@ -196,7 +215,7 @@ def _gelu_tanh(e: Emitter, x: Expr, lanes: int | None) -> Expr:
 
 def _elu(e: Emitter, x: Expr, lanes: int | None, alpha: float) -> Expr:
     zero = e.const(0.0, lanes)
-    below = (_exp(e, T.min(x, zero), lanes) - e.const(1.0, lanes)) * e.const(alpha, lanes)
+    below = (exp(e, T.min(x, zero), lanes) - e.const(1.0, lanes)) * e.const(alpha, lanes)
     return T.Select(x < zero, below, x)
 
 
@@ -224,23 +243,38 @@ ACTIVATIONS: dict[str, Callable[..., Expr]] = {
 A new one is one line here and one in the cutter."""
 
 
+OPERATIONS: dict[str, Callable[[Expr, Expr], Expr]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "rsub": lambda a, b: b - a,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "rdiv": lambda a, b: b / a,
+    "max": lambda a, b: T.max(a, b),
+    "min": lambda a, b: T.min(a, b),
+}
+"""Epilogue steps that take the next input: (value so far, its vector) -> vector. ``rsub`` and ``rdiv`` have the
+value so far on the right. Keep in step with ``OPERATIONS`` of graph/spec.py."""
+
+
 def function(
     name: str,
     spec: KernelSpec,
-    lanes: int,
+    schedule: Mapping[str, Any],
+    target: Target,
     constants: Sequence[int],
     body: Callable[[Emitter], None],
     *,
     scratch: int = 0,
 ) -> Function:
-    """Build the PrimFunc ``name`` whose body is written by ``body``."""
+    """Build the PrimFunc ``name`` whose body is written by ``body``; of ``schedule`` it reads ``in_place`` alone."""
     from tvm.script.ir_builder import IRBuilder
 
     with IRBuilder() as builder, T.prim_func():
         T.func_name(name)
         # Buffers of one call never overlap unless the rule says so; without it LLVM reloads.
         T.func_attr({"tirx.noalias": True, "global_symbol": name})
-        body(Emitter(spec, lanes, constants, scratch))
+        body(Emitter(spec, target.lanes, constants, scratch, schedule.get("in_place")))
     return builder.get()
 
 
@@ -259,4 +293,28 @@ def tiles(total: int, width: int) -> list[tuple[int, int]]:
     return [(start, min(width, total - start)) for start in range(0, total, width)]
 
 
-__all__ = ["ACTIVATIONS", "Emitter", "Expr", "Function", "T", "block_count", "function", "tiles", "when"]
+def narrowing(total: int, width: int) -> list[tuple[int, int]]:
+    """Cut ``range(total)`` into (start, size) vectors: of ``width``, then of ever smaller halves of it."""
+    found, start = [], 0
+    while start < total:
+        while width > total - start:
+            width //= 2
+        found.append((start, width))
+        start += width
+    return found
+
+
+__all__ = [
+    "ACTIVATIONS",
+    "OPERATIONS",
+    "Emitter",
+    "Expr",
+    "Function",
+    "T",
+    "block_count",
+    "exp",
+    "function",
+    "narrowing",
+    "tiles",
+    "when",
+]
