@@ -14,7 +14,7 @@ State = Mapping[str, NDArray[np.float32]]
 
 
 def folded(node: KernelNode, state: State) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
-    """Logical (weight, bias) of a kernel; both None where the kernel has no constants.
+    """Logical (weight, bias) of a kernel, filters first; both None where the kernel has no constants.
 
     A batch norm y = g * (x - m) / sqrt(v + eps) + b turns into a scale of the filters and a bias.
     """
@@ -24,6 +24,8 @@ def folded(node: KernelNode, state: State) -> tuple[NDArray[np.float32] | None, 
     width = node.spec.output.channels
     # A batch norm that stands alone is a depthwise convolution with unit filters.
     weight = np.asarray(state[ref.weight], np.float64) if ref.weight else np.ones((width, 1, 1, 1))
+    if node.spec.op == "conv_transpose2d":
+        weight = _filters_first(weight, node.spec.attr("groups"))
     bias = np.asarray(state[ref.bias], np.float64) if ref.bias else np.zeros(width)
     if ref.norm is not None:
         gamma_name, beta_name, mean_name, var_name = ref.norm
@@ -33,3 +35,10 @@ def folded(node: KernelNode, state: State) -> tuple[NDArray[np.float32] | None, 
         weight = weight * scale.reshape(-1, *([1] * (weight.ndim - 1)))
         bias = (bias - np.asarray(state[mean_name], np.float64)) * scale + beta
     return weight.astype(np.float32), bias.astype(np.float32)
+
+
+def _filters_first(weight: NDArray[np.float64], groups: int) -> NDArray[np.float64]:
+    """(C, O / groups, KH, KW), as torch keeps a transposed convolution, -> (O, C / groups, KH, KW)."""
+    c, each, *kernel = weight.shape
+    by_group = weight.reshape(groups, c // groups, each, *kernel)
+    return by_group.swapaxes(1, 2).reshape(groups * each, c // groups, *kernel)

@@ -67,11 +67,49 @@ class TwoInputs(nn.Module):
         return torch.sigmoid(self.fc(self.conv(self.norm(image)).flatten(1)) + self.side(row))
 
 
+class Decoder(nn.Module):
+    """Transposed convolutions, one with groups, a skip, a map of attention, and a softmax over classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.norm = nn.Conv2d(3, 18, 3, 2, 1), nn.BatchNorm2d(12)
+        self.up, self.fine = nn.ConvTranspose2d(18, 12, 4, 2, 1), nn.ConvTranspose2d(12, 12, 3, 1, 1, groups=3)
+        self.side, self.look, self.classes = nn.Conv2d(3, 12, 1), nn.Conv2d(12, 1, 3, padding=1), nn.Conv2d(12, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm(self.up(F.relu(self.down(x)))) + self.side(x))
+        y = self.fine(y) * torch.sigmoid(self.look(y))
+        return self.classes(y).softmax(1)  # type: ignore[no-any-return]
+
+
+class Views(nn.Module):
+    """Shuffled channels, tokens with positions, parts of tensors: everything that is a walk through memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.wide = nn.Conv2d(3, 12, 3, padding=1), nn.Conv2d(12, 24, 3, padding=1, groups=12)
+        self.place, self.scale = nn.Parameter(torch.randn(1, 20, 12)), nn.Parameter(torch.randn(12, 1, 1))
+        self.head = nn.Linear(12, 7)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y = F.relu(self.conv(x))
+        n, c, h, w = y.shape
+        mixed = y.view(n, 3, c // 3, h, w).transpose(1, 2).reshape(n, c, h, w)
+        mixed = self.wide(mixed)[:, 3:15] - y
+        tokens = y.flatten(2).transpose(1, 2) + self.place
+        tokens = tokens / (1 + tokens[:, :1] * tokens[:, :1]).clamp(min=1)
+        row = self.head(tokens[:, 3] * tokens.flip(1)[:, 4])
+        weight = (1 - tokens).softmax(1)
+        return row, tokens * weight, torch.maximum(mixed * self.scale, y)
+
+
 NETS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
     "residual": (Residual, ((1, 3, 17, 15),)),
     "squeeze_excite": (SqueezeExcite, ((1, 3, 9, 9),)),
     "pyramid": (Pyramid, ((1, 3, 6, 8),)),
     "two_inputs": (TwoInputs, ((1, 2, 6, 6), (1, 4))),
+    "decoder": (Decoder, ((1, 3, 10, 6),)),
+    "views": (Views, ((1, 3, 4, 5),)),
     "resnet20": (lambda: build("resnet20"), ((1, 3, 16, 16),)),
     "mobilenet_v3_small": (lambda: build("mobilenet_v3_small"), ((1, 3, 64, 64),)),
 }

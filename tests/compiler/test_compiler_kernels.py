@@ -6,6 +6,8 @@ value from where it has no business shows (see ``kernel_harness``).
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -14,11 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_harness import REFERENCE, TARGETS, Array, apply_epilogue, assert_close, kernel, noise, run
 
+from edgeprune.compiler.folding import folded
 from edgeprune.compiler.kernels.base import Schedule
-from edgeprune.compiler.kernels.conv import block_widths
+from edgeprune.compiler.kernels.blocks import block_widths
+from edgeprune.compiler.kernels.emit import OPERATIONS as KERNEL_OPERATIONS
 from edgeprune.compiler.kernels.registry import RULES, rule_named, schedules_for
 from edgeprune.errors import UnsupportedOperatorError
-from edgeprune.graph.spec import KernelSpec, TensorSpec
+from edgeprune.graph.channels import WeightRef
+from edgeprune.graph.spec import OPERATIONS, KernelSpec, TensorSpec
+from edgeprune.graph.walks import Along, Walk, identity
 from edgeprune.targets import Target
 
 if not TARGETS:
@@ -213,6 +219,79 @@ def test_grouped_convolution(name: str) -> None:
         conv.check(target, schedules[list(GROUPED).index(name) % len(schedules)])
 
 
+TRANSPOSED = {
+    "doubling": {"shape": (1, 24, 7, 9), "out": 20, "k": 2, "s": 2},
+    "the generator's 4x4": {"shape": (2, 19, 5, 6), "out": 37, "k": 4, "s": 2, "p": 1, "epilogue": ("bias", "relu")},
+    "stride 1": {"shape": (1, 10, 6, 6), "out": 9, "k": 3, "p": 1},
+    "output padding, residual": {
+        "shape": (1, 5, 6, 7),
+        "out": 18,
+        "k": 3,
+        "s": 2,
+        "p": 1,
+        "extra": 1,
+        "epilogue": ("bias", "add", "relu"),
+    },
+    "stride past the kernel": {"shape": (1, 6, 4, 5), "out": 8, "k": 2, "s": 3},
+    "dilated, uneven": {"shape": (1, 7, 6, 9), "out": 11, "k": (3, 2), "s": (2, 3), "p": (1, 0), "d": (3, 2)},
+    "dilation shares a factor with the stride": {"shape": (1, 4, 6, 6), "out": 4, "k": 3, "s": 4, "d": 2, "p": 1},
+    "from one pixel": {"shape": (1, 40, 1, 1), "out": 32, "k": 4},
+    "groups": {"shape": (1, 12, 5, 5), "out": 18, "k": 3, "s": 2, "groups": 3},
+    "one filter a channel": {"shape": (1, 21, 5, 6), "out": 21, "k": 4, "s": 2, "p": 1, "groups": 21},
+}
+
+
+class Transposed(Conv):
+    """A transposed convolution."""
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int, int],
+        out: int,
+        k: int | tuple[int, int],
+        s: int | tuple[int, int] = 1,
+        p: int | tuple[int, int] = 0,
+        d: int | tuple[int, int] = 1,
+        groups: int = 1,
+        extra: int = 0,
+        epilogue: tuple[str, ...] = ("bias",),
+    ) -> None:
+        size, stride, padding, dilation = (v if isinstance(v, tuple) else (v, v) for v in (k, s, p, d))
+        self.x, self.bias = noise(*shape), noise(out, seed=1)
+        weight = noise(shape[1], out // groups, *size, seed=2)
+        y = F.conv_transpose2d(
+            double(self.x), double(weight), double(self.bias), stride, padding, extra, groups, dilation
+        )
+        node = SimpleNamespace(
+            weights=WeightRef("w"),
+            spec=kernel("conv_transpose2d", [], TensorSpec(tuple(y.shape)), groups=groups),
+        )
+        self.weight = folded(node, {"w": weight})[0]  # type: ignore[arg-type]
+        operands = [noise(*y.shape, seed=3) for step in epilogue if step == "add"]
+        self.inputs = [self.x, *operands]
+        self.expected = apply_epilogue(y, epilogue, operands)
+        self.spec = kernel(
+            "conv_transpose2d",
+            [TensorSpec(shape), *(TensorSpec(o.shape) for o in operands)],
+            TensorSpec(tuple(y.shape)),
+            epilogue,
+            kernel=size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+        )
+
+
+@pytest.mark.parametrize("name", TRANSPOSED)
+def test_transposed_convolution(name: str) -> None:
+    conv, number = Transposed(**TRANSPOSED[name]), list(TRANSPOSED).index(name)
+    for target in TARGETS:
+        schedules = schedules_for(conv.spec, target)
+        assert {s["rule"] for s in schedules} == {"conv_transposed"}
+        conv.check(target, schedules[number % len(schedules)])
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.data())
 def test_any_convolution(data: st.DataObject) -> None:
@@ -405,6 +484,74 @@ def test_elementwise_rows(shape: tuple[int, int]) -> None:
     plain = TensorSpec(shape, "plain")
     spec = kernel("elementwise", [plain, plain], plain, ("add", "relu"))
     assert_close(run(spec, spread(shape[1]), [x, other]), F.relu(double(x) + double(other)))
+
+
+WALKS = {
+    # shape read, walk (loop, start, step of each dimension), shape written, what torch calls it
+    "permute": ((2, 5, 6, 7), ((0,), (3,), (1,), (2,)), (2, 6, 7, 5), lambda x: x.permute(0, 2, 3, 1)),
+    "permute to long rows": ((3, 40, 4), ((0,), (2,), (1,)), (3, 4, 40), lambda x: x.transpose(1, 2)),
+    "batch innermost": ((21, 6), ((1,), (0,)), (6, 21), lambda x: x.t()),
+    "slice of channels": ((2, 20, 5, 5), ((0,), (1, 3), (2,), (3,)), (2, 9, 5, 5), lambda x: x[:, 3:12]),
+    "every other pixel": (
+        (1, 3, 9, 70),
+        ((0,), (1,), (2, 0, 2), (3, 1, 2)),
+        (1, 3, 5, 35),
+        lambda x: x[..., ::2, 1::2],
+    ),
+    "flip": ((1, 2, 3, 40), ((0,), (1,), (2,), (3, 39, -1)), (1, 2, 3, 40), lambda x: x.flip(3)),
+    "one channel for all": (
+        (2, 9, 3, 4),
+        ((0,), (-1, 4), (2,), (3,)),
+        (2, 30, 3, 4),
+        lambda x: x[:, 4:5].expand(2, 30, 3, 4),
+    ),
+    "one value for a row": ((2, 3, 1), ((0,), (1,), (-1,)), (2, 3, 50), lambda x: x.expand(2, 3, 50)),
+    "channel shuffle": ((2, 4, 5, 3, 3), ((0,), (2,), (1,), (3,), (4,)), (2, 5, 4, 3, 3), lambda x: x.transpose(1, 2)),
+    "a single value": ((1, 1), ((0,), (1,)), (1, 1), lambda x: x),
+}
+
+
+@every_target
+@pytest.mark.parametrize("name", WALKS)
+def test_every_walk_through_a_tensor(target: Target, name: str) -> None:
+    read, dims, written, view = WALKS[name]
+    x, other = noise(*read), noise(*written, seed=1)
+    walk = Walk(tuple(Along(*d) for d in dims))
+    tensors = [TensorSpec(s, "plain") for s in (read, written)]
+    attrs = {"walk0": walk.to_attr(), "walk1": identity(len(written)).to_attr()}
+    spec = kernel("strided", tensors[:1], tensors[1], walk0=attrs["walk0"])
+    expected = view(double(x))
+    assert_close(run(spec, target, [x]), expected, rtol=0)
+    spec = kernel("strided", tensors, tensors[1], ("rsub", "relu"), **attrs)
+    assert_close(run(spec, target, [x, other]), F.relu(double(other) - expected))
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_operations_of_two_tensors(operation: str) -> None:
+    x, other = noise(2, 37), noise(2, 37, seed=1) + 3.0
+    plain = TensorSpec(x.shape, "plain")
+    a, b = double(x), double(other)
+    expected = {"add": a + b, "sub": a - b, "rsub": b - a, "mul": a * b, "div": a / b, "rdiv": b / (a * a + 1)}
+    expected |= {"max": torch.maximum(a, b), "min": torch.minimum(a, b)}
+    first = (x * x + 1).astype(np.float32) if operation == "rdiv" else x
+    y = run(kernel("elementwise", [plain, plain], plain, (operation,)), spread(len(operation)), [first, other])
+    assert_close(y, expected[operation])
+
+
+def test_graph_and_kernels_know_the_same_operations() -> None:
+    assert tuple(KERNEL_OPERATIONS) == OPERATIONS
+
+
+@every_target
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((3, 5), 1), ((2, 40), 1), ((1, 1), 1), ((2, 7, 5, 9), 1), ((2, 3, 37), 2), ((4, 6), 0)]
+)
+def test_softmax(target: Target, shape: tuple[int, ...], axis: int) -> None:
+    x = noise(*shape) * 30
+    plain = TensorSpec(shape, "plain")
+    y = run(kernel("softmax", [plain], plain, axis=axis), target, [x])
+    assert_close(y, double(x).softmax(axis))
+    assert np.allclose(y.sum(axis), 1)
 
 
 @every_target

@@ -109,7 +109,7 @@ def test_a_kernel_that_takes_memory_at_run_time_is_refused(tmp_path: Path, monke
                 T.buffer_store(large, e.inputs[0][i % 8], [i])
             e.store(e.output, e.load(large, 0), 0)
 
-        return function(name, spec, TARGET.lanes, [], body)
+        return function(name, spec, schedule, TARGET, [], body)
 
     monkeypatch.setattr(Elementwise, "build", greedy)
     with pytest.raises(KernelBuildError, match="memory of its own"):

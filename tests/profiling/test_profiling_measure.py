@@ -35,7 +35,7 @@ class Broken(Rule):
         return [{"rule": self.name}]
 
     def build(self, name, spec, schedule, target):
-        return function(name, spec, target.lanes, [], self.body)
+        return function(name, spec, schedule, target, [], self.body)
 
 
 def call(symbol: str) -> Callable[[Emitter], None]:

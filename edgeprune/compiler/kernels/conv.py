@@ -10,12 +10,13 @@ or blocked. A 1x1 convolution with stride 1 sees the image as one long row.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.compiler.kernels.base import Constants, Rule, Schedule, most_columns, padded, vector_registers
+from edgeprune.compiler.kernels.base import Constants, Rule, Schedule, most_columns, padded
 from edgeprune.compiler.kernels.blocks import Groups, block_widths, groups_of
 from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function, tiles, when
 from edgeprune.compiler.kernels.rows import Window, walk_row
@@ -40,6 +41,24 @@ def window_of(spec: KernelSpec) -> Window:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A sliding window whose results lie ``step`` apart in the output image, from ``start`` on.
+
+    A convolution is one part; a transposed one of stride s is s * s of them.
+    """
+
+    window: Window
+    row: int  # pixels of a row of the output image
+    start: tuple[int, int] = (0, 0)
+    step: tuple[int, int] = (1, 1)
+    taps_before: int = 0  # of the parts whose weights come first
+
+    def pixel(self, oh: Expr, ow: Expr) -> Expr:
+        """Where result (``oh``, ``ow``) of the window lies in the output image."""
+        return (self.start[0] + oh * self.step[0]) * self.row + self.start[1] + ow * self.step[1]
+
+
 def _flattened(window: Window) -> Window:
     """For a 1x1 kernel the same image as few long rows: fewer tails, and still rows enough for all threads."""
     if window.kernel == (1, 1) and window.stride == (1, 1) and window.padding == (0, 0):
@@ -60,16 +79,8 @@ class DirectConv(Rule):
 
     def space(self, spec: KernelSpec, target: Target) -> list[Schedule]:
         """Register tiles that fit, the one with the fewest estimated cycles first."""
-        window = _flattened(window_of(spec))
-        blocks = block_count(spec.output.channels, target.lanes)
-        points = {
-            (b, min(c, window.output[1]))
-            for b in (1, 2, 3, 4, 6)
-            for c in range(1, most_columns(b, target) + 1)
-            if b <= blocks and (c <= 14 or b == 1)
-        }
-        ranked = sorted(points, key=lambda p: (_estimated_cycles(window, blocks, *p), -p[0], p[1]))
-        return [{"rule": self.name, "blocks": b, "columns": c} for b, c in ranked[:24]]
+        tiles_found = register_tiles(_flattened(window_of(spec)).output[1], spec.output.channels, target)
+        return [{"rule": self.name, "blocks": b, "columns": c} for b, c in tiles_found]
 
     def constants(self, spec: KernelSpec, schedule: Schedule, target: Target) -> list[int]:
         kh, kw = spec.attr("kernel")
@@ -78,44 +89,59 @@ class DirectConv(Rule):
 
     def pack(self, spec: KernelSpec, schedule: Schedule, target: Target, weight: Any, bias: Any) -> Constants:
         """(O, C, KH, KW) -> [out block][in block][kh][kw][channel in block][lane]; the last block has its own width."""
-        o, c, _, _ = weight.shape
-        depth = target.lanes if spec.inputs[0].layout == "blocked" else 1
-        parts: list[NDArray[np.float32]] = []
-        first = 0
-        for width in block_widths(o, target.lanes):
-            block = np.zeros((width, *weight.shape[1:]), np.float32)
-            real = weight[first : first + width]
-            block[: len(real)] = real
-            parts += [block[:, at : at + size].transpose(2, 3, 1, 0).reshape(-1) for at, size in tiles(c, depth)]
-            first += width
-        return [np.concatenate(parts), padded(bias, block_count(o, target.lanes) * target.lanes)]
+        return [packed(spec, target, np.asarray(weight)), padded_bias(spec, target, bias)]
 
     def build(self, name: str, spec: KernelSpec, schedule: Schedule, target: Target) -> Function:
         window = _flattened(window_of(spec))
         sizes = self.constants(spec, schedule, target)
-        columns, step = int(schedule["columns"]), int(schedule["blocks"])
 
         def body(e: Emitter) -> None:
-            for group in groups_of(block_widths(spec.output.channels, e.lanes), step):
-                _block_loop(e, window, columns, group, multiplies_by_lane(target))
+            write_part(e, Part(window, window.output[1]), schedule, target)
 
-        return function(name, spec, target.lanes, sizes, body)
+        return function(name, spec, schedule, target, sizes, body)
 
 
-def _block_loop(e: Emitter, window: Window, columns: int, groups: Groups, by_lane: bool) -> None:
+def packed(spec: KernelSpec, target: Target, weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(O, C, KH, KW) -> [out block][in block][kh][kw][channel in block][lane]; the last block has its own width."""
+    o, c = weight.shape[:2]
+    depth = target.lanes if spec.inputs[0].layout == "blocked" else 1
+    parts: list[NDArray[np.float32]] = []
+    first = 0
+    for width in block_widths(o, target.lanes):
+        block = np.zeros((width, *weight.shape[1:]), np.float32)
+        real = weight[first : first + width]
+        block[: len(real)] = real
+        parts += [block[:, at : at + size].transpose(2, 3, 1, 0).reshape(-1) for at, size in tiles(c, depth)]
+        first += width
+    return np.concatenate(parts)
+
+
+def padded_bias(spec: KernelSpec, target: Target, bias: Any) -> NDArray[np.float32]:
+    """The bias (None: zeros) up to the end of the last block."""
+    return padded(bias, block_count(spec.output.channels, target.lanes) * target.lanes)
+
+
+def write_part(e: Emitter, part: Part, schedule: Schedule, target: Target) -> None:
+    """All results of one part, with the schedule's register tile."""
+    columns, by_lane = min(int(schedule["columns"]), part.window.output[1]), multiplies_by_lane(target)
+    for group in groups_of(block_widths(e.spec.output.channels, e.lanes), int(schedule["blocks"])):
+        _block_loop(e, part, columns, group, by_lane)
+
+
+def _block_loop(e: Emitter, part: Part, columns: int, groups: Groups, by_lane: bool) -> None:
     """Every output row of these groups of output blocks, in parallel."""
+    window, widths = part.window, groups.widths
     batch, rows = e.spec.output.shape[0], window.output[0]
-    widths = groups.widths
     with T.parallel(0, batch * groups.count * rows) as index:
         oh = index % rows
         n = index // (rows * groups.count)
         block = groups.first + (index // rows) % groups.count * len(widths)
-        walk_row(window, columns, lambda ow, size, tap: _tile(e, window, n, block, widths, oh, ow, size, tap, by_lane))
+        walk_row(window, columns, lambda ow, size, tap: _tile(e, part, n, block, widths, oh, ow, size, tap, by_lane))
 
 
 def _tile(
     e: Emitter,
-    window: Window,
+    part: Part,
     n: Expr,
     block: Expr,
     widths: tuple[int, ...],
@@ -126,9 +152,10 @@ def _tile(
     by_lane: bool,
 ) -> None:
     """One register tile: accumulate over all input channels and taps, apply the epilogue, store."""
-    spec, lanes = e.spec, e.lanes
+    spec, lanes, window = e.spec, e.lanes, part.window
     x, (weight, bias) = e.inputs[0], e.constants
     channels = spec.inputs[0].channels
+    weights_at = part.taps_before * channels * sum(block_widths(spec.output.channels, lanes))
     depth = lanes if spec.inputs[0].layout == "blocked" else 1
     in_blocks, out_blocks = block_count(channels, depth), block_count(spec.output.channels, lanes)
     (height, width), (kh_size, kw_size) = window.image, window.kernel
@@ -144,7 +171,7 @@ def _tile(
         at = {t: (row + window.column(ow + t, kw)) * depth for t in inner}
 
         def weight_at(b: int, ci: Expr) -> Expr:
-            return (block + b) * (channels * taps * lanes) + (first + ci) * widths[b]
+            return weights_at + (block + b) * (channels * taps * lanes) + (first + ci) * widths[b]
 
         accumulate(e, acc, widths, (x, at), (weight, weight_at), size, by_lane=by_lane)
 
@@ -162,95 +189,36 @@ def _tile(
                         tap(in_block, size, row, kh, kw, [t for t in range(columns) if inside(t, kw)])
 
     full = channels // depth
-    if full:
+    if taps and full:
         with T.serial(0, full) as in_block:
             channel_block(in_block, depth)
-    if rest := channels - full * depth:
+    if taps and (rest := channels - full * depth):
         channel_block(full, rest)
-    pixels = window.output[0] * window.output[1]
     for b, w in enumerate(widths):
         for t in range(columns):
-            out_block = n * out_blocks + block + b
-            pixel = oh * window.output[1] + ow + t
-            e.store(e.output, e.epilogue(acc[b][t], out_block, pixel, w), (out_block * pixels + pixel) * lanes, w)
+            plane, pixel = n * out_blocks + block + b, part.pixel(oh, ow + t)
+            e.store(e.output, e.epilogue(acc[b][t], plane, pixel, w), (plane * spec.output.pixels + pixel) * lanes, w)
 
 
-def _estimated_cycles(window: Window, blocks: int, step: int, columns: int) -> float:
+def register_tiles(width: int, channels: int, target: Target) -> list[tuple[int, int]]:
+    """(blocks, columns) for rows of ``width`` results, the one with the fewest estimated cycles first."""
+    blocks = block_count(channels, target.lanes)
+    points = {
+        (b, min(c, width))
+        for b in (1, 2, 3, 4, 6)
+        for c in range(1, most_columns(b, target) + 1)
+        if b <= blocks and (c <= 14 or b == 1)
+    }
+    return sorted(points, key=lambda p: (_estimated_cycles(width, blocks, *p), -p[0], p[1]))[:24]
+
+
+def _estimated_cycles(width: int, blocks: int, step: int, columns: int) -> float:
     """Cycles per input channel and tap for one output row: two FMA or two loads a cycle, FMA latency 4."""
 
     def tile(b: int, c: int) -> float:
         return max(b * c / 2, (b + c) / 2, 4.0) + 0.15
 
-    row = sum(tile(step, size) for _, size in tiles(window.output[1], columns))
-    total = (blocks // step) * row
+    total = (blocks // step) * sum(tile(step, size) for _, size in tiles(width, columns))
     if rest := blocks % step:
-        total += sum(tile(rest, size) for _, size in tiles(window.output[1], columns))
+        total += sum(tile(rest, size) for _, size in tiles(width, columns))
     return total
-
-
-class DepthwiseConv(Rule):
-    """conv2d with one filter per channel: lane by lane, no reduction over channels."""
-
-    name = "conv_depthwise"
-
-    def matches(self, spec: KernelSpec) -> bool:
-        return spec.depthwise and spec.inputs[0].layout == "blocked"
-
-    def space(self, spec: KernelSpec, target: Target) -> list[Schedule]:
-        width = spec.output.shape[3]
-        limit = vector_registers(target) - 4
-        points = sorted({min(c, width) for c in (4, 7, 8, 12, 14, 16, 28) if c <= limit})
-        ranked = sorted(points, key=lambda c: (-(-width // c), c))
-        return [{"rule": self.name, "columns": c} for c in ranked]
-
-    def constants(self, spec: KernelSpec, schedule: Schedule, target: Target) -> list[int]:
-        kh, kw = spec.attr("kernel")
-        width = block_count(spec.output.channels, target.lanes) * target.lanes
-        return [width * kh * kw, width]
-
-    def pack(self, spec: KernelSpec, schedule: Schedule, target: Target, weight: Any, bias: Any) -> Constants:
-        """(C, 1, KH, KW) -> [block][kh][kw][lane]."""
-        c, _, kh, kw = weight.shape
-        lanes = target.lanes
-        blocks = block_count(c, lanes)
-        whole = np.zeros((blocks * lanes, kh, kw), np.float32)
-        whole[:c] = weight[:, 0]
-        packed = whole.reshape(blocks, lanes, kh, kw).transpose(0, 2, 3, 1).reshape(-1)
-        return [np.ascontiguousarray(packed), padded(bias, blocks * lanes)]
-
-    def build(self, name: str, spec: KernelSpec, schedule: Schedule, target: Target) -> Function:
-        def body(e: Emitter) -> None:
-            for groups in groups_of(block_widths(spec.output.channels, e.lanes), 1):
-                _depthwise_planes(e, window_of(spec), int(schedule["columns"]), groups)
-
-        return function(name, spec, target.lanes, self.constants(spec, schedule, target), body)
-
-
-def _depthwise_planes(e: Emitter, window: Window, columns: int, groups: Groups) -> None:
-    """Every row of these blocks, in parallel."""
-    (height, width), (kh_size, kw_size), rows = window.image, window.kernel, window.output[0]
-    x, (weight, bias), spec = e.inputs[0], e.constants, e.spec
-    blocks, (lanes,) = block_count(spec.output.channels, e.lanes), groups.widths
-    with T.parallel(0, spec.output.shape[0] * groups.count * rows) as index:
-        oh, block = index % rows, groups.first + index // rows % groups.count
-        plane = index // (rows * groups.count) * blocks + block
-
-        def tile(ow: Expr, size: int, inside: Any) -> None:
-            acc = e.registers(size, lanes)
-            for t in range(size):
-                acc[t] = e.load(bias, block * e.lanes, lanes)
-            with T.serial(0, kh_size) as kh:
-                ih = window.row(oh, kh)
-                with when(window.row_inside(ih)):
-                    for kw in range(kw_size):
-                        tap = e.load(weight, ((block * kh_size + kh) * kw_size + kw) * e.lanes, lanes)
-                        for t in range(size):
-                            if inside(t, kw):
-                                at = ((plane * height + ih) * width + window.column(ow + t, kw)) * e.lanes
-                                acc[t] = acc[t] + e.load(x, at, lanes) * tap
-            for t in range(size):
-                pixel = oh * window.output[1] + ow + t
-                value = e.epilogue(acc[t], plane, pixel, lanes)
-                e.store(e.output, value, (plane * spec.output.pixels + pixel) * e.lanes, lanes)
-
-        walk_row(window, columns, tile)

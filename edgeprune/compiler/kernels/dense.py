@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeprune.compiler.kernels.base import Constants, Rule, Schedule, padded
-from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function, tiles
+from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function, narrowing, tiles
 from edgeprune.graph.spec import KernelSpec, TensorSpec
 from edgeprune.targets import Target
 
@@ -70,7 +70,7 @@ class Dense(Rule):
                     with T.serial(0, spec.output.shape[0]) as n:
                         _rows(e, n, first + (count - 1) * size, size, int(schedule["chains"]), lanes)
 
-        return function(name, spec, target.lanes, self.constants(spec, schedule, target), body)
+        return function(name, spec, schedule, target, self.constants(spec, schedule, target), body)
 
 
 def _depth(x: TensorSpec, lanes: int) -> int:
@@ -122,15 +122,15 @@ def _rows(e: Emitter, n: Expr, block: Expr, blocks: int, chains: int, last_lanes
 
 
 def _store(e: Emitter, n: Expr, block: Expr, value: Expr, lanes: int) -> None:
-    """Epilogue and store of one block of a plain row; a partial block goes lane by lane."""
+    """Epilogue and store of one block of a plain row; a partial block goes in ever narrower vectors."""
     at = n * e.spec.output.channels + block * e.lanes
-    if lanes == e.lanes and e.spec.output.channels % e.lanes == 0:
-        e.store(e.output, _plain_epilogue(e, value, at, e.lanes), at)
+    if lanes == e.lanes:
+        e.store(e.output, _plain_epilogue(e, value, at, lanes), at)
         return
-    spill = T.alloc_buffer((e.lanes,), "float32", scope="global")  # on the stack: see Registers
-    e.store(spill, value, 0)
-    for lane in range(lanes):
-        e.store(e.output, _plain_epilogue(e, spill[lane], at + lane, 1), at + lane, 1)
+    (kept,) = e.keep(value)
+    for start, width in narrowing(lanes, e.lanes):
+        part = T.Shuffle([kept], list(range(start, start + width)))
+        e.store(e.output, _plain_epilogue(e, part, at + start, width), at + start, width)
 
 
 def _plain_epilogue(e: Emitter, value: Expr, at: Expr, lanes: int) -> Expr:

@@ -22,13 +22,13 @@ from edgeprune.targets import Target
 
 
 class GroupedConv(Rule):
-    """conv2d with groups > 1, from a blocked image; depthwise convolution has a rule of its own."""
+    """conv2d with groups > 1, from a blocked image; one filter for each channel has a rule of its own."""
 
     name = "conv_grouped"
 
     def matches(self, spec: KernelSpec) -> bool:
-        grouped = spec.op == "conv2d" and spec.attr("groups") > 1 and not spec.depthwise
-        return grouped and spec.inputs[0].layout == "blocked"
+        grouped = spec.op == "conv2d" and spec.attr("groups") > 1
+        return grouped and not (spec.depthwise and spec.multiplier == 1) and spec.inputs[0].layout == "blocked"
 
     def space(self, spec: KernelSpec, target: Target) -> list[Schedule]:
         width, most = spec.output.shape[3], most_columns(1, target)
@@ -61,7 +61,7 @@ class GroupedConv(Rule):
             for groups in groups_of(block_widths(spec.output.channels, e.lanes), 1):
                 _rows(e, window_of(spec), int(schedule["columns"]), groups)
 
-        return function(name, spec, target.lanes, self.constants(spec, schedule, target), body)
+        return function(name, spec, schedule, target, self.constants(spec, schedule, target), body)
 
 
 def _first(spec: KernelSpec, lanes: int, block: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Kernels that move or combine values without a window: elementwise, concat, resize, layout."""
+"""Kernels over blocked images that move or combine values without a window: elementwise, resize, layout."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import numpy as np
 
 from edgeprune.compiler.kernels.base import Rule, Schedule
 from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function
+from edgeprune.compiler.kernels.nest import Access, Nest, write_nest
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.targets import Target
 
 
 class Elementwise(Rule):
-    """elementwise: the epilogue alone, over blocked images or plain rows."""
+    """elementwise: the epilogue alone, over blocked images; plain tensors have a rule of their own (strided)."""
 
     name = "elementwise"
 
     def matches(self, spec: KernelSpec) -> bool:
-        return spec.op == "elementwise" and spec.inputs[0].layout == spec.output.layout
+        return spec.op == "elementwise" and spec.inputs[0].layout == spec.output.layout == "blocked"
 
     def space(self, spec: KernelSpec, target: Target) -> list[Schedule]:
         return [{"rule": self.name, "unroll": u} for u in (4, 1, 8)]
 
     def build(self, name: str, spec: KernelSpec, schedule: Schedule, target: Target) -> Function:
-        unroll = int(schedule["unroll"])
+        unroll, pixels = int(schedule["unroll"]), spec.output.pixels
 
-        def blocked(e: Emitter) -> None:
-            pixels = spec.output.pixels
+        def body(e: Emitter) -> None:
             with T.parallel(0, spec.output.shape[0] * block_count(spec.output.channels, e.lanes)) as plane:
 
                 def at(pixel: Expr) -> None:
@@ -38,66 +38,7 @@ class Elementwise(Rule):
                 for u in range(pixels % unroll):
                     at(pixels // unroll * unroll + u)
 
-        def plain(e: Emitter) -> None:
-            total = spec.output.shape[0] * spec.output.channels * spec.output.pixels
-
-            def at(index: Expr, lanes: int) -> None:
-                value = e.epilogue(e.load(e.inputs[0], index, lanes), index, 0, lanes, plain=True)
-                e.store(e.output, value, index, lanes)
-
-            with T.serial(0, total // e.lanes) as i:
-                at(i * e.lanes, e.lanes)
-            for lane in range(total % e.lanes):
-                at(total // e.lanes * e.lanes + lane, 1)
-
-        return function(name, spec, target.lanes, [], blocked if spec.output.layout == "blocked" else plain)
-
-
-class Concat(Rule):
-    """concat along channels: whole blocks where a part starts on one, else lane by lane."""
-
-    name = "concat"
-
-    def matches(self, spec: KernelSpec) -> bool:
-        return spec.op == "concat" and not spec.epilogue
-
-    def space(self, spec: KernelSpec, target: Target) -> list[Schedule]:
-        return [{"rule": self.name}]
-
-    def build(self, name: str, spec: KernelSpec, schedule: Schedule, target: Target) -> Function:
-        pixels = spec.output.pixels
-
-        def body(e: Emitter) -> None:
-            lanes, out_blocks = e.lanes, block_count(spec.output.channels, e.lanes)
-            start = 0
-            for part, buffer in zip(spec.inputs, e.inputs, strict=True):
-                blocks = block_count(part.channels, lanes)
-                with T.parallel(0, spec.output.shape[0] * blocks * pixels) as index:
-                    pixel = index % pixels
-                    block = index // pixels % blocks
-                    n = index // (pixels * blocks)
-                    source = ((n * blocks + block) * pixels + pixel) * lanes
-                    if start % lanes == 0:
-                        # Padding lanes of a part are overwritten by the part that follows.
-                        target_block = n * out_blocks + start // lanes + block
-                        e.store(e.output, e.load(buffer, source), (target_block * pixels + pixel) * lanes)
-                    else:
-                        _copy_lanes(e, buffer, source, n * out_blocks, start, part.channels, block, pixel)
-                start += part.channels
-
-        return function(name, spec, target.lanes, [], body)
-
-
-def _copy_lanes(
-    e: Emitter, buffer: Expr, source: Expr, plane: Expr, start: int, channels: int, block: Expr, pixel: Expr
-) -> None:
-    lanes, pixels = e.lanes, e.spec.output.pixels
-    shift = start % lanes
-    for lane in range(lanes):
-        ahead, to = divmod(shift + lane, lanes)
-        to_block = plane + start // lanes + block + ahead
-        with T.If(block * lanes + lane < channels), T.Then():
-            e.store(e.output, buffer[source + lane], (to_block * pixels + pixel) * lanes + to, 1)
+        return function(name, spec, schedule, target, [], body)
 
 
 class Resize(Rule):
@@ -133,7 +74,7 @@ class Resize(Rule):
                     value = e.epilogue(value, plane, pixel)
                     e.store(e.output, value, (plane * oh * ow + pixel) * lanes)
 
-        return function(name, spec, target.lanes, [], body)
+        return function(name, spec, schedule, target, [], body)
 
 
 def _nearest(position: Expr, size: int, out: int) -> Expr:
@@ -178,21 +119,36 @@ class Layout(Rule):
         return [{"rule": self.name}]
 
     def build(self, name: str, spec: KernelSpec, schedule: Schedule, target: Target) -> Function:
-        channels, pixels = spec.inputs[0].channels, spec.inputs[0].pixels
-        to_blocked = spec.output.layout == "blocked"
-
         def body(e: Emitter) -> None:
-            lanes = e.lanes
-            blocks = block_count(channels, lanes)
-            with T.parallel(0, spec.inputs[0].shape[0] * blocks) as plane:
-                n, block = plane // blocks, plane % blocks
-                with T.serial(0, pixels) as pixel:
-                    for lane in range(lanes):
-                        channel = block * lanes + lane
-                        with T.If(channel < channels), T.Then():
-                            plain_at = (n * channels + channel) * pixels + pixel
-                            blocked_at = (plane * pixels + pixel) * lanes + lane
-                            source, to = (plain_at, blocked_at) if to_blocked else (blocked_at, plain_at)
-                            e.store(e.output, e.inputs[0][source], to, 1)
+            for nest in _layout_nests(spec, e.lanes):
+                write_nest(e, nest)
 
-        return function(name, spec, target.lanes, [], body)
+        return function(name, spec, schedule, target, [], body)
+
+
+def _layout_nests(spec: KernelSpec, lanes: int) -> list[Nest]:
+    """Whole blocks, and the last one with the channels it holds."""
+    n, channels, pixels = spec.output.shape[0], spec.output.channels, spec.output.pixels
+    full, rest = divmod(channels, lanes)
+    plane, blocks = lanes * pixels, block_count(channels, lanes)
+    nests = []
+    for first, count, size in ((0, full, lanes), (full, 1, rest)):
+        if count and size:
+            # Steps of sample, block, channel and pixel; whichever lie side by side in the output come last.
+            blocked = Access(first * plane, (blocks * plane, plane, 1, lanes))
+            plain = Access(first * plane, (channels * pixels, plane, pixels, 1))
+            extents = (n, count, size, pixels)
+            if spec.output.layout == "blocked":
+                nests.append(Nest(_swapped(extents), _inner(blocked), (_inner(plain),)))
+            else:
+                nests.append(Nest(extents, plain, (blocked,)))
+    return nests
+
+
+def _inner(access: Access) -> Access:
+    """Channels innermost."""
+    return Access(access.offset, _swapped(access.steps))
+
+
+def _swapped(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    return (*numbers[:2], numbers[3], numbers[2])

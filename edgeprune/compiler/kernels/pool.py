@@ -60,7 +60,7 @@ class WindowPool(Rule):
 
                 walk_row(window, int(schedule["columns"]), tile)
 
-        return function(name, spec, target.lanes, [], body)
+        return function(name, spec, schedule, target, [], body)
 
     @staticmethod
     def _scale(spec: KernelSpec, oh: Expr, t: int, inside: Any) -> Expr:
@@ -108,4 +108,4 @@ class GlobalAveragePool(Rule):
                 value = e.epilogue(total * e.const(1.0 / pixels), plane, 0)
                 e.store(e.output, value, plane * e.lanes)
 
-        return function(name, spec, target.lanes, [], body)
+        return function(name, spec, schedule, target, [], body)

@@ -5,11 +5,16 @@ from __future__ import annotations
 from itertools import zip_longest
 
 from edgeprune.compiler.kernels.base import Rule, Schedule
-from edgeprune.compiler.kernels.conv import DepthwiseConv, DirectConv
+from edgeprune.compiler.kernels.concat import Concat
+from edgeprune.compiler.kernels.conv import DirectConv
 from edgeprune.compiler.kernels.dense import Dense
+from edgeprune.compiler.kernels.depthwise import DepthwiseConv
 from edgeprune.compiler.kernels.grouped import GroupedConv
-from edgeprune.compiler.kernels.movement import Concat, Elementwise, Layout, Resize
+from edgeprune.compiler.kernels.movement import Elementwise, Layout, Resize
 from edgeprune.compiler.kernels.pool import GlobalAveragePool, WindowPool
+from edgeprune.compiler.kernels.softmax import Softmax
+from edgeprune.compiler.kernels.strided import Strided
+from edgeprune.compiler.kernels.transposed import TransposedConv
 from edgeprune.compiler.kernels.winograd import WinogradConv
 from edgeprune.errors import UnsupportedOperatorError
 from edgeprune.graph.spec import KernelSpec
@@ -20,16 +25,19 @@ RULES: tuple[Rule, ...] = (
     WinogradConv(),
     DepthwiseConv(),
     GroupedConv(),
+    TransposedConv(),
     Dense(),
     WindowPool(),
     GlobalAveragePool(),
+    Softmax(),
     Elementwise(),
+    Strided(),
     Concat(),
     Resize(),
     Layout(),
 )
 
-SCHEDULES_VERSION = "3"
+SCHEDULES_VERSION = "4"
 """Raise it whenever the code a schedule stands for changes: old profiles then no longer match."""
 
 

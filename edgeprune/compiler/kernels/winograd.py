@@ -190,7 +190,7 @@ class WinogradConv(Rule):
                 _transform_products(e, plan, n, first)
 
         constants = self.constants(spec, schedule, target)
-        return function(name, spec, target.lanes, constants, body, scratch=plan.scratch)
+        return function(name, spec, schedule, target, constants, body, scratch=plan.scratch)
 
 
 def _transform_inputs(e: Emitter, plan: _Plan, n: Expr, first: Expr) -> None:
