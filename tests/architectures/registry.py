@@ -10,14 +10,20 @@ from torch import Tensor, nn
 
 from edgeprune.models import zoo
 
+from .attention import CCT, ConvNeXt, MLPMixer, TorchViT, ViT
 from .branched import GroupNormResNet, RegNetY, RepVGG, Res2Net
 from .classic import VGG, AlexNet, GoogLeNet, LeNet, LeNet5, MaxoutNet
+from .dense_prediction import FPN, DeepLab, StackedHourglass, UNet
+from .detection import YOLO, SSDLite
 from .gates import SKNet, cbam_resnet, se_resnet
+from .generative import ESPCN, AutoEncoder, Discriminator, Generator, LinearGenerator, SRResNet, StyleTransfer
 from .inception import InceptionV3
 from .mobile import GhostNet, MobileNetV1, ShuffleNetV1, ShuffleNetV2
+from .odd import CoordConvNet, MultiplierNet, MultiScale, Recurrent, Siamese, SpatialDropoutNet, TwoStream
 from .residual import DenseNet, PreActResNet, ResNeXt, WideResNet
 from .searched import EfficientNet, MnasNet
 from .seeded import noise, seeded
+from .sequence import CRNN, TCN, AudioResNet, FrameGRU, TextCNN, WaveNet
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +35,8 @@ class Architecture:
         factory: the network in ``eval`` mode; equal weights at every call, global random state untouched.
         inputs: example tensors, batch 1, equal at every call.
         convolutional: at least 95 % of the convolution parameters lie in a layer that could lose inputs or
-            outputs without a change to what the rest of the network computes. False where everything that
-            convolutions make is normalised over channels (layer and group norm), which counts them.
+            outputs without a change to what the rest of the network computes. False where all that convolutions
+            make is normalised over its channels (layer norm), and so counted. Group norm may lose whole groups.
     """
 
     name: str
@@ -46,7 +52,10 @@ def _entry(
 
 
 def _zoo(name: str, side: int, **options: float) -> Architecture:
-    return Architecture(name, partial(zoo.build, name, num_classes=10, **options), partial(noise, (1, 3, side, side)))
+    """A network of the zoo, drawn as the zoo does, but for a smaller image."""
+    shape = (1, 3, side, side)
+    make = partial(zoo.ZOO[name].factory, num_classes=10, **options)
+    return Architecture(name, partial(zoo.init.seeded, make, shape, 0), partial(noise, shape))
 
 
 _TABLE = (
@@ -69,7 +78,7 @@ _TABLE = (
     _entry("repvgg", RepVGG, (1, 3, 64, 64)),
     _entry("res2net", Res2Net, (1, 3, 64, 64)),
     _entry("regnet_y", RegNetY, (1, 3, 64, 64)),
-    _entry("group_norm_resnet", GroupNormResNet, (1, 3, 32, 32), convolutional=False),
+    _entry("group_norm_resnet", GroupNormResNet, (1, 3, 32, 32)),
     _entry("se_resnet", se_resnet, (1, 3, 32, 32)),
     _entry("cbam_resnet", cbam_resnet, (1, 3, 32, 32)),
     _entry("sknet", SKNet, (1, 3, 32, 32)),
@@ -81,6 +90,40 @@ _TABLE = (
     _entry("ghostnet", GhostNet, (1, 3, 64, 64)),
     _entry("shufflenet_v1", ShuffleNetV1, (1, 3, 64, 64)),
     _entry("shufflenet_v2", ShuffleNetV2, (1, 3, 64, 64)),
+    _entry("yolo", YOLO, (1, 3, 128, 128)),
+    _entry("ssdlite", SSDLite, (1, 3, 96, 96)),
+    _entry("fpn", FPN, (1, 3, 128, 128)),
+    _entry("unet_transposed", UNet, (1, 3, 64, 64)),
+    _entry("unet_bilinear_padded", partial(UNet, bilinear=True), (1, 3, 68, 92)),
+    _zoo("unet_small", 64),
+    _entry("deeplab", DeepLab, (1, 3, 96, 96)),
+    _entry("hourglass", StackedHourglass, (1, 3, 64, 64)),
+    _entry("srresnet", SRResNet, (1, 3, 24, 24)),
+    _entry("espcn", ESPCN, (1, 1, 24, 24)),
+    _entry("dcgan_generator", Generator, (1, 64, 1, 1)),
+    _entry("dcgan_discriminator", Discriminator, (1, 3, 64, 64)),
+    _entry("linear_generator", LinearGenerator, (1, 64)),
+    _entry("autoencoder", AutoEncoder, (1, 1, 28, 28)),
+    _entry("style_transfer", StyleTransfer, (1, 3, 48, 48)),
+    _entry("vit", ViT, (1, 3, 64, 64), convolutional=False),
+    _entry("vit_matmul", partial(ViT, fused=False, dim=64, heads=4), (1, 3, 64, 64), convolutional=False),
+    _entry("vit_torch_layers", TorchViT, (1, 3, 64, 64), convolutional=False),
+    _entry("mlp_mixer", MLPMixer, (1, 3, 64, 64), convolutional=False),
+    _entry("cct", CCT, (1, 3, 32, 32)),
+    _entry("convnext", ConvNeXt, (1, 3, 64, 64), convolutional=False),
+    _entry("crnn_lstm", CRNN, (1, 1, 32, 80)),
+    _entry("frame_gru", FrameGRU, (1, 4, 3, 32, 32)),
+    _entry("tcn", TCN, (1, 64, 8)),
+    _entry("wavenet", WaveNet, (1, 1, 256)),
+    _entry("audio_resnet", AudioResNet, (1, 1, 4000)),
+    _entry("text_cnn", TextCNN, (1, 20, 64)),
+    _entry("siamese", Siamese, (1, 1, 32, 32), (1, 1, 32, 32)),
+    _entry("recurrent_conv", Recurrent, (1, 3, 32, 32)),
+    _entry("depth_multiplier", MultiplierNet, (1, 3, 32, 32)),
+    _entry("spatial_dropout", SpatialDropoutNet, (1, 1, 32, 32)),
+    _entry("coord_conv", CoordConvNet, (1, 3, 32, 32)),
+    _entry("multi_scale", MultiScale, (1, 3, 64, 64)),
+    _entry("two_stream", TwoStream, (1, 3, 32, 32), (1, 2, 4, 32, 32)),
 )
 
 ARCHITECTURES: dict[str, Architecture] = {a.name: a for a in _TABLE}
