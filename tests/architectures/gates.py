@@ -47,6 +47,41 @@ class CBAM(nn.Module):
         return x * torch.sigmoid(self.spatial(torch.cat([avg_out, max_out], dim=1)))
 
 
+class ECA(nn.Module):
+    """A gate from a channel's neighbours: a 1D convolution along channels."""
+
+    def __init__(self, channels, k_size=3):
+        super().__init__()
+        self.conv = nn.Conv1d(1, 1, kernel_size=k_size, padding=(k_size - 1) // 2, bias=False)
+        self.sigmoid = nn.Sigmoid()
+
+    def forward(self, x):
+        y = F.adaptive_avg_pool2d(x, 1)
+        y = self.conv(y.squeeze(-1).transpose(-1, -2)).transpose(-1, -2).unsqueeze(-1)
+        return x * self.sigmoid(y).expand_as(x)
+
+
+class CoordinateAttention(nn.Module):
+    """Means of rows and of columns, one convolution over both, a gate for each."""
+
+    def __init__(self, channels, reduction=4):
+        super().__init__()
+        self.pool_h, self.pool_w = nn.AdaptiveAvgPool2d((None, 1)), nn.AdaptiveAvgPool2d((1, None))
+        mid = channels // reduction
+        self.conv1, self.bn1, self.act = nn.Conv2d(channels, mid, 1), nn.BatchNorm2d(mid), nn.Hardswish()
+        self.conv_h, self.conv_w = nn.Conv2d(mid, channels, 1), nn.Conv2d(mid, channels, 1)
+
+    def forward(self, x):
+        _n, _c, h, w = x.size()
+        x_h = self.pool_h(x)
+        x_w = self.pool_w(x).permute(0, 1, 3, 2)
+        y = torch.cat([x_h, x_w], dim=2)
+        y = self.act(self.bn1(self.conv1(y)))
+        x_h, x_w = torch.split(y, [h, w], dim=2)
+        x_w = x_w.permute(0, 1, 3, 2)
+        return x * self.conv_w(x_w).sigmoid() * self.conv_h(x_h).sigmoid()
+
+
 class GatedBlock(nn.Module):
     """Basic residual block with a gate before the addition."""
 
@@ -103,6 +138,16 @@ def se_resnet():
 def cbam_resnet():
     """Woo et al. 2018, "CBAM: convolutional block attention module", figures 1 and 2."""
     return GatedResNet(CBAM)
+
+
+def eca_resnet():
+    """Wang et al. 2020, "ECA-Net: efficient channel attention", figure 2."""
+    return GatedResNet(ECA)
+
+
+def coordinate_resnet():
+    """Hou et al. 2021, "Coordinate attention for efficient mobile network design", figure 2c."""
+    return GatedResNet(CoordinateAttention)
 
 
 class SelectiveKernel(nn.Module):

@@ -10,19 +10,23 @@ from torch import Tensor, nn
 
 from edgeprune.models import zoo
 
+from .aggregated import DPN, DSCNN, EDSR, VoVNet
 from .attention import CCT, ConvNeXt, MLPMixer, TorchViT, ViT
 from .branched import GroupNormResNet, RegNetY, RepVGG, Res2Net
 from .classic import VGG, AlexNet, GoogLeNet, LeNet, LeNet5, MaxoutNet
 from .dense_prediction import FPN, DeepLab, StackedHourglass, UNet
 from .detection import YOLO, SSDLite
-from .gates import SKNet, cbam_resnet, se_resnet
+from .gates import SKNet, cbam_resnet, coordinate_resnet, eca_resnet, se_resnet
 from .generative import ESPCN, AutoEncoder, Discriminator, Generator, LinearGenerator, SRResNet, StyleTransfer
+from .geometry import C3D, STGCN, PointNet, SpatialTransformer
+from .hybrid import MobileViT, NAFNet, Swin
 from .inception import InceptionV3
 from .mobile import GhostNet, MobileNetV1, ShuffleNetV1, ShuffleNetV2
 from .odd import CoordConvNet, MultiplierNet, MultiScale, Recurrent, Siamese, SpatialDropoutNet, TwoStream
 from .residual import DenseNet, PreActResNet, ResNeXt, WideResNet
 from .searched import EfficientNet, MnasNet
 from .seeded import noise, seeded
+from .segmentation import FCN8s, HRNet, PSPNet, SegNet
 from .sequence import CRNN, TCN, AudioResNet, FrameGRU, TextCNN, WaveNet
 
 
@@ -75,12 +79,16 @@ _TABLE = (
     _entry("wide_resnet", WideResNet, (1, 3, 32, 32)),
     _entry("preact_resnet", PreActResNet, (1, 3, 32, 32)),
     _entry("densenet", DenseNet, (1, 3, 64, 64)),
+    _entry("dual_path", DPN, (1, 3, 32, 32)),
+    _entry("vovnet", VoVNet, (1, 3, 64, 64)),
     _entry("repvgg", RepVGG, (1, 3, 64, 64)),
     _entry("res2net", Res2Net, (1, 3, 64, 64)),
     _entry("regnet_y", RegNetY, (1, 3, 64, 64)),
     _entry("group_norm_resnet", GroupNormResNet, (1, 3, 32, 32)),
     _entry("se_resnet", se_resnet, (1, 3, 32, 32)),
     _entry("cbam_resnet", cbam_resnet, (1, 3, 32, 32)),
+    _entry("eca_resnet", eca_resnet, (1, 3, 32, 32)),
+    _entry("coordinate_resnet", coordinate_resnet, (1, 3, 32, 32)),
     _entry("sknet", SKNet, (1, 3, 32, 32)),
     _entry("mobilenet_v1", MobileNetV1, (1, 3, 64, 64)),
     _zoo("mobilenet_v2", 64, width=0.5),
@@ -90,6 +98,7 @@ _TABLE = (
     _entry("ghostnet", GhostNet, (1, 3, 64, 64)),
     _entry("shufflenet_v1", ShuffleNetV1, (1, 3, 64, 64)),
     _entry("shufflenet_v2", ShuffleNetV2, (1, 3, 64, 64)),
+    _entry("ds_cnn", DSCNN, (1, 1, 49, 10)),
     _entry("yolo", YOLO, (1, 3, 128, 128)),
     _entry("ssdlite", SSDLite, (1, 3, 96, 96)),
     _entry("fpn", FPN, (1, 3, 128, 128)),
@@ -98,25 +107,37 @@ _TABLE = (
     _zoo("unet_small", 64),
     _entry("deeplab", DeepLab, (1, 3, 96, 96)),
     _entry("hourglass", StackedHourglass, (1, 3, 64, 64)),
+    _entry("hrnet", HRNet, (1, 3, 64, 64)),
+    _entry("fcn8s", FCN8s, (1, 3, 96, 96)),
+    _entry("segnet", SegNet, (1, 3, 48, 48)),
+    _entry("pspnet", PSPNet, (1, 3, 96, 96)),
     _entry("srresnet", SRResNet, (1, 3, 24, 24)),
+    _entry("edsr", EDSR, (1, 3, 24, 24)),
     _entry("espcn", ESPCN, (1, 1, 24, 24)),
     _entry("dcgan_generator", Generator, (1, 64, 1, 1)),
     _entry("dcgan_discriminator", Discriminator, (1, 3, 64, 64)),
     _entry("linear_generator", LinearGenerator, (1, 64)),
     _entry("autoencoder", AutoEncoder, (1, 1, 28, 28)),
     _entry("style_transfer", StyleTransfer, (1, 3, 48, 48)),
+    _entry("nafnet", NAFNet, (1, 3, 32, 32), convolutional=False),
     _entry("vit", ViT, (1, 3, 64, 64), convolutional=False),
     _entry("vit_matmul", partial(ViT, fused=False, dim=64, heads=4), (1, 3, 64, 64), convolutional=False),
     _entry("vit_torch_layers", TorchViT, (1, 3, 64, 64), convolutional=False),
     _entry("mlp_mixer", MLPMixer, (1, 3, 64, 64), convolutional=False),
     _entry("cct", CCT, (1, 3, 32, 32)),
     _entry("convnext", ConvNeXt, (1, 3, 64, 64), convolutional=False),
+    _entry("swin", Swin, (1, 3, 64, 64), convolutional=False),
+    _entry("mobilevit", MobileViT, (1, 3, 64, 64)),
     _entry("crnn_lstm", CRNN, (1, 1, 32, 80)),
     _entry("frame_gru", FrameGRU, (1, 4, 3, 32, 32)),
     _entry("tcn", TCN, (1, 64, 8)),
     _entry("wavenet", WaveNet, (1, 1, 256)),
     _entry("audio_resnet", AudioResNet, (1, 1, 4000)),
     _entry("text_cnn", TextCNN, (1, 20, 64)),
+    _entry("c3d", C3D, (1, 3, 8, 32, 32)),
+    _entry("st_gcn", STGCN, (1, 3, 16, 9)),
+    _entry("pointnet", PointNet, (1, 3, 128)),
+    _entry("spatial_transformer", SpatialTransformer, (1, 1, 28, 28)),
     _entry("siamese", Siamese, (1, 1, 32, 32), (1, 1, 32, 32)),
     _entry("recurrent_conv", Recurrent, (1, 3, 32, 32)),
     _entry("depth_multiplier", MultiplierNet, (1, 3, 32, 32)),
