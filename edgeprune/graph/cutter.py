@@ -8,7 +8,7 @@ an operator asks of the cutter is in graph/operators/.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,7 +32,7 @@ from edgeprune.graph.trace import (
 )
 from edgeprune.graph.walks import View
 
-NO_EPILOGUE = ("concat", "layout", "softmax")
+NO_EPILOGUE = ("channel_shuffle", "channel_slice", "concat", "join", "layout", "pad", "softmax")
 """Kernels that nothing can be fused into."""
 
 
@@ -78,6 +78,23 @@ class Value:
         return self.view.shape if self.view else self.spec.shape
 
     @property
+    def seen(self) -> View:
+        """How ``node`` finds its values in the row-major order of the data."""
+        return self.view or View.whole(self.spec.shape)
+
+    @property
+    def first_channel(self) -> int | None:
+        """Where the view begins if it shows some channels of an image, one after the other; else None."""
+        if len(self.spec.shape) != 4 or len(self.shape) != 4:
+            return None
+        n, channels, height, width = self.spec.shape
+        count, steps = self.shape[1], self.seen.walk.steps(self.seen.base, len(self.shape))
+        start, rest = divmod(self.seen.walk.offset(self.seen.base), height * width)
+        expected = (channels * height * width, height * width, width, 1)
+        same = all(a == b or size == 1 for a, b, size in zip(steps, expected, self.shape, strict=True))
+        return start if self.shape == (n, count, height, width) and same and not rest else None
+
+    @property
     def flat(self) -> bool:
         """An image seen as one row a sample."""
         n, *rest = self.spec.shape
@@ -116,6 +133,7 @@ class Cutter:
         self.values: dict[Node, Value] = {}
         self.drafts: list[Draft] = []
         self.constants: dict[str, str] = {}
+        self.parts: dict[Node, list[tuple[Value, View]]] = {}  # of nodes that yield several tensors
 
     def run(self) -> KernelGraph:
         inputs = []
@@ -136,9 +154,9 @@ class Cutter:
             if handler is None:
                 raise unsupported(node, "no kernel computes it", "see docs/OPERATORS.md for the operators that do")
             handler(self, node)
-            draft = self.values[node].draft
-            if draft is not None and draft.node is node:
-                draft.order = order
+            value = self.values.get(node)
+            if value is not None and value.draft is not None and value.draft.node is node:
+                value.draft.order = order
         outputs = [self._output(node) for node in user_outputs(self.program)]
         drafts = sorted(self.drafts, key=lambda d: d.order)
         tensors = {p.tensor: TensorSpec(p.shape, "plain") for p in inputs}
@@ -174,6 +192,8 @@ class Cutter:
         value = self.value(node, reader)
         if len(value.shape) != 4:
             raise unsupported(reader, f"its operand {node} is not an image", "keep it (N, C, H, W)")
+        if value.spec.layout == "blocked" and value.view and (start := value.first_channel) is not None:
+            return self._slice(value, start)
         if value.view or value.spec.layout == "plain":
             value = self.plain(node, reader)
             value = value if plain else self._convert(value, "blocked")
@@ -187,12 +207,17 @@ class Cutter:
         if value.view.contiguous:
             spec = TensorSpec(value.view.shape, "plain")
             return Value(value.node, value.node, spec, value.draft)
-        return self._copy(value)
+        return self.copied(value)
 
     def seen(self, node: Any, reader: Node) -> tuple[Value, View]:
         """The operand in row-major order, and how to find it there: for readers that can follow a walk."""
         value = self._row_major(self.value(node, reader))
-        return value, value.view or View.whole(value.spec.shape)
+        return value, value.seen
+
+    def viewed(self, node: Any, reader: Node) -> tuple[Value, View]:
+        """The operand as it is kept, and how it is seen: for operators that only look at it differently."""
+        value = self.value(node, reader)
+        return value, value.seen
 
     def row(self, node: Any, reader: Node) -> Value:
         """The operand as a plain (N, F) row."""
@@ -211,7 +236,7 @@ class Cutter:
         draft = self._insert("layout", f"{value.tensor}.{layout}", value, TensorSpec(value.spec.shape, layout))
         return Value(value.node, value.axis, draft.spec, draft, value.view)
 
-    def _copy(self, value: Value) -> Value:
+    def copied(self, value: Value) -> Value:
         """Insert (or find) the kernel that brings what a view shows into row-major order."""
         assert value.view is not None
         name = f"{value.node.name}.copy"
@@ -220,6 +245,15 @@ class Cutter:
             source = replace(value, spec=TensorSpec(value.view.base, "plain"))
             draft = self._insert("strided", name, source, TensorSpec(value.view.shape, "plain"))
             draft.attrs["walk0"] = value.view.walk.to_attr()
+        return Value(value.node, value.node, draft.spec, draft)
+
+    def _slice(self, value: Value, start: int) -> Value:
+        """Insert (or find) the kernel that takes some channels of a blocked image."""
+        name = f"{value.node.name}.channels"
+        draft = next((d for d in self.drafts if d.node.name == name), None)
+        if draft is None:
+            draft = self._insert("channel_slice", name, replace(value, view=None), TensorSpec(value.shape))
+            draft.attrs["start"] = start
         return Value(value.node, value.node, draft.spec, draft)
 
     def _insert(self, op: str, name: str, value: Value, spec: TensorSpec) -> Draft:
@@ -339,3 +373,16 @@ def pair(value: Any) -> tuple[int, int]:
         return (value, value)
     numbers = tuple(int(v) for v in value)
     return (numbers[0], numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+def images(values: Sequence[Value]) -> bool:
+    """Whether they are best seen as images: blocked already, or the caller's own, which are no other's business."""
+    return all(
+        len(v.shape) == 4 and (v.spec.layout == "blocked" or v.draft is None) and v.first_channel is not None
+        for v in values
+    )
+
+
+def data(value: Value, view: View) -> Value:
+    """The data behind a view, in the dimensions that its walk speaks of."""
+    return replace(value, spec=TensorSpec(view.base, "plain"), view=None)

@@ -7,26 +7,25 @@ value, to a reader of the graph the old one.
 
 from __future__ import annotations
 
+import operator
+
 import torch
 from torch._ops import OpOverload
 from torch.fx import Graph, Node
 
 aten = torch.ops.aten
 
-# Operators whose result may share memory with their first operand (dropout does, in evaluation).
+# Operators whose result may share memory with their first operand though their schema does not say so.
 VIEWS = frozenset(
     {
-        aten.alias.default,
+        aten._unsafe_view.default,
         aten.contiguous.default,
-        aten.detach.default,
         aten.dropout.default,
         aten.feature_dropout.default,
         aten.flatten.using_ints,
         aten.reshape.default,
-        aten.squeeze.default,
-        aten.squeeze.dim,
-        aten.squeeze.dims,
-        aten.view.default,
+        aten.to.dtype,
+        operator.getitem,  # one of the parts that chunk, split and unbind yield
     }
 )
 
@@ -34,14 +33,13 @@ VIEWS = frozenset(
 def stale_read(graph: Graph) -> tuple[Node, Node, Node] | None:
     """The first (in-place operator, name of what it changed, node that reads this name later), if any.
 
-    Where there is none, every operator of the graph is a function of the values it names. Only
-    views in :data:`VIEWS` are followed; they are all that the cutter takes.
+    Where there is none, every operator of the graph is a function of the values it names.
     """
     order = {node: i for i, node in enumerate(graph.nodes)}
     names: dict[Node, list[Node]] = {}  # node -> all nodes so far that share its memory, itself included
     for node in graph.nodes:
         in_place = _in_place(node)
-        source = node.args[0] if in_place or node.target in VIEWS else None
+        source = node.args[0] if in_place or _shows_its_operand(node) else None
         if not isinstance(source, Node):
             names[node] = [node]
             continue
@@ -57,3 +55,9 @@ def stale_read(graph: Graph) -> tuple[Node, Node, Node] | None:
 
 def _in_place(node: Node) -> bool:
     return isinstance(node.target, OpOverload) and node.target._schema.is_mutable
+
+
+def _shows_its_operand(node: Node) -> bool:
+    if node.target in VIEWS:
+        return True
+    return isinstance(node.target, OpOverload) and any(r.alias_info for r in node.target._schema.returns)

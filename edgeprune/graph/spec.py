@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,8 +63,10 @@ class KernelSpec:
 
     Attributes:
         op: the anchor: ``conv2d``, ``conv_transpose2d``, ``dense``, ``max_pool2d``, ``avg_pool2d``,
-            ``global_avg_pool``, ``concat``, ``resize2d``, ``softmax``, ``elementwise`` (no anchor: the
-            epilogue alone), ``strided`` (the same, inputs read through walks: graph/walks.py), ``layout``.
+            ``global_avg_pool``, ``concat``, ``channel_slice``, ``channel_shuffle`` (channels seen as
+            ``rows`` rows, or as rows of ``columns``, are transposed), ``resize2d``, ``softmax``,
+            ``elementwise`` (no anchor: the epilogue alone), ``strided`` (the same, inputs read through walks:
+            graph/walks.py), ``join`` (inputs, read through walks, one behind the other), ``layout``.
         inputs: data inputs (never weights): the anchor's first, then the epilogue's operands.
         output: the result.
         attrs: sorted (name, value) pairs of the anchor (kernel, stride, padding, dilation, groups …).
@@ -105,7 +107,7 @@ class KernelSpec:
         input width is (or, with a multiplier, goes with) its output width (depthwise, pooling,
         elementwise, resize) and for concat (the total).
         """
-        if self.op in ("conv2d", "conv_transpose2d", "dense") and not self.depthwise:
+        if self.op in ("conv2d", "conv_transpose2d", "dense", "channel_slice") and not self.depthwise:
             return {"in": self.inputs[0].channels, "out": self.output.channels}
         return {"out": self.output.channels}
 
@@ -129,8 +131,14 @@ class KernelSpec:
         attrs = self.attrs
         if self.op == "strided":
             return replace(self, inputs=self._walked(out), output=self.output.with_channels(out))
+        if self.op == "join":
+            return self._joined(out)
         if self.op == "concat":
             anchors = self._split_concat(out)
+        elif self.op == "channel_slice":
+            channels = new.get("in", self.inputs[0].channels)
+            anchors = (self.inputs[0].with_channels(channels),)
+            attrs = (("start", self._sliced(channels, out)),)
         elif "in" in self.widths:
             anchors = (self.inputs[0].with_channels(new.get("in", self.inputs[0].channels)),)
         elif self.depthwise:
@@ -148,6 +156,19 @@ class KernelSpec:
         """How many of ``inputs`` belong to the anchor; the rest feed the epilogue."""
         return len(self.inputs) - sum(e in OPERATIONS for e in self.epilogue)
 
+    def _sliced(self, channels: int, out: int) -> int:
+        """Where a slice begins at other widths: at the end if it ended there, else in proportion.
+
+        Raises:
+            ValueError: more channels are taken than there are.
+        """
+        if out > channels:
+            raise ValueError(f"a slice of {out} of {channels} channels")
+        start: int = self.attr("start")
+        if start + self.output.channels == self.inputs[0].channels:
+            return channels - out
+        return min(round(start * channels / self.inputs[0].channels), channels - out)
+
     def walk(self, index: int) -> Walk:
         """How a kernel of op ``strided`` reads input ``index``."""
         return Walk.from_attr(self.attr(f"walk{index}"))
@@ -158,11 +179,23 @@ class KernelSpec:
         shapes = [self.walk(i).resized(t.shape, 1, full, out) for i, t in enumerate(self.inputs)]
         return tuple(replace(t, shape=shape) for t, shape in zip(self.inputs, shapes, strict=True))
 
+    def _joined(self, out: int) -> KernelSpec:
+        """A ``join`` if dimension 1 of its output had ``out`` positions."""
+        sizes: tuple[int, ...] = self.attr("sizes")
+        along = self.attr("axis") == 1
+        after = _shared_out(sizes, out) if along else sizes
+        inputs = []
+        for i, tensor in enumerate(self.inputs):
+            before, now = (sizes[i], after[i]) if along else (self.output.channels, out)
+            inputs.append(replace(tensor, shape=self.walk(i).resized(tensor.shape, 1, before, now)))
+        attrs = tuple((k, tuple(after) if k == "sizes" else v) for k, v in self.attrs)
+        return replace(
+            self, inputs=tuple(inputs), output=self.output.with_channels(sum(after) if along else out), attrs=attrs
+        )
+
     def _split_concat(self, total: int) -> tuple[TensorSpec, ...]:
         parts = self.inputs[: self.anchor_inputs]
-        old = sum(p.channels for p in parts)
-        cuts = [max(1, round(p.channels * total / old)) for p in parts]
-        cuts[-1] = max(1, total - sum(cuts[:-1]))
+        cuts = _shared_out([p.channels for p in parts], total)
         return tuple(p.with_channels(c) for p, c in zip(parts, cuts, strict=True))
 
     @functools.cached_property
@@ -186,11 +219,13 @@ class KernelSpec:
     @functools.cached_property
     def family(self) -> str:
         """Key of the latency table: the spec with its widths taken out (16 hex digits)."""
-        if self.op == "strided":
-            return _digest([self.with_widths(out=1).to_json(), "strided"])
+        if self.op in ("strided", "join"):
+            return _digest([self.with_widths(out=len(self.inputs)).to_json(), "walks"])
         data = self.to_json()
         for t in (*data["inputs"], data["output"]):
             t[0][1] = 0
+        if self.op == "channel_slice":
+            data["attrs"]["start"] = 0
         # The axes are part of it: at one channel a depthwise and a plain convolution look the same.
         data["axes"] = sorted(self.widths)
         if self.depthwise:
@@ -234,6 +269,13 @@ class KernelSpec:
             kernel += " dw" if self.depthwise else f" g{groups}" if groups > 1 else ""
         tail = "".join(f"+{e}" for e in self.epilogue if e != "bias")
         return f"{self.op}{kernel} {widths} @{size}{tail}"
+
+
+def _shared_out(sizes: Sequence[int], total: int) -> list[int]:
+    """``total`` in the proportions of ``sizes``, at least 1 each."""
+    cuts = [max(1, round(size * total / sum(sizes))) for size in sizes]
+    cuts[-1] = max(1, total - sum(cuts[:-1]))
+    return cuts
 
 
 def _digest(data: Any) -> str:

@@ -439,6 +439,26 @@ def test_concat(target: Target, parts: tuple[int, ...]) -> None:
     assert np.array_equal(run(spec, target, values), np.concatenate(values, axis=1))
 
 
+@every_target
+@pytest.mark.parametrize(
+    ("channels", "start", "count"), [(40, 0, 13), (40, 16, 16), (37, 20, 17), (33, 7, 20), (5, 4, 1)]
+)
+def test_slice_of_channels(target: Target, channels: int, start: int, count: int) -> None:
+    x = noise(2, channels, 3, 5)
+    spec = kernel("channel_slice", [TensorSpec(x.shape)], TensorSpec((2, count, 3, 5)), start=start)
+    assert np.array_equal(run(spec, target, [x]), x[:, start : start + count])
+
+
+@every_target
+@pytest.mark.parametrize(("rows", "columns"), [(2, 16), (4, 15), (3, 5), (16, 2), (1, 7)])
+def test_channel_shuffle(target: Target, rows: int, columns: int) -> None:
+    x = noise(2, rows * columns, 3, 5)
+    expected = F.channel_shuffle(torch.from_numpy(x), rows).numpy()
+    for named in ({"rows": rows}, {"columns": columns}):
+        spec = kernel("channel_shuffle", [TensorSpec(x.shape)], TensorSpec(x.shape), **named)
+        assert np.array_equal(run(spec, target, [x]), expected)
+
+
 # 14 -> 46 and 2 -> 82 are ratios where torch, which divides in fp32, rounds to another pixel than exact arithmetic.
 @pytest.mark.parametrize("sizes", [((5, 4), (10, 8)), ((14, 2), (46, 82)), ((9, 7), (4, 3)), ((1, 3), (5, 9))])
 def test_nearest_resize(sizes: tuple[tuple[int, int], tuple[int, int]]) -> None:

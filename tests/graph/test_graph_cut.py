@@ -507,7 +507,21 @@ def test_in_place_operators_compute_what_torch_computes(forward: Callable[..., T
     np.testing.assert_allclose(actual, expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("forward", [through_a_view, view_before, dropped, detached])
+def permuted(s: nn.Module, x: Tensor) -> Tensor:
+    y = s.c(x)
+    z = y.permute(0, 2, 3, 1)
+    y.sigmoid_()
+    return z
+
+
+def half(s: nn.Module, x: Tensor) -> Tensor:
+    y = s.c(x)
+    first, _ = y.chunk(2, 2)
+    y.sigmoid_()
+    return first
+
+
+@pytest.mark.parametrize("forward", [through_a_view, view_before, dropped, detached, permuted, half])
 def test_a_change_that_another_name_shows_is_refused(forward: Callable[..., Tensor]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.export on aliased names

@@ -54,42 +54,44 @@ def merged(nest: Nest) -> Nest:
     return Nest(tuple(extent for extent, _ in reversed(loops)), write, tuple(reads))
 
 
-def write_nest(e: Emitter, nest: Nest) -> None:
-    """Input 0 through the spec's epilogue, whose operands are the other inputs; the innermost step of what is
-    written must be 1."""
+def write_nest(e: Emitter, nest: Nest, first: int = 0) -> None:
+    """Input ``first`` through the spec's epilogue, whose operands are the other inputs.
+
+    The innermost step of what is written must be 1. ``nest.reads[i]`` belongs to input ``first + i``.
+    """
     nest = merged(nest)
     *outer, inner = nest.extents
     rows, whole = math.prod(outer), inner // e.lanes
     if rows == 1:
         if whole:
             with T.parallel(0, whole) as i:
-                _vector(e, nest, 0, i * e.lanes, e.lanes)
-        _tail(e, nest, 0)
+                _vector(e, nest, first, 0, i * e.lanes, e.lanes)
+        _tail(e, nest, first, 0)
         return
     with T.parallel(0, rows) as row:
         if whole:
             with T.serial(0, whole) as i:
-                _vector(e, nest, row, i * e.lanes, e.lanes)
-        _tail(e, nest, row)
+                _vector(e, nest, first, row, i * e.lanes, e.lanes)
+        _tail(e, nest, first, row)
 
 
-def _tail(e: Emitter, nest: Nest, row: Expr) -> None:
+def _tail(e: Emitter, nest: Nest, first: int, row: Expr) -> None:
     """What no whole vector covers."""
     whole, rest = nest.extents[-1] // e.lanes * e.lanes, nest.extents[-1] % e.lanes
     for start, lanes in narrowing(rest, e.lanes):
-        _vector(e, nest, row, whole + start, lanes)
+        _vector(e, nest, first, row, whole + start, lanes)
 
 
-def _vector(e: Emitter, nest: Nest, row: Expr, at: Expr, lanes: int) -> None:
+def _vector(e: Emitter, nest: Nest, first: int, row: Expr, at: Expr, lanes: int) -> None:
     """``lanes`` results from ``at`` on of iteration ``row`` of the outer loops."""
 
     def read(i: int) -> Expr:
         index, step = _index(nest, nest.reads[i], row, at), nest.reads[i].steps[-1]
         if lanes == 1 or step == 1:
-            return e.load(e.inputs[i], index, lanes)
+            return e.load(e.inputs[first + i], index, lanes)
         if step == 0:
-            return e.splat(e.inputs[i][index], lanes)
-        return e.inputs[i][T.ramp(index, step, lanes)]
+            return e.splat(e.inputs[first + i][index], lanes)
+        return e.inputs[first + i][T.ramp(index, step, lanes)]
 
     e.store(e.output, e.steps(read(0), read, lanes), _index(nest, nest.write, row, at), lanes)
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from itertools import zip_longest
 
 from edgeprune.compiler.kernels.base import Rule, Schedule
-from edgeprune.compiler.kernels.concat import Concat
 from edgeprune.compiler.kernels.conv import DirectConv
 from edgeprune.compiler.kernels.dense import Dense
 from edgeprune.compiler.kernels.depthwise import DepthwiseConv
+from edgeprune.compiler.kernels.gather import ChannelGather
 from edgeprune.compiler.kernels.grouped import GroupedConv
 from edgeprune.compiler.kernels.movement import Elementwise, Layout, Resize
 from edgeprune.compiler.kernels.pool import GlobalAveragePool, WindowPool
 from edgeprune.compiler.kernels.softmax import Softmax
-from edgeprune.compiler.kernels.strided import Strided
+from edgeprune.compiler.kernels.strided import Join, Strided
 from edgeprune.compiler.kernels.transposed import TransposedConv
 from edgeprune.compiler.kernels.winograd import WinogradConv
 from edgeprune.errors import UnsupportedOperatorError
@@ -32,7 +32,8 @@ RULES: tuple[Rule, ...] = (
     Softmax(),
     Elementwise(),
     Strided(),
-    Concat(),
+    Join(),
+    ChannelGather(),
     Resize(),
     Layout(),
 )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch.fx import Node
 
-from edgeprune.graph.cutter import Cutter, Value, argument, handles, static_shape, unsupported
+from edgeprune.graph.cutter import Cutter, Value, argument, data, handles, images, static_shape, unsupported
 from edgeprune.graph.spec import TensorSpec
 from edgeprune.graph.walks import View
 
@@ -76,7 +75,7 @@ def _unary(cutter: Cutter, node: Node, *steps: str) -> None:
     if draft := cutter.extend(value, node):
         cutter.grow(draft, node, *steps)
         return
-    value = cutter.image(node.args[0], node) if _images([value]) else cutter.plain(node.args[0], node)
+    value = cutter.image(node.args[0], node) if images([value]) else cutter.plain(node.args[0], node)
     cutter.open("elementwise", node, value.spec, [value]).epilogue.extend(steps)
 
 
@@ -104,7 +103,7 @@ def _binary(cutter: Cutter, node: Node) -> None:
     left, right = node.args[:2]
     if isinstance(right, int | float):
         _unary(cutter, node, _with_number(name, right))
-    elif _images(values := [cutter.value(left, node), cutter.value(right, node)]) and _fits(values):
+    elif images(values := [cutter.value(left, node), cutter.value(right, node)]) and _fits(values):
         _of_images(cutter, node, name)
     else:
         _of_plain_tensors(cutter, node, name)
@@ -127,13 +126,6 @@ def _with_number(name: str, number: float) -> str:
             return step("times", number)
         case _:
             return step("times", 1 / number)
-
-
-def _images(values: Sequence[Value]) -> bool:
-    """Whether they are best seen as images: blocked already, or the caller's own, which are no other's business."""
-    return all(len(v.shape) == 4 and (v.spec.layout == "blocked" or v.draft is None) for v in values) and not any(
-        v.view for v in values
-    )
 
 
 def _fits(values: Sequence[Value]) -> bool:
@@ -174,18 +166,13 @@ def _of_plain_tensors(cutter: Cutter, node: Node, name: str) -> None:
             draft.attrs[f"walk{1 + len(draft.operands)}"] = other_view.expanded(shape).walk.to_attr()
         elif other_view != View.whole(shape):
             continue
-        draft.operands.append(_data(other, other_view))
+        draft.operands.append(data(other, other_view))
         cutter.grow(draft, node, operation)
         return
     walks = {f"walk{i}": view.expanded(shape).walk.to_attr() for i, (_, view) in enumerate((left, right))}
-    draft = cutter.open("strided", node, TensorSpec(shape, "plain"), [_data(*left)], **walks)
-    draft.operands.append(_data(*right))
+    draft = cutter.open("strided", node, TensorSpec(shape, "plain"), [data(*left)], **walks)
+    draft.operands.append(data(*right))
     draft.epilogue.append(name)
-
-
-def _data(value: Value, view: View) -> Value:
-    """The data behind a view, in the dimensions that its walk speaks of."""
-    return replace(value, spec=TensorSpec(view.base, "plain"), view=None)
 
 
 def _one_per_pixel(gate: TensorSpec, image: TensorSpec) -> bool:

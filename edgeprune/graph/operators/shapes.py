@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import operator
+from dataclasses import replace
+
 import torch
 from torch.fx import Node
 
-from edgeprune.graph.cutter import Cutter, argument, handles, static_shape, unsupported
+from edgeprune.graph.cutter import Cutter, Value, argument, data, handles, images, static_shape, unsupported
 from edgeprune.graph.flow import arguments
 from edgeprune.graph.spec import TensorSpec
 from edgeprune.graph.walks import View
@@ -15,13 +19,36 @@ aten = torch.ops.aten
 
 @handles(aten.cat.default)
 def _concat(cutter: Cutter, node: Node) -> None:
-    if int(argument(node, 1, "dim", 0)) % len(static_shape(node)) != 1 or len(static_shape(node)) != 4:
-        raise unsupported(node, "concatenation of anything but image channels", "concatenate along dimension 1")
-    parts = [cutter.image(a, node) for a in node.args[0]]  # type: ignore[union-attr]
-    for part in parts:
-        if part.draft:
-            part.draft.closed = True
-    cutter.open("concat", node, TensorSpec(static_shape(node)), parts)
+    shape, parts = static_shape(node), [p for p in node.args[0] if math.prod(static_shape(p))]  # type: ignore[union-attr, arg-type]
+    axis = int(argument(node, 1, "dim", 0)) % len(shape)
+    if axis == 1 and len(shape) == 4 and images([cutter.value(p, node) for p in parts]):
+        values = [cutter.image(p, node) for p in parts]
+        for value in values:
+            if value.draft:
+                value.draft.closed = True
+        cutter.open("concat", node, TensorSpec(shape), values)
+    else:
+        _join(cutter, node, axis, [cutter.seen(p, node) for p in parts])
+
+
+@handles(aten.stack.default)
+def _stack(cutter: Cutter, node: Node) -> None:
+    shape, parts = static_shape(node), []
+    axis = int(argument(node, 1, "dim", 0)) % len(shape)
+    for part in node.args[0]:  # type: ignore[union-attr]
+        value, view = cutter.seen(part, node)
+        single = view.reshaped((*shape[:axis], 1, *shape[axis + 1 :]))
+        assert single is not None  # a dimension of size 1 has come
+        parts.append((value, single))
+    _join(cutter, node, axis, parts)
+
+
+def _join(cutter: Cutter, node: Node, axis: int, parts: list[tuple[Value, View]]) -> None:
+    """Plain tensors one behind the other along ``axis``, each read through its view."""
+    walks = {f"walk{i}": view.walk.to_attr() for i, (_, view) in enumerate(parts)}
+    sizes = tuple(view.shape[axis] for _, view in parts)
+    spec = TensorSpec(static_shape(node), "plain")
+    cutter.open("join", node, spec, [data(*part) for part in parts], axis=axis, sizes=sizes, **walks)
 
 
 @handles(
@@ -51,17 +78,35 @@ def _reshape(cutter: Cutter, node: Node) -> None:
     value, shape = cutter.value(node.args[0], node), static_shape(node)
     if shape == value.shape:
         cutter.alias(node, value)
-        return
-    view = (value.view or View.whole(value.spec.shape)).reshaped(shape)
-    if view is None:
-        value = cutter.plain(node.args[0], node)
-        view = View.whole(shape)
-    cutter.show(node, value, view)
+    elif (view := value.seen.reshaped(shape)) is not None:
+        cutter.show(node, value, view)
+    elif named := _shuffled(cutter, value, shape):
+        cutter.open("channel_shuffle", node, TensorSpec(shape), [replace(value, view=None)], **named)
+    else:
+        cutter.show(node, cutter.plain(node.args[0], node), View.whole(shape))
+
+
+def _shuffled(cutter: Cutter, value: Value, shape: tuple[int, ...]) -> dict[str, int]:
+    """What a channel shuffle keeps while its channels are pruned, ``rows`` or ``columns``; empty if it is none.
+
+    A shuffle sees the channels as rows, one behind the other, and transposes rows and columns.
+    """
+    if value.spec.layout != "blocked" or shape != value.spec.shape or len(value.shape) != 5:
+        return {}
+    _, columns, rows, height, width = value.shape
+    pixels = height * width
+    steps = value.seen.walk.steps(value.seen.base, 5)
+    expected = (columns * rows * pixels, pixels, columns * pixels, width, 1)
+    same = all(a == b or size == 1 for a, b, size in zip(steps, expected, value.shape, strict=True))
+    if not same or shape[2:] != (height, width) or value.seen.walk.offset(value.seen.base):
+        return {}
+    binding = cutter.analysis.axes.get(value.node.name)
+    return {"rows": rows} if binding and binding.groups else {"columns": columns}
 
 
 @handles(aten.permute.default, aten.transpose.int, aten.t.default)
 def _permute(cutter: Cutter, node: Node) -> None:
-    value, view = cutter.seen(node.args[0], node)
+    value, view = cutter.viewed(node.args[0], node)
     order = list(range(len(view.shape)))
     if node.target is aten.permute.default:
         order = [int(d) % len(order) for d in arguments(node)["dims"]]
@@ -77,15 +122,52 @@ def _slice(cutter: Cutter, node: Node) -> None:
     if shape == value.shape:
         cutter.alias(node, value)
         return
-    value, view = cutter.seen(node.args[0], node)
+    value, view = cutter.viewed(node.args[0], node)
     dim, size = named["dim"] % len(shape), view.shape[named["dim"]]
     start = min(max(named["start"] or 0, -size), size) % size if named["start"] else 0
     cutter.show(node, value, view.sliced(dim, start, shape[dim], named["step"]))
 
 
+@handles(aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default, aten.unbind.int)
+def _split(cutter: Cutter, node: Node) -> None:
+    value, view = cutter.viewed(node.args[0], node)
+    dim, start, parts = arguments(node)["dim"] % len(view.shape), 0, []
+    for part in node.meta["val"]:
+        size = 1 if node.target is aten.unbind.int else part.shape[dim]
+        shown = view.sliced(dim, start, size).reshaped(tuple(part.shape))
+        assert shown is not None  # a dimension of size 1 at most has gone
+        parts.append((value, shown))
+        start += size
+    cutter.parts[node] = parts
+
+
+@handles(operator.getitem)
+def _part(cutter: Cutter, node: Node) -> None:
+    source, index = node.args
+    if source not in cutter.parts:
+        raise unsupported(node, f"'{source}' yields several tensors, of which kernels compute none", "take another")
+    cutter.show(node, *cutter.parts[source][int(index)])  # type: ignore[index, arg-type]
+
+
+@handles(aten.pixel_shuffle.default)
+def _pixel_shuffle(cutter: Cutter, node: Node) -> None:
+    value, factor = cutter.plain(node.args[0], node), int(node.args[1])  # type: ignore[arg-type]
+    n, c, h, w = value.shape
+    view = View.whole((n, c // factor**2, factor, factor, h, w)).permuted((0, 1, 4, 2, 5, 3))
+    cutter.show(node, cutter.copied(replace(value, node=node, view=view)), View.whole(static_shape(node)))
+
+
+@handles(aten.pixel_unshuffle.default)
+def _pixel_unshuffle(cutter: Cutter, node: Node) -> None:
+    value, factor = cutter.plain(node.args[0], node), int(node.args[1])  # type: ignore[arg-type]
+    n, c, h, w = value.shape
+    view = View.whole((n, c, h // factor, factor, w // factor, factor)).permuted((0, 1, 3, 5, 2, 4))
+    cutter.show(node, cutter.copied(replace(value, node=node, view=view)), View.whole(static_shape(node)))
+
+
 @handles(aten.select.int)
 def _select(cutter: Cutter, node: Node) -> None:
-    value, view = cutter.seen(node.args[0], node)
+    value, view = cutter.viewed(node.args[0], node)
     named = arguments(node)
     dim = named["dim"] % len(view.shape)
     part = view.sliced(dim, named["index"] % view.shape[dim], 1).reshaped(static_shape(node))
@@ -95,16 +177,31 @@ def _select(cutter: Cutter, node: Node) -> None:
 
 @handles(aten.flip.default)
 def _flip(cutter: Cutter, node: Node) -> None:
-    value, view = cutter.seen(node.args[0], node)
+    value, view = cutter.viewed(node.args[0], node)
     for dim in arguments(node)["dims"]:
         size = view.shape[dim]
         view = view.sliced(dim % len(view.shape), size - 1, size, -1)
     cutter.show(node, value, view)
 
 
+@handles(aten.roll.default)
+def _roll(cutter: Cutter, node: Node) -> None:
+    named = arguments(node)
+    if not named["dims"]:
+        raise unsupported(node, "a roll of the flattened tensor", "say which dimensions roll")
+    value, view = cutter.seen(node.args[0], node)
+    *others, (dim, shift) = zip(named["dims"], named["shifts"], strict=True)
+    if others:
+        raise unsupported(node, "a roll along several dimensions", "roll one after the other")
+    size, dim = view.shape[dim], dim % len(view.shape)
+    turn = shift % size
+    parts = [view.sliced(dim, size - turn, turn), view.sliced(dim, 0, size - turn)] if turn else [view]
+    _join(cutter, node, dim, [(value, part) for part in parts])
+
+
 @handles(aten.expand.default, aten.expand_as.default)
 def _expand(cutter: Cutter, node: Node) -> None:
-    value, view = cutter.seen(node.args[0], node)
+    value, view = cutter.viewed(node.args[0], node)
     cutter.show(node, value, view.expanded(static_shape(node)))
 
 

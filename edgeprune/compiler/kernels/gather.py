@@ -1,7 +1,7 @@
-"""Concatenation of blocked images along their channels.
+"""Blocked images put together from the channels of others: concatenation, slices, channel shuffle.
 
 Parts rarely end where a block of the output does once a network is pruned. Which lane of which block
-goes where is known when the kernel is written, so every output vector is one shuffle of the few input
+goes where is known when the kernel is written, so every output vector is one shuffle of the input
 vectors it is made of; blocks that are put together alike share a loop.
 """
 
@@ -27,13 +27,14 @@ class Run:
     lanes: tuple[tuple[int, int, int], ...]
 
 
-class Concat(Rule):
-    """concat along channels, of blocked images."""
+class ChannelGather(Rule):
+    """concat, channel_slice and channel_shuffle, of blocked images."""
 
-    name = "concat"
+    name = "channel_gather"
 
     def matches(self, spec: KernelSpec) -> bool:
-        return spec.op == "concat" and not spec.epilogue and spec.output.layout == "blocked"
+        gathers = spec.op in ("concat", "channel_slice", "channel_shuffle")
+        return gathers and not spec.epilogue and spec.output.layout == "blocked"
 
     def space(self, spec: KernelSpec, target: Target) -> list[Schedule]:
         return [{"rule": self.name}]
@@ -53,7 +54,7 @@ class Concat(Rule):
 
 def runs(spec: KernelSpec, lanes: int) -> list[Run]:
     """What each block of the output is made of."""
-    channels = [(part, c) for part, tensor in enumerate(spec.inputs) for c in range(tensor.channels)]
+    channels = sources(spec)
     found: list[Run] = []
     for block in range(block_count(len(channels), lanes)):
         here = channels[block * lanes : (block + 1) * lanes]
@@ -63,6 +64,17 @@ def runs(spec: KernelSpec, lanes: int) -> list[Run]:
         else:
             found.append(Run(block, 1, places))
     return found
+
+
+def sources(spec: KernelSpec) -> list[tuple[int, int]]:
+    """(input, its channel) of every channel of the output."""
+    if spec.op == "channel_slice":
+        return [(0, spec.attr("start") + c) for c in range(spec.output.channels)]
+    if spec.op == "channel_shuffle":
+        total, by_rows = spec.output.channels, "rows" in dict(spec.attrs)
+        rows: int = spec.attr("rows") if by_rows else total // spec.attr("columns")
+        return [(0, row * (total // rows) + column) for column in range(total // rows) for row in range(rows)]
+    return [(part, c) for part, tensor in enumerate(spec.inputs) for c in range(tensor.channels)]
 
 
 def _block(e: Emitter, run: Run, n: Expr, block: Expr, pixel: Expr) -> None:
