@@ -11,7 +11,7 @@ multiply-add, which the real one need not; its figures are a lower bound. Needs 
 Part ``instructions``: whole networks at 1x3x224x224, dense and with every width group cut to an irregular 60 %, on
 an emulated Cortex-A72: the instructions that one inference executes, by the compiled program with its default
 schedules (its answers are compared with torch's first) and by ONNX Runtime's aarch64 wheel with all optimisations, on
-one thread each. Counts repeat to one in 10,000. What it needs is fetched into ``--cache`` (150 MB, Debian or Ubuntu).
+one thread each. Counts repeat to one in 1,000. What it needs is fetched into ``--cache`` (340 MB, Debian or Ubuntu).
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ a cache folder, nothing is installed and no right of root is needed.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -33,7 +34,7 @@ CPU revision\t: 3
 """A Cortex-A72 as Linux describes it: libraries read the file, and what QEMU shows is the host's."""
 
 REPEATABLE = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_NUM_THREADS": "1"}
-"""Environment in which a program executes the same instructions each time."""
+"""Environment in which a program executes the same instructions each time, or nearly so."""
 
 
 class EmulatorError(Exception):
@@ -47,16 +48,16 @@ class Emulator:
     qemu: tuple[str, ...]
     sysroot: Path
 
-    def count(self, command: Sequence[str | Path]) -> int:
-        """Instructions that an aarch64 program executes, from its first to its last."""
+    def count(self, command: Sequence[str | Path]) -> list[int]:
+        """Instructions that an aarch64 program executed: before each call of getppid, and till its end."""
         full = [*self.qemu, "-cpu", CPU, "-L", str(self.sysroot), *map(str, command)]
         done = subprocess.run(full, capture_output=True, text=True, check=False, env=REPEATABLE)
-        counted = re.search(r"^instructions: (\d+)$", done.stderr, flags=re.M)
-        if done.returncode != 0 or counted is None:
+        counted = re.findall(r"^instructions: (\d+)$", done.stderr, flags=re.M)
+        if done.returncode != 0 or not counted:
             raise EmulatorError(f"{' '.join(full)} ended with {done.returncode}: {(done.stdout + done.stderr)[-800:]}")
-        return int(counted[1])
+        return [int(n) for n in counted]
 
-    def count_python(self, script: Path, *arguments: str | Path) -> int:
+    def count_python(self, script: Path, *arguments: str | Path) -> list[int]:
         return self.count([self.sysroot / "usr/bin/python3", script, *arguments])
 
 
@@ -68,7 +69,7 @@ def prepare(cache: Path, wheels: Sequence[str]) -> Emulator:
     """
     cache.mkdir(parents=True, exist_ok=True)
     qemu = _qemu(cache)
-    plugin = once(cache / "count_instructions.so", lambda out: _build_plugin(qemu, out))
+    plugin = _plugin(qemu, cache)
     name = "-".join(["python", *sorted(w.replace("==", "-") for w in wheels)])
     sysroot = once(cache / name, lambda out: _sysroot(out, wheels, qemu))
     return Emulator((*qemu, "-plugin", str(plugin)), sysroot)
@@ -101,11 +102,12 @@ def _takes_plugins(qemu: Sequence[str]) -> bool:
     return "-plugin" in subprocess.run([*qemu, "-h"], capture_output=True, text=True, check=False).stdout
 
 
-def _build_plugin(qemu: Sequence[str], out: Path) -> None:
+def _plugin(qemu: Sequence[str], cache: Path) -> Path:
     version = subprocess.run([*qemu, "--version"], capture_output=True, text=True, check=True).stdout
-    major = int(re.findall(r"version (\d+)", version)[0])
-    command = [sys.executable, "-m", "ziglang", "cc", "-O2", "-shared", "-fPIC", "-o", str(out), str(PLUGIN)]
-    _run([*command, f"-DPLUGIN_API={2 if major > 8 else 1}"])
+    interface = 2 if int(re.findall(r"version (\d+)", version)[0]) > 8 else 1
+    command = [sys.executable, "-m", "ziglang", "cc", "-O2", "-shared", "-fPIC", f"-DPLUGIN_API={interface}"]
+    name = hashlib.sha256(PLUGIN.read_bytes()).hexdigest()[:12]
+    return once(cache / f"{name}-{interface}.so", lambda out: _run([*command, "-o", str(out), str(PLUGIN)]))
 
 
 def _sysroot(out: Path, wheels: Sequence[str], qemu: Sequence[str]) -> None:

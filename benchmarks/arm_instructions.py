@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,8 +18,6 @@ from edgeprune.targets import Target
 
 MODELS = ("mobilenet_v2", "mobilenet_v3_small", "resnet18", "squeezenet")
 VARIANTS = ("dense", "irregular")
-WARM, MORE = 1, 1
-"""Inferences that are not counted (the first one allocates), and those that are."""
 PEER = Path(__file__).with_name("arm_peer.py")
 
 
@@ -61,18 +59,16 @@ def count_ours(emulator: Emulator, network: Network, target: Target, folder: Pat
     golden = compile_network(network, target, folder / "bundle").golden
     program, pairs = folder / "bundle/model", (("--input", golden.inputs), ("--expect", golden.outputs))
     emulator.count([program, "check", *(a for flag, files in pairs for f in files for a in (flag, program.parent / f))])
-    return one_inference(lambda n: emulator.count([program, "bench", "--warmup", "0", "--repeats", str(n)]))
+    one, two = (emulator.count([program, "bench", "--warmup", "0", "--repeats", n])[-1] for n in ("1", "2"))
+    return two - one
 
 
 def count_peer(emulator: Emulator, network: Network, folder: Path) -> int:
+    """Instructions of ONNX Runtime's second inference, counted inside of one run: Python's start varies."""
     file = folder / "model.onnx"
     file.write_bytes(onnx_bytes(network.module, network.example_inputs[0]))
-    return one_inference(lambda n: emulator.count_python(PEER, file, str(n)))
-
-
-def one_inference(count: Callable[[int], int]) -> int:
-    """From the counts of a program that makes few inferences, and of the same with more."""
-    return round((count(WARM + MORE) - count(WARM)) / MORE)
+    *_, before, after, _ = emulator.count_python(PEER, file)
+    return after - before
 
 
 def geomean_ratio(rows: Sequence[Instructions]) -> float:

@@ -88,20 +88,27 @@ def conv(side: int, channels: int, out: int, image: int) -> KernelSpec:
 
 
 def hot_block(file: Path) -> list[str]:
-    """The straight run of instructions with most multiply-adds."""
+    """The straight run of instructions with most multiply-adds, or a loop with half as many, which runs more often."""
     command = ["llvm-objdump", "-d", "--no-show-raw-insn", str(file)]
     listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.findall(r"^ *([0-9a-f]+):[ \t]+(\S+)[ \t]*(.*)$", listing, flags=re.M)
     targets = {t for _, op, args in found if branches(op) for t in re.findall(r"0x([0-9a-f]+)", args)}
     blocks: list[list[str]] = [[]]
+    weights, start = [1], ""
     for address, op, args in found:
         if address in targets:
             blocks.append([])
+            weights.append(1)
+            start = f"0x{address}"
         if branches(op):
+            if start and start in args:
+                weights[-1] = 2
             blocks.append([])
+            weights.append(1)
+            start = ""
         else:
             blocks[-1].append(f"{op} {args.split('//')[0].strip()}")
-    return max(blocks, key=lambda b: sum(line.startswith("fmla") for line in b))
+    return max(zip(blocks, weights, strict=True), key=lambda b: b[1] * sum(line.startswith("fmla") for line in b[0]))[0]
 
 
 def branches(op: str) -> bool:
