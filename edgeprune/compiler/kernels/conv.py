@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune.compiler.kernels import inorder
 from edgeprune.compiler.kernels.base import Constants, Rule, Schedule, most_columns, padded, vector_registers
 from edgeprune.compiler.kernels.blocks import Groups, block_widths, groups_of
 from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function, tiles, when
@@ -69,7 +70,11 @@ class DirectConv(Rule):
             if b <= blocks and (c <= 14 or b == 1)
         }
         ranked = sorted(points, key=lambda p: (_estimated_cycles(window, blocks, *p), -p[0], p[1]))
-        return [{"rule": self.name, "blocks": b, "columns": c} for b, c in ranked[:24]]
+        found: list[Schedule] = [{"rule": self.name, "blocks": b, "columns": c} for b, c in ranked[:24]]
+        if _fits_in_order(spec, window, target):
+            tile = {"blocks": inorder.BLOCKS, "columns": inorder.COLUMNS}
+            found.insert(1, {"rule": self.name, **tile, "in_order": True})
+        return found
 
     def constants(self, spec: KernelSpec, schedule: Schedule, target: Target) -> list[int]:
         kh, kw = spec.attr("kernel")
@@ -94,15 +99,17 @@ class DirectConv(Rule):
         window = _flattened(window_of(spec))
         sizes = self.constants(spec, schedule, target)
         columns, step = int(schedule["columns"]), int(schedule["blocks"])
+        # At other widths than it was measured with, too: only where the tile does not fit is it left to LLVM.
+        in_order = bool(schedule.get("in_order")) and _fits_in_order(spec, window, target)
 
         def body(e: Emitter) -> None:
             for group in groups_of(block_widths(spec.output.channels, e.lanes), step):
-                _block_loop(e, window, columns, group, multiplies_by_lane(target))
+                _block_loop(e, window, columns, group, multiplies_by_lane(target), in_order)
 
         return function(name, spec, target.lanes, sizes, body)
 
 
-def _block_loop(e: Emitter, window: Window, columns: int, groups: Groups, by_lane: bool) -> None:
+def _block_loop(e: Emitter, window: Window, columns: int, groups: Groups, by_lane: bool, in_order: bool) -> None:
     """Every output row of these groups of output blocks, in parallel."""
     batch, rows = e.spec.output.shape[0], window.output[0]
     widths = groups.widths
@@ -110,7 +117,12 @@ def _block_loop(e: Emitter, window: Window, columns: int, groups: Groups, by_lan
         oh = index % rows
         n = index // (rows * groups.count)
         block = groups.first + (index // rows) % groups.count * len(widths)
-        walk_row(window, columns, lambda ow, size, tap: _tile(e, window, n, block, widths, oh, ow, size, tap, by_lane))
+
+        def tile(ow: Expr, size: int, inside: Any) -> None:
+            ordered = in_order and (len(widths), size) == (inorder.BLOCKS, inorder.COLUMNS)
+            _tile(e, window, n, block, widths, oh, ow, size, inside, by_lane, ordered)
+
+        walk_row(window, columns, tile)
 
 
 def _tile(
@@ -124,6 +136,7 @@ def _tile(
     columns: int,
     inside: Any,
     by_lane: bool,
+    in_order: bool,
 ) -> None:
     """One register tile: accumulate over all input channels and taps, apply the epilogue, store."""
     spec, lanes = e.spec, e.lanes
@@ -148,31 +161,60 @@ def _tile(
 
         accumulate(e, acc, widths, (x, at), (weight, weight_at), size, by_lane=by_lane)
 
-    def channel_block(in_block: Expr, size: int) -> None:
+    def whole_tap(kh: Expr, kw: Expr) -> None:
+        """A tap of all full channel blocks, in assembler."""
+        at = ((n * in_blocks * height + window.row(oh, kh)) * width + window.column(ow, kw)) * depth
+        vectors = [((block + b) * channels * taps + (kh * kw_size + kw) * depth) * lanes for b in range(len(widths))]
+        steps = height * width * depth, taps * depth * lanes
+        inorder.accumulate_blocks(acc, (x, at, steps[0]), (weight, vectors, steps[1]), full)
+
+    inner_of = [[t for t in range(columns) if inside(t, kw)] for kw in range(kw_size)]
+    whole = [len(inner) == columns for inner in inner_of]
+
+    def channel_block(in_block: Expr, size: int, wanted: Sequence[int]) -> None:
         with T.serial(0, kh_size) as kh:
             ih = window.row(oh, kh)
             row = ((n * in_blocks + in_block) * height + ih) * width
             with when(window.row_inside(ih)):
-                if all(inside(t, kw) for t in range(columns) for kw in range(kw_size)):
+                if all(whole):
                     # A loop, not unrolled: LLVM would share inputs among the taps and run out of registers.
                     with T.serial(0, kw_size) as kw:
                         tap(in_block, size, row, kh, kw, range(columns))
                 else:
-                    for kw in range(kw_size):
-                        tap(in_block, size, row, kh, kw, [t for t in range(columns) if inside(t, kw)])
+                    for kw in wanted:
+                        tap(in_block, size, row, kh, kw, inner_of[kw])
 
-    full = channels // depth
-    if full:
+    full, rest = divmod(channels, depth)
+    left = list(range(kw_size))
+    if in_order and any(whole):
+        with T.serial(0, kh_size) as kh, when(window.row_inside(window.row(oh, kh))):
+            for kw in left:
+                if whole[kw]:
+                    whole_tap(kh, kw)
+        left = [kw for kw in left if inner_of[kw] and not whole[kw]]
+    if full and left:
         with T.serial(0, full) as in_block:
-            channel_block(in_block, depth)
-    if rest := channels - full * depth:
-        channel_block(full, rest)
+            channel_block(in_block, depth, left)
+    if rest:
+        channel_block(full, rest, range(kw_size))
     pixels = window.output[0] * window.output[1]
     for b, w in enumerate(widths):
         for t in range(columns):
             out_block = n * out_blocks + block + b
             pixel = oh * window.output[1] + ow + t
             e.store(e.output, e.epilogue(acc[b][t], out_block, pixel, w), (out_block * pixels + pixel) * lanes, w)
+
+
+def _fits_in_order(spec: KernelSpec, window: Window, target: Target) -> bool:
+    """Whether some tile can be computed in assembler: its columns lie together, and there are blocks of channels."""
+    return (
+        inorder.completes_in_order(target)
+        and spec.inputs[0].layout == "blocked"
+        and window.stride[1] == 1
+        and window.output[1] >= inorder.COLUMNS
+        and block_count(spec.output.channels, target.lanes) >= inorder.BLOCKS
+        and spec.inputs[0].channels >= target.lanes
+    )
 
 
 def _estimated_cycles(window: Window, blocks: int, step: int, columns: int) -> float:
