@@ -3,10 +3,10 @@
     python benchmarks/arm.py [--part mca|instructions] [--json] [--mca llvm-mca-19] [--models resnet18,…]
 
 Part ``mca``: kernels are built for the Raspberry Pi 3, 4 and 5 (Cortex-A53, -A72, -A76), the block of instructions
-with most multiply-adds is taken as the body of an endless loop, and its multiply-adds a cycle are compared
-with those of a block of nothing else. Of the first schedules the best is printed, as tuning would choose it,
-and the default. A core that completes in order (A53) is modelled as if a load had to wait for every older
-multiply-add, which the real one need not; its figures are a lower bound. Needs Debian's package llvm.
+with most multiply-adds, or a loop with half as many, is taken as the body of an endless loop, and its multiply-adds a
+cycle are compared with those of a block of nothing else. Of the first schedules the best is printed, as tuning would
+choose it, and the default. A core that completes in order (A53) is modelled as if a load had to wait for older
+multiply-adds, which the real one need not: docs/KERNELS.md says what its figures are worth. Needs the package llvm.
 
 Part ``instructions``: whole networks at 1x3x224x224, dense and with every width group cut to an irregular 60 %, on
 an emulated Cortex-A72: the instructions that one inference executes, by the compiled program with its default
