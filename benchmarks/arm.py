@@ -1,139 +1,73 @@
-"""Near the peak on ARM: the hot block of each convolution, as llvm-mca sees it on each core.
+"""Speed on ARM without a board: near the multiply-add peak of each core, and instructions against ONNX Runtime.
 
-    python benchmarks/arm.py [--json] [--mca llvm-mca-19] [--schedules 6]
+    python benchmarks/arm.py [--part mca|instructions] [--json] [--mca llvm-mca-19] [--models resnet18,…]
 
-Kernels are built for the Raspberry Pi 3, 4 and 5 (Cortex-A53, -A72, -A76), the block of instructions
-with most multiply-adds is taken as the body of an endless loop, and its multiply-adds a cycle are compared
-with those of a block of nothing else. Of the first schedules the best is printed, as tuning would choose it,
-and the default. A core that completes in order (A53) is modelled as if a load had to wait for every older
-multiply-add, which the real one need not; its figures are a lower bound. Needs Debian's package llvm.
+Part ``mca``: kernels are built for the Raspberry Pi 3, 4 and 5 (Cortex-A53, -A72, -A76), the block of instructions
+with most multiply-adds, or a loop with half as many, is taken as the body of an endless loop, and its multiply-adds a
+cycle are compared with those of a block of nothing else. Of the first schedules the best is printed, as tuning would
+choose it, and the default. A core that completes in order (A53) is modelled as if a load had to wait for older
+multiply-adds, which the real one need not: docs/KERNELS.md says what its figures are worth. Needs the package llvm.
+
+Part ``instructions``: whole networks at 1x3x224x224, dense and with every width group cut to an irregular 60 %, on
+an emulated Cortex-A72: the instructions that one inference executes, by the compiled program with its default
+schedules (its answers are compared with torch's first) and by ONNX Runtime's aarch64 wheel with all optimisations, on
+one thread each. Counts repeat to one in 1,000. What it needs is fetched into ``--cache`` (340 MB, Debian or Ubuntu).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
-import shutil
-import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
-from edgeprune.compiler.kernels.registry import schedules_for
-from edgeprune.compiler.objects import KernelObject
-from edgeprune.compiler.workers import build_all
-from edgeprune.graph.spec import KernelSpec, TensorSpec
-from edgeprune.targets import Target, load_target
+from arm_instructions import MODELS, geomean_ratio, instruction_rows
+from arm_mca import mca_rows, worst
 
-BOARDS = ("rpi3", "rpi4", "rpi5")
-KERNELS = ((3, 64, 64, 56), (3, 128, 128, 28), (3, 75, 38, 28), (1, 64, 256, 56), (1, 256, 64, 28), (1, 153, 38, 28))
-"""(kernel, channels in, channels out, image side); the third of each kind is irregular."""
-ITERATIONS = 100
-MODELS = {"cortex-a76": "neoverse-n1"}
-"""LLVM schedules for the A76 as for the older A57; the server core of the same design has a model of its own, in
-LLVM 16 and later."""
+from edgeprune.home import home
+from edgeprune.targets import load_target
 
-
-@dataclass(frozen=True)
-class Row:
-    """``fraction``: of the multiply-add peak, with the best schedule; ``default_fraction`` with the first."""
-
-    core: str
-    kernel: str
-    schedule: dict[str, Any]
-    multiply_adds: int
-    spills: int
-    fraction: float
-    default_fraction: float
-    evidence: str = "simulated"
+PARTS = ("mca", "instructions")
+R = TypeVar("R")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--mca", default="llvm-mca")
-    parser.add_argument("--schedules", type=int, default=6, help="schedules looked at for each kernel")
-    options = parser.parse_args()
-    for tool in (options.mca, "llvm-objdump"):
-        if shutil.which(tool) is None:
-            sys.exit(f"{tool} is not installed: apt-get install llvm")
-    rows = [row for board in BOARDS for row in rows_of(load_target(board), options)]
-    worst = {core: min(r.fraction for r in rows if r.core == core) for core in dict.fromkeys(r.core for r in rows)}
-    if options.json:
-        print(json.dumps({"rows": [asdict(r) for r in rows], "worst": worst}, indent=1))
-    else:
-        for r in rows:
-            print(f"{r.core:12}{r.kernel:34}{r.fraction:6.2f} (default {r.default_fraction:.2f}) {r.schedule}")
-        print(
-            "\n".join(f"worst on {core}: {fraction:.2f} of the multiply-add peak" for core, fraction in worst.items())
-        )
+    options = parse()
+    result: dict[str, Any] = {}
+    lines: list[str] = []
+    if "mca" in options.part:
+        rows = shown(mca_rows(options.mca, options.schedules))
+        result |= {"rows": [asdict(r) for r in rows], "worst": worst(rows)}
+        lines += [*map(str, rows), *(f"worst on {c}: {f:.2f} of the multiply-add peak" for c, f in worst(rows).items())]
+    if "instructions" in options.part:
+        counted = shown(instruction_rows(load_target("rpi4"), options.models.split(","), options.cache))
+        result |= {"instructions": [asdict(r) for r in counted], "geomean_ratio": geomean_ratio(counted)}
+        lines += [*map(str, counted), f"geometric mean of the instruction ratios: {geomean_ratio(counted):.2f}"]
+    print(json.dumps(result, indent=1) if options.json else "\n".join(lines))
     return 0
 
 
-def rows_of(target: Target, options: argparse.Namespace) -> list[Row]:
-    core = target.llvm.mcpu
-    model = MODELS.get(core, core)
-    alone = [f"fmla v{i}.4s, v30.4s, v31.s[0]" for i in range(16)]
-    cycles_of_one = cycles(alone, model, options.mca) / len(alone)
-    rows = []
-    for side, channels, out, image in KERNELS:
-        spec = conv(side, channels, out, image)
-        schedules = [s for s in schedules_for(spec, target) if s["rule"] == "conv_direct"][: options.schedules]
-        found = []
-        for schedule, built in zip(schedules, build_all([(spec, s) for s in schedules], target), strict=True):
-            if not isinstance(built, KernelObject):
-                sys.exit(str(built))
-            block = hot_block(built.path)
-            fmla = sum(line.startswith("fmla") for line in block)
-            fraction = fmla * cycles_of_one / cycles(block, model, options.mca)
-            found.append((fraction, fmla, sum("[sp" in line for line in block), schedule))
-        fraction, fmla, spills, schedule = max(found, key=lambda f: f[0])
-        rows.append(Row(core, str(spec), dict(schedule), fmla, spills, min(fraction, 1.0), min(found[0][0], 1.0)))
-    return rows
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", nargs=1, choices=PARTS, default=PARTS, help="default: both")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--mca", default="llvm-mca")
+    parser.add_argument("--schedules", type=int, default=6, help="of each kernel, in part mca")
+    parser.add_argument("--models", default=",".join(MODELS), help="in part instructions")
+    parser.add_argument("--cache", type=Path, default=home() / "arm-emulator", help="what is fetched for emulation")
+    return parser.parse_args()
 
 
-def conv(side: int, channels: int, out: int, image: int) -> KernelSpec:
-    attrs = {"kernel": (side, side), "stride": (1, 1), "padding": (side // 2,) * 2, "dilation": (1, 1), "groups": 1}
-    tensors = (TensorSpec((1, channels, image, image)),), TensorSpec((1, out, image, image))
-    return KernelSpec("conv2d", *tensors, tuple(sorted(attrs.items())), ("bias", "relu"))
-
-
-def hot_block(file: Path) -> list[str]:
-    """The straight run of instructions with most multiply-adds."""
-    command = ["llvm-objdump", "-d", "--no-show-raw-insn", str(file)]
-    listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = re.findall(r"^ *([0-9a-f]+):[ \t]+(\S+)[ \t]*(.*)$", listing, flags=re.M)
-    targets = {t for _, op, args in found if branches(op) for t in re.findall(r"0x([0-9a-f]+)", args)}
-    blocks: list[list[str]] = [[]]
-    for address, op, args in found:
-        if address in targets:
-            blocks.append([])
-        if branches(op):
-            blocks.append([])
-        else:
-            blocks[-1].append(f"{op} {args.split('//')[0].strip()}")
-    return max(blocks, key=lambda b: sum(line.startswith("fmla") for line in b))
-
-
-def branches(op: str) -> bool:
-    return op.startswith("b.") or op in ("b", "bl", "blr", "br", "ret", "cbz", "cbnz", "tbz", "tbnz")
-
-
-def cycles(lines: Sequence[str], model: str, mca: str) -> float:
-    """Cycles of one pass, in an endless loop."""
-    with TemporaryDirectory() as folder:
-        source = Path(folder) / "block.s"
-        source.write_text("\n".join(lines) + "\n")
-        command = [mca, "-mtriple=aarch64-linux-gnu", f"-mcpu={model}", f"-iterations={ITERATIONS}", str(source)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    total = re.search(r"Total Cycles:\s+(\d+)", done.stdout)
-    if total is None:
-        sys.exit(f"{' '.join(command)}: {done.stderr}")
-    return int(total[1]) / ITERATIONS
+def shown(rows: Iterable[R]) -> list[R]:
+    """The rows, each shown as it comes: there are minutes between some."""
+    out = []
+    for row in rows:
+        print(row, file=sys.stderr, flush=True)
+        out.append(row)
+    return out
 
 
 if __name__ == "__main__":

@@ -73,3 +73,45 @@ def test_every_kind_of_tile_of_a_convolution(rule: str, target: Target, tmp_path
     manifest = compile_network(network, target, tmp_path / "bundle", book=ScheduleBook(target, records))
     assert sum(k.schedule["rule"] == rule for k in manifest.kernels) == len(records)
     check(tmp_path / "bundle", target)
+
+
+def test_the_tile_for_cores_that_complete_in_order(tmp_path: Path) -> None:
+    """Taps beside the image, a tile that is not whole, an odd number of blocks, channels behind the whole blocks."""
+    target = static("rpi3")
+    layers = [
+        nn.Conv2d(3, 9, 3, padding=1),
+        nn.Conv2d(9, 15, 3, padding=1),
+        nn.Conv2d(15, 22, 1),
+        nn.Conv2d(22, 4, (3, 5), padding=(4, 2), dilation=(2, 1)),
+        nn.Conv2d(4, 17, 7, padding=3, stride=(2, 1)),
+        nn.Conv2d(17, 10, (2, 1)),
+    ]
+    network = read_network(nn.Sequential(*layers).eval(), (torch.randn(1, 3, 11, 19),))
+    records = []
+    for node in network.kernels.nodes:
+        found = [s for s in schedules_for(node.spec, target) if s.get("in_order")]
+        records += [KernelRecord(node.spec, s, "ok", 1.0, samples=1) for s in found]
+    # Not the first layer, whose image is plain, nor the fourth, which has one block of channels.
+    assert [tuple(r.spec.widths.values()) for r in records] == [(9, 15), (15, 22), (4, 17), (17, 10)]
+    compile_network(network, target, tmp_path / "bundle", book=ScheduleBook(target, records))
+    check(tmp_path / "bundle", target)
+
+
+def test_a_schedule_for_cores_that_complete_in_order_builds_at_any_width(tmp_path: Path) -> None:
+    """What was measured at one width is used at others, where the tile may not fit."""
+    target = static("rpi3")
+    layers = [nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 2, 1)]
+    network = read_network(nn.Sequential(*layers).eval(), (torch.randn(1, 3, 9, 9),))
+    schedule = {"rule": "conv_direct", "blocks": 2, "columns": 8, "in_order": True}
+    convs = [node.spec for node in network.kernels.nodes if node.spec.op == "conv2d"]
+    records = [KernelRecord(spec, schedule, "ok", 1.0, samples=1) for spec in convs]
+    assert len(records) == len(layers)
+    compile_network(network, target, tmp_path / "bundle", book=ScheduleBook(target, records))
+    check(tmp_path / "bundle", target)
+
+
+def test_only_a_core_that_completes_in_order_is_offered_its_tile() -> None:
+    layers = nn.Sequential(nn.Conv2d(3, 16, 1), nn.Conv2d(16, 16, 3, padding=1))
+    spec = read_network(layers, (torch.randn(1, 3, 16, 16),)).kernels.nodes[1].spec
+    offered = {t: any(s.get("in_order") for s in schedules_for(spec, load_target(t))) for t in ("rpi3", "rpi4", "host")}
+    assert offered == {"rpi3": True, "rpi4": False, "host": False}

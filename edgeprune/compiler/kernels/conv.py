@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune.compiler.kernels import inorder
 from edgeprune.compiler.kernels.base import Constants, Rule, Schedule, most_columns, padded
 from edgeprune.compiler.kernels.blocks import Groups, block_widths, groups_of
 from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function, tiles, when
@@ -79,8 +80,13 @@ class DirectConv(Rule):
 
     def space(self, spec: KernelSpec, target: Target) -> list[Schedule]:
         """Register tiles that fit, the one with the fewest estimated cycles first."""
-        tiles_found = register_tiles(_flattened(window_of(spec)).output[1], spec.output.channels, target)
-        return [{"rule": self.name, "blocks": b, "columns": c} for b, c in tiles_found]
+        window = _flattened(window_of(spec))
+        ranked = register_tiles(window.output[1], spec.output.channels, target)
+        found: list[Schedule] = [{"rule": self.name, "blocks": b, "columns": c} for b, c in ranked]
+        if _fits_in_order(spec, window, target):
+            tile = {"blocks": inorder.BLOCKS, "columns": inorder.COLUMNS}
+            found.insert(1, {"rule": self.name, **tile, "in_order": True})
+        return found
 
     def constants(self, spec: KernelSpec, schedule: Schedule, target: Target) -> list[int]:
         kh, kw = spec.attr("kernel")
@@ -94,9 +100,11 @@ class DirectConv(Rule):
     def build(self, name: str, spec: KernelSpec, schedule: Schedule, target: Target) -> Function:
         window = _flattened(window_of(spec))
         sizes = self.constants(spec, schedule, target)
+        # At other widths than it was measured with, too: only where the tile does not fit is it left to LLVM.
+        in_order = bool(schedule.get("in_order")) and _fits_in_order(spec, window, target)
 
         def body(e: Emitter) -> None:
-            write_part(e, Part(window, window.output[1]), schedule, target)
+            write_part(e, Part(window, window.output[1]), schedule, target, in_order=in_order)
 
         return function(name, spec, schedule, target, sizes, body)
 
@@ -121,14 +129,14 @@ def padded_bias(spec: KernelSpec, target: Target, bias: Any) -> NDArray[np.float
     return padded(bias, block_count(spec.output.channels, target.lanes) * target.lanes)
 
 
-def write_part(e: Emitter, part: Part, schedule: Schedule, target: Target) -> None:
-    """All results of one part, with the schedule's register tile."""
+def write_part(e: Emitter, part: Part, schedule: Schedule, target: Target, *, in_order: bool = False) -> None:
+    """All results of one part, with the schedule's register tile; ``in_order`` where it fits: in assembler."""
     columns, by_lane = min(int(schedule["columns"]), part.window.output[1]), multiplies_by_lane(target)
     for group in groups_of(block_widths(e.spec.output.channels, e.lanes), int(schedule["blocks"])):
-        _block_loop(e, part, columns, group, by_lane)
+        _block_loop(e, part, columns, group, by_lane, in_order)
 
 
-def _block_loop(e: Emitter, part: Part, columns: int, groups: Groups, by_lane: bool) -> None:
+def _block_loop(e: Emitter, part: Part, columns: int, groups: Groups, by_lane: bool, in_order: bool) -> None:
     """Every output row of these groups of output blocks, in parallel."""
     window, widths = part.window, groups.widths
     batch, rows = e.spec.output.shape[0], window.output[0]
@@ -136,7 +144,12 @@ def _block_loop(e: Emitter, part: Part, columns: int, groups: Groups, by_lane: b
         oh = index % rows
         n = index // (rows * groups.count)
         block = groups.first + (index // rows) % groups.count * len(widths)
-        walk_row(window, columns, lambda ow, size, tap: _tile(e, part, n, block, widths, oh, ow, size, tap, by_lane))
+
+        def tile(ow: Expr, size: int, inside: Any) -> None:
+            ordered = in_order and (len(widths), size) == (inorder.BLOCKS, inorder.COLUMNS)
+            _tile(e, part, n, block, widths, oh, ow, size, inside, by_lane, ordered)
+
+        walk_row(window, columns, tile)
 
 
 def _tile(
@@ -150,6 +163,7 @@ def _tile(
     columns: int,
     inside: Any,
     by_lane: bool,
+    in_order: bool,
 ) -> None:
     """One register tile: accumulate over all input channels and taps, apply the epilogue, store."""
     spec, lanes, window = e.spec, e.lanes, part.window
@@ -175,29 +189,58 @@ def _tile(
 
         accumulate(e, acc, widths, (x, at), (weight, weight_at), size, by_lane=by_lane)
 
-    def channel_block(in_block: Expr, size: int) -> None:
+    def whole_tap(kh: Expr, kw: Expr) -> None:
+        """A tap of all full channel blocks, in assembler."""
+        at = ((n * in_blocks * height + window.row(oh, kh)) * width + window.column(ow, kw)) * depth
+        vectors = [((block + b) * channels * taps + (kh * kw_size + kw) * depth) * lanes for b in range(len(widths))]
+        steps = height * width * depth, taps * depth * lanes
+        inorder.accumulate_blocks(acc, (x, at, steps[0]), (weight, vectors, steps[1]), full)
+
+    inner_of = [[t for t in range(columns) if inside(t, kw)] for kw in range(kw_size)]
+    whole = [len(inner) == columns for inner in inner_of]
+
+    def channel_block(in_block: Expr, size: int, wanted: Sequence[int]) -> None:
         with T.serial(0, kh_size) as kh:
             ih = window.row(oh, kh)
             row = ((n * in_blocks + in_block) * height + ih) * width
             with when(window.row_inside(ih)):
-                if all(inside(t, kw) for t in range(columns) for kw in range(kw_size)):
+                if all(whole):
                     # A loop, not unrolled: LLVM would share inputs among the taps and run out of registers.
                     with T.serial(0, kw_size) as kw:
                         tap(in_block, size, row, kh, kw, range(columns))
                 else:
-                    for kw in range(kw_size):
-                        tap(in_block, size, row, kh, kw, [t for t in range(columns) if inside(t, kw)])
+                    for kw in wanted:
+                        tap(in_block, size, row, kh, kw, inner_of[kw])
 
-    full = channels // depth
-    if taps and full:
+    full, rest = divmod(channels, depth)
+    left = list(range(kw_size))
+    if in_order and any(whole):
+        with T.serial(0, kh_size) as kh, when(window.row_inside(window.row(oh, kh))):
+            for kw in left:
+                if whole[kw]:
+                    whole_tap(kh, kw)
+        left = [kw for kw in left if inner_of[kw] and not whole[kw]]
+    if taps and full and left:
         with T.serial(0, full) as in_block:
-            channel_block(in_block, depth)
-    if taps and (rest := channels - full * depth):
-        channel_block(full, rest)
+            channel_block(in_block, depth, left)
+    if taps and rest:
+        channel_block(full, rest, range(kw_size))
     for b, w in enumerate(widths):
         for t in range(columns):
             plane, pixel = n * out_blocks + block + b, part.pixel(oh, ow + t)
             e.store(e.output, e.epilogue(acc[b][t], plane, pixel, w), (plane * spec.output.pixels + pixel) * lanes, w)
+
+
+def _fits_in_order(spec: KernelSpec, window: Window, target: Target) -> bool:
+    """Whether some tile can be computed in assembler: its columns lie together, and there are blocks of channels."""
+    return (
+        inorder.completes_in_order(target)
+        and spec.inputs[0].layout == "blocked"
+        and window.stride[1] == 1
+        and window.output[1] >= inorder.COLUMNS
+        and block_count(spec.output.channels, target.lanes) >= inorder.BLOCKS
+        and spec.inputs[0].channels >= target.lanes
+    )
 
 
 def register_tiles(width: int, channels: int, target: Target) -> list[tuple[int, int]]:

@@ -58,6 +58,11 @@ class Registers:
     def __setitem__(self, index: int, value: Expr) -> None:
         T.buffer_store(self._buffers[index // self._size], value, [index % self._size])
 
+    def address(self) -> Expr:
+        """Of the first value; the others follow it if they are few enough to be one buffer."""
+        (buffer,) = self._buffers
+        return T.address_of(buffer[0])
+
 
 class Emitter:
     """One kernel being written: its buffers in call order and vector shorthand.
