@@ -7,6 +7,7 @@ something costs pruning opportunities, never correctness.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,16 @@ class _Slice:
     role: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Ratio:
+    """However many channels are kept, ``a`` and ``b`` have positions in the ratio they have now."""
+
+    a: Layout
+    b: Layout
+    whole: Layout | None  # what ``a`` is a part of
+    node: Node | None
+
+
 class Flow:
     """Layouts of all tensors and parameters of one program, and the equations between them."""
 
@@ -43,6 +54,7 @@ class Flow:
         self._tuples: dict[Node, list[dict[int, Layout]]] = {}
         self._parameters: dict[str, dict[int, _Slice]] = {}
         self._attributes: dict[Attribute, Layout | None] = {}  # None: must stay as it is
+        self._ratios: list[_Ratio] = []
 
     def parameter(self, node: Node) -> str:
         """Qualified name if ``node`` is a parameter or buffer of the network, else empty."""
@@ -193,7 +205,7 @@ class Flow:
             for changing in (*channels, *([layout] if layout else [])):
                 self.freeze_layout(changing, "an axis has its size from other channels, or from none")
         else:
-            self._alike(layout, channels[0], whole)
+            self._ratios.append(_Ratio(layout, channels[0], whole, self.node))
 
     def _known(self, node: Node, dim: int) -> Layout | None:
         return self.axis(node, dim) if self.parameter(node) else self.tracked(node).get(dim)
@@ -201,24 +213,37 @@ class Flow:
     def _attribute(self, layout: Layout | None, size: Attribute) -> None:
         known = self._attributes.setdefault(size, layout)
         if known is not None and layout is not None:
-            self.equate(known, layout)
+            self._ratios.append(_Ratio(layout, known, None, self.node))
             return
         for changing in (known, layout):
             if changing is not None:
                 self.freeze_layout(changing, f"'{size}' is the size of something else too")
         self._attributes[size] = None
 
-    def _alike(self, layout: Layout, channels: Layout, whole: Layout | None) -> None:
-        """Both must keep their ratio: a part of the whole, or as many positions again for a channel."""
-        size, other = positions(layout), positions(channels)
-        if whole is not None and positions(whole) == other:
-            self.equate(whole, channels)
-        elif size % other == 0:
-            self.equate(layout, widened(channels, size // other))
-        elif other % size == 0:
-            self.equate(joined([layout] * (other // size)), channels)
-        else:
-            self.equate(layout, channels)
+    def settle(self) -> None:
+        """Tie what must keep its ratio, where other ties do not see to it already."""
+        ratios, self._ratios = self._ratios, []
+        partition = self.space.solve([*self.layouts(), *(side for r in ratios for side in (r.a, r.b))])
+
+        def counts(layout: Layout, times: int) -> Counter[int]:
+            found: Counter[int] = Counter()
+            for index, repeat in partition.pieces(layout):
+                found[index] += repeat * times
+            return found
+
+        for r in ratios:
+            size, other = positions(r.a), positions(r.b)
+            if counts(r.a, other) == counts(r.b, size):
+                continue
+            self.node = r.node
+            if r.whole is not None and positions(r.whole) == other:
+                self.equate(r.whole, r.b)
+            elif size % other == 0:
+                self.equate(r.a, widened(r.b, size // other))
+            elif other % size == 0:
+                self.equate(joined([r.a] * (other // size)), r.b)
+            else:
+                self.equate(r.a, r.b)
 
     def attributes(self) -> Iterator[tuple[Attribute, Layout]]:
         """Attributes that follow the widths of channels, and these channels."""

@@ -47,6 +47,7 @@ def analyse(program: ExportedProgram) -> Analysis:
         _transfer(flow, node)
     for node in user_outputs(program):
         flow.freeze(node, f"graph output '{node.name}'")
+    flow.settle()
 
     partition = flow.space.solve(flow.layouts())
     members = flow.members(partition)

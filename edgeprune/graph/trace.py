@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,7 +44,8 @@ def trace(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> ExportedProg
     with evaluating(module):
         recorder = _run_once(module, example_inputs)
         try:
-            program = torch.export.export(module, example_inputs, strict=False)
+            with _flat_weights_kept(module):
+                program = torch.export.export(module, example_inputs, strict=False)
         except Exception as error:
             raise _capture_error(module, error) from error
     for node in program.graph.nodes:
@@ -67,6 +69,18 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
     finally:
         for m, training in modes:
             m.training = training
+
+
+@contextmanager
+def _flat_weights_kept(module: nn.Module) -> Iterator[None]:
+    """Recurrent layers list their weights a second time, and the exporter warns that it changes the list."""
+    layers = [(m, list(m._flat_weights)) for m in module.modules() if isinstance(m, nn.RNNBase)]
+    with warnings.catch_warnings():
+        if layers:
+            warnings.filterwarnings("ignore", message=r"The tensor attributes? self\S+_flat_weights")
+        yield
+    for layer, weights in layers:
+        layer._flat_weights = weights
 
 
 def parameter_names(program: ExportedProgram) -> dict[str, str]:

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -116,7 +117,7 @@ def _recorded(module: nn.Module) -> Iterator[Trail]:
     handles = [
         layer.register_forward_hook(recorder(name))
         for name, layer in module.named_modules()
-        if isinstance(layer, _FOLLOWED)
+        if isinstance(layer, _FOLLOWED) and any(True for _ in chain(layer.parameters(), layer.buffers()))
     ]
     try:
         yield trail

@@ -119,10 +119,10 @@ aten = torch.ops.aten
 )
 def pointwise(flow: Flow, node: Node) -> None:
     """One operand, same shape out."""
-    axes = carried(flow, node.args[0])
-    if flow.shape(node) != flow.shape(node.args[0]):  # type: ignore[arg-type]
+    source = next((a for a in node.args if isinstance(a, Node)), None)
+    if source is None or flow.shape(node) != flow.shape(source):
         raise Refused("the shape changes")
-    flow.produce(node, axes)
+    flow.produce(node, carried(flow, source))
 
 
 @rule(

@@ -28,6 +28,7 @@ def convolution(flow: Flow, node: Node) -> None:
     a = arguments(node)
     weight, groups = a["weight"], a["groups"]
     channels = only_axis(flow, a["input"], 1)
+    _whole_kernel(flow, weight)
     if groups == 1:
         _reads(flow, a["input"], weight, 1, channels)
         out = flow.axis(weight, 0)
@@ -48,6 +49,7 @@ def transposed_convolution(flow: Flow, node: Node) -> None:
     a = arguments(node)
     weight, groups = a["weight"], a["groups"]
     channels = only_axis(flow, a["input"], 1)
+    _whole_kernel(flow, weight)
     inputs, outputs = flow.shape(weight)[:2]
     if groups == inputs > 1:
         _one_group_a_channel(flow, node, channels)
@@ -91,6 +93,13 @@ def embedding(flow: Flow, node: Node) -> None:
 def _reads(flow: Flow, source: Node, weight: Node, dim: int, channels: Layout) -> None:
     flow.bind(weight, dim, channels, role="in")
     flow.summed(channels, weight, source)
+
+
+def _whole_kernel(flow: Flow, weight: Node) -> None:
+    """A weight that was computed may carry its taps as if they were channels."""
+    for dim, layout in flow.tracked(weight).items():
+        if dim > 1:
+            flow.freeze_layout(layout, "taps of a kernel")
 
 
 def _writes(flow: Flow, node: Node, out: Layout) -> None:
