@@ -285,8 +285,8 @@ def annotate(
     def origin(value: Any) -> Size:
         if value is None:
             return Origin.OPEN
-        if not isinstance(value, _Known):
-            return Origin.WRITTEN
+        if not isinstance(value, _Known) or value.computed is not recorder.computed:
+            return Origin.WRITTEN  # plain, or kept by some cache since an earlier run
         if value.attribute is not None:
             return Origin.WRITTEN if value.attribute in recorder.computed else value.attribute
         axes = [(made(place), dim) for place, dim in value.axes]

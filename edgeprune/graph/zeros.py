@@ -52,15 +52,16 @@ def zero_where_removed(graph: Graph) -> frozenset[Node]:
     """Nodes that hold zeros wherever a channel was removed.
 
     Parameters do, except running variances, which masking keeps. A change in place that writes
-    something else may reach a value under another name: then nothing is claimed of the whole graph.
+    something else may reach a value under another name: then nothing is claimed but of parameters.
     """
-    zero: set[Node] = {n for n in graph.nodes if n.op == "placeholder" and "running_var" not in n.name}
+    parameters = frozenset(n for n in graph.nodes if n.op == "placeholder" and "running_var" not in n.name)
+    zero = set(parameters)
     for node in graph.nodes:
         if node.op == "call_function":
             if _is_zero(node, zero):
                 zero.add(node)
             elif isinstance(node.target, OpOverload) and node.target._schema.is_mutable:
-                return frozenset()
+                return parameters
     return frozenset(zero)
 
 
