@@ -18,10 +18,12 @@ aten = torch.ops.aten
 _WRITTEN = "split at sizes written in the network's code (chunk would follow)"
 
 
-@rule(aten.cat.default)
+@rule(aten.cat.default, aten.concat.default, aten.hstack.default)
 def concatenation(flow: Flow, node: Node) -> None:
     a = arguments(node)
-    dim = a["dim"] % len(flow.shape(node))
+    if len(flow.shape(node)) < 2:
+        raise Refused("joins vectors")
+    dim = a.get("dim", 1) % len(flow.shape(node))
     parts: list[Node] = list(a["tensors"])
     axes = _together(flow, parts, apart=dim)
     axes[dim] = joined(flow.axis(p, dim) for p in parts)
