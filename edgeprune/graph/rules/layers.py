@@ -33,7 +33,7 @@ def convolution(flow: Flow, node: Node) -> None:
         _reads(flow, a["input"], weight, 1, channels)
         out = flow.axis(weight, 0)
     elif flow.shape(weight)[1] == 1:
-        _one_group_a_channel(flow, node, channels)
+        _one_group_a_channel(node)
         out = widened(channels, flow.shape(weight)[0] // groups)
         flow.bind(weight, 0, out)
     else:
@@ -52,7 +52,7 @@ def transposed_convolution(flow: Flow, node: Node) -> None:
     _whole_kernel(flow, weight)
     inputs, outputs = flow.shape(weight)[:2]
     if groups == inputs > 1:
-        _one_group_a_channel(flow, node, channels)
+        _one_group_a_channel(node)
         flow.bind(weight, 0, channels)
         out = widened(channels, outputs)
     else:
@@ -109,7 +109,7 @@ def _writes(flow: Flow, node: Node, out: Layout) -> None:
     flow.produce(node, {1: out})
 
 
-def _one_group_a_channel(flow: Flow, node: Node, channels: Layout) -> None:
+def _one_group_a_channel(node: Node) -> None:
     """The number of groups is the number of channels: a layer's can follow, the code's cannot."""
     if not inside(node, _ConvNd):
         raise Refused("the number of groups is written in the network's code")
