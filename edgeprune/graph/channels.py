@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from edgeprune.graph.sizes import Attribute
 from edgeprune.graph.spec import KernelSpec, TensorSpec
 
 
@@ -78,10 +79,22 @@ class KernelNode:
 
 
 @dataclass(frozen=True, slots=True)
+class CodeSize:
+    """An integer attribute that the network's own code takes a width from, such as the size of a split."""
+
+    attribute: Attribute
+    axis: AxisBinding
+
+
+@dataclass(frozen=True, slots=True)
 class ChannelGraph:
-    """Width groups of a network, in order of first appearance. Names are unique."""
+    """Width groups of a network, in order of first appearance. Names are unique.
+
+    ``sizes`` are attributes of modules that must follow the widths.
+    """
 
     groups: tuple[WidthGroup, ...]
+    sizes: tuple[CodeSize, ...] = ()
 
     def __getitem__(self, name: str) -> WidthGroup:
         return self.by_name[name]

@@ -7,6 +7,7 @@ something costs pruning opportunities, never correctness.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,10 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from edgeprune.graph.channels import Member
-from edgeprune.graph.intervals import ChannelSpace, Layout, Partition, positions
+from edgeprune.graph.intervals import ChannelSpace, Layout, Partition, joined, positions, widened
+from edgeprune.graph.sizes import Attribute, Origin, Read, Size
 from edgeprune.graph.trace import describe, module_path, parameter_names, shape_of
+from edgeprune.graph.zeros import zero_where_removed
 
 
 class Refused(Exception):
@@ -29,16 +32,29 @@ class _Slice:
     role: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Ratio:
+    """However many channels are kept, ``a`` and ``b`` have positions in the ratio they have now."""
+
+    a: Layout
+    b: Layout
+    whole: Layout | None  # what ``a`` is a part of
+    node: Node | None
+
+
 class Flow:
     """Layouts of all tensors and parameters of one program, and the equations between them."""
 
     def __init__(self, program: ExportedProgram) -> None:
         self.space = ChannelSpace()
         self.node: Node | None = None  # the node a rule is at work on
+        self.zero = zero_where_removed(program.graph)
         self._parameter_names = parameter_names(program)
         self._axes: dict[Node, dict[int, Layout]] = {}
         self._tuples: dict[Node, list[dict[int, Layout]]] = {}
-        self._parameters: dict[tuple[str, int], _Slice] = {}
+        self._parameters: dict[str, dict[int, _Slice]] = {}
+        self._attributes: dict[Attribute, Layout | None] = {}  # None: must stay as it is
+        self._ratios: list[_Ratio] = []
 
     def parameter(self, node: Node) -> str:
         """Qualified name if ``node`` is a parameter or buffer of the network, else empty."""
@@ -58,13 +74,13 @@ class Flow:
     def tracked(self, node: Node) -> dict[int, Layout]:
         """Axes of ``node`` that carry a layout already."""
         if name := self.parameter(node):
-            return {d: s.layout for (p, d), s in self._parameters.items() if p == name}
+            return {d: s.layout for d, s in self._parameters.get(name, {}).items()}
         return dict(self._axes.get(node, {}))
 
     def axis(self, node: Node, dim: int, role: str = "out") -> Layout:
         """Layout of one axis; made on the spot for a parameter (prunable) or an activation (frozen)."""
         name = self.parameter(node)
-        known = self._parameters.get((name, dim)) if name else None
+        known = self._parameters.get(name, {}).get(dim) if name else None
         if known:
             return known.layout
         if not name and dim in self._axes.get(node, {}):
@@ -72,7 +88,7 @@ class Flow:
         size = self.shape(node)[dim]
         if name:
             layout = self.space.source(name.removesuffix(".weight"), size)
-            self._parameters[name, dim] = _Slice(layout, role)
+            self._parameters.setdefault(name, {})[dim] = _Slice(layout, role)
             return layout
         layout = self.space.source(module_path(node) or node.name, size)
         self.space.freeze(layout, f"dimension {dim} of {describe(node)} carries no channels that can be followed")
@@ -82,10 +98,10 @@ class Flow:
     def bind(self, node: Node, dim: int, layout: Layout, role: str = "out") -> None:
         """An operand's axis has this layout: a parameter takes it over, anything else is equated."""
         name = self.parameter(node)
-        if name and (name, dim) not in self._parameters:
+        if name and dim not in self._parameters.get(name, {}):
             if positions(layout) != self.shape(node)[dim]:
                 raise Refused(f"'{name}' has {self.shape(node)[dim]} entries for {positions(layout)} channels")
-            self._parameters[name, dim] = _Slice(layout, role)
+            self._parameters.setdefault(name, {})[dim] = _Slice(layout, role)
         else:
             self.equate(self.axis(node, dim, role), layout)
 
@@ -110,6 +126,11 @@ class Flow:
         if not self.space.equate(a, b):
             for layout in (a, b):
                 self.freeze_layout(layout, "channels cannot be aligned")
+
+    def summed(self, layout: Layout, *operands: Node) -> None:
+        """Products of ``operands`` are added up over these channels; frozen where no operand is zero."""
+        if not any(n in self.zero for n in operands):
+            self.freeze_layout(layout, "summed up although removed channels would not count as zeros")
 
     def freeze_layout(self, layout: Layout, reason: str) -> None:
         """Freeze one layout because of the node that a rule is at work on."""
@@ -146,18 +167,87 @@ class Flow:
         """Every layout that will be read after solving."""
         for axes in self._axes.values():
             yield from axes.values()
-        for s in self._parameters.values():
-            yield s.layout
+        for dims in self._parameters.values():
+            yield from (s.layout for s in dims.values())
+        yield from (layout for layout in self._attributes.values() if layout is not None)
 
     def members(self, partition: Partition) -> list[list[Member]]:
         """For each class of ``partition`` the parameter slices it owns."""
         owned: list[list[Member]] = [[] for _ in partition.classes]
-        for (name, dim), s in self._parameters.items():
+        slices = ((name, dim, s) for name, dims in self._parameters.items() for dim, s in dims.items())
+        for name, dim, s in slices:
             start = 0
             for index, repeat in partition.pieces(s.layout):
                 owned[index].append(Member(name, dim, start, repeat, s.role))
                 start += partition.classes[index].size * repeat
         return owned
+
+    def sized(self, layout: Layout | None, size: Size, whole: Layout | None = None) -> None:
+        """The code gives an axis this size; ``layout`` is what the axis carries, ``None`` for nothing.
+
+        An attribute follows the width of what it sizes, and a size that was read from some axis
+        has that axis's channels: what is sized is tied to them. Channels beside a number that is
+        written in the code are frozen.
+
+        Args:
+            whole: layout of the axis that this one is a part of.
+        """
+        if isinstance(size, Attribute):
+            self._attribute(layout, size)
+        elif isinstance(size, Read):
+            self._read(layout, size, whole)
+        elif size is Origin.WRITTEN and layout is not None:
+            self.freeze_layout(layout, f"the size {positions(layout)} is written in the network's code")
+
+    def _read(self, layout: Layout | None, size: Read, whole: Layout | None) -> None:
+        channels = [c for node, dim in size.axes if (c := self._known(node, dim))]
+        if layout is None or len(channels) != 1:
+            for changing in (*channels, *([layout] if layout else [])):
+                self.freeze_layout(changing, "an axis has its size from other channels, or from none")
+        else:
+            self._ratios.append(_Ratio(layout, channels[0], whole, self.node))
+
+    def _known(self, node: Node, dim: int) -> Layout | None:
+        return self.axis(node, dim) if self.parameter(node) else self.tracked(node).get(dim)
+
+    def _attribute(self, layout: Layout | None, size: Attribute) -> None:
+        known = self._attributes.setdefault(size, layout)
+        if known is not None and layout is not None:
+            self._ratios.append(_Ratio(layout, known, None, self.node))
+            return
+        for changing in (known, layout):
+            if changing is not None:
+                self.freeze_layout(changing, f"'{size}' is the size of something else too")
+        self._attributes[size] = None
+
+    def settle(self) -> None:
+        """Tie what must keep its ratio, where other ties do not see to it already."""
+        ratios, self._ratios = self._ratios, []
+        partition = self.space.solve([*self.layouts(), *(side for r in ratios for side in (r.a, r.b))])
+
+        def counts(layout: Layout, times: int) -> Counter[int]:
+            found: Counter[int] = Counter()
+            for index, repeat in partition.pieces(layout):
+                found[index] += repeat * times
+            return found
+
+        for r in ratios:
+            size, other = positions(r.a), positions(r.b)
+            if counts(r.a, other) == counts(r.b, size):
+                continue
+            self.node = r.node
+            if r.whole is not None and positions(r.whole) == other:
+                self.equate(r.whole, r.b)
+            elif size % other == 0:
+                self.equate(r.a, widened(r.b, size // other))
+            elif other % size == 0:
+                self.equate(joined([r.a] * (other // size)), r.b)
+            else:
+                self.equate(r.a, r.b)
+
+    def attributes(self) -> Iterator[tuple[Attribute, Layout]]:
+        """Attributes that follow the widths of channels, and these channels."""
+        yield from ((a, layout) for a, layout in self._attributes.items() if layout is not None)
 
 
 def arguments(node: Node) -> dict[str, Any]:

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from torch import nn
 from torch.export import ExportedProgram
 from torch.fx import Node
 
-from edgeprune.graph.channels import AxisBinding, ChannelGraph, WidthGroup
+from edgeprune.graph.channels import AxisBinding, ChannelGraph, CodeSize, WidthGroup
 from edgeprune.graph.flow import Flow, Refused
+from edgeprune.graph.intervals import Layout
 from edgeprune.graph.rules import RULES
-from edgeprune.graph.trace import describe, shape_of, user_inputs, user_outputs
+from edgeprune.graph.trace import describe, inside, shape_of, user_inputs, user_outputs
+
+# Layers of torch that compare their input with sizes of their own before they compute.
+OPAQUE = (nn.MultiheadAttention,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,29 +47,34 @@ def analyse(program: ExportedProgram) -> Analysis:
         _transfer(flow, node)
     for node in user_outputs(program):
         flow.freeze(node, f"graph output '{node.name}'")
+    flow.settle()
 
     partition = flow.space.solve(flow.layouts())
     members = flow.members(partition)
     groups = tuple(
         WidthGroup(c.name, c.size, tuple(owned), c.frozen) for c, owned in zip(partition.classes, members, strict=True)
     )
+
+    def binding(layout: Layout) -> AxisBinding:
+        return AxisBinding(tuple(groups[i].name for i, repeat in partition.pieces(layout) for _ in range(repeat)))
+
     axes: dict[str, AxisBinding] = {}
     for node in (*user_inputs(program), *calls):
         shape = shape_of(node)
-        if shape is None or len(shape) < 2:
-            continue
-        layout = flow.tracked(node).get(1)
-        axes[node.name] = (
-            AxisBinding((), base=shape[1])
-            if layout is None
-            else AxisBinding(tuple(groups[i].name for i, repeat in partition.pieces(layout) for _ in range(repeat)))
-        )
-    return Analysis(ChannelGraph(groups), axes)
+        if shape is not None and len(shape) > 1:
+            layout = flow.tracked(node).get(1)
+            axes[node.name] = AxisBinding((), base=shape[1]) if layout is None else binding(layout)
+    frozen = {g.name for g in groups if g.frozen}
+    sizes = tuple(CodeSize(a, binding(layout)) for a, layout in flow.attributes())
+    return Analysis(ChannelGraph(groups, tuple(s for s in sizes if not frozen.issuperset(s.axis.groups))), axes)
 
 
 def _transfer(flow: Flow, node: Node) -> None:
     flow.node = node
     transfer = RULES.get(node.target)
+    if inside(node, *OPAQUE):
+        flow.freeze_around(node, f"channels are not followed through {describe(node)}")
+        return
     if transfer is None:
         flow.freeze_around(node, f"no transfer rule for {describe(node)}")
         return

@@ -6,6 +6,10 @@ source's channels. Equating two layouts says that their channels stand or fall t
 by position. Work is done on whole runs: a source is cut only where an equation or a frozen stretch
 begins or ends, cuts are carried across equations to a fixpoint, and the pieces are united. The
 cost follows the number of pieces, never the number of channels.
+
+Runs of different ``repeat`` may be equated too: four heads of eight channels each beside 32 channels.
+Then the 32 are decided in four *units* of eight. The pieces of one class therefore may differ in
+length; their greatest common divisor is the number of decisions.
 """
 
 from __future__ import annotations
@@ -13,6 +17,8 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from math import gcd, lcm
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,26 @@ def window(layout: Layout, start: int, stop: int) -> Layout | None:
     return tuple(out)
 
 
+def narrowed(layout: Layout, by: int) -> Layout | None:
+    """Undoes :func:`widened`; ``None`` where a segment is not that wide."""
+    if any(s.repeat % by for s in layout):
+        return None
+    return tuple(Segment(s.source, s.start, s.length, s.repeat // by) for s in layout)
+
+
+@dataclass(frozen=True, slots=True)
+class _Equation:
+    """Position ``p`` of both runs is one decision; both are ``length * repeat`` positions long."""
+
+    a: Segment
+    b: Segment
+
+    @property
+    def unit(self) -> int:
+        """Positions that cannot be told apart."""
+        return lcm(self.a.repeat, self.b.repeat)
+
+
 @dataclass(frozen=True, slots=True)
 class ChannelClass:
     """Channels that stand or fall together: ``size`` decisions, ``frozen`` says why there are none."""
@@ -91,7 +117,11 @@ class Partition:
         for s in layout:
             cuts = self._cuts[s.source]
             for i in range(bisect_left(cuts, s.start), bisect_left(cuts, s.start + s.length)):
-                yield self._owner[s.source][i], s.repeat
+                owner = self._owner[s.source][i]
+                yield owner, s.repeat * ((cuts[i + 1] - cuts[i]) // self.classes[owner].size)
+
+
+_Frozen = tuple[int, int, int, str]  # source, start, stop, reason
 
 
 class ChannelSpace:
@@ -100,8 +130,8 @@ class ChannelSpace:
     def __init__(self) -> None:
         self._names: list[str] = []
         self._sizes: list[int] = []
-        self._equations: dict[tuple[int, int, int, int, int], None] = {}  # a, a_start, b, b_start, length
-        self._frozen: list[tuple[int, int, int, str]] = []
+        self._equations: dict[_Equation, None] = {}
+        self._frozen: list[_Frozen] = []
 
     def source(self, name: str, size: int) -> Layout:
         """A new axis of ``size`` channels; ``name`` becomes the name of its classes."""
@@ -117,20 +147,21 @@ class ChannelSpace:
         """Channels at equal positions stand or fall together.
 
         Returns False, and changes nothing, where the layouts cannot be aligned: different sizes,
-        or a repeated channel of one beside channels of the other.
+        or a segment that ends inside a repeated channel of the other.
         """
-        runs: list[tuple[int, int, int, int, int]] = []
+        runs: list[_Equation] = []
         left, right = list(reversed(a)), list(reversed(b))
         while left and right:
             s, t = left.pop(), right.pop()
-            if s.repeat != t.repeat:
+            n = min(s.positions, t.positions)
+            if n % lcm(s.repeat, t.repeat):
                 return False
-            n = min(s.length, t.length)
-            if (s.source, s.start) != (t.source, t.start):
-                runs.append((s.source, s.start, t.source, t.start, n))
-            for stack, rest in ((left, s), (right, t)):
-                if rest.length > n:
-                    stack.append(Segment(rest.source, rest.start + n, rest.length - n, rest.repeat))
+            first, second = (Segment(g.source, g.start, n // g.repeat, g.repeat) for g in (s, t))
+            if first != second:
+                runs.append(_Equation(first, second))
+            for stack, g, used in ((left, s, first), (right, t, second)):
+                if g.length > used.length:
+                    stack.append(Segment(g.source, g.start + used.length, g.length - used.length, g.repeat))
         if left or right:
             return False
         self._equations.update(dict.fromkeys(runs))
@@ -138,11 +169,12 @@ class ChannelSpace:
 
     def solve(self, layouts: Iterable[Layout]) -> Partition:
         """Cut and unite; ``layouts`` are those that will be read, so that their ends become cuts."""
-        cuts = self._refined(layouts)
+        cuts, torn = self._refined(layouts)
         first = [0]
         for c in cuts:
             first.append(first[-1] + len(c) - 1)
         parent = list(range(first[-1]))
+        size = [stop - start for c in cuts for start, stop in pairwise(c)]
 
         def find(i: int) -> int:
             while parent[i] != i:
@@ -150,40 +182,57 @@ class ChannelSpace:
                 i = parent[i]
             return i
 
-        for a, a_start, b, b_start, n in self._equations:
-            i, j = bisect_left(cuts[a], a_start), bisect_left(cuts[b], b_start)
-            for k in range(bisect_left(cuts[a], a_start + n) - i):
-                p, q = find(first[a] + i + k), find(first[b] + j + k)
-                parent[max(p, q)] = min(p, q)
+        for equation in self._equations:
+            for i, j in _beside(equation, cuts):
+                p, q = sorted((find(first[equation.a.source] + i), find(first[equation.b.source] + j)))
+                parent[q] = p
+                size[p] = gcd(size[p], size[q])
 
         frozen: dict[int, str] = {}
-        for s, start, stop, reason in self._frozen:
+        for s, start, stop, reason in [*self._frozen, *torn]:
             for k in range(bisect_left(cuts[s], start), bisect_left(cuts[s], stop)):
                 frozen.setdefault(find(first[s] + k), reason)
-        return self._named(cuts, [[find(i) for i in range(first[s], first[s + 1])] for s in range(len(cuts))], frozen)
+        roots = [[find(i) for i in range(first[s], first[s + 1])] for s in range(len(cuts))]
+        return self._named(cuts, roots, size, frozen)
 
-    def _refined(self, layouts: Iterable[Layout]) -> list[list[int]]:
-        """Cuts of every source, ascending with both ends, closed under the equations."""
-        links: list[list[tuple[int, int, int, int]]] = [[] for _ in self._sizes]
-        for a, a_start, b, b_start, n in self._equations:
-            links[a].append((a_start, a_start + n, b, b_start - a_start))
-            links[b].append((b_start, b_start + n, a, a_start - b_start))
+    def _refined(self, layouts: Iterable[Layout]) -> tuple[list[list[int]], list[_Frozen]]:
+        """Cuts of every source, ascending with both ends, closed under the equations.
+
+        A cut that falls inside a unit cannot be carried across: the whole unit is cut out instead,
+        and listed among what nothing may be removed from.
+        """
+        links: list[list[tuple[Segment, Segment, int]]] = [[] for _ in self._sizes]
+        for e in self._equations:
+            links[e.a.source].append((e.a, e.b, e.unit))
+            links[e.b.source].append((e.b, e.a, e.unit))
         cuts = [[0, size] if size else [0] for size in self._sizes]
         known = [set(c) for c in cuts]
+        torn: list[_Frozen] = []
         todo: list[tuple[int, int]] = []
-        todo += [(s, at) for s, rows in enumerate(links) for row in rows for at in row[:2]]
+        todo += [(s, at) for s, rows in enumerate(links) for here, *_ in rows for at in _ends(here)]
         todo += [(s, at) for s, start, stop, _ in self._frozen for at in (start, stop)]
-        todo += [(g.source, at) for layout in layouts for g in layout for at in (g.start, g.start + g.length)]
+        todo += [(g.source, at) for layout in layouts for g in layout for at in _ends(g)]
         while todo:
             s, at = todo.pop()
             if at in known[s]:
                 continue
             known[s].add(at)
             insort(cuts[s], at)
-            todo += [(other, at + shift) for start, stop, other, shift in links[s] if start < at < stop]
-        return cuts
+            for here, there, unit in links[s]:
+                position = (at - here.start) * here.repeat
+                if not 0 < position < here.positions:
+                    continue
+                low = position // unit * unit
+                if low != position:
+                    start, stop = (here.start + p // here.repeat for p in (low, low + unit))
+                    torn.append((s, start, stop, "channels that stand or fall together are cut apart"))
+                    todo += [(s, start), (s, stop)]
+                todo += [(there.source, there.start + p // there.repeat) for p in {low, -(-position // unit) * unit}]
+        return cuts, torn
 
-    def _named(self, cuts: list[list[int]], roots: list[list[int]], frozen: dict[int, str]) -> Partition:
+    def _named(
+        self, cuts: list[list[int]], roots: list[list[int]], size: list[int], frozen: dict[int, str]
+    ) -> Partition:
         index: dict[int, int] = {}
         classes: list[ChannelClass] = []
         used: set[str] = set()
@@ -195,8 +244,24 @@ class ChannelSpace:
                 name = self._names[s] if stop - start == self._sizes[s] else f"{self._names[s]}[{start}:{stop}]"
                 name = _unique(name, used)
                 index[root] = len(classes)
-                classes.append(ChannelClass(name, stop - start, frozen.get(root, "")))
+                classes.append(ChannelClass(name, size[root], frozen.get(root, "")))
         return Partition(tuple(classes), cuts, [[index[r] for r in row] for row in roots])
+
+
+def _ends(run: Segment) -> tuple[int, int]:
+    return run.start, run.start + run.length
+
+
+def _beside(equation: _Equation, cuts: list[list[int]]) -> Iterator[tuple[int, int]]:
+    """Numbers of the pieces of both runs that share positions."""
+    a, b = equation.a, equation.b
+    i, j = bisect_left(cuts[a.source], a.start), bisect_left(cuts[b.source], b.start)
+    at = 0
+    while at < a.positions:
+        yield i, j
+        ends = (cuts[a.source][i + 1] - a.start) * a.repeat, (cuts[b.source][j + 1] - b.start) * b.repeat
+        at = min(ends)
+        i, j = i + (ends[0] == at), j + (ends[1] == at)
 
 
 def _unique(name: str, used: set[str]) -> str:

@@ -6,8 +6,10 @@ activations stay whole ATen ops, which is what transfer rules and the kernel cut
 
 from __future__ import annotations
 
+import contextlib
 import re
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +22,9 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.fx import Node
 
 from edgeprune.errors import BadInputError, ModelLoadError, UnsupportedOperatorError
+from edgeprune.graph.sizes import Recorder, annotate, remembered
 
+_LAYER = "edgeprune.layer"
 _TORCH = str(Path(torch.__file__).parent)
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
@@ -38,13 +42,19 @@ def trace(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> ExportedProg
     """
     example_inputs = _told_apart(example_inputs)
     with evaluating(module):
-        _run_once(module, example_inputs)
+        recorder = _run_once(module, example_inputs)
         try:
-            program = torch.export.export(module, example_inputs, strict=False)
+            with _flat_weights_kept(module):
+                program = torch.export.export(module, example_inputs, strict=False)
         except Exception as error:
             raise _capture_error(module, error) from error
     for node in program.graph.nodes:
         _refuse_dynamic_shape(node)
+    if recorder:
+        annotate(program.graph, recorder, source_line, user_inputs(program), parameter_names(program))
+    layers = dict(module.named_modules())
+    for node in program.graph.nodes:
+        node.meta[_LAYER] = type(layers.get(module_path(node)))
     return program
 
 
@@ -59,6 +69,18 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
     finally:
         for m, training in modes:
             m.training = training
+
+
+@contextmanager
+def _flat_weights_kept(module: nn.Module) -> Iterator[None]:
+    """Recurrent layers list their weights a second time, and the exporter warns that it changes the list."""
+    layers = [(m, list(m._flat_weights)) for m in module.modules() if isinstance(m, nn.RNNBase)]
+    with warnings.catch_warnings():
+        if layers:
+            warnings.filterwarnings("ignore", message=r"The tensor attributes? self\S+_flat_weights")
+        yield
+    for layer, weights in layers:
+        layer._flat_weights = weights
 
 
 def parameter_names(program: ExportedProgram) -> dict[str, str]:
@@ -95,6 +117,11 @@ def module_path(node: Node) -> str:
     stack = node.meta.get("nn_module_stack") or {}
     path = str(list(stack.values())[-1][0]) if stack else ""
     return path.split("@")[0]  # the exporter marks the second call of a module as name@1
+
+
+def inside(node: Node, *kinds: type[nn.Module]) -> bool:
+    """Whether the innermost module that was running when ``node`` was recorded is one of ``kinds``."""
+    return issubclass(node.meta.get(_LAYER, object), kinds)
 
 
 def source_line(node: Node) -> str:
@@ -139,10 +166,15 @@ def _told_apart(example_inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(distinct)
 
 
-def _run_once(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> None:
+def _run_once(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> Recorder | None:
+    """Run with sizes that remember their origin, or, should the network not bear these, without."""
+    with contextlib.suppress(Exception), torch.no_grad(), remembered(module, example_inputs) as recorder:
+        module(*example_inputs)
+        return recorder
     try:
         with torch.no_grad():
             module(*example_inputs)
+        return None
     except Exception as error:
         shapes = [list(t.shape) if isinstance(t, Tensor) else type(t).__name__ for t in example_inputs]
         module_name, line = failing_module(module, error)

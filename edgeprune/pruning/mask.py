@@ -6,11 +6,12 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
 
@@ -67,7 +68,7 @@ def check_equal(
 
     Raises:
         VerificationError: they differ, or the shrunk network does not run; names the first module
-            (convolution, linear or batch norm, in running order) whose kept outputs differ.
+            (convolution, linear, norm or embedding, in running order) whose kept outputs differ.
     """
     alive = survivors(masked, graph, plan)
     with evaluating(masked, shrunk), torch.no_grad():
@@ -102,6 +103,7 @@ def check_equal(
 _LAYER_RTOL = 1e-3
 _LAYER_ATOL = 1e-6
 Trail = list[tuple[str, Tensor]]
+_FOLLOWED = (_ConvNd, _NormBase, nn.GroupNorm, nn.Linear, nn.Embedding)
 
 
 @contextmanager
@@ -115,7 +117,7 @@ def _recorded(module: nn.Module) -> Iterator[Trail]:
     handles = [
         layer.register_forward_hook(recorder(name))
         for name, layer in module.named_modules()
-        if isinstance(layer, (_ConvNd, _BatchNorm, nn.Linear))
+        if isinstance(layer, _FOLLOWED) and any(True for _ in chain(layer.parameters(), layer.buffers()))
     ]
     try:
         yield trail
@@ -128,7 +130,7 @@ def _first_difference(expected: Trail, actual: Trail, masked: nn.Module, alive: 
     for (name, a), (other, b) in zip(expected, actual, strict=False):
         layer = masked.get_submodule(name)
         kept = _kept_outputs(name, layer, alive)
-        axis = a.dim() - 1 if isinstance(layer, nn.Linear) else 1
+        axis = a.dim() - 1 if isinstance(layer, (nn.Linear, nn.Embedding)) else 1
         if kept is not None:
             a = a.index_select(axis, kept.nonzero().flatten().to(a.device))
         difference = _compare([a], [b])
@@ -138,9 +140,14 @@ def _first_difference(expected: Trail, actual: Trail, masked: nn.Module, alive: 
 
 
 def _kept_outputs(name: str, layer: nn.Module, alive: Survivors) -> Tensor | None:
-    dim = 1 if isinstance(layer, _ConvNd) and layer.transposed else 0
+    transposed = isinstance(layer, _ConvNd) and layer.transposed
+    dim = 1 if transposed or isinstance(layer, nn.Embedding) else 0
     for attribute in ("weight", "running_mean"):
         dims = alive.get(f"{name}.{attribute}" if name else attribute, {})
+        if isinstance(layer, _ConvNd) and transposed and layer.groups > 1 and dims:
+            if layer.in_channels == layer.groups:
+                return dims[0].repeat_interleave(layer.weight.shape[1])
+            return dims[1].repeat(layer.groups) if 1 in dims else None
         if dim in dims:
             return dims[dim]
     return None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from edgeprune.graph.channels import ChannelGraph
+from edgeprune.graph.channels import ChannelGraph, CodeSize
 from edgeprune.pruning.plan import Plan
 from edgeprune.pruning.slices import aliases, named_tensors, survivors
 
@@ -20,8 +21,8 @@ def shrink(module: nn.Module, graph: ChannelGraph, plan: Plan) -> nn.Module:
 
     Parameters and buffers keep their names, data type, device and ``requires_grad``; hooks,
     training flags and ties are kept; sizes that the standard layers remember are brought up to
-    date. Gradients are not carried over. Sizes that the network's own code remembers are out of
-    reach: :func:`edgeprune.pruning.mask.check_equal` finds them.
+    date, and so are the attributes that the graph lists. Gradients are not carried over. Whatever
+    else the network's own code remembers :func:`edgeprune.pruning.mask.check_equal` finds.
 
     Raises:
         PlanError: the plan does not fit the graph, or the graph does not fit the module.
@@ -36,6 +37,8 @@ def shrink(module: nn.Module, graph: ChannelGraph, plan: Plan) -> nn.Module:
         for kind, update in _SIZES.items():
             if isinstance(layer, kind):
                 update(layer)
+    for size in graph.sizes:
+        _update_attribute(small, size, plan)
     return small
 
 
@@ -53,9 +56,22 @@ def _replace(module: nn.Module, names: tuple[str, ...], tensor: Tensor) -> None:
         setattr(module.get_submodule(owner), attribute, tensor)
 
 
+def _update_attribute(module: nn.Module, size: CodeSize, plan: Plan) -> None:
+    attribute = size.attribute
+    owner = module.get_submodule(attribute.module)
+    value: Any = size.axis.base + sum(plan.width(group) for group in size.axis.groups)
+    if attribute.index is not None:
+        entries = list(getattr(owner, attribute.name))
+        entries[attribute.index] = value
+        value = type(getattr(owner, attribute.name))(entries)
+    setattr(owner, attribute.name, value)
+
+
 def _update_convolution(layer: _ConvNd) -> None:
     first, second = layer.weight.shape[:2]
     if layer.transposed:
+        if layer.in_channels == layer.groups > 1:  # depthwise, as below
+            layer.groups = first
         layer.in_channels, layer.out_channels = first, second * layer.groups
         return
     if layer.in_channels == layer.groups > 1:  # depthwise; read before in_channels is brought up to date
@@ -63,10 +79,24 @@ def _update_convolution(layer: _ConvNd) -> None:
     layer.in_channels, layer.out_channels = second * layer.groups, first
 
 
-def _update_batch_norm(layer: _BatchNorm) -> None:
+def _update_norm(layer: _NormBase) -> None:
     for tensor in (layer.weight, layer.running_mean):
         if tensor is not None:
             layer.num_features = tensor.shape[0]
+
+
+def _update_group_norm(layer: nn.GroupNorm) -> None:
+    if layer.affine:
+        layer.num_channels = layer.weight.shape[0]
+
+
+def _update_embedding(layer: nn.Embedding) -> None:
+    layer.embedding_dim = layer.weight.shape[1]
+
+
+def _update_recurrent(layer: nn.RNNBase) -> None:
+    sizes = [layer.get_parameter(name).shape[1] for name in ("weight_ih_l0", "weight_hh_l0")]
+    layer.input_size, layer.hidden_size = sizes
 
 
 def _update_linear(layer: nn.Linear) -> None:
@@ -79,7 +109,10 @@ def _update_prelu(layer: nn.PReLU) -> None:
 
 _SIZES: dict[type[nn.Module], Callable[..., None]] = {
     _ConvNd: _update_convolution,
-    _BatchNorm: _update_batch_norm,
+    _NormBase: _update_norm,
+    nn.GroupNorm: _update_group_norm,
+    nn.Embedding: _update_embedding,
+    nn.RNNBase: _update_recurrent,
     nn.Linear: _update_linear,
     nn.PReLU: _update_prelu,
 }

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import operator
+import time
 import warnings
 from typing import Any
 
@@ -173,11 +174,11 @@ def test_input_that_is_also_output_and_several_inputs() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet20", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "squeezenet", "vgg11_bn"]
+    "name", ["resnet20", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "squeezenet", "vgg11_bn", "densenet"]
 )
 def test_groups_equal_torch_prunings(name: str) -> None:
     """The oracle: for each layer, the out- and in-slices that fall with its channel 0, and with all of them."""
-    module = build(name)
+    module = densenet((2, 3), 16, 8).eval() if name == "densenet" else build(name)
     graph = analyse(trace(module, X)).graph
     assert_consistent(graph, module)
     layers = {n: m for n, m in module.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
@@ -220,3 +221,57 @@ def _slices_of_oracle(tp: Any, group: Any) -> set[tuple[str, int, tuple[int, ...
         name = dependency.target.name.split(" ")[0]
         slices.add((f"{name}.weight", dim, tuple(idxs)))
     return slices
+
+
+class Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(width, width, 1, bias=False), nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + F.relu(self.norm(self.conv(x)))
+
+
+class Dense(nn.Module):
+    def __init__(self, width: int, growth: int) -> None:
+        super().__init__()
+        self.n1, self.c1 = nn.BatchNorm2d(width), nn.Conv2d(width, 4 * growth, 1, bias=False)
+        self.n2, self.c2 = nn.BatchNorm2d(4 * growth), nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, self.c2(F.relu(self.n2(self.c1(F.relu(self.n1(x))))))], 1)
+
+
+def densenet(blocks: tuple[int, ...], width: int, growth: int) -> nn.Module:
+    layers: list[nn.Module] = [nn.Conv2d(3, width, 7, 2, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+    for i, n in enumerate(blocks):
+        for _ in range(n):
+            layers.append(Dense(width, growth))
+            width += growth
+        if i < len(blocks) - 1:
+            layers += [nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width // 2, 1), nn.AvgPool2d(2)]
+            width //= 2
+    head = [nn.BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10)]
+    return nn.Sequential(*layers, *head)
+
+
+class TestTimeOfAnalysis:
+    """It follows the number of layers, not of channels; limits are some hundred times what it takes."""
+
+    def seconds(self, module: nn.Module) -> tuple[float, ChannelGraph]:
+        program = trace(module, (torch.randn(1, 3, 32, 32),))
+        start = time.process_time()
+        graph = analyse(program).graph
+        return time.process_time() - start, graph
+
+    def test_densenet121(self) -> None:
+        took, graph = self.seconds(densenet((6, 12, 24, 16), 64, 32))
+        assert len(graph.prunable) == 120
+        assert took < 5
+
+    def test_long_chain_of_residuals(self) -> None:
+        layers = [nn.Conv2d(3, 512, 1), *(Residual(512) for _ in range(200)), nn.Conv2d(512, 4, 1)]
+        took, graph = self.seconds(nn.Sequential(*layers))
+        assert [g.size for g in graph.prunable] == [512]
+        assert len(graph.prunable[0].members) == 2 + 200 * 6 + 1
+        assert took < 5

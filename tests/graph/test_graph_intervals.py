@@ -3,7 +3,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeprune.graph.intervals import ChannelSpace, Layout, Segment, joined, positions, widened, window
@@ -23,9 +23,10 @@ def spaces(draw: st.DrawFn) -> tuple[list[int], list[tuple[Layout, Layout]], lis
         out: list[Segment] = []
         while length:
             source = draw(st.integers(0, len(sizes) - 1))
-            n = draw(st.integers(1, min(length, sizes[source])))
-            out.append(Segment(source, draw(st.integers(0, sizes[source] - n)), n))
-            length -= n
+            repeat = draw(st.sampled_from([r for r in (1, 1, 1, 2, 3) if length % r == 0]))
+            n = draw(st.integers(1, min(length // repeat, sizes[source])))
+            out.append(Segment(source, draw(st.integers(0, sizes[source] - n)), n, repeat))
+            length -= n * repeat
         return tuple(out)
 
     equations = []
@@ -34,15 +35,16 @@ def spaces(draw: st.DrawFn) -> tuple[list[int], list[tuple[Layout, Layout]], lis
     return sizes, equations, [draw(runs(n)) for n in draw(st.lists(st.integers(1, 4), max_size=2))]
 
 
+@settings(max_examples=300, deadline=None)
 @given(spaces())
 def test_classes_are_those_of_a_union_find_over_single_channels(
     case: tuple[list[int], list[tuple[Layout, Layout]], list[Layout]],
 ) -> None:
+    """Units that an edge cuts apart are frozen beyond that, and only those."""
     sizes, equations, frozen = case
     space = ChannelSpace()
     sources = [space.source(f"s{i}", n) for i, n in enumerate(sizes)]
-    for a, b in equations:
-        assert space.equate(a, b)
+    equations = [(a, b) for a, b in equations if space.equate(a, b)]
     for layout in frozen:
         space.freeze(layout, "why")
     partition = space.solve([])
@@ -61,13 +63,43 @@ def test_classes_are_those_of_a_union_find_over_single_channels(
 
     decision: dict[tuple[int, int], tuple[int, int]] = {}  # channel -> (class, index in class)
     for s, source in enumerate(sources):
-        pieces = [(k, i) for k, _ in partition.pieces(source) for i in range(partition.classes[k].size)]
+        pieces = [
+            (k, i) for k, n in partition.pieces(source) for i in range(partition.classes[k].size) for _ in range(n)
+        ]
         assert len(pieces) == sizes[s]
         decision.update({(s, c): piece for c, piece in enumerate(pieces)})
+    reasons = {x: partition.classes[decision[x][0]].frozen for x in parent}
     for x in parent:
-        assert bool(partition.classes[decision[x][0]].frozen) == (find(x) in stuck)
+        if find(x) in stuck:
+            assert reasons[x]
+        elif reasons[x]:
+            assert "cut apart" in reasons[x]
+            assert any(s.repeat > 1 for pair in equations for layout in pair for s in layout)
         for y in parent:
-            assert (decision[x] == decision[y]) == (find(x) == find(y))
+            if not reasons[x]:
+                assert (decision[x] == decision[y]) == (find(x) == find(y))
+
+
+def test_runs_of_different_repeat_are_decided_in_units() -> None:
+    space = ChannelSpace()
+    heads, features, wide = space.source("heads", 4), space.source("features", 32), space.source("wide", 64)
+    assert space.equate(widened(heads, 8), features)
+    assert space.equate(widened(features, 2), wide)
+    partition = space.solve([])
+    assert [(c.name, c.size, c.frozen) for c in partition.classes] == [("heads", 4, "")]
+    assert [list(partition.pieces(x)) for x in (heads, features, wide)] == [[(0, 1)], [(0, 8)], [(0, 16)]]
+
+
+def test_a_unit_cut_apart_is_frozen_and_the_others_are_not() -> None:
+    space = ChannelSpace()
+    heads, features = space.source("heads", 4), space.source("features", 32)
+    space.equate(widened(heads, 8), features)
+    partition = space.solve([(Segment(1, 0, 12),)])
+    assert {c.name: (c.size, bool(c.frozen)) for c in partition.classes} == {
+        "heads[0:1]": (1, False),
+        "heads[1:2]": (1, True),
+        "heads[2:4]": (2, False),
+    }
 
 
 def test_cost_does_not_follow_the_number_of_channels() -> None:
@@ -96,8 +128,8 @@ def test_layouts_that_cannot_be_aligned_are_refused_whole() -> None:
     space = ChannelSpace()
     a, b = space.source("a", 4), space.source("b", 8)
     assert not space.equate(a, b)
-    assert not space.equate(widened(a, 2), b)
-    assert not space.equate(joined([a, widened(a, 2)]), joined([a, b]))
+    assert not space.equate(widened(a, 3), joined([a, b, a]))
+    assert not space.equate(joined([a, widened(a, 3)]), joined([widened(a, 2), b]))
     assert len(space.solve([]).classes) == 2
 
 

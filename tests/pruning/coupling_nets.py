@@ -262,7 +262,7 @@ CASES = {
     "depthwise": Case(Depthwise, {**STEM, "expand": 12, "project": 6}),
     "depth_multiplier": Case(DepthMultiplier, {**STEM, "project": 6}),
     "grouped": Case(Grouped, {**STEM, "expand[0:3]": 3, "grouped[0:2]": 2, "project": 6}),
-    "shuffle": Case(Shuffle, {"a": 8}),
+    "shuffle": Case(Shuffle, {"stem.0[0:4]": 4, "a": 8}),
     "squeeze_excite": Case(SqueezeExcite, {**STEM, "down": 4}),
     "squeeze_excite_linear": Case(SqueezeExciteLinear, {**STEM, "down": 4}),
     "spatial_attention": Case(SpatialAttention, {**STEM, "a": 8, "b": 1}),
@@ -283,9 +283,9 @@ def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for m in module.modules():
-            if isinstance(m, nn.BatchNorm2d):
-                for tensor in (m.weight, m.running_var):
+            if isinstance(m, nn.modules.batchnorm._NormBase):
+                for tensor in (t for t in (m.weight, m.running_var) if t is not None):
                     tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
-                for tensor in (m.bias, m.running_mean):
+                for tensor in (t for t in (m.bias, m.running_mean) if t is not None):
                     tensor.copy_(torch.randn(tensor.shape, generator=generator))
     return module.eval()

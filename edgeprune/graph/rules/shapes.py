@@ -1,0 +1,220 @@
+"""Axes moved, merged, split and repeated."""
+
+from __future__ import annotations
+
+from math import prod
+
+import torch
+from torch.fx import Node
+
+from edgeprune.graph.flow import Flow, Refused, arguments
+from edgeprune.graph.intervals import Layout, joined, positions, widened
+from edgeprune.graph.rules.common import carried, drop, tensor, tied_blocks, units
+from edgeprune.graph.rules.table import rule
+from edgeprune.graph.sizes import Attribute, Origin, Read, Size, origins
+
+aten = torch.ops.aten
+
+
+@rule(aten.permute.default)
+def permute(flow: Flow, node: Node) -> None:
+    rank = len(flow.shape(node))
+    _moved(flow, node, [d % rank for d in arguments(node)["dims"]])
+
+
+@rule(aten.transpose.int, aten.swapaxes.default)
+def transpose(flow: Flow, node: Node) -> None:
+    order = list(range(len(flow.shape(node))))
+    i, j = (int(d) for d in node.args[1:3])  # type: ignore[arg-type]
+    order[i], order[j] = order[j], order[i]
+    _moved(flow, node, order)
+
+
+@rule(aten.mT.default, aten.t.default, aten.numpy_T.default)
+def matrix_transpose(flow: Flow, node: Node) -> None:
+    *others, i, j = range(len(flow.shape(node)))
+    if node.target is aten.numpy_T.default and others:
+        raise Refused("all dimensions are reversed")
+    _moved(flow, node, [*others, j, i])
+
+
+@rule(aten.movedim.int)
+def movedim(flow: Flow, node: Node) -> None:
+    rank = len(flow.shape(node))
+    source, destination = (int(d) % rank for d in node.args[1:3])  # type: ignore[arg-type]
+    order = [d for d in range(rank) if d != source]
+    order.insert(destination, source)
+    _moved(flow, node, order)
+
+
+def _moved(flow: Flow, node: Node, order: list[int]) -> None:
+    axes = carried(flow, node.args[0])
+    flow.produce(node, {new: axes[old] for new, old in enumerate(order) if old in axes})
+
+
+@rule(
+    aten.flatten.using_ints,
+    aten.ravel.default,
+    aten.squeeze.default,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+    aten.unsqueeze.default,
+)
+def reshaping(flow: Flow, node: Node) -> None:
+    """Sizes follow from the operand's."""
+    _reshaped(flow, node, [Origin.OPEN] * len(flow.shape(node)))
+
+
+@rule(aten.view.default, aten._unsafe_view.default, aten.reshape.default)
+def view(flow: Flow, node: Node) -> None:
+    _reshaped(flow, node, origins(node, node.args[1]))  # type: ignore[arg-type]
+
+
+@rule(aten.unflatten.int)
+def unflatten(flow: Flow, node: Node) -> None:
+    a = arguments(node)
+    sizes: list[Size] = [Origin.OPEN] * len(flow.shape(tensor(a["self"])))
+    dim = a["dim"] % len(sizes)
+    sizes[dim : dim + 1] = origins(node, a["sizes"])
+    _reshaped(flow, node, sizes)
+
+
+def _reshaped(flow: Flow, node: Node, sizes: list[Size]) -> None:
+    source = tensor(node.args[0])
+    before, after = flow.shape(source), flow.shape(node)
+    axes = carried(flow, source)
+    out: dict[int, Layout] = {}
+    split: set[int] = set()
+    for old, new in _matched_dims(before, after):
+        olds, news = ([d for d in dims if shape[d] > 1] for dims, shape in ((old, before), (new, after)))
+        if not olds:
+            if new:
+                out |= {new[min(old.index(d), len(new) - 1)]: axes[d] for d in old if d in axes}
+            continue
+        carriers = [d for d in olds if d in axes]
+        if not carriers:
+            continue
+        if len(carriers) > 1 or min(len(olds), len(news)) > 1:
+            raise Refused(f"reshapes channels {before} to {after}")
+        layout = axes[carriers[0]]
+        if len(news) == 1:
+            at = olds.index(carriers[0])
+            inner, outer = prod(before[d] for d in olds[at + 1 :]), prod(before[d] for d in olds[:at])
+            out[news[0]] = joined([widened(layout, inner)] * outer)
+        else:
+            dim = _flexible(news, sizes, last=carriers[0] == len(before) - 1)
+            split |= set(news)
+            if dim is None:
+                flow.freeze_layout(layout, "split into sizes that are written in the network's code")
+                continue
+            outer = prod(after[d] for d in news if d < dim)
+            inner = prod(after[d] for d in news if d > dim)
+            out[dim] = units(flow, tied_blocks(flow, layout, outer), inner)
+            flow.sized(out[dim], sizes[dim], whole=layout)
+    for dim, size in enumerate(sizes):
+        if dim not in out or dim not in split:
+            flow.sized(out.get(dim) if after[dim] > 1 else None, size)
+    flow.produce(node, out)
+
+
+def _flexible(dims: list[int], sizes: list[Size], *, last: bool) -> int | None:
+    """Which of the parts of an axis gives way: one that is left open, else read, else an attribute.
+
+    Of several, features are split into heads that go whole, channels into groups that stay.
+    """
+    for kind in (Origin, Read, Attribute):
+        if found := [d for d in dims if isinstance(sizes[d], kind) and sizes[d] is not Origin.WRITTEN]:
+            return found[0 if last else -1]
+    return None
+
+
+def _matched_dims(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
+    """Smallest runs of dimensions of both shapes that hold the same number of positions."""
+    blocks: list[tuple[list[int], list[int]]] = []
+    i = j = 0
+    while i < len(before) and j < len(after):
+        old, new, p, q = [i], [j], before[i], after[j]
+        i, j = i + 1, j + 1
+        while p != q:
+            if p < q:
+                p, old, i = p * before[i], [*old, i], i + 1
+            else:
+                q, new, j = q * after[j], [*new, j], j + 1
+        blocks.append((old, new))
+    if blocks:
+        blocks[-1][0].extend(range(i, len(before)))
+        blocks[-1][1].extend(range(j, len(after)))
+    return blocks
+
+
+@rule(aten.expand.default)
+def expansion(flow: Flow, node: Node) -> None:
+    """An axis of size 1 that takes its size from channels carries these channels."""
+    source = tensor(node.args[0])
+    before, after = flow.shape(source), flow.shape(node)
+    axes = carried(flow, source)
+    more = len(after) - len(before)
+    out: dict[int, Layout] = {}
+    for dim, size in enumerate(origins(node, node.args[1])):  # type: ignore[arg-type]
+        old = dim - more
+        if old >= 0 and before[old] == after[dim]:
+            if old in axes:
+                out[dim] = axes[old]
+        elif isinstance(size, Read) and len(size.axes) == 1:
+            of, where = size.axes[0]
+            if (layout := flow.tracked(of).get(where)) and positions(layout) == after[dim]:
+                out[dim] = layout
+        flow.sized(out.get(dim) if after[dim] > 1 else None, size)
+    flow.produce(node, out)
+
+
+@rule(aten.expand_as.default)
+def expansion_as(flow: Flow, node: Node) -> None:
+    source, other = tensor(node.args[0]), tensor(node.args[1])
+    axes = carried(flow, other)
+    more = len(flow.shape(node)) - len(flow.shape(source))
+    for dim, size in enumerate(flow.shape(source)):
+        if size > 1 and size == flow.shape(node)[dim + more]:
+            if dim + more in axes:
+                flow.bind(source, dim, axes[dim + more])
+            elif dim in flow.tracked(source):
+                axes[dim + more] = flow.axis(source, dim)
+                flow.bind(other, dim + more, axes[dim + more])
+    flow.produce(node, axes)
+
+
+@rule(aten.repeat.default, aten.tile.default)
+def repetition(flow: Flow, node: Node) -> None:
+    """All channels again and again: each copy of a channel is the same decision."""
+    source = tensor(node.args[0])
+    more = len(flow.shape(node)) - len(flow.shape(source))
+    axes = carried(flow, source)
+    out = {}
+    for dim, layout in axes.items():
+        out[dim + more] = joined([layout] * (flow.shape(node)[dim + more] // flow.shape(source)[dim]))
+    flow.produce(node, out)
+
+
+@rule(aten.repeat_interleave.self_int)
+def interleaved_repetition(flow: Flow, node: Node) -> None:
+    a = arguments(node)
+    axes = carried(flow, node.args[0])
+    if a["dim"] is None:
+        raise Refused("flattens what it repeats")
+    dim = a["dim"] % len(flow.shape(node))
+    if dim in axes:
+        axes[dim] = widened(axes[dim], a["repeats"])
+    flow.produce(node, axes)
+
+
+@rule(aten.index.Tensor)
+def indexing(flow: Flow, node: Node) -> None:
+    """Places come from a tensor of numbers; only indices on leading dimensions are followed."""
+    source = tensor(node.args[0])
+    indices = list(node.args[1])  # type: ignore[arg-type]
+    used = [d for d, index in enumerate(indices) if index is not None]
+    if len(used) != 1 or len(flow.shape(node)) != len(flow.shape(source)):
+        raise Refused("several indices")
+    axes = carried(flow, source)
+    drop(flow, axes, used[0], "channels are selected by number")
+    flow.produce(node, axes)
