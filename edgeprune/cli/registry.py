@@ -13,6 +13,7 @@ COMMANDS: Mapping[str, str] = {
     "profile": "Measure a network's kernels over their widths on a device.",
     "prune": "Choose widths inside a budget from a stored profile; write the smaller network.",
     "compile": "Compile a network, or the folder of a run, into a bundle.",
+    "export": "Write a network, or the pruned one of a run, as an ONNX file.",
     "flash": "Install a bundle on a device, prove it there, roll back if it fails.",
     "rollback": "Make the previous release of a device current again.",
     "status": "Show what is installed on a device.",

@@ -12,7 +12,7 @@ from edgeprune.compiler.folding import State, folded
 from edgeprune.compiler.inplace import overwritten, places, scheduled
 from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.registry import rule_named
-from edgeprune.compiler.layouts import stored_elements
+from edgeprune.compiler.layouts import stored_elements, to_blocked
 from edgeprune.compiler.memory import Lifetime, aligned, plan_arena
 from edgeprune.compiler.objects import KernelBuildError
 from edgeprune.compiler.program import Buffer, Call, Port, Program
@@ -52,7 +52,11 @@ def lower(
     place = places(graph, over)
     arena = plan_arena(lifetimes(graph, schedules, target, place))
     weights = _Weights()
-    buffers = {t: weights.add(state[name]) for t, name in graph.constants.items()}
+    buffers = {}
+    for tensor, constant in graph.constants.items():
+        values, spec = state[constant] if isinstance(constant, str) else constant, graph.tensors[tensor]
+        blocked = spec.layout == "blocked"
+        buffers[tensor] = weights.add(to_blocked(values.reshape(spec.shape), target.lanes) if blocked else values)
     for tensor, spec in graph.tensors.items():
         if tensor not in buffers:
             offset = arena.offsets[place.get(tensor, tensor)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from edgeprune.budget.limits import Limit
@@ -29,6 +30,7 @@ from edgeprune.profiling.profile import profile
 from edgeprune.progress import SILENT, Progress
 from edgeprune.targets import Target
 from edgeprune.training.data import DataSet
+from edgeprune.training.teach import taught
 
 
 def fit(
@@ -69,6 +71,8 @@ def fit(
     network = read_network(model.module, model.example_inputs)
     if data is not None:
         _check_data(network, data)
+        if not data.labelled:
+            data, options = taught(model.module, data), replace(options, distil_weight=1.0)
     with tempfile.TemporaryDirectory(prefix="edgeprune-fit-") as scratch:
         profiled = profile(
             network.kernels,

@@ -21,6 +21,7 @@ from edgeprune.progress import SILENT, Progress
 from edgeprune.pruning.plan import Plan
 from edgeprune.targets import Target
 from edgeprune.training.data import DataSet
+from edgeprune.training.teach import taught
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ def plan_only(
     found = store.find(fingerprint, allow_mismatch=request.allow_mismatch)
     model = LatencyModel(found.records())
     dense = model.network(n.spec for n in network.kernels.nodes)
+    if data is not None:
+        data = taught(network.module, data)
     scores = score(network, request.criterion, data, seed=request.seed)
     chosen = choose(
         network,

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgeprune.graph.sizes import Attribute
 from edgeprune.graph.spec import KernelSpec, TensorSpec
 
@@ -121,11 +124,11 @@ class Port:
 class KernelGraph:
     """Kernels in execution order; every tensor by name; inputs and outputs in the caller's order.
 
-    ``constants``: tensors that are parameters of the network, by tensor, the parameter's name.
+    ``constants``: what tensors hold that nothing computes: a parameter, by its name, or the values themselves.
     """
 
     nodes: tuple[KernelNode, ...]
     tensors: Mapping[str, TensorSpec]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
-    constants: Mapping[str, str] = field(default_factory=dict)
+    constants: Mapping[str, str | NDArray[np.float32]] = field(default_factory=dict)

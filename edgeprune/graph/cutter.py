@@ -12,7 +12,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch._ops import OpOverload
 from torch.export import ExportedProgram
 from torch.fx import Node
 
@@ -32,7 +36,7 @@ from edgeprune.graph.trace import (
 )
 from edgeprune.graph.walks import View
 
-NO_EPILOGUE = ("channel_shuffle", "channel_slice", "concat", "join", "layout", "pad", "softmax")
+NO_EPILOGUE = ("channel_shuffle", "channel_slice", "concat", "join", "layout", "pad", "recurrent", "softmax")
 """Kernels that nothing can be fused into."""
 
 
@@ -51,6 +55,7 @@ class Draft:
     weights: WeightRef = field(default_factory=WeightRef)
     order: int = 0
     closed: bool = False
+    features: bool = False  # the width axes are the last dimensions, not dimension 1
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class Value:
     ``spec``: the data as the board keeps it. ``view``: how ``node`` sees it, None for as it is; data in
     blocked layout is seen in another shape only, in the order of the plain tensor.
     ``axis``: the fx node that knows how the channels of the data are made up.
+    ``origin``: the network input or constant that the data is, where ``node`` only looks at it.
     """
 
     node: Node
@@ -67,10 +73,16 @@ class Value:
     spec: TensorSpec
     draft: Draft | None = None
     view: View | None = None
+    origin: Node | None = None
 
     @property
     def tensor(self) -> str:
-        return self.draft.node.name if self.draft else self.node.name
+        """The name of the data."""
+        return (self.draft.node if self.draft else self.origin or self.node).name
+
+    def of(self, node: Node) -> Value:
+        """The same data, as what ``node`` yields."""
+        return replace(self, node=node, origin=self.origin or (None if self.draft else self.node))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -132,7 +144,11 @@ class Cutter:
         self.parameters = parameter_names(program)
         self.values: dict[Node, Value] = {}
         self.drafts: list[Draft] = []
-        self.constants: dict[str, str] = {}
+        self.order = 0  # of the node at hand
+        self.constants: dict[str, str | NDArray[np.float32]] = {}
+        self.literals: dict[str, Tensor] = {}  # of any type; those that are written in the network's code at first
+        for name, constant in program.graph_signature.inputs_to_lifted_tensor_constants.items():
+            self.literals[name] = program.constants[constant]
         self.parts: dict[Node, list[tuple[Value, View]]] = {}  # of nodes that yield several tensors
 
     def run(self) -> KernelGraph:
@@ -148,7 +164,10 @@ class Cutter:
             why = f"it changes '{name.name}' in place, which '{reader.name}' reads afterwards"
             raise unsupported(node, why, "use the operator that is not in place (inplace=False)")
         for order, node in enumerate(self.program.graph.nodes):
+            self.order = order
             if node.op != "call_function":
+                continue
+            if self._literal(node):
                 continue
             handler = HANDLERS.get(node.target)
             if handler is None:
@@ -161,13 +180,36 @@ class Cutter:
         drafts = sorted(self.drafts, key=lambda d: d.order)
         tensors = {p.tensor: TensorSpec(p.shape, "plain") for p in inputs}
         tensors |= {d.node.name: d.spec for d in drafts}
-        tensors |= {v.node.name: v.spec for n, v in self.values.items() if n.name in self.constants}
-        return KernelGraph(tuple(self._nodes(drafts)), tensors, tuple(inputs), tuple(outputs), self.constants)
+        nodes = tuple(self._nodes(drafts))
+        read = {t for n in nodes for t in n.inputs}
+        constants = {t: c for t, c in self.constants.items() if t in read}
+        tensors |= {v.tensor: v.spec for v in self.values.values() if v.node.name in constants}
+        return KernelGraph(nodes, tensors, tuple(inputs), tuple(outputs), constants)
+
+    def _literal(self, node: Node) -> bool:
+        """Compute a node that depends on nothing but literals; whether it was one."""
+        if not all(n.name in self.literals for n in node.all_input_nodes) or not isinstance(node.target, OpOverload):
+            return False
+        given = [self.literals[a.name] if isinstance(a, Node) else a for a in node.args]
+        result = node.target(*given, **{k: v for k, v in node.kwargs.items() if k != "pin_memory"})
+        if not isinstance(result, Tensor):
+            return False
+        self.literals[node.name] = result.contiguous()
+        self._keep_literal(node)
+        return True
+
+    def _keep_literal(self, node: Node) -> None:
+        literal = self.literals[node.name]
+        if literal.dtype == torch.float32:
+            self.constants[node.name] = literal.contiguous().numpy()
+            self.values[node] = Value(node, node, TensorSpec(tuple(literal.shape), "plain"))
 
     # -- reading arguments ----------------------------------------------------------------
 
     def value(self, node: Any, reader: Node) -> Value:
         """What ``node`` yields; a parameter that is an operand like any other becomes a constant of the program."""
+        if isinstance(node, Node) and node not in self.values and node.name in self.literals:
+            self._keep_literal(node)
         if isinstance(node, Node) and node not in self.values and node.name in self.parameters:
             if node.meta["val"].dtype != torch.float32:
                 raise unsupported(
@@ -178,6 +220,13 @@ class Cutter:
         if not isinstance(node, Node) or node not in self.values:
             raise unsupported(reader, f"its operand {node} is not a tensor", "pass a tensor of the network")
         return self.values[node]
+
+    def is_parameter(self, node: Any) -> bool:
+        """A parameter or buffer as it is, not computed from one."""
+        return isinstance(node, Node) and node.name in self.parameters
+
+    def weights(self, reader: Node, weight: Any, bias: Any) -> WeightRef:
+        return WeightRef(self.parameter(weight, reader), self.parameter(bias, reader))
 
     def parameter(self, node: Any, reader: Node) -> str:
         if node is None:
@@ -192,21 +241,46 @@ class Cutter:
         value = self.value(node, reader)
         if len(value.shape) != 4:
             raise unsupported(reader, f"its operand {node} is not an image", "keep it (N, C, H, W)")
+        return self.blocked(value, plain=plain)
+
+    def blocked(self, value: Value, *, plain: bool = False) -> Value:
+        """A value of four dimensions in blocked layout (or as it is, where ``plain`` will do)."""
         if value.spec.layout == "blocked" and value.view and (start := value.first_channel) is not None:
             return self._slice(value, start)
+        if value.tensor in self.constants and value.seen.contiguous and not plain:
+            return self._constant(value)
         if value.view or value.spec.layout == "plain":
-            value = self.plain(node, reader)
+            value = self._plain(value)
             value = value if plain else self._convert(value, "blocked")
         return value
 
+    def operand(self, node: Any, reader: Node, rank: int) -> Value:
+        """The operand; a constant of fewer dimensions than ``rank`` with those of size 1 that broadcasting adds."""
+        value = self.value(node, reader)
+        if value.tensor not in self.constants or len(value.shape) >= rank:
+            return value
+        return as_seen(value, value.seen.reshaped((1,) * (rank - len(value.shape)) + value.shape))
+
+    def _constant(self, value: Value) -> Value:
+        """A constant kept in blocked layout from the start."""
+        name = f"{value.tensor}.{'x'.join(map(str, value.shape))}"
+        found = next((v for n, v in self.values.items() if n.name == name), None)
+        if found is None:
+            node = Node(self.program.graph, name, "call_function", torch.ops.aten.clone.default, (), {})
+            self.constants[name] = self.constants[value.tensor]
+            found = self.values[node] = Value(node, node, TensorSpec(value.shape))
+        return found
+
     def plain(self, node: Any, reader: Node) -> Value:
         """The operand in row-major order, its data in the shape in which it is seen."""
-        value = self._row_major(self.value(node, reader))
+        return self._plain(self.value(node, reader))
+
+    def _plain(self, value: Value) -> Value:
+        value = self._row_major(value)
         if value.view is None:
             return value
         if value.view.contiguous:
-            spec = TensorSpec(value.view.shape, "plain")
-            return Value(value.node, value.node, spec, value.draft)
+            return replace(value, axis=value.node, spec=TensorSpec(value.view.shape, "plain"), view=None)
         return self.copied(value)
 
     def seen(self, node: Any, reader: Node) -> tuple[Value, View]:
@@ -232,14 +306,17 @@ class Cutter:
         """Insert (or find) the kernel that changes the layout of an image."""
         for draft in self.drafts:
             if draft.op == "layout" and draft.sources[0].tensor == value.tensor and draft.spec.layout == layout:
-                return Value(value.node, value.axis, draft.spec, draft, value.view)
+                return replace(value, spec=draft.spec, draft=draft)
         draft = self._insert("layout", f"{value.tensor}.{layout}", value, TensorSpec(value.spec.shape, layout))
-        return Value(value.node, value.axis, draft.spec, draft, value.view)
+        return replace(value, spec=draft.spec, draft=draft)
 
-    def copied(self, value: Value) -> Value:
-        """Insert (or find) the kernel that brings what a view shows into row-major order."""
+    def copied(self, value: Value, *, name: str = "") -> Value:
+        """Insert (or find) the kernel that brings what a view shows into row-major order.
+
+        ``name`` tells this view from that of ``value.node``.
+        """
         assert value.view is not None
-        name = f"{value.node.name}.copy"
+        name = name or f"{value.node.name}.copy"
         draft = next((d for d in self.drafts if d.node.name == name), None)
         if draft is None:
             source = replace(value, spec=TensorSpec(value.view.base, "plain"))
@@ -267,10 +344,25 @@ class Cutter:
         self.drafts.append(draft)
         return draft
 
+    def between(self, node: Node, name: str) -> Node:
+        """A node for a value on the way to ``node``'s."""
+        # Detached, so that no other operator reads it; a dot, which no other node's name has.
+        target = node.target if callable(node.target) else torch.ops.aten.clone.default
+        inner = Node(self.program.graph, f"{node.name}.{name}", "call_function", target, (), {})
+        inner.meta = dict(node.meta)
+        return inner
+
+    def rename(self, node: Node, inner: Node) -> None:
+        """What ``node`` has yielded so far is ``inner``'s value."""
+        value = self.values.pop(node)
+        assert value.draft is not None
+        value.draft.node = inner
+        self.values[inner] = value.of(inner)
+
     # -- building drafts --------------------------------------------------------------------
 
     def open(self, op: str, node: Node, spec: TensorSpec, sources: Iterable[Value], **attrs: Attr) -> Draft:
-        draft = Draft(op, node, node, spec, list(sources), attrs=attrs)
+        draft = Draft(op, node, node, spec, list(sources), attrs=attrs, order=self.order)
         self.drafts.append(draft)
         self.values[node] = Value(node, node, spec, draft)
         return draft
@@ -280,12 +372,15 @@ class Cutter:
         draft = value.draft
         if draft is None or draft.closed or draft.node is not value.node or draft.op in NO_EPILOGUE:
             return None
-        return draft if len(value.node.users) == 1 and value.view is None else None
+        whole = value.view is None or value.view == View.whole(value.shape)
+        return draft if len(value.node.users) == 1 and whole else None
 
     def grow(self, draft: Draft, node: Node, *steps: str) -> None:
+        """``node`` is the draft's result after ``steps``, seen as its operand was."""
+        before = self.values[draft.node]
         draft.epilogue.extend(steps)
         draft.node = node
-        self.values[node] = Value(node, node, draft.spec, draft)
+        self.values[node] = Value(node, node if before.view is None else before.axis, draft.spec, draft, before.view)
 
     def alias(self, node: Node, source: Value) -> None:
         """``node`` is the same as ``source``; later operators may still join where it is the only reader."""
@@ -295,14 +390,13 @@ class Cutter:
                 draft.closed = True
             else:
                 draft.node = node
-        self.values[node] = replace(source, node=node, axis=source.axis if source.view else node)
+        self.values[node] = replace(source.of(node), axis=source.axis if source.view else node)
 
     def show(self, node: Node, source: Value, view: View) -> None:
         """``node`` is the data of ``source``, seen in another way."""
         if source.draft:
             source.draft.closed = True
-        same = view == View.whole(source.spec.shape)
-        self.values[node] = replace(source, node=node, view=None if same else view)
+        self.values[node] = as_seen(source.of(node), view)
 
     # -- finishing ----------------------------------------------------------------------------
 
@@ -327,9 +421,11 @@ class Cutter:
                 tuple(sorted(draft.attrs.items())),
                 tuple(draft.epilogue),
             )
-            axes = {"out": self._binding(draft.sources[0].axis if draft.op == "layout" else draft.anchor, draft.spec)}
+            source = draft.sources[0]
+            bound = {"out": (source.axis if draft.op == "layout" else draft.anchor, draft.spec)}
             if "in" in spec.widths:
-                axes["in"] = self._binding(draft.sources[0].axis, draft.sources[0].spec)
+                bound["in"] = (source.axis, source.spec)
+            axes = {name: self._binding(*pair, features=draft.features) for name, pair in bound.items()}
             yield KernelNode(
                 name=base if used[base] == 1 else f"{base}.{used[base]}",
                 spec=spec,
@@ -341,9 +437,10 @@ class Cutter:
                 source=source_line(draft.anchor),
             )
 
-    def _binding(self, node: Node, spec: TensorSpec) -> AxisBinding:
-        """How dimension 1 of ``node`` is made up; a tensor without one has what ``spec`` says."""
-        return self.analysis.axes.get(node.name) or AxisBinding((), base=spec.channels)
+    def _binding(self, node: Node, spec: TensorSpec, *, features: bool) -> AxisBinding:
+        """How dimension 1 (or the last) of ``node`` is made up; a tensor without one has what ``spec`` says."""
+        known = self.analysis.features if features else self.analysis.axes
+        return known.get(node.name) or AxisBinding((), base=spec.channels)
 
 
 def static_shape(node: Node) -> tuple[int, ...]:
@@ -368,19 +465,43 @@ def argument(node: Node, index: int, name: str, default: Any = None) -> Any:
     return node.args[index] if len(node.args) > index else node.kwargs.get(name, default)
 
 
-def pair(value: Any) -> tuple[int, int]:
-    if isinstance(value, int):
-        return (value, value)
-    numbers = tuple(int(v) for v in value)
-    return (numbers[0], numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1])
+def spread(value: Any, like: Sequence[int]) -> tuple[int, ...]:
+    """A setting of a window, one number for each of its axes."""
+    numbers = (value,) if isinstance(value, int) else tuple(int(v) for v in value)
+    return numbers * len(like) if len(numbers) == 1 else numbers
+
+
+def as_picture(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """(N, C, H, W) as it is, (N, C, L) as an image of one row, (N, C) as one of a single pixel."""
+    return (*shape[:2], 1, *shape[2:], 1)[:4] if len(shape) in (2, 3) else shape
+
+
+def picture(cutter: Cutter, node: Node) -> Value:
+    """The first operand of ``node`` as a blocked image; a line becomes one of a single row, a row one pixel."""
+    value = cutter.value(node.args[0], node)
+    if len(value.shape) not in (2, 3):
+        return cutter.image(node.args[0], node)
+    return cutter.blocked(as_seen(value, value.seen.reshaped(as_picture(value.shape))))
 
 
 def images(values: Sequence[Value]) -> bool:
     """Whether they are best seen as images: blocked already, or the caller's own, which are no other's business."""
     return all(
-        len(v.shape) == 4 and (v.spec.layout == "blocked" or v.draft is None) and v.first_channel is not None
+        len(v.shape) == 4
+        and ((v.first_channel is not None and (v.spec.layout == "blocked" or v.draft is None)) or _is_constant(v))
         for v in values
     )
+
+
+def _is_constant(value: Value) -> bool:
+    """Kept in the order in which it is seen, and computed by nothing."""
+    return value.draft is None and value.seen.contiguous
+
+
+def as_seen(value: Value, view: View | None) -> Value:
+    """The same data, seen through ``view``."""
+    assert view is not None  # only dimensions of size 1 have come or gone
+    return replace(value, view=None if view == View.whole(value.spec.shape) else view)
 
 
 def data(value: Value, view: View) -> Value:

@@ -25,10 +25,12 @@ class Analysis:
     graph: the width groups, frozen ones included.
     axes: fx node name -> how the size of its dimension 1 is made up, for every activation of two
         or more dimensions; after a flatten a group is named once for each position of a channel.
+    features: the same for the last dimension.
     """
 
     graph: ChannelGraph
     axes: Mapping[str, AxisBinding]
+    features: Mapping[str, AxisBinding]
 
 
 def analyse(program: ExportedProgram) -> Analysis:
@@ -58,15 +60,22 @@ def analyse(program: ExportedProgram) -> Analysis:
     def binding(layout: Layout) -> AxisBinding:
         return AxisBinding(tuple(groups[i].name for i, repeat in partition.pieces(layout) for _ in range(repeat)))
 
+    def axis(node: Node, dim: int, size: int) -> AxisBinding:
+        layout = flow.tracked(node).get(dim)
+        return AxisBinding((), base=size) if layout is None else binding(layout)
+
     axes: dict[str, AxisBinding] = {}
+    features: dict[str, AxisBinding] = {}
     for node in (*user_inputs(program), *calls):
         shape = shape_of(node)
         if shape is not None and len(shape) > 1:
-            layout = flow.tracked(node).get(1)
-            axes[node.name] = AxisBinding((), base=shape[1]) if layout is None else binding(layout)
+            axes[node.name] = axis(node, 1, shape[1])
+            features[node.name] = axis(node, len(shape) - 1, shape[-1])
     frozen = {g.name for g in groups if g.frozen}
     sizes = tuple(CodeSize(a, binding(layout)) for a, layout in flow.attributes())
-    return Analysis(ChannelGraph(groups, tuple(s for s in sizes if not frozen.issuperset(s.axis.groups))), axes)
+    return Analysis(
+        ChannelGraph(groups, tuple(s for s in sizes if not frozen.issuperset(s.axis.groups))), axes, features
+    )
 
 
 def _transfer(flow: Flow, node: Node) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from edgeprune.graph.walks import Walk
 
-OPERATIONS = ("add", "sub", "rsub", "mul", "div", "rdiv", "max", "min")
+OPERATIONS = ("add", "sub", "rsub", "mul", "div", "rdiv", "max", "min", "prelu")
 """Epilogue steps that take an input of their own."""
 
 Attr = int | float | str | bool | tuple[int, ...]
@@ -66,7 +66,8 @@ class KernelSpec:
             ``global_avg_pool``, ``concat``, ``channel_slice``, ``channel_shuffle`` (channels seen as
             ``rows`` rows, or as rows of ``columns``, are transposed), ``resize2d``, ``softmax``,
             ``elementwise`` (no anchor: the epilogue alone), ``strided`` (the same, inputs read through walks:
-            graph/walks.py), ``join`` (inputs, read through walks, one behind the other), ``layout``.
+            graph/walks.py), ``join`` (inputs, read through walks, one behind the other), ``pad``, ``reduce``,
+            ``normalize``, ``matmul``, ``recurrent``, ``layout``.
         inputs: data inputs (never weights): the anchor's first, then the epilogue's operands.
         output: the result.
         attrs: sorted (name, value) pairs of the anchor (kernel, stride, padding, dilation, groups …).
@@ -129,7 +130,7 @@ class KernelSpec:
             for t in self.inputs[self.anchor_inputs :]
         )
         attrs = self.attrs
-        if self.op == "strided":
+        if self.op in ("strided", "matmul"):
             return replace(self, inputs=self._walked(out), output=self.output.with_channels(out))
         if self.op == "join":
             return self._joined(out)
@@ -139,6 +140,8 @@ class KernelSpec:
             channels = new.get("in", self.inputs[0].channels)
             anchors = (self.inputs[0].with_channels(channels),)
             attrs = (("start", self._sliced(channels, out)),)
+        elif self.op == "reduce" and 1 in self.attr("dims"):
+            anchors = self.inputs[: self.anchor_inputs]
         elif "in" in self.widths:
             anchors = (self.inputs[0].with_channels(new.get("in", self.inputs[0].channels)),)
         elif self.depthwise:
@@ -174,10 +177,15 @@ class KernelSpec:
         return Walk.from_attr(self.attr(f"walk{index}"))
 
     def _walked(self, out: int) -> tuple[TensorSpec, ...]:
-        """The inputs of a ``strided`` kernel if dimension 1 of its output had ``out`` positions."""
+        """The inputs of a kernel that follows walks if dimension 1 of its output had ``out`` positions."""
         full = self.output.channels
-        shapes = [self.walk(i).resized(t.shape, 1, full, out) for i, t in enumerate(self.inputs)]
-        return tuple(replace(t, shape=shape) for t, shape in zip(self.inputs, shapes, strict=True))
+        return tuple(
+            replace(t, shape=self.walk(i).resized(t.shape, 1, full, out)) if self._has_walk(i) else t.with_channels(out)
+            for i, t in enumerate(self.inputs)
+        )
+
+    def _has_walk(self, index: int) -> bool:
+        return any(name == f"walk{index}" for name, _ in self.attrs)
 
     def _joined(self, out: int) -> KernelSpec:
         """A ``join`` if dimension 1 of its output had ``out`` positions."""
@@ -219,7 +227,7 @@ class KernelSpec:
     @functools.cached_property
     def family(self) -> str:
         """Key of the latency table: the spec with its widths taken out (16 hex digits)."""
-        if self.op in ("strided", "join"):
+        if self.op in ("strided", "join", "matmul"):
             return _digest([self.with_widths(out=len(self.inputs)).to_json(), "walks"])
         data = self.to_json()
         for t in (*data["inputs"], data["output"]):

@@ -11,7 +11,7 @@ another view and moves no data.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 FIXED = -1
@@ -44,6 +44,10 @@ class Walk:
     def offset(self, shape: Sequence[int]) -> int:
         """The element where the walk begins."""
         return sum(a.start * math.prod(shape[dim + 1 :]) for dim, a in enumerate(self.dims))
+
+    def moved(self, loops: Mapping[int, int]) -> Walk:
+        """The same walk by other numbers of the loops."""
+        return Walk(tuple(a if a.loop == FIXED else replace(a, loop=loops[a.loop]) for a in self.dims))
 
     def to_attr(self) -> tuple[int, ...]:
         return tuple(n for a in self.dims for n in (a.loop, a.start, a.step))

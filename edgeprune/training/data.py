@@ -20,11 +20,16 @@ KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """Images (N, C, H, W) in float32 with int64 labels (N,), or (N, H, W) for segmentation."""
+    """Images (N, C, H, W) in float32 with int64 labels (N,), or (N, H, W) for segmentation.
+
+    ``labelled``: False if the training half came without labels; they are zeros until a network gives them
+    (:mod:`edgeprune.training.teach`).
+    """
 
     train: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
     name: str
+    labelled: bool = True
 
     @property
     def classes(self) -> int:
@@ -68,14 +73,17 @@ def check(arrays: Mapping[str, Any], name: str) -> DataSet:
     Raises:
         ModelLoadError: naming the array.
     """
-    if missing := [k for k in KEYS if k not in arrays]:
+    if missing := [k for k in KEYS if k not in arrays and k != "y_train"]:
         raise ModelLoadError(f"data set {name!r} has no {', '.join(missing)}", hint=f"it needs {', '.join(KEYS)}")
+    labelled = "y_train" in arrays
+    if not labelled:
+        arrays = {**arrays, "y_train": np.zeros(len(arrays["x_train"]), np.int64)}
     halves = [_half(arrays[f"x_{h}"], arrays[f"y_{h}"], h, name) for h in ("train", "test")]
     shapes = [tuple(x.shape[1:]) for x, _ in halves]
     if shapes[0] != shapes[1]:
         raise _wrong(name, "x_test", f"has examples of the shape {shapes[1]}, x_train {shapes[0]}")
-    data = DataSet(halves[0], halves[1], name)
-    if (highest := int(data.test[1].max())) > int(data.train[1].max()):
+    data = DataSet(halves[0], halves[1], name, labelled)
+    if labelled and (highest := int(data.test[1].max())) > int(data.train[1].max()):
         raise _wrong(name, "y_test", f"has label {highest}, which y_train has not")
     return data
 

@@ -170,6 +170,17 @@ def test_report_shows_the_run_and_draws_its_page_anew(fitted, capsys):
     assert "simulated" in shown
 
 
+def test_export(work: dict) -> None:
+    file = work["folder"] / "pruned.onnx"
+    said = done("export", work["folder"] / "run", "--factory", MODEL[0], "--out", file, "--opset", 13, "-q")
+    assert (said["schema"], said["opset"], said["evidence"]) == ("edgeprune.export/1", 13, "measured")
+    assert said["bytes"] == file.stat().st_size
+    assert said["difference"] <= 1e-4
+    again = done("profile", file, "--points", 1, "--tune", 1, *work["shared"])
+    assert again["kernels_failed"] == []
+    refused(2, "UsageError", "export", *MODEL, "--out", file, "--opset", 5)
+
+
 def test_the_run_of_a_fit_compiles_for_another_board(fitted, work):
     named = (fitted[1], "--factory", MODEL[0])
     said = done("compile", *named, "--target", "rpi4", "--store", work["store"], "--out", work["folder"] / "rpi4")

@@ -103,6 +103,66 @@ class Views(nn.Module):
         return row, tokens * weight, torch.maximum(mixed * self.scale, y)
 
 
+class Tokens(nn.Module):
+    """Patches, layer norm, attention by heads, and layers over more than one row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.token = nn.Conv2d(3, 20, 2, 2), nn.Parameter(torch.randn(1, 1, 20))
+        self.before, self.after = nn.LayerNorm(20), nn.LayerNorm(20, elementwise_affine=False)
+        self.qkv, self.out, self.head = nn.Linear(20, 60), nn.Linear(20, 20), nn.Linear(20, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1)
+        n, t, c = x.shape
+        q, k, v = self.qkv(self.before(x)).reshape(n, t, 3, 4, c // 4).permute(2, 0, 3, 1, 4).unbind(0)
+        y = F.scaled_dot_product_attention(q, k, v) + (q @ k.transpose(-2, -1)).softmax(-1) @ v
+        x = x + F.gelu(self.out(y.transpose(1, 2).reshape(n, t, c)))
+        return self.head(self.after(x).mean(1))  # type: ignore[no-any-return]
+
+
+class Line(nn.Module):
+    """Layers along a line, and recurrent ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv1d(5, 18, 3, padding=2, dilation=2), nn.BatchNorm1d(18)
+        self.wide, self.up = nn.Conv1d(18, 18, 5, padding="same", groups=18), nn.ConvTranspose1d(18, 7, 2, 2)
+        self.lstm, self.gru = nn.LSTM(7, 9, 2, batch_first=True, bidirectional=True), nn.GRU(18, 5)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = F.relu(self.norm(self.conv(x)))
+        y = F.max_pool1d(F.silu(self.wide(y)) + y, 2)
+        y = F.pad(self.up(y), (2, 1))
+        steps, _ = self.lstm(y.transpose(1, 2))
+        _, last = self.gru(steps.transpose(0, 1))
+        return F.adaptive_avg_pool1d(y, 1).squeeze(-1), last
+
+
+class Plumbing(nn.Module):
+    """Parts, shuffles, paddings, norms over groups and extremes over channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.part = nn.Conv2d(3, 20, 3, padding=1), nn.Conv2d(10, 10, 3, padding=1)
+        self.join, self.norm, self.slopes = nn.Conv2d(30, 16, 1), nn.GroupNorm(4, 16), nn.PReLU(16)
+        self.wide, self.one, self.place = nn.Conv2d(16, 24, 1), nn.PReLU(), nn.Conv2d(2, 1, 3, padding=1)
+        self.instance = nn.InstanceNorm2d(6, affine=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.mish(self.stem(F.pad(x, (1, 1, 1, 1), mode="reflect")))[:, :, 1:-1, 1:-1]
+        a, b = y.chunk(2, 1)
+        y = torch.cat([a, b, self.part(b)], 1)
+        n, c, h, w = y.shape
+        y = y.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+        y = self.slopes(self.norm(self.join(y)))
+        place = torch.cat([y.mean(1, keepdim=True), y.max(1, keepdim=True)[0]], 1)
+        y = self.one(y * torch.sigmoid(self.place(place))) - torch.roll(y, 1, 2)
+        y = y * F.softplus(F.adaptive_max_pool2d(y, 1))
+        return self.instance(F.pixel_shuffle(self.wide(y), 2)).abs().pow(2)  # type: ignore[no-any-return]
+
+
 NETS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
     "residual": (Residual, ((1, 3, 17, 15),)),
     "squeeze_excite": (SqueezeExcite, ((1, 3, 9, 9),)),
@@ -110,6 +170,9 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
     "two_inputs": (TwoInputs, ((1, 2, 6, 6), (1, 4))),
     "decoder": (Decoder, ((1, 3, 10, 6),)),
     "views": (Views, ((1, 3, 4, 5),)),
+    "tokens": (Tokens, ((1, 3, 6, 8),)),
+    "line": (Line, ((1, 5, 13),)),
+    "plumbing": (Plumbing, ((1, 3, 7, 6),)),
     "resnet20": (lambda: build("resnet20"), ((1, 3, 16, 16),)),
     "mobilenet_v3_small": (lambda: build("mobilenet_v3_small"), ((1, 3, 64, 64),)),
 }

@@ -45,6 +45,9 @@ REFERENCE: dict[str, Callable[[Tensor], Tensor]] = {
     "clip:-inf,1.0": lambda x: x.clamp(max=1.0),
     "plus:-0.75": lambda x: x - 0.75,
     "times:3.0": lambda x: x * 3.0,
+    "abs": torch.abs,
+    "softplus": F.softplus,
+    "mish": F.mish,
 }
 
 

@@ -49,7 +49,9 @@ def check(bundle: Path, target: Target, threads: int = 1) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
-@pytest.mark.parametrize("name", ["residual", "squeeze_excite", "pyramid", "two_inputs", "decoder", "views"])
+@pytest.mark.parametrize(
+    "name", ["residual", "squeeze_excite", "pyramid", "two_inputs", "decoder", "views", "tokens", "line", "plumbing"]
+)
 def test_a_network_gives_what_torch_gives(name: str, target: Target, tmp_path: Path) -> None:
     module, inputs = net(name)
     compile_network(read_network(module, inputs), target, tmp_path / "bundle", name=name)

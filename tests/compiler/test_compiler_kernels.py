@@ -24,7 +24,7 @@ from edgeprune.compiler.kernels.registry import RULES, rule_named, schedules_for
 from edgeprune.errors import UnsupportedOperatorError
 from edgeprune.graph.channels import WeightRef
 from edgeprune.graph.spec import OPERATIONS, KernelSpec, TensorSpec
-from edgeprune.graph.walks import Along, Walk, identity
+from edgeprune.graph.walks import Along, View, Walk, identity
 from edgeprune.targets import Target
 
 if not TARGETS:
@@ -552,7 +552,7 @@ def test_operations_of_two_tensors(operation: str) -> None:
     plain = TensorSpec(x.shape, "plain")
     a, b = double(x), double(other)
     expected = {"add": a + b, "sub": a - b, "rsub": b - a, "mul": a * b, "div": a / b, "rdiv": b / (a * a + 1)}
-    expected |= {"max": torch.maximum(a, b), "min": torch.minimum(a, b)}
+    expected |= {"max": torch.maximum(a, b), "min": torch.minimum(a, b), "prelu": torch.where(a < 0, a * b, a)}
     first = (x * x + 1).astype(np.float32) if operation == "rdiv" else x
     y = run(kernel("elementwise", [plain, plain], plain, (operation,)), spread(len(operation)), [first, other])
     assert_close(y, expected[operation])
@@ -569,9 +569,108 @@ def test_graph_and_kernels_know_the_same_operations() -> None:
 def test_softmax(target: Target, shape: tuple[int, ...], axis: int) -> None:
     x = noise(*shape) * 30
     plain = TensorSpec(shape, "plain")
-    y = run(kernel("softmax", [plain], plain, axis=axis), target, [x])
+    y = run(kernel("softmax", [plain], plain, axis=axis, log=False), target, [x])
     assert_close(y, double(x).softmax(axis))
     assert np.allclose(y.sum(axis), 1)
+    y = run(kernel("softmax", [plain], plain, axis=axis, log=True), target, [x])
+    assert_close(y, double(x).log_softmax(axis))
+
+
+PADS = {
+    "constant": ((1, 2, 3, 0), "constant", 1.5),
+    "reflect": ((3, 2, 1, 4), "reflect", 0.0),
+    "replicate": ((0, 5, 2, 2), "replicate", 0.0),
+    "circular": ((2, 1, 3, 3), "circular", 0.0),
+}
+
+
+@every_target
+@pytest.mark.parametrize("name", PADS)
+def test_padding(target: Target, name: str) -> None:
+    amounts, mode, value = PADS[name]
+    x = noise(2, 19, 5, 6)
+    y = F.pad(torch.from_numpy(x), amounts, mode, value if mode == "constant" else None).numpy()
+    attrs = {"left": amounts[0], "top": amounts[2], "mode": mode, "value": value}
+    spec = kernel("pad", [TensorSpec(x.shape)], TensorSpec(y.shape), **attrs)
+    assert np.array_equal(run(spec, target, [x]), y)
+
+
+REDUCTIONS = [((2, 5, 40), (2,)), ((2, 5, 40), (1,)), ((3, 4, 5, 6), (1, 3)), ((3, 4, 5, 37), (0, 2)), ((2, 3), (0, 1))]
+
+
+@every_target
+@pytest.mark.parametrize(("shape", "dims"), REDUCTIONS)
+def test_reductions(target: Target, shape: tuple[int, ...], dims: tuple[int, ...]) -> None:
+    x = noise(*shape) - 3.0
+    expected = {
+        "sum": double(x).sum(dims, keepdim=True),
+        "max": double(x).amax(dims, keepdim=True),
+        "min": double(x).amin(dims, keepdim=True),
+    }
+    for kind, y in expected.items():
+        plain = [TensorSpec(shape, "plain"), TensorSpec(tuple(y.shape), "plain")]
+        spec = kernel("reduce", plain[:1], plain[1], ("times:0.5",), kind=kind, dims=dims)
+        assert_close(run(spec, target, [x]), y * 0.5)
+
+
+@every_target
+@pytest.mark.parametrize(
+    ("shape", "size"), [((2, 5, 40), 40), ((1, 6, 7), 42), ((3, 5), 5), ((2, 4, 33), 33), ((1, 8, 1), 1)]
+)
+def test_normalization(target: Target, shape: tuple[int, ...], size: int) -> None:
+    x = noise(*shape) * 3 + 7
+    expected = F.layer_norm(double(x).reshape(-1, size), (size,), eps=1e-3).reshape(shape)
+    plain = TensorSpec(shape, "plain")
+    spec = kernel("normalize", [plain], plain, size=size, eps=1e-3)
+    assert_close(run(spec, target, [x]), expected, rtol=3e-5)
+
+
+PRODUCTS = [((2, 3, 7, 9), (2, 3, 9, 20)), ((1, 50), (50, 33)), ((13, 5), (5, 1)), ((4, 1, 8, 6), (1, 3, 6, 70))]
+
+
+@every_target
+@pytest.mark.parametrize(("left", "right"), PRODUCTS)
+def test_products_of_matrices(target: Target, left: tuple[int, ...], right: tuple[int, ...]) -> None:
+    a, b = noise(*left), noise(*right, seed=1)
+    expected = F.relu(torch.matmul(double(a), double(b)) * 0.5)
+    shape = tuple(expected.shape)
+    rank = len(shape)
+    batch = {d: d for d in range(rank - 2)}
+    views = (View.whole(left).expanded((*shape[:-1], left[-1])), View.whole(right).expanded((*shape[:-2], *right[-2:])))
+    loops = ({rank - 2: rank - 2, rank - 1: rank}, {rank - 2: rank, rank - 1: rank - 1})
+    walks = {
+        f"walk{i}": v.walk.moved({**batch, **m}).to_attr() for i, (v, m) in enumerate(zip(views, loops, strict=True))
+    }
+    tensors = [TensorSpec(left, "plain"), TensorSpec(right, "plain")]
+    spec = kernel("matmul", tensors, TensorSpec(shape, "plain"), ("times:0.5", "relu"), depth=left[-1], **walks)
+    for schedule in schedules_for(spec, target):
+        assert_close(run(spec, target, [a, b], schedule=schedule), expected)
+
+
+@every_target
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize(("steps", "batch", "hidden"), [(5, 2, 21), (1, 1, 16), (4, 3, 3)])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_recurrence(target: Target, kind: str, steps: int, batch: int, hidden: int, reverse: bool) -> None:
+    layer = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[kind](6, hidden).double()
+    x = double(noise(steps, batch, 6))
+    with torch.no_grad():
+        y, _ = layer(x.flip(0) if reverse else x)
+        expected = y.flip(0) if reverse else y
+        gates = F.linear(x, layer.weight_ih_l0, layer.bias_ih_l0).float().numpy()
+    tensors = TensorSpec(gates.shape, "plain"), TensorSpec((steps, batch, hidden), "plain")
+    spec = kernel("recurrent", [tensors[0]], tensors[1], ("bias",), kind=kind, reverse=reverse)
+    weight, bias = (p.detach().float().numpy() for p in (layer.weight_hh_l0, layer.bias_hh_l0))
+    assert_close(run(spec, target, [gates], weight, bias), expected)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 7), (3, 11)])
+def test_global_maximum(size: tuple[int, int]) -> None:
+    x = noise(2, 21, *size) - 3.0
+    spec = kernel("global_max_pool", [TensorSpec(x.shape)], TensorSpec((2, 21, 1, 1)), ("hardsigmoid",))
+    for schedule in schedules_for(spec, spread(size[1])):
+        y = run(spec, spread(size[1]), [x], schedule=schedule)
+        assert_close(y, F.hardsigmoid(double(x).amax((2, 3), keepdim=True)))
 
 
 @every_target
@@ -582,6 +681,19 @@ def test_activations_over_their_whole_range(target: Target, activation: str) -> 
     plain = TensorSpec(x.shape, "plain")
     y = run(kernel("elementwise", [plain], plain, (activation,)), target, [x])
     np.testing.assert_allclose(y, REFERENCE[activation](double(x)).numpy(), rtol=2e-5, atol=2e-6)
+
+
+POSITIVE = {"exp": torch.exp, "log": torch.log, "sqrt": torch.sqrt, "square": torch.square}
+
+
+@every_target
+@pytest.mark.parametrize("function", POSITIVE)
+def test_functions_where_they_are_finite(target: Target, function: str) -> None:
+    """Between the smallest and the largest number that all of them take and give."""
+    x = np.geomspace(1e-18, 80.0, 1000).astype(np.float32).reshape(1, -1)
+    plain = TensorSpec(x.shape, "plain")
+    y = run(kernel("elementwise", [plain], plain, (function,)), target, [x])
+    np.testing.assert_allclose(y, POSITIVE[function](double(x)).numpy(), rtol=1e-6, atol=2e-7)
 
 
 def test_a_kernel_that_no_rule_builds_is_refused() -> None:

@@ -102,8 +102,8 @@ FAMILIES = {
     "conv_transposed": kernel(
         "conv_transpose2d", [TensorSpec((1, 40, 14, 14))], TensorSpec((1, 20, 28, 28)), ("bias",), groups=1, **WINDOW
     ),
-    "softmax": kernel("softmax", [plain(16, 300)], plain(16, 300), axis=1),
-    "softmax over channels": kernel("softmax", [plain(1, 20, 30, 30)], plain(1, 20, 30, 30), axis=1),
+    "softmax": kernel("softmax", [plain(16, 300)], plain(16, 300), axis=1, log=False),
+    "softmax over channels": kernel("softmax", [plain(1, 20, 30, 30)], plain(1, 20, 30, 30), axis=1, log=False),
     "strided": kernel(
         "strided",
         [plain(1, 60, 28, 28)],
@@ -111,6 +111,26 @@ FAMILIES = {
         walk0=View.whole((1, 60, 28, 28)).permuted((0, 2, 3, 1)).walk.to_attr(),
     ),
     "concat": kernel("concat", [TensorSpec((1, c, 28, 28)) for c in (13, 50, 7)], TensorSpec((1, 70, 28, 28))),
+    "pad": kernel(
+        "pad",
+        [TensorSpec((1, 40, 14, 14))],
+        TensorSpec((1, 40, 16, 16)),
+        top=1,
+        left=1,
+        mode="constant",
+        value=0.0,
+    ),
+    "reduce": kernel("reduce", [plain(1, 50, 30, 30)], plain(1, 1, 30, 30), kind="max", dims=(1,)),
+    "normalize": kernel("normalize", [plain(1, 64, 192)], plain(1, 64, 192), size=192, eps=1e-5),
+    "join": kernel(
+        "join",
+        [plain(1, 20, 150), plain(1, 30, 150)],
+        plain(1, 50, 150),
+        axis=1,
+        sizes=(20, 30),
+        walk0=View.whole((1, 20, 150)).walk.to_attr(),
+        walk1=View.whole((1, 30, 150)).walk.to_attr(),
+    ),
     "layout": kernel("layout", [TensorSpec((1, 21, 30, 30))], plain(1, 21, 30, 30)),
     "blocked layout": kernel("layout", [plain(1, 40, 30, 30)], TensorSpec((1, 40, 30, 30))),
 }

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from edgeprune.errors import ModelLoadError
 from edgeprune.training.data import KEYS, batches, check, load_data
+from edgeprune.training.teach import taught
 
 
 def arrays(**changes: Any) -> dict[str, Any]:
@@ -51,7 +53,7 @@ def test_factories(tmp_path: Path) -> None:
     assert torch.equal(first.train[0], second.train[0])
     assert not torch.equal(first.train[0], third.train[0])
     assert load_data(f"{file}:Data").classes == 2
-    with pytest.raises(ModelLoadError, match="no y_train, x_test, y_test"):
+    with pytest.raises(ModelLoadError, match="no x_test, y_test"):
         load_data(f"{file}:partial")
 
 
@@ -135,3 +137,17 @@ def test_batches_visit_everything_once_in_the_order_of_the_seed() -> None:
     assert order(0) == order(0) != order(1)
     assert [len(a) for a, _ in batches(x, x, 4)] == [4, 4, 2]
     assert torch.cat([b for _, b in batches(x, x, 4)]).tolist() == list(range(10))
+
+
+def test_a_data_set_without_training_labels_is_taught_by_a_network() -> None:
+    given = arrays()
+    del given["y_train"]
+    data = check(given, "bare")
+    assert not data.labelled
+    network = nn.Sequential(nn.Flatten(1), nn.Linear(data.train[0][0].numel(), 3)).eval()
+    learned = taught(network, data)
+    assert learned.labelled
+    with torch.no_grad():
+        assert torch.equal(learned.train[1], network(data.train[0]).argmax(1))
+    assert learned.test is data.test
+    assert taught(network, learned) is learned

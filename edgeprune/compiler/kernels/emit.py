@@ -132,7 +132,8 @@ class Emitter:
                 return self.load(self.inputs[i], block, lanes)
             if tensor.channels == 1 < self.spec.output.channels:
                 sample = block // block_count(self.spec.output.channels, self.lanes)
-                return self.splat(self.inputs[i][(sample * image + pixel) * self.lanes], lanes)
+                at = sample * image + pixel if tensor.pixels > 1 else sample
+                return self.splat(self.inputs[i][at * self.lanes], lanes)
             return self.load(
                 self.inputs[i], (block if tensor.pixels == 1 else block * image + pixel) * self.lanes, lanes
             )
@@ -195,6 +196,51 @@ def _hardsigmoid(e: Emitter, x: Expr, lanes: int | None) -> Expr:
     return _clip(e, x + e.const(3.0, lanes), lanes, 0.0, 6.0) * e.const(1 / 6, lanes)
 
 
+def log(e: Emitter, x: Expr, lanes: int | None) -> Expr:
+    """The natural logarithm of positive normal numbers within 2e-7; 0 gives about -88.
+
+    Method: x = m * 2 ** n with m around 1; log m is twice the area tangent of (m - 1) / (m + 1), by its series.
+    """
+
+    def c(value: float) -> Expr:
+        return e.const(value, lanes)
+
+    width = e.lanes if lanes is None else lanes
+    many = "" if width == 1 else f"x{width}"
+
+    def whole(value: int) -> Expr:
+        return e.splat(T.int32(value), lanes)
+
+    (x,) = e.keep(T.max(x, c(1.1754944e-38)), lanes=lanes)
+    bits = T.reinterpret(f"int32{many}", x)
+    # Exponent and mantissa around the root of a half, so that m lies between it and its double.
+    shifted = bits - whole(0x3F3504F3)
+    (n,) = e.keep(T.Cast(f"float32{many}", shifted >> whole(23)), lanes=lanes)
+    (m,) = e.keep(T.reinterpret(f"float32{many}", (shifted & whole(0x007FFFFF)) + whole(0x3F3504F3)), lanes=lanes)
+    (s,) = e.keep((m - c(1.0)) / (m + c(1.0)), lanes=lanes)
+    (square,) = e.keep(s * s, lanes=lanes)
+    series = c(2 / 11)
+    for k in (9, 7, 5, 3, 1):
+        series = series * square + c(2 / k)
+    return n * c(math.log(2)) + s * series
+
+
+def _softplus(e: Emitter, x: Expr, lanes: int | None) -> Expr:
+    zero = e.const(0.0, lanes)
+    (x,) = e.keep(x, lanes=lanes)
+    (power,) = e.keep(exp(e, T.min(x, zero - x), lanes), lanes=lanes)
+    return T.max(x, zero) + log(e, e.const(1.0, lanes) + power, lanes)
+
+
+def _mish(e: Emitter, x: Expr, lanes: int | None) -> Expr:
+    (x,) = e.keep(x, lanes=lanes)
+    return x * _tanh(e, _softplus(e, x, lanes), lanes)
+
+
+def _abs(e: Emitter, x: Expr, lanes: int | None) -> Expr:
+    return T.max(x, e.const(0.0, lanes) - x)
+
+
 def _gelu(e: Emitter, x: Expr, lanes: int | None) -> Expr:
     """x times the normal distribution up to x; the error function within 1.5e-7 (Abramowitz and Stegun, 7.1.26)."""
 
@@ -229,6 +275,13 @@ def _leaky_relu(e: Emitter, x: Expr, lanes: int | None, slope: float) -> Expr:
 
 
 ACTIVATIONS: dict[str, Callable[..., Expr]] = {
+    "abs": _abs,
+    "exp": lambda e, x, n: exp(e, x, n),
+    "log": log,
+    "mish": _mish,
+    "softplus": _softplus,
+    "sqrt": lambda e, x, n: T.sqrt(x),
+    "square": lambda e, x, n: x * x,
     "relu": lambda e, x, n: T.max(x, e.const(0.0, n)),
     "relu6": lambda e, x, n: _clip(e, x, n, 0.0, 6.0),
     "clip": _clip,
@@ -257,6 +310,7 @@ OPERATIONS: dict[str, Callable[[Expr, Expr], Expr]] = {
     "rdiv": lambda a, b: b / a,
     "max": lambda a, b: T.max(a, b),
     "min": lambda a, b: T.min(a, b),
+    "prelu": lambda a, b: T.Select(a < a * 0.0, a * b, a),
 }
 """Epilogue steps that take the next input: (value so far, its vector) -> vector. ``rsub`` and ``rdiv`` have the
 value so far on the right. Keep in step with ``OPERATIONS`` of graph/spec.py."""
@@ -298,6 +352,14 @@ def tiles(total: int, width: int) -> list[tuple[int, int]]:
     return [(start, min(width, total - start)) for start in range(0, total, width)]
 
 
+def folded(vector: Expr, lanes: int, merge: Callable[[Expr, Expr], Expr]) -> Expr:
+    """All lanes of a vector in one value, by halves."""
+    values = [T.Shuffle([vector], [i]) for i in range(lanes)] if lanes > 1 else [vector]
+    while len(values) > 1:
+        values = [merge(a, b) for a, b in zip(values[::2], values[1::2], strict=True)]
+    return values[0]
+
+
 def narrowing(total: int, width: int) -> list[tuple[int, int]]:
     """Cut ``range(total)`` into (start, size) vectors: of ``width``, then of ever smaller halves of it."""
     found, start = [], 0
@@ -318,7 +380,9 @@ __all__ = [
     "T",
     "block_count",
     "exp",
+    "folded",
     "function",
+    "log",
     "narrowing",
     "tiles",
     "when",

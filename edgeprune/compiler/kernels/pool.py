@@ -73,13 +73,13 @@ class WindowPool(Rule):
         return T.float32(1.0) / (T.cast(bottom - top, "float32") * T.float32(columns))
 
 
-class GlobalAveragePool(Rule):
-    """global_avg_pool: (N, C, H, W) -> (N, C, 1, 1), four partial sums a block."""
+class GlobalPool(Rule):
+    """global_avg_pool and global_max_pool: (N, C, H, W) -> (N, C, 1, 1), several partial results a block."""
 
-    name = "global_avg_pool"
+    name = "global_pool"
 
     def matches(self, spec: KernelSpec) -> bool:
-        return spec.op == "global_avg_pool"
+        return spec.op in ("global_avg_pool", "global_max_pool")
 
     def space(self, spec: KernelSpec, target: Target) -> list[Schedule]:
         return [{"rule": self.name, "chains": c} for c in (4, 8, 2) if c <= spec.inputs[0].pixels] or [
@@ -88,24 +88,28 @@ class GlobalAveragePool(Rule):
 
     def build(self, name: str, spec: KernelSpec, schedule: Schedule, target: Target) -> Function:
         pixels, chains = spec.inputs[0].pixels, int(schedule["chains"])
+        largest = spec.op == "global_max_pool"
+
+        def merged(a: Expr, b: Expr) -> Expr:
+            return T.max(a, b) if largest else a + b
 
         def body(e: Emitter) -> None:
             blocks = block_count(spec.output.channels, e.lanes)
             with T.parallel(0, spec.output.shape[0] * blocks) as plane:
                 acc = e.registers(chains)
                 for c in range(chains):
-                    acc[c] = e.const(0.0)
+                    acc[c] = e.const(LOWEST if largest else 0.0)
                 with T.serial(0, pixels // chains) as i:
                     for c in range(chains):
                         at = (plane * pixels + i * chains + c) * e.lanes
-                        acc[c] = acc[c] + e.load(e.inputs[0], at)
+                        acc[c] = merged(acc[c], e.load(e.inputs[0], at))
                 for c in range(pixels % chains):
                     at = (plane * pixels + pixels // chains * chains + c) * e.lanes
-                    acc[c] = acc[c] + e.load(e.inputs[0], at)
+                    acc[c] = merged(acc[c], e.load(e.inputs[0], at))
                 total = acc[0]
                 for c in range(1, chains):
-                    total = total + acc[c]
-                value = e.epilogue(total * e.const(1.0 / pixels), plane, 0)
-                e.store(e.output, value, plane * e.lanes)
+                    total = merged(total, acc[c])
+                value = total if largest else total * e.const(1.0 / pixels)
+                e.store(e.output, e.epilogue(value, plane, 0), plane * e.lanes)
 
         return function(name, spec, schedule, target, [], body)

@@ -10,8 +10,12 @@ from edgeprune.compiler.kernels.dense import Dense
 from edgeprune.compiler.kernels.depthwise import DepthwiseConv
 from edgeprune.compiler.kernels.gather import ChannelGather
 from edgeprune.compiler.kernels.grouped import GroupedConv
+from edgeprune.compiler.kernels.matmul import MatMul
 from edgeprune.compiler.kernels.movement import Elementwise, Layout, Resize
-from edgeprune.compiler.kernels.pool import GlobalAveragePool, WindowPool
+from edgeprune.compiler.kernels.pad import Pad
+from edgeprune.compiler.kernels.pool import GlobalPool, WindowPool
+from edgeprune.compiler.kernels.recurrent import Recurrent
+from edgeprune.compiler.kernels.reduce import Normalize, Reduce
 from edgeprune.compiler.kernels.softmax import Softmax
 from edgeprune.compiler.kernels.strided import Join, Strided
 from edgeprune.compiler.kernels.transposed import TransposedConv
@@ -28,11 +32,16 @@ RULES: tuple[Rule, ...] = (
     TransposedConv(),
     Dense(),
     WindowPool(),
-    GlobalAveragePool(),
+    GlobalPool(),
     Softmax(),
     Elementwise(),
     Strided(),
     Join(),
+    Pad(),
+    Reduce(),
+    Normalize(),
+    MatMul(),
+    Recurrent(),
     ChannelGather(),
     Resize(),
     Layout(),

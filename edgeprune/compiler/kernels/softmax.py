@@ -1,4 +1,4 @@
-"""Softmax over one dimension of a plain tensor, shifted by its maximum so that nothing overflows."""
+"""Softmax over one dimension of a plain tensor, or its logarithm; shifted by the maximum, so that nothing overflows."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import math
 from collections.abc import Callable
 
 from edgeprune.compiler.kernels.base import Rule, Schedule
-from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, exp, function, narrowing
+from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, exp, folded, function, log, narrowing
 from edgeprune.compiler.kernels.pool import LOWEST
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.targets import Target
 
 
 class Softmax(Rule):
-    """softmax: ``axis`` of a plain tensor, the dimensions around it flattened to (outer, axis, inner)."""
+    """softmax: ``axis`` of a plain tensor, the dimensions around it flattened to (outer, axis, inner); ``log``."""
 
     name = "softmax"
 
@@ -57,10 +57,10 @@ def _along_the_row(e: Emitter, first: Expr, size: int) -> None:
             wide[0] = e.const(start)
             with T.serial(0, whole) as i:
                 wide[0] = step(wide[0], first + i * e.lanes, e.lanes)
-            single[0] = _folded(wide[0], e.lanes, merge)
+            single[0] = folded(wide[0], e.lanes, merge)
         for at, lanes in tail:
             (part,) = e.keep(step(e.const(start, lanes), at, lanes), lanes=lanes)
-            single[0] = merge(single[0], _folded(part, lanes, merge))
+            single[0] = merge(single[0], folded(part, lanes, merge))
         return single[0]
 
     largest = reduce(LOWEST, lambda total, at, lanes: T.max(total, e.load(x, at, lanes)), T.max)
@@ -70,24 +70,17 @@ def _along_the_row(e: Emitter, first: Expr, size: int) -> None:
         e.store(y, power, at, lanes)
         return total + power
 
-    (factor,) = e.keep(T.float32(1.0) / reduce(0.0, add, lambda a, b: a + b), lanes=1)
+    (total,) = e.keep(reduce(0.0, add, lambda a, b: a + b), lanes=1)
+    (change,) = e.keep(_change(e, largest, total, 1), lanes=1)
 
     def scale(at: Expr, lanes: int) -> None:
-        e.store(y, e.load(y, at, lanes) * e.splat(factor, lanes), at, lanes)
+        e.store(y, _changed(e, e.splat(change, lanes), at, lanes), at, lanes)
 
     if whole:
         with T.serial(0, whole) as i:
             scale(first + i * e.lanes, e.lanes)
     for at, lanes in tail:
         scale(at, lanes)
-
-
-def _folded(vector: Expr, lanes: int, merge: Callable[[Expr, Expr], Expr]) -> Expr:
-    """All lanes of a vector in one value, by halves."""
-    values = [T.Shuffle([vector], [i]) for i in range(lanes)] if lanes > 1 else [vector]
-    while len(values) > 1:
-        values = [merge(a, b) for a, b in zip(values[::2], values[1::2], strict=True)]
-    return values[0]
 
 
 def _across_rows(e: Emitter, first: Expr, size: int, inner: int, lanes: int) -> None:
@@ -101,6 +94,17 @@ def _across_rows(e: Emitter, first: Expr, size: int, inner: int, lanes: int) -> 
         (power,) = e.keep(exp(e, e.load(x, first + i * inner, lanes) - largest[0], lanes), lanes=lanes)
         e.store(y, power, first + i * inner, lanes)
         total[0] = total[0] + power
-    (factor,) = e.keep(e.const(1.0, lanes) / total[0], lanes=lanes)
+    (change,) = e.keep(_change(e, largest[0], total[0], lanes), lanes=lanes)
     with T.serial(0, size) as i:
-        e.store(y, e.load(y, first + i * inner, lanes) * factor, first + i * inner, lanes)
+        e.store(y, _changed(e, change, first + i * inner, lanes), first + i * inner, lanes)
+
+
+def _change(e: Emitter, largest: Expr, total: Expr, lanes: int) -> Expr:
+    """What makes powers shares: the factor, or for logarithms what goes off the input."""
+    return largest + log(e, total, lanes) if e.spec.attr("log") else e.const(1.0, lanes) / total
+
+
+def _changed(e: Emitter, change: Expr, at: Expr, lanes: int) -> Expr:
+    if e.spec.attr("log"):
+        return e.load(e.inputs[0], at, lanes) - change
+    return e.load(e.output, at, lanes) * change

@@ -1,4 +1,4 @@
-"""Convolution, fully connected layers and the batch norm that is folded into them."""
+"""Convolution of images and lines, and the batch norm that is folded into it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,29 @@ import torch
 from torch.fx import Node
 
 from edgeprune.graph.channels import WeightRef
-from edgeprune.graph.cutter import Cutter, argument, handles, pair, static_shape, unsupported
+from edgeprune.graph.cutter import (
+    Cutter,
+    Value,
+    as_picture,
+    as_seen,
+    handles,
+    picture,
+    spread,
+    static_shape,
+    unsupported,
+)
 from edgeprune.graph.flow import arguments
-from edgeprune.graph.spec import TensorSpec
+from edgeprune.graph.spec import Attr, TensorSpec
+from edgeprune.graph.walks import View
 
 aten = torch.ops.aten
 
 
-@handles(aten.conv2d.default, aten.conv2d.padding)
-def _conv2d(cutter: Cutter, node: Node) -> None:
-    kernel = pair(static_shape(node.args[1])[2:])  # type: ignore[arg-type]
-    dilation = pair(argument(node, 5, "dilation", 1))
-    padding = argument(node, 4, "padding", 0)
+@handles(aten.conv2d.default, aten.conv2d.padding, aten.conv1d.default, aten.conv1d.padding)
+def _convolution(cutter: Cutter, node: Node) -> None:
+    named = arguments(node)
+    kernel = tuple(static_shape(named["weight"])[2:])
+    dilation, padding = spread(named["dilation"], kernel), named["padding"]
     if padding == "valid":
         padding = 0
     elif padding == "same":
@@ -25,50 +36,36 @@ def _conv2d(cutter: Cutter, node: Node) -> None:
         if any(n % 2 for n in whole):
             raise unsupported(node, "padding that differs from side to side", "pad by a number, or use an odd kernel")
         padding = [n // 2 for n in whole]
-    groups = int(argument(node, 6, "groups", 1))
-    x = cutter.image(node.args[0], node, plain=groups == 1)
-    draft = cutter.open(
-        "conv2d",
-        node,
-        TensorSpec(static_shape(node)),
-        [x],
-        kernel=kernel,
-        stride=pair(argument(node, 3, "stride", 1)),
-        padding=pair(padding),
-        dilation=dilation,
-        groups=groups,
-    )
-    draft.weights = WeightRef(cutter.parameter(node.args[1], node), cutter.parameter(argument(node, 2, "bias"), node))
-    draft.epilogue.append("bias")  # always: a folded batch norm brings one
+    window = {
+        "kernel": kernel,
+        "stride": spread(named["stride"], kernel),
+        "padding": spread(padding, kernel),
+        "dilation": dilation,
+    }
+    plain = int(named["groups"]) == 1 and len(kernel) == 2
+    _open(cutter, node, "conv2d", cutter.image(node.args[0], node, plain=True) if plain else None, window)
 
 
-@handles(aten.conv_transpose2d.input)
-def _conv_transpose2d(cutter: Cutter, node: Node) -> None:
+@handles(aten.conv_transpose2d.input, aten.conv_transpose1d.default)
+def _transposed(cutter: Cutter, node: Node) -> None:
     named = arguments(node)
-    draft = cutter.open(
-        "conv_transpose2d",
-        node,
-        TensorSpec(static_shape(node)),
-        [cutter.image(node.args[0], node)],
-        kernel=pair(static_shape(node.args[1])[2:]),  # type: ignore[arg-type]
-        stride=pair(named["stride"]),
-        padding=pair(named["padding"]),
-        dilation=pair(named["dilation"]),
-        groups=int(named["groups"]),
-    )
-    draft.weights = WeightRef(cutter.parameter(node.args[1], node), cutter.parameter(named["bias"], node))
-    draft.epilogue.append("bias")
+    kernel = tuple(static_shape(named["weight"])[2:])
+    window = {"kernel": kernel} | {n: spread(named[n], kernel) for n in ("stride", "padding", "dilation")}
+    _open(cutter, node, "conv_transpose2d", None, window)
 
 
-@handles(aten.linear.default)
-def _linear(cutter: Cutter, node: Node) -> None:
-    x = cutter.value(node.args[0], node)
-    # A flattened blocked image is read in place; weights are packed to match.
-    if not (x.flat and x.spec.layout == "blocked"):
-        x = cutter.row(node.args[0], node)
-    draft = cutter.open("dense", node, TensorSpec(static_shape(node), "plain"), [x])
-    draft.weights = WeightRef(cutter.parameter(node.args[1], node), cutter.parameter(argument(node, 2, "bias"), node))
-    draft.epilogue.append("bias")
+def _open(cutter: Cutter, node: Node, op: str, image: Value | None, window: dict[str, tuple[int, ...]]) -> None:
+    """A convolution of an image, or of a line, which is an image of one row."""
+    named, shape = arguments(node), static_shape(node)
+    if len(shape) == 3:
+        beside = {"kernel": 1, "stride": 1, "padding": 0, "dilation": 1}
+        window = {name: (beside[name], *along) for name, along in window.items()}
+    x = image or picture(cutter, node)
+    attrs: dict[str, Attr] = {**window, "groups": int(named["groups"])}
+    draft = cutter.open(op, node, TensorSpec(as_picture(shape)), [x], **attrs)
+    draft.weights = cutter.weights(node, named["weight"], named["bias"])
+    draft.epilogue.append("bias")  # always: a folded batch norm brings one
+    cutter.values[node] = as_seen(cutter.values[node], View.whole(shape))
 
 
 @handles(aten.batch_norm.default)
@@ -79,13 +76,19 @@ def _batch_norm(cutter: Cutter, node: Node) -> None:
     norm, eps = (names[0], names[1], names[2], names[3]), float(node.args[7])  # type: ignore[arg-type]
     x = cutter.value(node.args[0], node)
     draft = cutter.extend(x, node)
-    if draft and draft.op.startswith("conv") and draft.epilogue == ["bias"] and draft.weights.norm is None:
+    if (
+        draft
+        and (draft.op.startswith("conv") or draft.op == "dense")
+        and draft.epilogue == ["bias"]
+        and draft.weights.norm is None
+    ):
         draft.weights = WeightRef(draft.weights.weight, draft.weights.bias, norm, eps)
         cutter.grow(draft, node)
         return
     # A batch norm with nothing to fold into is a 1x1 depthwise convolution.
-    x = cutter.image(node.args[0], node)
+    x = picture(cutter, node)
     unit = {"kernel": (1, 1), "stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
-    draft = cutter.open("conv2d", node, TensorSpec(static_shape(node)), [x], groups=x.spec.channels, **unit)
+    draft = cutter.open("conv2d", node, x.spec, [x], groups=x.spec.channels, **unit)
     draft.weights = WeightRef("", "", norm, eps)
     draft.epilogue.append("bias")
+    cutter.values[node] = as_seen(cutter.values[node], View.whole(static_shape(node)))

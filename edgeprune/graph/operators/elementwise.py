@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch.fx import Node
 
-from edgeprune.graph.cutter import Cutter, Value, argument, data, handles, images, static_shape, unsupported
+from edgeprune.graph.cutter import (
+    Cutter,
+    Value,
+    argument,
+    as_picture,
+    as_seen,
+    data,
+    handles,
+    images,
+    static_shape,
+    unsupported,
+)
 from edgeprune.graph.spec import TensorSpec
 from edgeprune.graph.walks import View
 
@@ -31,6 +43,13 @@ ACTIVATIONS: dict[Any, str] = {
     aten.silu_.default: "silu",
     aten.tanh.default: "tanh",
     aten.tanh_.default: "tanh",
+    aten.abs.default: "abs",
+    aten.exp.default: "exp",
+    aten.log.default: "log",
+    aten.sqrt.default: "sqrt",
+    aten.square.default: "square",
+    aten.mish.default: "mish",
+    aten.mish_.default: "mish",
 }
 
 
@@ -58,6 +77,44 @@ def _elu(cutter: Cutter, node: Node) -> None:
     if argument(node, 2, "scale", 1) != 1 or argument(node, 3, "input_scale", 1) != 1:
         raise unsupported(node, "an ELU with scales", "use nn.ELU")
     _unary(cutter, node, step("elu", argument(node, 1, "alpha", 1.0)))
+
+
+@handles(aten.selu.default, aten.selu_.default)
+def _selu(cutter: Cutter, node: Node) -> None:
+    """Constants of Klambauer et al., 2017."""
+    _unary(cutter, node, step("elu", 1.6732632423543772), step("times", 1.0507009873554805))
+
+
+@handles(aten.softplus.default)
+def _softplus(cutter: Cutter, node: Node) -> None:
+    beta = float(argument(node, 1, "beta", 1))
+    _unary(cutter, node, step("times", beta), "softplus", step("times", 1 / beta))
+
+
+@handles(aten.neg.default)
+def _negative(cutter: Cutter, node: Node) -> None:
+    _unary(cutter, node, step("times", -1))
+
+
+@handles(aten.pow.Tensor_Scalar)
+def _power(cutter: Cutter, node: Node) -> None:
+    known: dict[Any, list[str]] = {2: ["square"], 0.5: ["sqrt"], 1: [], 4: ["square", "square"]}
+    steps = known.get(node.args[1])
+    if steps is None:
+        raise unsupported(node, f"the power {node.args[1]}", "write it with mul and sqrt")
+    _unary(cutter, node, *steps)
+
+
+@handles(aten.prelu.default)
+def _prelu(cutter: Cutter, node: Node) -> None:
+    """One slope for all channels, or one for each."""
+    x, slopes = cutter.value(node.args[0], node), cutter.value(node.args[1], node)
+    shape = (1, slopes.shape[0], *(1 for _ in x.shape[2:]))
+    if _fits(values := [_as_image(x), as_seen(slopes, slopes.seen.reshaped(as_picture(shape)))]):
+        _of_images(cutter, node, "prelu", values)
+    else:
+        shown = as_seen(slopes, slopes.seen.reshaped(shape))
+        of_plain_tensors(cutter, node, "prelu", (cutter.seen(node.args[0], node), (shown, shown.seen)))
 
 
 @handles(aten.gelu.default)
@@ -100,13 +157,15 @@ def _binary(cutter: Cutter, node: Node) -> None:
     name = OPERATIONS[node.target]
     if node.kwargs.get("alpha", 1) != 1:
         raise unsupported(node, "an operand with a factor (alpha)", "write the factor as a separate layer")
-    left, right = node.args[:2]
-    if isinstance(right, int | float):
-        _unary(cutter, node, _with_number(name, right))
-    elif images(values := [cutter.value(left, node), cutter.value(right, node)]) and _fits(values):
-        _of_images(cutter, node, name)
+    if isinstance(node.args[1], int | float):
+        _unary(cutter, node, _with_number(name, node.args[1]))
+        return
+    values = [cutter.operand(a, node, len(static_shape(node))) for a in node.args[:2]]
+    if _fits(values := [_as_image(v) for v in values]):
+        _of_images(cutter, node, name, values)
     else:
-        _of_plain_tensors(cutter, node, name)
+        left, right = (cutter.seen(a, node) for a in node.args[:2])
+        of_plain_tensors(cutter, node, name, (left, right))
 
 
 @handles(aten.rsub.Scalar)
@@ -128,33 +187,48 @@ def _with_number(name: str, number: float) -> str:
             return step("times", 1 / number)
 
 
+def _as_image(value: Value) -> Value:
+    """A line whose data is an image of one row, as that image; anything else as it is."""
+    if value.spec.layout == "blocked" and value.view == View.whole(value.shape) and len(value.shape) == 3:
+        return replace(value, view=None)
+    return value
+
+
 def _fits(values: Sequence[Value]) -> bool:
-    """Whether an epilogue reads one beside the other: same shape, one value a channel, or one a pixel."""
-    shapes = [v.spec for v in values]
-    return any(a.shape == b.shape or _one_per_channel(b, a) or _one_per_pixel(b, a) for a, b in (shapes, shapes[::-1]))
+    """Whether they are images of which an epilogue reads one beside the other: same shape, one value a channel,
+    one a pixel, or one for all."""
+    shapes = [TensorSpec(v.shape) for v in values]
+    return images(values) and any(
+        a.shape == b.shape or _one_per_channel(b, a) or _one_per_pixel(b, a) for a, b in (shapes, shapes[::-1])
+    )
 
 
-def _of_images(cutter: Cutter, node: Node, name: str) -> None:
+def _of_images(cutter: Cutter, node: Node, name: str, values: Sequence[Value]) -> None:
     """Into the epilogue of the kernel before one operand, where the other is ready; else a kernel of its own."""
-    values = [cutter.image(a, node) for a in node.args[:2]]
-    orders = [(values[0], values[1], name), (values[1], values[0], REVERSED.get(name, name))]
-    whole = [o for o in orders if o[0].spec.shape == static_shape(node)]
+    shape = static_shape(node)
+    left, right = (cutter.blocked(v) for v in values)
+    orders = [(left, right, name), (right, left, REVERSED.get(name, name))]
+    whole = [o for o in orders if o[0].spec.shape == as_picture(shape)]
     for value, other, operation in whole:
         draft = cutter.extend(value, node)
         if draft and other.draft is not draft:
             draft.operands.append(other)
             cutter.grow(draft, node, operation)
-            return
-    value, other, operation = whole[0]
-    draft = cutter.open("elementwise", node, value.spec, [value])
-    draft.operands.append(other)
-    draft.epilogue.append(operation)
+            break
+    else:
+        value, other, operation = whole[0]
+        draft = cutter.open("elementwise", node, value.spec, [value])
+        draft.operands.append(other)
+        draft.epilogue.append(operation)
+    cutter.values[node] = as_seen(replace(cutter.values[node], view=None), View.whole(shape))
 
 
-def _of_plain_tensors(cutter: Cutter, node: Node, name: str) -> None:
+def of_plain_tensors(
+    cutter: Cutter, node: Node, name: str, operands: tuple[tuple[Value, View], tuple[Value, View]]
+) -> None:
     """Any two tensors that broadcast: each is read as it lies, through the walk that its view amounts to."""
     shape = static_shape(node)
-    left, right = (cutter.seen(a, node) for a in node.args[:2])
+    left, right = operands
     for (value, view), (other, other_view), operation in (
         (left, right, name),
         (right, left, REVERSED.get(name, name)),
@@ -177,7 +251,7 @@ def _of_plain_tensors(cutter: Cutter, node: Node, name: str) -> None:
 
 def _one_per_pixel(gate: TensorSpec, image: TensorSpec) -> bool:
     n, _, height, width = image.shape
-    return gate.shape == (n, 1, height, width)
+    return gate.shape in ((n, 1, height, width), (n, 1, 1, 1))
 
 
 def _one_per_channel(gate: TensorSpec, image: TensorSpec) -> bool:

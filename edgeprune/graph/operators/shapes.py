@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch.fx import Node
 
-from edgeprune.graph.cutter import Cutter, Value, argument, data, handles, images, static_shape, unsupported
+from edgeprune.graph.cutter import Cutter, Value, argument, as_seen, data, handles, images, static_shape, unsupported
 from edgeprune.graph.flow import arguments
 from edgeprune.graph.spec import TensorSpec
 from edgeprune.graph.walks import View
@@ -59,8 +59,12 @@ def _join(cutter: Cutter, node: Node, axis: int, parts: list[tuple[Value, View]]
     aten.contiguous.default,
     aten.clone.default,
     aten.detach.default,
+    aten.to.dtype,
+    aten.type_as.default,
 )
 def _identity(cutter: Cutter, node: Node) -> None:
+    if node.meta["val"].dtype != torch.float32:
+        raise unsupported(node, f"a tensor of {node.meta['val'].dtype}", "compute in float32")
     cutter.alias(node, cutter.value(node.args[0], node))
 
 
@@ -73,6 +77,9 @@ def _identity(cutter: Cutter, node: Node) -> None:
     aten.squeeze.dims,
     aten.squeeze.default,
     aten.unsqueeze.default,
+    aten.unflatten.int,
+    aten.view_as.default,
+    aten.reshape_as.default,
 )
 def _reshape(cutter: Cutter, node: Node) -> None:
     value, shape = cutter.value(node.args[0], node), static_shape(node)
@@ -116,6 +123,33 @@ def _permute(cutter: Cutter, node: Node) -> None:
     cutter.show(node, value, view.permuted(order))
 
 
+@handles(aten.movedim.int)
+def _movedim(cutter: Cutter, node: Node) -> None:
+    value, view = cutter.viewed(node.args[0], node)
+    order, named = list(range(len(view.shape))), arguments(node)
+    order.insert(named["destination"] % len(order), order.pop(named["source"]))
+    cutter.show(node, value, view.permuted(order))
+
+
+@handles(aten.repeat.default)
+def _repeat(cutter: Cutter, node: Node) -> None:
+    """Every dimension once more beside itself: a view, and then a copy of what it shows."""
+    value, view = cutter.seen(node.args[0], node)
+    counts = [int(n) for n in node.args[1]]  # type: ignore[union-attr, arg-type]
+    shape = (1,) * (len(counts) - len(view.shape)) + view.shape
+    pairs, wide = [n for s in shape for n in (1, s)], [n for c, s in zip(counts, shape, strict=True) for n in (c, s)]
+    shown = as_seen(value, view.reshaped(pairs)).seen.expanded(wide)
+    cutter.show(node, cutter.copied(replace(value.of(node), view=shown)), View.whole(static_shape(node)))
+
+
+@handles(aten.narrow.default)
+def _narrow(cutter: Cutter, node: Node) -> None:
+    value, view = cutter.viewed(node.args[0], node)
+    named = arguments(node)
+    dim = named["dim"] % len(view.shape)
+    cutter.show(node, value, view.sliced(dim, named["start"] % view.shape[dim], named["length"]))
+
+
 @handles(aten.slice.Tensor)
 def _slice(cutter: Cutter, node: Node) -> None:
     value, shape, named = cutter.value(node.args[0], node), static_shape(node), arguments(node)
@@ -144,9 +178,11 @@ def _split(cutter: Cutter, node: Node) -> None:
 @handles(operator.getitem)
 def _part(cutter: Cutter, node: Node) -> None:
     source, index = node.args
-    if source not in cutter.parts:
-        raise unsupported(node, f"'{source}' yields several tensors, of which kernels compute none", "take another")
-    cutter.show(node, *cutter.parts[source][int(index)])  # type: ignore[index, arg-type]
+    parts = cutter.parts.get(source, [])  # type: ignore[arg-type]
+    if int(index) < len(parts):  # type: ignore[arg-type]
+        cutter.show(node, *parts[int(index)])  # type: ignore[arg-type]
+    elif node.users:
+        raise unsupported(node, f"no kernel computes part {index} of '{source}'", "use the first part alone")
 
 
 @handles(aten.pixel_shuffle.default)
@@ -154,7 +190,7 @@ def _pixel_shuffle(cutter: Cutter, node: Node) -> None:
     value, factor = cutter.plain(node.args[0], node), int(node.args[1])  # type: ignore[arg-type]
     n, c, h, w = value.shape
     view = View.whole((n, c // factor**2, factor, factor, h, w)).permuted((0, 1, 4, 2, 5, 3))
-    cutter.show(node, cutter.copied(replace(value, node=node, view=view)), View.whole(static_shape(node)))
+    cutter.show(node, cutter.copied(replace(value.of(node), view=view)), View.whole(static_shape(node)))
 
 
 @handles(aten.pixel_unshuffle.default)
@@ -162,7 +198,7 @@ def _pixel_unshuffle(cutter: Cutter, node: Node) -> None:
     value, factor = cutter.plain(node.args[0], node), int(node.args[1])  # type: ignore[arg-type]
     n, c, h, w = value.shape
     view = View.whole((n, c, h // factor, factor, w // factor, factor)).permuted((0, 1, 3, 5, 2, 4))
-    cutter.show(node, cutter.copied(replace(value, node=node, view=view)), View.whole(static_shape(node)))
+    cutter.show(node, cutter.copied(replace(value.of(node), view=view)), View.whole(static_shape(node)))
 
 
 @handles(aten.select.int)
@@ -205,9 +241,10 @@ def _expand(cutter: Cutter, node: Node) -> None:
     cutter.show(node, value, view.expanded(static_shape(node)))
 
 
-@handles(aten.softmax.int)
+@handles(aten.softmax.int, aten.log_softmax.int)
 def _softmax(cutter: Cutter, node: Node) -> None:
     if argument(node, 2, "dtype") not in (None, torch.float32):
         raise unsupported(node, "a softmax in another type", "compute it in float32")
     x, shape = cutter.plain(node.args[0], node), static_shape(node)
-    cutter.open("softmax", node, TensorSpec(shape, "plain"), [x], axis=int(argument(node, 1, "dim")) % len(shape))
+    axis, logarithm = int(argument(node, 1, "dim")) % len(shape), node.target is aten.log_softmax.int
+    cutter.open("softmax", node, TensorSpec(shape, "plain"), [x], axis=axis, log=logarithm)

@@ -1,11 +1,21 @@
-"""Pooling and resizing of images."""
+"""Pooling, padding and resizing of images and lines."""
 
 from __future__ import annotations
 
 import torch
 from torch.fx import Node
 
-from edgeprune.graph.cutter import Cutter, Value, argument, handles, pair, static_shape, unsupported
+from edgeprune.graph.cutter import (
+    Cutter,
+    argument,
+    as_picture,
+    as_seen,
+    handles,
+    picture,
+    spread,
+    static_shape,
+    unsupported,
+)
 from edgeprune.graph.flow import arguments
 from edgeprune.graph.spec import Attr, TensorSpec
 from edgeprune.graph.walks import View
@@ -13,61 +23,108 @@ from edgeprune.graph.walks import View
 aten = torch.ops.aten
 
 
-@handles(aten.max_pool2d.default)
+@handles(aten.max_pool2d.default, aten.max_pool1d.default)
 def _max_pool(cutter: Cutter, node: Node) -> None:
-    if pair(argument(node, 4, "dilation", 1)) != (1, 1):
+    _max_window(cutter, node, static_shape(node))
+
+
+@handles(aten.max_pool2d_with_indices.default, aten.max_pool1d_with_indices.default)
+def _max_pool_with_places(cutter: Cutter, node: Node) -> None:
+    """The values; whoever asks for the places is refused."""
+    inner = cutter.between(node, "values")
+    _max_window(cutter, node, tuple(node.meta["val"][0].shape))
+    cutter.rename(node, inner)
+    cutter.parts[node] = [(cutter.values[inner], cutter.values[inner].seen)]
+
+
+def _max_window(cutter: Cutter, node: Node, shape: tuple[int, ...]) -> None:
+    named, window = arguments(node), _window(node, shape)
+    if set(spread(named["dilation"], shape[2:])) != {1}:
         raise unsupported(node, "a dilated pooling window", "use dilation 1")
-    kernel = pair(node.args[1])
-    stride = pair(argument(node, 2, "stride") or kernel)
-    padding = pair(argument(node, 3, "padding", 0))
-    x = cutter.image(node.args[0], node)
-    cutter.open("max_pool2d", node, TensorSpec(static_shape(node)), [x], kernel=kernel, stride=stride, padding=padding)
+    _pool(cutter, node, "max_pool2d", shape, **window)
 
 
-@handles(aten.avg_pool2d.default)
+@handles(aten.avg_pool2d.default, aten.avg_pool1d.default)
 def _avg_pool(cutter: Cutter, node: Node) -> None:
-    kernel = pair(node.args[1])
-    stride = pair(argument(node, 2, "stride") or kernel)
-    if argument(node, 4, "ceil_mode", False) or argument(node, 6, "divisor_override") is not None:
-        raise unsupported(node, "ceil_mode or divisor_override in an average", "use the defaults")
-    cutter.open(
-        "avg_pool2d",
-        node,
-        TensorSpec(static_shape(node)),
-        [cutter.image(node.args[0], node)],
-        kernel=kernel,
-        stride=stride,
-        padding=pair(argument(node, 3, "padding", 0)),
-        count_include_pad=bool(argument(node, 5, "count_include_pad", True)),
-    )
+    named, shape = arguments(node), static_shape(node)
+    if named.get("divisor_override") is not None:
+        raise unsupported(node, "an average by another divisor", "use the default")
+    counted, padded = bool(named["count_include_pad"]), any(spread(named["padding"], shape[2:]))
+    if named["ceil_mode"] and counted and padded:
+        raise unsupported(node, "ceil_mode with counted padding", "use count_include_pad=False")
+    # What a last window has beyond the image never counts.
+    counted = counted and not named["ceil_mode"]
+    _pool(cutter, node, "avg_pool2d", shape, **_window(node, shape), count_include_pad=counted)
 
 
-@handles(aten.adaptive_avg_pool2d.default)
-def _adaptive_pool(cutter: Cutter, node: Node) -> None:
-    x = cutter.image(node.args[0], node)
-    size, out = x.spec.shape[2:], static_shape(node)[2:]
-    if out == size:
-        cutter.alias(node, x)
-    elif out == (1, 1):
-        cutter.open("global_avg_pool", node, TensorSpec(static_shape(node)), [x])
-    elif all(s % o == 0 for s, o in zip(size, out, strict=True)):
-        kernel = (size[0] // out[0], size[1] // out[1])
-        window: dict[str, Attr] = {"kernel": kernel, "stride": kernel, "padding": (0, 0), "count_include_pad": True}
-        cutter.open("avg_pool2d", node, TensorSpec(static_shape(node)), [x], **window)
-    else:
+def _window(node: Node, shape: tuple[int, ...]) -> dict[str, Attr]:
+    """Kernel, stride and padding; along a line, those of an image of one row."""
+    named, axes = arguments(node), shape[2:]
+    kernel = spread(named["kernel_size"], axes)
+    stride = spread(named["stride"], axes) if named["stride"] else kernel
+    return _of_picture(kernel, stride, spread(named["padding"], axes))
+
+
+def _of_picture(kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...]) -> dict[str, Attr]:
+    beside = ((1,), (1,), (0,)) if len(kernel) == 1 else ((), (), ())
+    names = ("kernel", "stride", "padding")
+    return {n: (*b, *w) for n, b, w in zip(names, beside, (kernel, stride, padding), strict=True)}
+
+
+def _pool(cutter: Cutter, node: Node, op: str, shape: tuple[int, ...], **attrs: Attr) -> None:
+    cutter.open(op, node, TensorSpec(as_picture(shape)), [picture(cutter, node)], **attrs)
+    cutter.values[node] = as_seen(cutter.values[node], View.whole(shape))
+
+
+@handles(aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool1d.default)
+def _adaptive_average(cutter: Cutter, node: Node) -> None:
+    _adaptive(cutter, node, "avg", static_shape(node))
+
+
+@handles(aten.adaptive_max_pool2d.default, aten.adaptive_max_pool1d.default)
+def _adaptive_maximum(cutter: Cutter, node: Node) -> None:
+    """The values; whoever asks for the places is refused."""
+    inner = cutter.between(node, "values")
+    _adaptive(cutter, node, "max", tuple(node.meta["val"][0].shape))
+    cutter.rename(node, inner)
+    cutter.parts[node] = [(cutter.values[inner], cutter.values[inner].seen)]
+
+
+def _adaptive(cutter: Cutter, node: Node, kind: str, shape: tuple[int, ...]) -> None:
+    size, out = cutter.value(node.args[0], node).shape[2:], shape[2:]
+    if any(s % o for s, o in zip(size, out, strict=True)):
         raise unsupported(node, f"adaptive pooling from {size} to {out}", "choose an input size that divides evenly")
+    if size == out:
+        cutter.alias(node, cutter.value(node.args[0], node))
+        return
+    if set(out) == {1}:
+        _pool(cutter, node, f"global_{kind}_pool", shape)
+        return
+    kernel = tuple(s // o for s, o in zip(size, out, strict=True))
+    counted: dict[str, Attr] = {"count_include_pad": True} if kind == "avg" else {}
+    _pool(cutter, node, f"{kind}_pool2d", shape, **_of_picture(kernel, kernel, (0,) * len(kernel)), **counted)
 
 
-@handles(aten.mean.dim)
-def _mean(cutter: Cutter, node: Node) -> None:
-    x = cutter.image(node.args[0], node)
-    dims = sorted(int(d) % 4 for d in node.args[1])  # type: ignore[union-attr, arg-type]
-    if dims != [2, 3]:
-        raise unsupported(node, f"a mean over dimensions {dims}", "only (2, 3), the mean of the image, has a kernel")
-    n, c = x.spec.shape[:2]
-    draft = cutter.open("global_avg_pool", node, TensorSpec((n, c, 1, 1)), [x])
-    if len(static_shape(node)) == 2:
-        cutter.show(node, Value(node, node, draft.spec, draft), View.whole((n, c)))
+@handles(aten.pad.default, aten.constant_pad_nd.default)
+def _padding(cutter: Cutter, node: Node) -> None:
+    named, shape = arguments(node), static_shape(node)
+    mode, value = named.get("mode", "constant"), float(named.get("value") or 0.0)
+    amounts = [int(n) for n in named["pad"]]
+    around = {len(shape) - 1 - i: (amounts[2 * i], amounts[2 * i + 1]) for i in range(len(amounts) // 2)}
+    around = {dim: ends for dim, ends in around.items() if any(ends)}
+    if min(amounts, default=0) < 0:
+        value_seen, view = cutter.viewed(node.args[0], node)
+        if max(amounts) > 0:
+            raise unsupported(node, "padding at one end and cutting at the other", "do one after the other")
+        for dim, (before, behind) in around.items():
+            view = view.sliced(dim, -before, view.shape[dim] + before + behind)
+        cutter.show(node, value_seen, view)
+        return
+    if len(shape) not in (3, 4) or min(around, default=2) < 2:
+        raise unsupported(node, f"padding of dimension {min(around)}", "only rows and columns are padded")
+    top = around.get(2, (0, 0))[0] if len(shape) == 4 else 0
+    left = around.get(len(shape) - 1, (0, 0))[0]
+    _pool(cutter, node, "pad", shape, top=top, left=left, mode=mode, value=value)
 
 
 @handles(

@@ -1,0 +1,117 @@
+"""A network as an ONNX file, for runtimes that are not edgeprune's."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from edgeprune.errors import UnsupportedOperatorError, UsageError, VerificationError
+
+OPSETS = range(11, 21)
+DEFAULT_OPSET = 17
+TOLERANCE = 1e-4
+"""Of the exported network's outputs, relative to the largest of them."""
+
+
+def export_onnx(
+    module: nn.Module,
+    example_inputs: tuple[Tensor, ...],
+    file: Path,
+    *,
+    opset: int = DEFAULT_OPSET,
+    input_names: Sequence[str] = (),
+    output_names: Sequence[str] = (),
+) -> float:
+    """Write ``module`` (in evaluation mode, batch norms folded, fixed shapes) to ``file``; run it and compare.
+
+    The file appears once it is whole and gives what torch gives. Weights lie inside it.
+
+    Returns:
+        Largest difference of an output on seeded noise, relative to the largest output.
+
+    Raises:
+        UsageError: an opset that is not written.
+        UnsupportedOperatorError: torch cannot write an operator of the network in this opset.
+        VerificationError: the file does not give what torch gives.
+    """
+    if opset not in OPSETS:
+        raise UsageError(f"opset {opset} is not written", hint=f"choose {OPSETS.start} to {OPSETS.stop - 1}")
+    generator = torch.Generator().manual_seed(0)
+    inputs = tuple(torch.randn(x.shape, generator=generator) for x in example_inputs)
+    names = list(input_names) or [f"input{i}" if i else "input" for i in range(len(inputs))]
+    module = module.eval()
+    with torch.no_grad():
+        expected = [y for y in tree_leaves(module(*(x.clone() for x in inputs))) if isinstance(y, Tensor)]
+    outputs = list(output_names) or [f"output{i}" if i else "output" for i in range(len(expected))]
+    buffer: Any = io.BytesIO()  # taken, though its type is not among those that are declared
+    try:
+        # The exporter prints its graph where it fails, and warns of what is constant here on purpose.
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                module, inputs, buffer, dynamo=False, opset_version=opset, input_names=names, output_names=outputs
+            )
+    except Exception as error:  # torch has no common type for what it cannot write
+        raise UnsupportedOperatorError(
+            f"torch cannot write this network as ONNX opset {opset}: {str(error).splitlines()[0]}",
+            hint=f"try another --opset ({OPSETS.start} to {OPSETS.stop - 1})",
+            opset=opset,
+        ) from error
+    model = onnx.load_from_string(buffer.getvalue())
+    model.producer_name = "edgeprune"
+    _drop_identities(model.graph)
+    onnx.checker.check_model(model, full_check=True)
+    difference = _difference(model, dict(zip(names, inputs, strict=True)), expected)
+    if not difference <= TOLERANCE:
+        raise VerificationError(
+            f"the ONNX file differs from torch by {difference:.1e} of the largest output",
+            hint="report this network; nothing was written",
+            difference=difference,
+        )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_bytes(model.SerializeToString())
+    os.replace(partial, file)
+    return difference
+
+
+def _drop_identities(graph: onnx.GraphProto) -> None:
+    """Whoever reads what an Identity passes on, reads what it was given (dropout, weights used twice)."""
+    outputs = {o.name for o in graph.output}
+    same = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "Identity" and n.output[0] not in outputs}
+    kept = [n for n in graph.node if not (n.op_type == "Identity" and n.output[0] in same)]
+    for node in kept:
+        for i, name in enumerate(node.input):
+            while name in same:
+                name = same[name]
+            node.input[i] = name
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def _difference(model: onnx.ModelProto, inputs: dict[str, Tensor], expected: Sequence[Tensor]) -> float:
+    """Run by ONNX Runtime where it is installed, else by ONNX's own reference, which is slow."""
+    values = {name: x.numpy() for name, x in inputs.items()}
+    try:
+        import onnxruntime  # type: ignore[import-untyped]
+    except ImportError:
+        from onnx.reference import ReferenceEvaluator
+
+        actual = ReferenceEvaluator(model).run(None, values)
+    else:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        actual = session.run(None, values)
+    scale = max(float(y.abs().max()) for y in expected)
+    worst = max(float(np.abs(a - y.numpy()).max()) for a, y in zip(actual, expected, strict=True))
+    return worst / scale if scale else worst

@@ -1,0 +1,22 @@
+"""Training without labels: the network as it is teaches the one that it becomes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import nn
+
+from edgeprune.training.data import DataSet
+from edgeprune.training.evaluate import predict
+
+
+def taught(module: nn.Module, data: DataSet) -> DataSet:
+    """``data`` with the labels that ``module`` gives: the strongest output of each example (or pixel).
+
+    A data set that has labels is returned as it is. Fine-tuning on the result should not look at these labels
+    but at the outputs themselves (``distil_weight=1``); criteria that need a loss may.
+    """
+    if data.labelled:
+        return data
+    x, _ = data.train
+    return replace(data, train=(x, predict(module, x).argmax(1)), labelled=True)

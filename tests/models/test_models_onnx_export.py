@@ -1,0 +1,95 @@
+"""ONNX out: the file gives what torch gives, in ONNX Runtime and read back; a bad one never appears."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeprune.errors import UnsupportedOperatorError, UsageError, VerificationError
+from edgeprune.models import onnx_export
+from edgeprune.models.onnx_export import export_onnx
+from edgeprune.models.onnx_import import load_onnx
+from edgeprune.models.zoo import build
+
+IMAGE = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def run(file: Path, *inputs: Tensor) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return session.run(None, {i.name: x.numpy() for i, x in zip(session.get_inputs(), inputs, strict=True)})
+
+
+@pytest.mark.parametrize("opset", [11, 13, 17, 20])
+@pytest.mark.parametrize("name", ["resnet20", "mobilenet_v3_small", "squeezenet"])
+def test_the_file_gives_what_torch_gives(name: str, opset: int, tmp_path: Path) -> None:
+    module, file = build(name), tmp_path / "deep" / "net.onnx"
+    assert export_onnx(module, (IMAGE,), file, opset=opset) <= 1e-5
+    (actual,) = run(file, IMAGE)
+    with torch.no_grad():
+        np.testing.assert_allclose(actual, module(IMAGE).numpy(), rtol=1e-4, atol=1e-5)
+    assert [p.name for p in file.parent.iterdir()] == ["net.onnx"]
+    model = onnx.load(file)
+    assert not {n.op_type for n in model.graph.node} & {"BatchNormalization", "Identity"}
+    assert {o.version for o in model.opset_import if o.domain == ""} == {opset}
+
+
+def test_it_is_read_back(tmp_path: Path) -> None:
+    module, file = build("resnet20"), tmp_path / "net.onnx"
+    export_onnx(module, (IMAGE,), file)
+    again, shapes = load_onnx(file)
+    assert shapes == [tuple(IMAGE.shape)]
+    with torch.no_grad():
+        torch.testing.assert_close(again(IMAGE), module(IMAGE), rtol=1e-4, atol=1e-5)
+
+
+class Two(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, image: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.conv(image)
+        return y.mean((2, 3)) + row, y
+
+
+def test_several_inputs_and_outputs_with_names(tmp_path: Path) -> None:
+    module, row, file = Two().eval(), torch.randn(1, 4), tmp_path / "two.onnx"
+    export_onnx(module, (IMAGE, row), file, input_names=("image", "row"), output_names=("sum", "map"))
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    assert [i.name for i in session.get_inputs()] == ["image", "row"]
+    assert [o.name for o in session.get_outputs()] == ["sum", "map"]
+    with torch.no_grad():
+        for actual, expected in zip(run(file, IMAGE, row), module(IMAGE, row), strict=True):
+            np.testing.assert_allclose(actual, expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_opsets_that_are_not_written(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="opset 9"):
+        export_onnx(build("resnet20"), (IMAGE,), tmp_path / "net.onnx", opset=9)
+
+
+def test_what_torch_cannot_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Odd(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.special.bessel_j0(x)
+
+    with pytest.raises(UnsupportedOperatorError, match="bessel"):
+        export_onnx(Odd(), (IMAGE,), tmp_path / "net.onnx")
+    assert not list(tmp_path.iterdir())
+    assert not capsys.readouterr().out
+
+
+def test_a_file_that_differs_does_not_replace_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "net.onnx"
+    file.write_text("old")
+    monkeypatch.setattr(onnx_export, "TOLERANCE", -1.0)
+    with pytest.raises(VerificationError, match="differs from torch"):
+        export_onnx(build("resnet20"), (IMAGE,), file)
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
