@@ -20,5 +20,5 @@ def virtual_cost_ns(spec: KernelSpec) -> int:
     """Nanoseconds a call of this kernel adds to the virtual clock."""
     out = block_count(spec.output.channels, BLOCK) * BLOCK
     macs = spec.macs * out // spec.output.channels
-    traffic = 4 * sum(t.shape[0] * t.channels * t.pixels for t in (*spec.inputs, spec.output))
+    traffic = 4 * sum(t.elements for t in (*spec.inputs, spec.output))
     return CALL_NS + macs // MACS_PER_NS + traffic // BYTES_PER_NS

@@ -143,6 +143,16 @@ class ChannelSpace:
         """Nothing in ``layout`` may be removed; of several reasons the first is reported."""
         self._frozen += [(s.source, s.start, s.start + s.length, reason) for s in layout]
 
+    def is_frozen(self, layout: Layout) -> bool:
+        """Whether all of ``layout`` has been frozen itself (not only what it is equated with)."""
+        return all(
+            any(
+                source == s.source and start <= s.start and s.start + s.length <= stop
+                for source, start, stop, _ in self._frozen
+            )
+            for s in layout
+        )
+
     def equate(self, a: Layout, b: Layout) -> bool:
         """Channels at equal positions stand or fall together.
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -39,7 +40,13 @@ class TensorSpec:
 
     @property
     def channels(self) -> int:
-        return self.shape[1]
+        """Size of dimension 1; a tensor without one has a single channel."""
+        return self.shape[1] if len(self.shape) > 1 else 1
+
+    @property
+    def elements(self) -> int:
+        """Values of the logical tensor."""
+        return math.prod(self.shape)
 
     @property
     def pixels(self) -> int:
@@ -218,10 +225,10 @@ class KernelSpec:
             kh, kw = self.attr("kernel")
             x = self.inputs[0]
             per_in: int = self.output.channels // self.attr("groups") * kh * kw
-            return x.shape[0] * x.channels * x.pixels * per_in
+            return x.elements * per_in
         if self.op == "dense":
             x = self.inputs[0]
-            return x.shape[0] * x.channels * x.pixels * self.output.channels
+            return x.elements * self.output.channels
         return 0
 
     @functools.cached_property

@@ -26,7 +26,9 @@ def concatenation(flow: Flow, node: Node) -> None:
     dim = a.get("dim", 1) % len(flow.shape(node))
     parts: list[Node] = list(a["tensors"])
     axes = _together(flow, parts, apart=dim)
-    axes[dim] = joined(flow.axis(p, dim) for p in parts)
+    # Rows and columns that nobody follows need not be followed from here on.
+    if dim == 1 or any(dim in flow.tracked(p) or flow.parameter(p) for p in parts):
+        axes[dim] = joined(flow.axis(p, dim) for p in parts)
     flow.produce(node, axes)
 
 
