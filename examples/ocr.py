@@ -48,7 +48,7 @@ def main() -> int:
     fitted = edgeprune_(
         *("fit", model, "--input-shape", "x".join(map(str, SHAPE)), "--device", device, "--latency", f"{BUDGET:.0%}"),
         *("--data", f"{Path(__file__).with_name('ocr_lines.py')}:lines", "--out", out / "run"),
-        *("--epochs", 6, "--lr", 0.01, "--points", 6, "--tune", 2, "--no-baseline"),
+        *("--epochs", 8, "--lr", 0.02, "--points", 6, "--tune", 2, "--no-baseline"),
     )
     exported = edgeprune_("export", out / "run", "--out", out / "pruned.onnx")
     rows, failures = verify(fitted, out, device, model)

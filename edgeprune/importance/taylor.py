@@ -14,6 +14,7 @@ from edgeprune.errors import BadInputError, UsageError
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.trace import evaluating
 from edgeprune.importance.criterion import Batches, LossFn, Scores, by_channel, written_parameters
+from edgeprune.models.outputs import as_logits
 from edgeprune.models.torchbugs import SafeConvolutions
 
 
@@ -46,7 +47,8 @@ class Taylor:
         ):
             for x, y in batches:
                 count += 1
-                loss = (loss_fn or F.cross_entropy)(module(x), y)
+                outputs = module(x)
+                loss = loss_fn(outputs, y) if loss_fn else F.cross_entropy(as_logits(outputs), y)
                 gradients = torch.autograd.grad(loss, [parameters[n] for n in wanted], materialize_grads=True)
                 products = {n: parameters[n].detach() * g for n, g in zip(wanted, gradients, strict=True)}
                 for group in graph.prunable:

@@ -14,6 +14,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import OneCycleLR
 
 from edgeprune.errors import BadInputError, UsageError
+from edgeprune.models.outputs import as_logits
 from edgeprune.models.torchbugs import SafeConvolutions
 from edgeprune.progress import SILENT, Progress
 from edgeprune.training.data import DataSet, batches
@@ -102,12 +103,12 @@ class _Loss:
         self.temperature, self.smoothing = temperature, smoothing
 
     def __call__(self, logits: Tensor, x: Tensor, y: Tensor, chosen: Tensor) -> Tensor:
-        total = logits.new_zeros(())
+        total, logits = logits.new_zeros(()), as_logits(logits)
         if self.weight < 1:
             total = (1 - self.weight) * F.cross_entropy(logits, y, label_smoothing=self.smoothing)
         if self.teacher is not None and self.weight > 0:
             soft = predict(self.teacher, x) if self.table is None else self.table[chosen]
-            total = total + self.weight * distil_loss(logits, soft, self.temperature)
+            total = total + self.weight * distil_loss(logits, as_logits(soft), self.temperature)
         return total
 
 
