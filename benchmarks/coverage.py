@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import itertools
 import json
+import re
 import sys
 import tempfile
 import time
@@ -95,7 +96,7 @@ def main() -> int:
     entries: Iterator[Entry] = ((a.name, a.factory, a.inputs, a.convolutional) for a in ARCHITECTURES.values())
     rows = []
     for name, factory, inputs, convolutional in itertools.chain(entries, timm_networks(options.timm)):
-        if not wanted or name in wanted:
+        if not wanted or name in wanted or (options.timm and name.startswith("timm/")):
             rows.append(measured(name, factory, inputs, convolutional, options.seed))
             print(line(rows[-1]), file=sys.stderr if options.json else sys.stdout, flush=True)
     faults = {r.network: r.faults for r in rows if r.faults}
@@ -114,15 +115,24 @@ def main() -> int:
     return 0
 
 
+SMALL = ("test_", "atto", "femto", "pico", "nano", "tiny", "mini", "small", "_xs", "xxs", "18", "_b0", "b0_", "_050")
+"""What timm's names of small networks have in them."""
+
+
 def timm_networks(count: int) -> Iterator[Entry]:
-    """The first of timm's by name, random weights, at the size each is meant for."""
+    """Small networks of timm, one of a family before a second one, random weights, at the size each is meant for."""
     if not count:
         return
     try:
         import timm
     except ImportError:
         sys.exit("timm is not installed: pip install timm")
-    for name in itertools.islice(timm.list_models(), count):
+    families: dict[str, list[str]] = {}
+    for name in timm.list_models():
+        if any(part in name for part in SMALL):
+            families.setdefault(re.split(r"[\d]", name.removeprefix("test_"))[0].rstrip("_"), []).append(name)
+    turns = itertools.zip_longest(*families.values())
+    for name in itertools.islice((n for turn in turns for n in turn if n), count):
         size = timm.create_model(name).default_cfg["input_size"]
 
         def factory(name: str = name) -> nn.Module:

@@ -27,9 +27,9 @@ def export(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write a network, or the pruned one of a run, as an ONNX file with fixed shapes.
+    """Write a network, or the pruned one of a run, as an ONNX file.
 
-    The file is run and compared with torch before it appears.
+    Shapes are fixed. The file is run and compared with torch before it appears.
     """
     from edgeprune.fitting.run_folder import RUN_FILE, load_run
     from edgeprune.models.loading import load_model

@@ -145,6 +145,7 @@ class Cutter:
         self.values: dict[Node, Value] = {}
         self.drafts: list[Draft] = []
         self.order = 0  # of the node at hand
+        self.sizes = {g.name: g.size for g in analysis.graph.groups}
         self.constants: dict[str, str | NDArray[np.float32]] = {}
         self.literals: dict[str, Tensor] = {}  # of any type; those that are written in the network's code at first
         for name, constant in program.graph_signature.inputs_to_lifted_tensor_constants.items():
@@ -422,10 +423,10 @@ class Cutter:
                 tuple(draft.epilogue),
             )
             source = draft.sources[0]
-            bound = {"out": (source.axis if draft.op == "layout" else draft.anchor, draft.spec)}
+            bound = {"out": source.axis if draft.op == "layout" else draft.anchor}
             if "in" in spec.widths:
-                bound["in"] = (source.axis, source.spec)
-            axes = {name: self._binding(*pair, features=draft.features) for name, pair in bound.items()}
+                bound["in"] = source.axis
+            axes = {name: self._binding(of, spec.widths[name], features=draft.features) for name, of in bound.items()}
             yield KernelNode(
                 name=base if used[base] == 1 else f"{base}.{used[base]}",
                 spec=spec,
@@ -437,10 +438,15 @@ class Cutter:
                 source=source_line(draft.anchor),
             )
 
-    def _binding(self, node: Node, spec: TensorSpec, *, features: bool) -> AxisBinding:
-        """How dimension 1 (or the last) of ``node`` is made up; a tensor without one has what ``spec`` says."""
-        known = self.analysis.features if features else self.analysis.axes
-        return known.get(node.name) or AxisBinding((), base=spec.channels)
+    def _binding(self, node: Node, width: int, *, features: bool) -> AxisBinding:
+        """How dimension 1 (or the last) of ``node`` is made up.
+
+        A kernel on the way to ``node`` may have other dimensions; what does not add up to its ``width`` stays.
+        """
+        known = (self.analysis.features if features else self.analysis.axes).get(node.name)
+        if known and known.base + sum(self.sizes[g] for g in known.groups) == width:
+            return known
+        return AxisBinding((), base=width)
 
 
 def static_shape(node: Node) -> tuple[int, ...]:

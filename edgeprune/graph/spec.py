@@ -115,7 +115,7 @@ class KernelSpec:
         input width is (or, with a multiplier, goes with) its output width (depthwise, pooling,
         elementwise, resize) and for concat (the total).
         """
-        if self.op in ("conv2d", "conv_transpose2d", "dense", "channel_slice") and not self.depthwise:
+        if self.op in ("conv2d", "conv_transpose2d", "dense") and not self.depthwise:
             return {"in": self.inputs[0].channels, "out": self.output.channels}
         return {"out": self.output.channels}
 
@@ -144,9 +144,8 @@ class KernelSpec:
         if self.op == "concat":
             anchors = self._split_concat(out)
         elif self.op == "channel_slice":
-            channels = new.get("in", self.inputs[0].channels)
-            anchors = (self.inputs[0].with_channels(channels),)
-            attrs = (("start", self._sliced(channels, out)),)
+            # What costs is what is taken; what is left lying keeps its size.
+            anchors = (self.inputs[0].with_channels(self.inputs[0].channels - self.output.channels + out),)
         elif self.op == "reduce" and 1 in self.attr("dims"):
             anchors = self.inputs[: self.anchor_inputs]
         elif "in" in self.widths:
@@ -165,19 +164,6 @@ class KernelSpec:
     def anchor_inputs(self) -> int:
         """How many of ``inputs`` belong to the anchor; the rest feed the epilogue."""
         return len(self.inputs) - sum(e in OPERATIONS for e in self.epilogue)
-
-    def _sliced(self, channels: int, out: int) -> int:
-        """Where a slice begins at other widths: at the end if it ended there, else in proportion.
-
-        Raises:
-            ValueError: more channels are taken than there are.
-        """
-        if out > channels:
-            raise ValueError(f"a slice of {out} of {channels} channels")
-        start: int = self.attr("start")
-        if start + self.output.channels == self.inputs[0].channels:
-            return channels - out
-        return min(round(start * channels / self.inputs[0].channels), channels - out)
 
     def walk(self, index: int) -> Walk:
         """How a kernel of op ``strided`` reads input ``index``."""

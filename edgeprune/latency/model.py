@@ -61,7 +61,7 @@ class LatencyModel:
     def family(self, spec: KernelSpec) -> list[KernelRecord]:
         """Records of this kernel at any width, failed ones included."""
         records = list(self._by_family.get(spec.family, ()))
-        if spec.depthwise and (one := self.record(spec.with_widths(out=1))) is not None:
+        if spec.depthwise and (one := self.record(spec.with_widths(out=spec.multiplier))) is not None:
             # A depthwise kernel of one channel is a plain one, and is filed under that family.
             records.append(one)
         return records

@@ -166,7 +166,7 @@ def widths_on(axes: tuple[str, ...], record: KernelRecord) -> tuple[int, ...]:
 
 def _same_kernel(a: KernelSpec, b: KernelSpec) -> bool:
     """Whether ``b`` is ``a`` at other widths. A depthwise kernel of one channel is a plain one."""
-    return a.family == b.family or (a.depthwise and a.with_widths(out=1) == b)
+    return a.family == b.family or (a.depthwise and a.with_widths(out=a.multiplier) == b)
 
 
 def _fill(grids: Sequence[NDArray[np.int64]], values: Array) -> None:

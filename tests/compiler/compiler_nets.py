@@ -158,7 +158,9 @@ class Plumbing(nn.Module):
         y = y.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
         y = self.slopes(self.norm(self.join(y)))
         place = torch.cat([y.mean(1, keepdim=True), y.max(1, keepdim=True)[0]], 1)
-        y = self.one(y * torch.sigmoid(self.place(place))) - torch.roll(y, 1, 2)
+        y = self.one(y * torch.sigmoid(self.place(place))) - torch.roll(y, (1, -2), (2, 3))
+        y = y + torch.einsum("nchw,nkhw->nck", y, y).softmax(2).mean(2)[:, :, None, None]
+        y = y + torch.einsum("nchw,vw->nchv", y, y[0, 0].relu()[:6])
         y = y * F.softplus(F.adaptive_max_pool2d(y, 1))
         return self.instance(F.pixel_shuffle(self.wide(y), 2)).abs().pow(2)  # type: ignore[no-any-return]
 

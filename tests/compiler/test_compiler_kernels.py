@@ -684,6 +684,7 @@ def test_activations_over_their_whole_range(target: Target, activation: str) -> 
 
 
 POSITIVE = {"exp": torch.exp, "log": torch.log, "sqrt": torch.sqrt, "square": torch.square}
+POSITIVE |= {"rsqrt": torch.rsqrt, "reciprocal": torch.reciprocal}
 
 
 @every_target

@@ -208,3 +208,15 @@ def test_attributes_by_name() -> None:
 )
 def test_how_reports_name_it(spec: KernelSpec, text: str) -> None:
     assert str(spec) == text
+
+
+def test_a_slice_of_channels_costs_what_it_takes() -> None:
+    def part(channels: int, start: int, count: int) -> KernelSpec:
+        tensors = (TensorSpec((1, channels, 4, 4)),), TensorSpec((1, count, 4, 4))
+        return KernelSpec("channel_slice", *tensors, (("start", start),))
+
+    spec = part(20, 8, 12)
+    assert spec.widths == {"out": 12}
+    assert spec.with_widths(out=5) == part(13, 8, 5)
+    assert spec.with_widths(out=30) == part(38, 8, 30)
+    assert spec.family == part(13, 8, 5).family == part(12, 0, 4).family

@@ -281,6 +281,8 @@ ACTIVATIONS: dict[str, Callable[..., Expr]] = {
     "mish": _mish,
     "softplus": _softplus,
     "sqrt": lambda e, x, n: T.sqrt(x),
+    "rsqrt": lambda e, x, n: e.const(1.0, n) / T.sqrt(x),
+    "reciprocal": lambda e, x, n: e.const(1.0, n) / x,
     "square": lambda e, x, n: x * x,
     "relu": lambda e, x, n: T.max(x, e.const(0.0, n)),
     "relu6": lambda e, x, n: _clip(e, x, n, 0.0, 6.0),

@@ -47,6 +47,8 @@ ACTIVATIONS: dict[Any, str] = {
     aten.exp.default: "exp",
     aten.log.default: "log",
     aten.sqrt.default: "sqrt",
+    aten.rsqrt.default: "rsqrt",
+    aten.reciprocal.default: "reciprocal",
     aten.square.default: "square",
     aten.mish.default: "mish",
     aten.mish_.default: "mish",
@@ -236,11 +238,14 @@ def of_plain_tensors(
         draft = cutter.extend(value, node) if view == View.whole(shape) else None
         if draft is None or other.draft is draft:
             continue
-        if draft.op == "strided":
+        if draft.op == "strided" and value.view is None:
             draft.attrs[f"walk{1 + len(draft.operands)}"] = other_view.expanded(shape).walk.to_attr()
-        elif other_view != View.whole(shape):
+            draft.operands.append(data(other, other_view))
+        elif draft.op != "strided" and other_view == View.whole(shape):
+            # Seen as the kernel sees its own result: rows of a linear layer may be more than one dimension.
+            draft.operands.append(replace(other, spec=TensorSpec(draft.spec.shape, "plain"), view=None))
+        else:
             continue
-        draft.operands.append(data(other, other_view))
         cutter.grow(draft, node, operation)
         return
     walks = {f"walk{i}": view.expanded(shape).walk.to_attr() for i, (_, view) in enumerate((left, right))}

@@ -69,6 +69,39 @@ def _attention(cutter: Cutter, node: Node) -> None:
     multiply(cutter, node, (cutter.values[weights], View.whole(spec.shape)), value, static_shape(node))
 
 
+@handles(aten.einsum.default)
+def _einsum(cutter: Cutter, node: Node) -> None:
+    """Two operands: brought to (batch, rows, depth) and (batch, depth, columns), multiplied, and brought back."""
+    equation, operands = str(node.args[0]).replace(" ", ""), list(node.args[1])  # type: ignore[arg-type]
+    taken, _, given = equation.partition("->")
+    names = taken.split(",")
+    if not given or len(names) != 2 or any(len(set(n)) < len(n) or "." in n for n in names):
+        raise unsupported(node, f"the sum of products {equation!r}", "write it with matmul")
+    left, right = names
+    batch = [c for c in left if c in right and c in given]
+    depth = [c for c in left if c in right and c not in given]
+    rows, columns = ([c for c in n if c not in batch + depth] for n in (left, right))
+    if sorted(batch + rows + columns) != sorted(given):
+        raise unsupported(node, f"the sum of products {equation!r}", "sum over what stands in one operand first")
+    views = [cutter.seen(o, node) for o in operands]
+    size = {c: n for name, (_, view) in zip(names, views, strict=True) for c, n in zip(name, view.shape, strict=True)}
+
+    def brought(part: int, order: list[list[str]]) -> tuple[Value, View]:
+        value, view = views[part]
+        view = view.permuted([names[part].index(c) for group in order for c in group])
+        shape = [math.prod(size[c] for c in group) for group in order]
+        if (merged := view.reshaped(shape)) is None:
+            value = cutter.copied(as_seen(value, view), name=f"{node.name}.operand{part}")
+            merged = View.whole(tuple(shape))
+        return value, merged
+
+    shape = tuple(math.prod(size[c] for c in group) for group in (batch, rows, columns))
+    multiply(cutter, node, brought(0, [batch, rows, depth]), brought(1, [batch, depth, columns]), shape)
+    made = batch + rows + columns
+    view = View.whole(tuple(size[c] for c in made)).permuted([made.index(c) for c in given])
+    cutter.show(node, cutter.values[node], view)
+
+
 @handles(aten.linear.default)
 def _linear(cutter: Cutter, node: Node) -> None:
     shape, x = static_shape(node), cutter.value(node.args[0], node)

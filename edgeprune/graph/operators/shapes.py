@@ -47,7 +47,8 @@ def _join(cutter: Cutter, node: Node, axis: int, parts: list[tuple[Value, View]]
     """Plain tensors one behind the other along ``axis``, each read through its view."""
     walks = {f"walk{i}": view.walk.to_attr() for i, (_, view) in enumerate(parts)}
     sizes = tuple(view.shape[axis] for _, view in parts)
-    spec = TensorSpec(static_shape(node), "plain")
+    shape = tuple(sum(sizes) if d == axis else n for d, n in enumerate(parts[0][1].shape))
+    spec = TensorSpec(shape, "plain")
     cutter.open("join", node, spec, [data(*part) for part in parts], axis=axis, sizes=sizes, **walks)
 
 
@@ -226,13 +227,13 @@ def _roll(cutter: Cutter, node: Node) -> None:
     if not named["dims"]:
         raise unsupported(node, "a roll of the flattened tensor", "say which dimensions roll")
     value, view = cutter.seen(node.args[0], node)
-    *others, (dim, shift) = zip(named["dims"], named["shifts"], strict=True)
-    if others:
-        raise unsupported(node, "a roll along several dimensions", "roll one after the other")
-    size, dim = view.shape[dim], dim % len(view.shape)
-    turn = shift % size
-    parts = [view.sliced(dim, size - turn, turn), view.sliced(dim, 0, size - turn)] if turn else [view]
-    _join(cutter, node, dim, [(value, part) for part in parts])
+    turns = [(int(d) % len(view.shape), int(n)) for d, n in zip(named["dims"], named["shifts"], strict=True)]
+    for i, (dim, shift) in enumerate(turns):
+        size, last = view.shape[dim], i == len(turns) - 1
+        turn, yielding = shift % size, node if last else cutter.between(node, f"turn{i}")
+        parts = [view.sliced(dim, size - turn, turn), view.sliced(dim, 0, size - turn)] if turn else [view]
+        _join(cutter, yielding, dim, [(value, part) for part in parts])
+        value, view = cutter.values[yielding], cutter.values[yielding].seen
 
 
 @handles(aten.expand.default, aten.expand_as.default)

@@ -1,0 +1,51 @@
+"""Strangers' networks have kernels, and tables of them could be measured: at full width and at the narrowest."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from architectures import ARCHITECTURES
+from edgeprune.compiler.compile import read_network
+from edgeprune.compiler.kernels.registry import schedules_for
+from edgeprune.latency.grids import grid_for, levels_by_group
+from edgeprune.latency.problem import bindings_of
+from edgeprune.targets import load_target
+
+NAMES = (
+    "cct",
+    "convnext",
+    "coordinate_resnet",
+    "crnn_lstm",
+    "dcgan_generator",
+    "densenet",
+    "depth_multiplier",
+    "frame_gru",
+    "group_norm_resnet",
+    "maxout",
+    "mobilevit",
+    "nafnet",
+    "shufflenet_v1",
+    "shufflenet_v2",
+    "srresnet",
+    "style_transfer",
+    "tcn",
+    "text_cnn",
+    "vit_torch_layers",
+    "yolo",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_kernel_can_be_profiled_at_its_widths(name: str) -> None:
+    architecture, target = ARCHITECTURES[name], load_target("x86_64_avx2")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch.export of recurrent layers
+        network = read_network(architecture.factory(), architecture.inputs())
+    levels = levels_by_group(network.channels, 8)
+    for node in network.kernels.nodes:
+        grids = {axis: grid_for(b, levels) for axis, b in bindings_of(node, network.channels).items()}
+        assert node.spec.with_widths(**{a: int(g[-1]) for a, g in grids.items()}) == node.spec
+        narrow = node.spec.with_widths(**{a: int(g[0]) for a, g in grids.items()})
+        assert schedules_for(narrow, target)
