@@ -19,6 +19,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
 from torch.fx import Node
+from torch.fx.node import map_arg
 
 from edgeprune.errors import UnsupportedOperatorError
 from edgeprune.graph.channels import AxisBinding, KernelGraph, KernelNode, Port, WeightRef
@@ -62,8 +63,8 @@ class Draft:
 class Value:
     """What an fx node yields: the result of a draft or a network input (``draft`` None).
 
-    ``spec``: the data as the board keeps it. ``view``: how ``node`` sees it, None for as it is; data in
-    blocked layout is seen in another shape only, in the order of the plain tensor.
+    ``spec``: the data as the board keeps it. ``view``: how ``node`` finds its values in the data's row-major
+    order (also where the board keeps blocks), None for as it is.
     ``axis``: the fx node that knows how the channels of the data are made up.
     ``origin``: the network input or constant that the data is, where ``node`` only looks at it.
     """
@@ -188,11 +189,13 @@ class Cutter:
         return KernelGraph(nodes, tensors, tuple(inputs), tuple(outputs), constants)
 
     def _literal(self, node: Node) -> bool:
-        """Compute a node that depends on nothing but literals; whether it was one."""
+        """Compute a node that depends on nothing but literals; whether it was one. What is drawn at random is none."""
         if not all(n.name in self.literals for n in node.all_input_nodes) or not isinstance(node.target, OpOverload):
             return False
-        given = [self.literals[a.name] if isinstance(a, Node) else a for a in node.args]
-        result = node.target(*given, **{k: v for k, v in node.kwargs.items() if k != "pin_memory"})
+        if torch.Tag.nondeterministic_seeded in node.target.tags:
+            return False
+        given, named = map_arg((node.args, node.kwargs), lambda n: self.literals[n.name])
+        result = node.target(*given, **{k: v for k, v in named.items() if k != "pin_memory"})
         if not isinstance(result, Tensor):
             return False
         self.literals[node.name] = result.contiguous()
@@ -294,21 +297,19 @@ class Cutter:
         value = self.value(node, reader)
         return value, value.seen
 
-    def row(self, node: Any, reader: Node) -> Value:
-        """The operand as a plain (N, F) row."""
-        if len(self.value(node, reader).shape) != 2:
-            raise unsupported(reader, f"its operand {node} is not a row of features", "flatten it first")
-        return self.plain(node, reader)
-
     def _row_major(self, value: Value) -> Value:
         return self._convert(value, "plain") if value.spec.layout == "blocked" else value
 
     def _convert(self, value: Value, layout: str) -> Value:
         """Insert (or find) the kernel that changes the layout of an image."""
-        for draft in self.drafts:
-            if draft.op == "layout" and draft.sources[0].tensor == value.tensor and draft.spec.layout == layout:
+        spec = TensorSpec(value.spec.shape, layout)
+        same = [d for d in self.drafts if d.op == "layout" and d.sources[0].tensor == value.tensor]
+        for draft in same:
+            if draft.spec == spec:
                 return replace(value, spec=draft.spec, draft=draft)
-        draft = self._insert("layout", f"{value.tensor}.{layout}", value, TensorSpec(value.spec.shape, layout))
+        # Plain data may be seen as images of more than one shape; the first has the plain name.
+        name = f"{value.tensor}.{layout}" + (f".{'x'.join(map(str, spec.shape))}" if same else "")
+        draft = self._insert("layout", name, value, spec)
         return replace(value, spec=draft.spec, draft=draft)
 
     def copied(self, value: Value, *, name: str = "") -> Value:
@@ -323,7 +324,8 @@ class Cutter:
             source = replace(value, spec=TensorSpec(value.view.base, "plain"))
             draft = self._insert("strided", name, source, TensorSpec(value.view.shape, "plain"))
             draft.attrs["walk0"] = value.view.walk.to_attr()
-        return Value(value.node, value.node, draft.spec, draft)
+        # The same values may have been copied for a reader who saw dimensions of size 1 elsewhere.
+        return Value(value.node, value.node, TensorSpec(value.view.shape, "plain"), draft)
 
     def _slice(self, value: Value, start: int) -> Value:
         """Insert (or find) the kernel that takes some channels of a blocked image."""

@@ -379,6 +379,7 @@ UNSUPPORTED: dict[str, tuple[nn.Module, str]] = {
     ),
     "another state": (Net(lambda s, x: s.g(x[0], x[0, :1, :, 1:5])[0], g=nn.GRU(8, 4)), "first state"),
     "padded channels": (Net(lambda s, x: F.pad(s.c(x), (0, 0, 0, 0, 1, 1)), c=conv()), "padding of dimension 1"),
+    "drawn at random": (Net(lambda s, x: s.c(x) + torch.rand(1, 3, 8, 8), c=conv()), "aten.rand.default"),
     "computed weight": (Net(lambda s, x: F.conv2d(x, s.c.weight * 2), c=conv()), "not an activation|computed"),
     "norm without statistics": (nn.Sequential(conv(), nn.BatchNorm2d(3, track_running_stats=False)), "running stat"),
     "its own input": (nn.Identity(), "returns its own input"),
@@ -523,6 +524,38 @@ def half(s: nn.Module, x: Tensor) -> Tensor:
     first, _ = y.chunk(2, 2)
     y.sigmoid_()
     return first
+
+
+def literals(s: nn.Module, x: Tensor) -> Tensor:
+    """A map of coordinates, made of lists of tensors that depend on nothing."""
+    line = torch.linspace(-1, 1, 8)
+    place = torch.stack(
+        [line[None].expand(8, 8), line[:, None].expand(8, 8), torch.cat([line, line]).view(2, 8)[:1].expand(8, 8)]
+    )
+    return s.c(x) + place
+
+
+def two_shapes(s: nn.Module, x: Tensor) -> Tensor:
+    """The same plain data as images of two shapes, and copied for readers of different rank."""
+    rows = x.softmax(3)
+    wide, tall = rows.reshape(1, 3, 4, 16), rows.reshape(1, 3, 16, 4)
+    turned = rows.permute(0, 1, 3, 2)
+    return (
+        F.max_pool2d(wide, 2).mean((2, 3), keepdim=True)
+        + F.max_pool2d(tall, 4).mean((2, 3), keepdim=True)
+        + s.c(turned)
+        + turned.unsqueeze(2).squeeze(2)
+    )
+
+
+@pytest.mark.parametrize("forward", [literals, two_shapes])
+def test_data_that_is_seen_in_many_ways_gives_what_torch_gives(forward: Callable[..., Tensor], tmp_path: Path) -> None:
+    module = Net(forward, c=conv()).eval()
+    compile_network(read_network(module, (IMAGE,)), edgeprune.load_target("host"), tmp_path / "bundle")
+    with edgeprune.load_bundle(tmp_path / "bundle") as model:
+        (actual,) = model(IMAGE.numpy())
+    with torch.no_grad():
+        np.testing.assert_allclose(actual, module(IMAGE).numpy(), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("forward", [through_a_view, view_before, dropped, detached, permuted, half])
