@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from command import edgeprune
 from mnist import mnist
 from safetensors.torch import save_file
 
@@ -134,16 +135,6 @@ def show(variants: dict[str, Any]) -> None:
             f"{v['flash_bytes']['value'] / 1e3:10.0f}{v['peak_ram_bytes']['value'] / 1e3:8.0f}"
             f"{v['macs'] / 1e6:8.1f}{v['parameters'] / 1e3:9.1f}"
         )
-
-
-def edgeprune(*arguments: object) -> dict[str, Any]:
-    """Run one command with ``--json``; its progress goes to this terminal."""
-    command = [sys.executable, "-m", "edgeprune", *map(str, arguments), "--json"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(command)} failed with {done.returncode}: {done.stdout}")
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
 
 
 def say(text: str) -> None:

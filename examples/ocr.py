@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
+from command import edgeprune
 from ocr_lines import HEIGHT, WIDTH, drawn, lines
 
-import edgeprune
 from edgeprune.models.onnx_import import load_onnx
 from edgeprune.training.evaluate import accuracy_from_logits
 
@@ -45,12 +45,12 @@ def main() -> int:
     imported = import_difference(model)
     say(f"imported: outputs within {imported:.1e} of ONNX Runtime's")
     device = f"local:{(out / 'device').resolve()}"
-    fitted = edgeprune_(
+    fitted = edgeprune(
         *("fit", model, "--input-shape", "x".join(map(str, SHAPE)), "--device", device, "--latency", f"{BUDGET:.0%}"),
         *("--data", f"{Path(__file__).with_name('ocr_lines.py')}:lines", "--out", out / "run"),
         *("--epochs", 8, "--lr", 0.02, "--points", 6, "--tune", 2, "--no-baseline"),
     )
-    exported = edgeprune_("export", out / "run", "--out", out / "pruned.onnx")
+    exported = edgeprune("export", out / "run", "--out", out / "pruned.onnx")
     rows, failures = verify(fitted, out, device, model)
     if imported > AGREES:
         failures.append(f"the import is {imported:.1e} from ONNX Runtime")
@@ -97,10 +97,10 @@ def verify(fitted: dict[str, Any], out: Path, device: str, model: Path) -> tuple
     data = lines()
     x, y = data["x_test"], torch.from_numpy(data["y_test"])
     np.save(out / "lines.npy", x)
-    edgeprune_("run", "--device", device, "--input", out / "lines.npy", "--output", out / "directions.npy")
+    edgeprune("run", "--device", device, "--input", out / "lines.npy", "--output", out / "directions.npy")
     installed = np.load(out / "directions.npy")
     written = from_runtime(out / "pruned.onnx", x)
-    measured = min(edgeprune_("bench", "--device", device, "--repeats", 100)["latency_ms"] for _ in range(3))
+    measured = min(edgeprune("bench", "--device", device, "--repeats", 100)["latency_ms"] for _ in range(3))
     dense = {v["name"]: v for v in fitted["report"]["variants"]}["dense"]
     rows = [
         {"network": "as it came", "accuracy": accuracy_from_logits(from_runtime(model, x), y)}
@@ -121,16 +121,6 @@ def verify(fitted: dict[str, Any], out: Path, device: str, model: Path) -> tuple
     if not fitted["met"]:
         failures.append("edgeprune fit itself says that the budget is not met")
     return rows, failures
-
-
-def edgeprune_(*arguments: object) -> dict[str, Any]:
-    """Run one command with ``--json``; its progress goes to this terminal."""
-    command = [sys.executable, "-m", edgeprune.__name__, *map(str, arguments), "--json"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(command)} failed with {done.returncode}: {done.stdout}")
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
 
 
 def say(text: str) -> None:

@@ -24,6 +24,9 @@ from edgeprune.graph.walks import Walk
 OPERATIONS = ("add", "sub", "rsub", "mul", "div", "rdiv", "max", "min", "prelu")
 """Epilogue steps that take an input of their own."""
 
+GATES = {"lstm": 4, "gru": 3}
+"""Gates of a unit, by the ``kind`` of a ``recurrent`` kernel."""
+
 Attr = int | float | str | bool | tuple[int, ...]
 
 

@@ -13,10 +13,8 @@ import numpy as np
 
 from edgeprune.compiler.kernels.base import Constants, Rule, Schedule
 from edgeprune.compiler.kernels.emit import ACTIVATIONS, Emitter, Expr, Function, T, block_count, function, narrowing
-from edgeprune.graph.spec import KernelSpec
+from edgeprune.graph.spec import GATES, KernelSpec
 from edgeprune.targets import Target
-
-GATES = {"lstm": 4, "gru": 3}
 
 
 class Recurrent(Rule):

@@ -10,11 +10,10 @@ from torch.fx import Node
 
 from edgeprune.graph.cutter import Cutter, Value, as_seen, data, handles, unsupported
 from edgeprune.graph.flow import arguments
-from edgeprune.graph.spec import TensorSpec
+from edgeprune.graph.spec import GATES, TensorSpec
 from edgeprune.graph.walks import View
 
 aten = torch.ops.aten
-GATES = {"lstm": 4, "gru": 3}
 
 
 @handles(aten.lstm.input)
