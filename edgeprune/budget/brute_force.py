@@ -42,6 +42,7 @@ class BruteForce:
                 widths[:, choice] = evaluator.levels[choice][level]
                 saliency += evaluator.saliencies[choice][level]
             costs = evaluator.costs(widths)
+            costs[~evaluator.whole_blocks(widths)] = np.inf
             smallest = np.minimum(smallest, costs.min(axis=0))
             saliency[~limits.fits(costs)] = -np.inf
             last_best = len(index) - 1 - int(saliency[::-1].argmax())

@@ -24,7 +24,10 @@ def check_problem(problem: Problem) -> None:
         ProfileError: a term's axes, grids or tables cannot be used. ``details["faults"]`` lists
             every fault, one line each, beginning with the term's name.
     """
-    faults = [f"{c.name}: {f}" for c in problem.choices for f in _choice_faults(c)]
+    in_blocks = {i for block in problem.blocks for i in block}
+    faults = [f"{c.name}: {f}" for i, c in enumerate(problem.choices) for f in _choice_faults(c, i in in_blocks)]
+    if strangers := sorted(in_blocks - set(range(len(problem.choices)))):
+        faults.append(f"blocks name choices {strangers}; the problem has {len(problem.choices)}")
     names = [c.name for c in problem.choices]
     faults += [f"{n}: two choices have this name" for n in sorted({n for n in names if names.count(n) > 1})]
     _raise(PlanError, "width groups cannot be planned", faults, "check the saliency and levels of these groups")
@@ -47,10 +50,11 @@ def check_budget(budget: Budget) -> None:
             raise UsageError(f"a budget of {value} for {resource} makes no sense", hint="give a positive number")
 
 
-def _choice_faults(choice: Choice) -> Iterator[str]:
+def _choice_faults(choice: Choice, in_block: bool) -> Iterator[str]:
     levels = choice.levels
-    if not levels or min(levels) < 1 or any(a >= b for a, b in pairwise(levels)):
-        yield f"levels {levels} are not ascending widths of at least 1"
+    widths = levels[1:] if in_block else levels
+    if not widths or min(widths) < 1 or any(a >= b for a, b in pairwise(levels)) or (in_block and levels[0]):
+        yield f"levels {levels} are not ascending widths of at least 1" + (" after 0" if in_block else "")
         return
     saliency = np.asarray(choice.saliency)
     if saliency.shape != (len(levels),):
@@ -62,8 +66,8 @@ def _choice_faults(choice: Choice) -> Iterator[str]:
 
 
 def _term_faults(term: Term, n_choices: int) -> Iterator[str]:
-    if not 1 <= len(term.axes) <= 2 or len(term.axes) != len(term.grids):
-        yield f"{len(term.axes)} axes and {len(term.grids)} grids; one or two of each are needed"
+    if not 1 <= len(term.axes) <= 3 or len(term.axes) != len(term.grids):
+        yield f"{len(term.axes)} axes and {len(term.grids)} grids; one to three of each are needed"
         return
     for i, (axis, grid) in enumerate(zip(term.axes, term.grids, strict=True)):
         if bad := [c for c in axis.choices if not 0 <= c < n_choices]:
@@ -82,7 +86,13 @@ def _table_faults(
     if table.shape != shape:
         yield f"{name} has shape {table.shape}, the grids need {shape}"
         return
-    bad = ~np.isfinite(table) | (table < 0 if zero_allowed else table <= 0)
+    gone = np.zeros(shape, dtype=bool)
+    for axis, grid in enumerate(grids):
+        gone |= (grid == 0).reshape([-1 if i == axis else 1 for i in range(len(grids))])
+    # A kernel of width 0 is none; any other that costs nothing was not measured.
+    bad = ~np.isfinite(table) | (table < 0) | (gone & (table != 0))
+    if not zero_allowed:
+        bad |= ~gone & (table == 0)
     for cell in np.argwhere(bad):
         widths = tuple(int(g[i]) for g, i in zip(grids, cell, strict=True))
         yield f"{name} at width {widths} is {table[tuple(cell)]}"

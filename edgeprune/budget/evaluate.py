@@ -42,6 +42,7 @@ class Evaluator:
         touching: for each choice the terms that depend on it.
         neighbours: for each choice the choices (itself included) that share a term with it.
         sizes: how many levels each choice has.
+        narrowest: for each choice the index of its smallest width that is not 0.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -58,6 +59,8 @@ class Evaluator:
         self.neighbours = tuple(
             frozenset({c}.union(*(self.scopes[t] for t in terms))) for c, terms in enumerate(self.touching)
         )
+        in_blocks = {c for block in problem.blocks for c in block}
+        self.narrowest = tuple(int(c in in_blocks) for c in range(len(self.sizes)))
         self.base = np.array([getattr(problem, f"base_{r}") for r in RESOURCES], dtype=np.float64)
         self._tables = tuple(np.stack([getattr(t, r) for r in RESOURCES], axis=-1) for t in problem.terms)
 
@@ -65,6 +68,15 @@ class Evaluator:
     def full(self) -> tuple[int, ...]:
         """Indices of the full levels."""
         return tuple(n - 1 for n in self.sizes)
+
+    def whole_blocks(self, widths: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each width that is 0 lies in a block of which all are: (n, choices) -> (n,)."""
+        gone = widths == 0
+        explained = np.zeros_like(gone)
+        for block in map(list, self.problem.blocks):
+            explained[:, block] |= gone[:, block].all(axis=1)[:, None]
+        whole: NDArray[np.bool_] = (explained | ~gone).all(axis=1)
+        return whole
 
     def widths(self, levels: Sequence[int]) -> tuple[int, ...]:
         """Level indices -> widths."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgeprune.budget.evaluate import Evaluator, Limits
 from edgeprune.budget.problem import Budget, Problem, Solution
 from edgeprune.budget.reach import reach
-from edgeprune.budget.search import Point, improve, reduce
+from edgeprune.budget.search import Point, improve, reduce, trade
 from edgeprune.progress import SILENT, Progress
 
 
@@ -24,4 +24,5 @@ class Greedy:
             # No single change helps any more; on tables that are not monotone two at once may.
             point, steps = reach(evaluator, limits), 0
         steps += improve(point, limits)
+        point = trade(point, limits)
         return evaluator.solution(point.levels, self.name, steps=steps)

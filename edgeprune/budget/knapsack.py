@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgeprune.budget.evaluate import Evaluator, Limits
 from edgeprune.budget.problem import Budget, Problem, Solution
 from edgeprune.budget.reach import reach
-from edgeprune.budget.search import Point, improve, reduce
+from edgeprune.budget.search import Point, improve, reduce, trade
 from edgeprune.progress import SILENT, Progress
 
 DESCENT_ROUNDS = 8
@@ -52,6 +52,7 @@ class Knapsack:
         if best is None:
             best = reach(evaluator, limits)
             improve(best, limits)
+        best = trade(best, limits)
         return evaluator.solution(best.levels, self.name, steps=DESCENT_ROUNDS + SETTLE_ROUNDS)
 
 
@@ -59,11 +60,11 @@ def _linear_step(point: Point, limits: Array, active: tuple[int, ...]) -> list[i
     """Best levels under ``limits`` if the cost of each choice did not depend on the others.
 
     The first limited resource is the knapsack's; a second one is priced into the values by a
-    multiplier, found by bisection (Everett 1963).
+    multiplier, found by bisection (Everett 1963). Blocks are neither removed nor put back here.
     """
-    choices = range(len(point.levels))
-    costs = [point.deltas(c) / limits for c in choices]
-    values = [point.gains(c) for c in choices]
+    allowed = [point.allowed(c) for c in range(len(point.levels))]
+    costs = [point.deltas(c)[list(ks)] / limits for c, ks in enumerate(allowed)]
+    values = [point.gains(c)[list(ks)] for c, ks in enumerate(allowed)]
     room = 1 - point.costs / limits
     main = active[0]
 
@@ -74,9 +75,12 @@ def _linear_step(point: Point, limits: Array, active: tuple[int, ...]) -> list[i
     def keeps_second(levels: list[int]) -> bool:
         return sum(float(c[k, active[-1]]) for c, k in zip(costs, levels, strict=True)) <= float(room[active[-1]])
 
+    def levels(found: list[int]) -> list[int]:
+        return [ks[k] for ks, k in zip(allowed, found, strict=True)]
+
     found = pick(0.0)
     if len(active) == 1 or keeps_second(found):
-        return found
+        return levels(found)
     low, high = 0.0, sum(float(np.ptp(v)) for v in values) + 1e-9
     found = pick(high)
     for _ in range(_MULTIPLIER_ROUNDS):
@@ -86,7 +90,7 @@ def _linear_step(point: Point, limits: Array, active: tuple[int, ...]) -> list[i
             high, found = middle, tried
         else:
             low = middle
-    return found
+    return levels(found)
 
 
 def best_levels(values: Sequence[Array], costs: Sequence[Array], capacity: float) -> list[int]:

@@ -29,7 +29,8 @@ class Choice:
 
     Attributes:
         name: the width group's name.
-        levels: widths that may be chosen, ascending; the last is the full width.
+        levels: widths that may be chosen, ascending; the last is the full width. The first is 0 for a choice
+            of a block.
         saliency: retained saliency at each level, shape (len(levels),), non-decreasing.
     """
 
@@ -52,10 +53,11 @@ class Term:
 
     Attributes:
         name: the kernel node's name.
-        axes: one or two axes.
+        axes: one or two axes, and one more where the kernel goes with a block whose widths are none of its own.
         grids: ascending total widths at which the tables are known, one array per axis.
         latency_ms: shape (len(grids[0]), ...) ; same for ``flash_bytes``.
-    Between grid points the cost is interpolated linearly; outside it is clamped to the edge.
+    Between grid points the cost is interpolated linearly; outside it is clamped to the edge. A kernel of width 0
+    costs nothing.
     """
 
     name: str
@@ -67,12 +69,17 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Choices, terms, and what is spent whatever is chosen."""
+    """Choices, terms, and what is spent whatever is chosen.
+
+    ``blocks``: indices of choices that are 0 together: one that is 0 lies in a block of which all are. Blocks may
+    lie inside of one another, and any number of them may be removed.
+    """
 
     choices: tuple[Choice, ...]
     terms: tuple[Term, ...]
     base_latency_ms: float = 0.0
     base_flash_bytes: float = 0.0
+    blocks: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

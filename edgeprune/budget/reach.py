@@ -28,21 +28,35 @@ class Floor:
     def __init__(self, evaluator: Evaluator) -> None:
         self.evaluator = evaluator
         self._factors: list[tuple[tuple[int, ...], NDArray[np.float64]]] = []
+        self._forbidden: list[Factor] = []
         self.exact = True
         for term, scope in enumerate(evaluator.scopes):
             shape = [evaluator.sizes[c] for c in scope]
             if np.prod(shape, dtype=np.float64) > MAX_CELLS:
                 self.exact = False
                 return
-            grid = np.array(list(product(*(evaluator.levels[c] for c in scope))), dtype=np.int64)
-            widths = np.zeros((len(grid), len(evaluator.sizes)), dtype=np.int64)
-            widths[:, list(scope)] = grid
-            self._factors.append((scope, evaluator.term_costs(term, widths).reshape(*shape, -1)))
+            self._factors.append((scope, evaluator.term_costs(term, self._grid(scope)).reshape(*shape, -1)))
+        for scope in _clusters(evaluator.problem.blocks):
+            shape = [evaluator.sizes[c] for c in scope]
+            if np.prod(shape, dtype=np.float64) > MAX_CELLS:
+                self.exact = False
+                return
+            torn = ~evaluator.whole_blocks(self._grid(scope))
+            self._forbidden.append((scope, np.where(torn, np.inf, 0.0).reshape(shape)))
+
+    def _grid(self, scope: tuple[int, ...]) -> NDArray[np.int64]:
+        """Every combination of the levels of ``scope``, the first slowest; other choices at their full width."""
+        grid = np.array(list(product(*(self.evaluator.levels[c] for c in scope))), dtype=np.int64)
+        full = np.array(self.evaluator.widths(self.evaluator.full), dtype=np.int64)
+        widths = np.tile(full, (len(grid), 1))
+        widths[:, list(scope)] = grid
+        return widths
 
     def minimise(self, weights: NDArray[np.float64]) -> tuple[int, ...]:
         """Level indices with the smallest ``weights @ costs``."""
         if self.exact:
             factors: list[Factor] = [(scope, table @ weights) for scope, table in self._factors]
+            factors += self._forbidden
             found = minimise(self.evaluator.sizes, factors)
             if found is not None:
                 return found
@@ -56,11 +70,17 @@ class Floor:
         moved = True
         while moved:
             moved = False
+            least = -1e-12 * float(point.costs @ weights)
             for choice in range(len(point.levels)):
-                change = point.deltas(choice) @ weights
+                allowed = point.allowed(choice)
+                change = point.deltas(choice)[allowed.start : allowed.stop] @ weights
                 level = int(change.argmin())
-                if change[level] < -1e-12 * float(point.costs @ weights):
-                    point.move(choice, level)
+                if change[level] < least:
+                    point.move((choice, allowed[level]))
+                    moved = True
+            for moves in (*point.block_moves(gone=True), *point.block_moves(gone=False)):
+                if not moved and float(point.change(moves)[0] @ weights) < least:
+                    point.move(*moves)
                     moved = True
         return point
 
@@ -121,6 +141,15 @@ def infeasible(limits: Limits, smallest: dict[str, float], *, what: str = "plan"
         budget=asked,
         **reached,
     )
+
+
+def _clusters(blocks: tuple[tuple[int, ...], ...]) -> list[tuple[int, ...]]:
+    """Choices of blocks that lie inside of one another or overlap."""
+    clusters: list[set[int]] = []
+    for block in blocks:
+        touched = [c for c in clusters if c & set(block)]
+        clusters = [c for c in clusters if c not in touched] + [set(block).union(*touched)]
+    return [tuple(sorted(c)) for c in clusters]
 
 
 def _smallest(floor: Floor) -> dict[str, float]:

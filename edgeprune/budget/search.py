@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.budget.evaluate import Evaluator, Limits
+
+Moves = tuple[tuple[int, int], ...]
+"""Choices, and the level each goes to."""
 
 _NOISE = 1e-12
 """Relative rounding of a sum of costs, generously: a gain this small could be undone and done again for ever."""
@@ -56,19 +59,51 @@ class Point:
         gain: NDArray[np.float64] = saliency - saliency[self.levels[choice]]
         return gain
 
-    def move(self, choice: int, level: int) -> None:
-        self.levels[choice] = level
-        self._widths[choice] = self.evaluator.levels[choice][level]
-        for term in self.evaluator.touching[choice]:
-            self._values[term] = self.evaluator.term_costs(term, self._widths[None])[0]
-        for other in self.evaluator.neighbours[choice]:
-            self._deltas.pop(other, None)
+    def allowed(self, choice: int) -> range:
+        """Levels that ``choice`` may take alone: to and from 0 goes only a whole block."""
+        first = self.evaluator.narrowest[choice]
+        return range(1) if self.levels[choice] < first else range(first, self.evaluator.sizes[choice])
+
+    def block_moves(self, gone: bool) -> Iterator[Moves]:
+        """For each block that can be removed (``gone``), or put back at its narrowest, the moves that do it."""
+        for block in self.evaluator.problem.blocks:
+            moves = tuple((c, 0 if gone else 1) for c in block if (self.levels[c] > 0) == gone)
+            if not moves or (not gone and len(moves) < len(block)):
+                continue
+            after = self._widths[None].copy()
+            for choice, level in moves:
+                after[0, choice] = self.evaluator.levels[choice][level]
+            if self.evaluator.whole_blocks(after)[0]:
+                yield moves
+
+    def change(self, moves: Moves) -> tuple[NDArray[np.float64], float]:
+        """What costs, shape (2,), and saliency change by if several choices move at once."""
+        widths = self._widths[None].copy()
+        gain = 0.0
+        for choice, level in moves:
+            widths[0, choice] = self.evaluator.levels[choice][level]
+            gain += float(self.gains(choice)[level])
+        change = np.zeros(self._values.shape[1])
+        for term in {t for choice, _ in moves for t in self.evaluator.touching[choice]}:
+            change += self.evaluator.term_costs(term, widths)[0] - self._values[term]
+        return change, gain
+
+    def move(self, *moves: tuple[int, int]) -> None:
+        """Bring choices to levels."""
+        for choice, level in moves:
+            self.levels[choice] = level
+            self._widths[choice] = self.evaluator.levels[choice][level]
+        for choice, _ in moves:
+            for term in self.evaluator.touching[choice]:
+                self._values[term] = self.evaluator.term_costs(term, self._widths[None])[0]
+            for other in self.evaluator.neighbours[choice]:
+                self._deltas.pop(other, None)
 
 
 def reduce(point: Point, limits: Limits) -> int | None:
     """Walk down until the budget holds: NetAdapt's rule (Yang et al. 2018), over any number of levels.
 
-    Each step changes one choice, to the level with the best (violation removed) / (saliency lost).
+    Each step changes one choice, or removes one block, with the best (violation removed) / (saliency lost).
     A move that removes no violation is not taken, however little it loses, and every level of a
     choice is looked at, so neither a plateau nor a staircase nor a width that costs more than a
     larger one stops the walk. A move that loses nothing goes first.
@@ -77,25 +112,36 @@ def reduce(point: Point, limits: Limits) -> int | None:
         Steps taken, or None if no single change removes any more violation (``point`` stays there).
     """
     steps = 0
-    while (violation := float(limits.violation(point.costs))) > 0:
-        costs = point.costs
-        best: tuple[float, float, int, int] | None = None
-        for choice in range(len(point.levels)):
-            removed = violation - limits.violation(costs + point.deltas(choice))
-            loss = -point.gains(choice)
-            for level in np.flatnonzero(removed > _NOISE * (1 + violation)):
-                ratio = np.inf if loss[level] <= 0 else removed[level] / loss[level]
-                rank = (float(ratio), float(removed[level]), -choice, int(level))
-                best = rank if best is None else max(best, rank)
+    while not limits.fits(point.costs):
+        best = max(_removing(point, limits), key=lambda found: found[:2], default=None)
         if best is None:
             return None
-        point.move(-best[2], best[3])
+        point.move(*best[2])
         steps += 1
     return steps
 
 
+def _removing(point: Point, limits: Limits) -> Iterator[tuple[float, float, Moves]]:
+    """Moves that remove violation: (removed / saliency lost, removed, the move), wider levels first."""
+    costs = point.costs
+    violation = float(limits.violation(costs))
+
+    def rated(removed: float, loss: float, moves: Moves) -> Iterator[tuple[float, float, Moves]]:
+        if removed > _NOISE * (1 + violation):
+            yield np.inf if loss <= 0 else removed / loss, removed, moves
+
+    for choice in range(len(point.levels)):
+        removed = violation - limits.violation(costs + point.deltas(choice))
+        loss = -point.gains(choice)
+        for level in reversed(point.allowed(choice)):
+            yield from rated(float(removed[level]), float(loss[level]), ((choice, level),))
+    for moves in point.block_moves(gone=True):
+        change, gain = point.change(moves)
+        yield from rated(violation - float(limits.violation(costs + change)), -gain, moves)
+
+
 def improve(point: Point, limits: Limits) -> int:
-    """Grow back what still fits, largest gain of saliency first, until no change of one choice is better.
+    """Grow back what still fits, largest gain of saliency first, until no change of one choice or block is better.
 
     Args:
         point: a feasible point.
@@ -106,16 +152,40 @@ def improve(point: Point, limits: Limits) -> int:
     steps = 0
     while True:
         costs = point.costs
-        best: tuple[float, int, int] | None = None
+        best: tuple[float, Moves] | None = None
         for choice in range(len(point.levels)):
             gain = point.gains(choice)
             if gain[-1] <= 0:
                 continue
             fits = limits.fits(costs + point.deltas(choice))
-            for level in np.flatnonzero(fits & (gain > 0)):
-                rank = (float(gain[level]), -choice, -int(level))
-                best = rank if best is None else max(best, rank)
+            for level in point.allowed(choice):
+                if fits[level] and gain[level] > 0 and (best is None or gain[level] > best[0]):
+                    best = (float(gain[level]), ((choice, level),))
+        for moves in point.block_moves(gone=False):
+            change, gained = point.change(moves)
+            if gained > 0 and limits.fits(costs + change) and (best is None or gained > best[0]):
+                best = (gained, moves)
         if best is None:
             return steps
-        point.move(-best[1], -best[2])
+        point.move(*best[1])
         steps += 1
+
+
+def trade(point: Point, limits: Limits) -> Point:
+    """Give a whole block for more channels elsewhere, as long as that retains more saliency.
+
+    Args:
+        point: a feasible point that cannot be improved.
+    """
+    while True:
+        best = point
+        for moves in point.block_moves(gone=True):
+            tried = Point(point.evaluator, point.levels)
+            tried.move(*moves)
+            if limits.fits(tried.costs):  # on odd tables less may cost more
+                improve(tried, limits)
+                if tried.saliency > best.saliency + _NOISE:
+                    best = tried
+        if best is point:
+            return point
+        point = best

@@ -11,7 +11,10 @@ from edgeprune.progress import SILENT, Progress
 
 
 class Uniform:
-    """The largest ratio r at which the budget holds, each choice at the level nearest to r times its full width."""
+    """The largest ratio r at which the budget holds, each choice at the level nearest to r times its full width.
+
+    Blocks stay.
+    """
 
     name = "uniform"
 
@@ -21,10 +24,13 @@ class Uniform:
         progress.stage("uniform")
         evaluator, limits = Evaluator(problem), Limits(budget)
         # The nearest level changes only where r passes the middle of two levels, so these ratios are all there are.
-        middles = [(lv[1:] + lv[:-1]) / 2 / lv[-1] for lv in evaluator.levels]
+        offered = [lv[first:] for lv, first in zip(evaluator.levels, evaluator.narrowest, strict=True)]
+        middles = [(lv[1:] + lv[:-1]) / 2 / lv[-1] for lv in offered]
         ratios = np.unique(np.concatenate([np.ones(1), *middles]))[::-1]
-        levels = np.stack([np.searchsorted(m, ratios) for m in middles], axis=1) if middles else np.zeros((1, 0), int)
-        widths = np.array([evaluator.widths(row) for row in levels], dtype=np.int64).reshape(levels.shape)
+        levels = np.zeros((1, 0), int)
+        if middles:
+            levels = np.stack([np.searchsorted(m, ratios) for m in middles], axis=1) + evaluator.narrowest
+        widths = np.array([evaluator.widths(row.tolist()) for row in levels], dtype=np.int64).reshape(levels.shape)
         costs = evaluator.costs(widths)
         fits = limits.fits(costs)
         if not fits.any():

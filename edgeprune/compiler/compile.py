@@ -78,6 +78,7 @@ def compile_network(
     # Not the state_dict, which leaves out buffers that are not persistent.
     tensors = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
     state = {name: t.detach().cpu().numpy() for name, t in tensors}
+    state |= {name: recipe.values(state) for name, recipe in network.kernels.computed.items()}
     lowered = lower(network.kernels, state, target, book or ScheduleBook(target), name=name, progress=progress)
     progress.stage("linking")
     return write_bundle(

@@ -7,12 +7,13 @@ binds the width axes of each kernel to the groups.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune.graph.computed import Computed
 from edgeprune.graph.sizes import Attribute
 from edgeprune.graph.spec import KernelSpec, TensorSpec
 
@@ -90,14 +91,31 @@ class CodeSize:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """A part of a network that may go whole: every output still depends on the inputs without it.
+
+    Attributes:
+        name: the module that holds it, or its first group.
+        groups: prunable width groups that have no channels then; all of them or none.
+        idle: fx nodes that are constant then, or needed by nobody.
+    """
+
+    name: str
+    groups: tuple[str, ...]
+    idle: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class ChannelGraph:
     """Width groups of a network, in order of first appearance. Names are unique.
 
-    ``sizes`` are attributes of modules that must follow the widths.
+    ``sizes`` are attributes of modules that must follow the widths. ``blocks`` may be removed in any combination;
+    one may lie inside of another.
     """
 
     groups: tuple[WidthGroup, ...]
     sizes: tuple[CodeSize, ...] = ()
+    blocks: tuple[Block, ...] = ()
 
     def __getitem__(self, name: str) -> WidthGroup:
         return self.by_name[name]
@@ -109,6 +127,10 @@ class ChannelGraph:
     @property
     def prunable(self) -> tuple[WidthGroup, ...]:
         return tuple(g for g in self.groups if not g.frozen)
+
+    def removed(self, empty: Collection[str]) -> tuple[Block, ...]:
+        """The blocks that are gone where the groups ``empty`` have no channels."""
+        return tuple(b for b in self.blocks if set(b.groups) <= set(empty))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +147,7 @@ class KernelGraph:
     """Kernels in execution order; every tensor by name; inputs and outputs in the caller's order.
 
     ``constants``: what tensors hold that nothing computes: a parameter, by its name, or the values themselves.
+    ``computed``: names of constants and weights that are no parameters, and how they are made of these.
     """
 
     nodes: tuple[KernelNode, ...]
@@ -132,3 +155,4 @@ class KernelGraph:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     constants: Mapping[str, str | NDArray[np.float32]] = field(default_factory=dict)
+    computed: Mapping[str, Computed] = field(default_factory=dict)

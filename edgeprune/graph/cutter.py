@@ -23,6 +23,7 @@ from torch.fx.node import map_arg
 
 from edgeprune.errors import UnsupportedOperatorError
 from edgeprune.graph.channels import AxisBinding, KernelGraph, KernelNode, Port, WeightRef
+from edgeprune.graph.computed import Computed, Recipes, is_view
 from edgeprune.graph.groups import Analysis
 from edgeprune.graph.mutation import stale_read
 from edgeprune.graph.spec import Attr, KernelSpec, TensorSpec
@@ -114,6 +115,12 @@ class Value:
         return self.view is not None and len(rest) == 3 and self.view == View.whole((n, math.prod(rest)))
 
 
+_ELEMENTWISE = tuple(
+    overload
+    for name in ("add", "sub", "mul", "div")
+    for overload in (getattr(torch.ops.aten, name).Tensor, getattr(torch.ops.aten, f"{name}_").Tensor)
+)
+
 Handler = Callable[["Cutter", Node], None]
 HANDLERS: dict[Any, Handler] = {}
 """ATen overload -> what makes kernels of it; filled by the modules in graph/operators/."""
@@ -151,6 +158,8 @@ class Cutter:
         self.literals: dict[str, Tensor] = {}  # of any type; those that are written in the network's code at first
         for name, constant in program.graph_signature.inputs_to_lifted_tensor_constants.items():
             self.literals[name] = program.constants[constant]
+        self.recipes = Recipes(self.parameters, self.literals)
+        self.computed: dict[str, Computed] = {}
         self.parts: dict[Node, list[tuple[Value, View]]] = {}  # of nodes that yield several tensors
 
     def run(self) -> KernelGraph:
@@ -169,7 +178,7 @@ class Cutter:
             self.order = order
             if node.op != "call_function":
                 continue
-            if self._literal(node):
+            if self._literal(node) or self.recipes.add(node):
                 continue
             handler = HANDLERS.get(node.target)
             if handler is None:
@@ -186,10 +195,23 @@ class Cutter:
         read = {t for n in nodes for t in n.inputs}
         constants = {t: c for t, c in self.constants.items() if t in read}
         tensors |= {v.tensor: v.spec for v in self.values.values() if v.node.name in constants}
-        return KernelGraph(nodes, tensors, tuple(inputs), tuple(outputs), constants)
+        refs = [n.weights for n in nodes]
+        used = {c for c in constants.values() if isinstance(c, str)}.union(
+            *((r.weight, r.bias, *(r.norm or ())) for r in refs)
+        )
+        computed = {name: recipe for name, recipe in self.computed.items() if name in used}
+        return KernelGraph(nodes, tensors, tuple(inputs), tuple(outputs), constants, computed)
 
     def _literal(self, node: Node) -> bool:
         """Compute a node that depends on nothing but literals; whether it was one. What is drawn at random is none."""
+        value = node.meta.get("val")
+        if all(
+            isinstance(t, Tensor) and not t.numel() for t in (value if isinstance(value, tuple | list) else [value])
+        ):
+            # What holds nothing depends on nothing.
+            if isinstance(value, Tensor):
+                self.literals[node.name] = torch.zeros(value.shape, dtype=value.dtype)
+            return True
         if not all(n.name in self.literals for n in node.all_input_nodes) or not isinstance(node.target, OpOverload):
             return False
         if torch.Tag.nondeterministic_seeded in node.target.tags:
@@ -214,6 +236,8 @@ class Cutter:
         """What ``node`` yields; a parameter that is an operand like any other becomes a constant of the program."""
         if isinstance(node, Node) and node not in self.values and node.name in self.literals:
             self._keep_literal(node)
+        if isinstance(node, Node) and node not in self.values and node in self.recipes:
+            self._compute(node, reader)
         if isinstance(node, Node) and node not in self.values and node.name in self.parameters:
             if node.meta["val"].dtype != torch.float32:
                 raise unsupported(
@@ -224,6 +248,22 @@ class Cutter:
         if not isinstance(node, Node) or node not in self.values:
             raise unsupported(reader, f"its operand {node} is not a tensor", "pass a tensor of the network")
         return self.values[node]
+
+    def _compute(self, node: Node, reader: Node) -> None:
+        """A constant that is made of parameters: seen through a view where it is no more than that."""
+        if is_view(node) and node.target in HANDLERS:
+            HANDLERS[node.target](self, node)
+            return
+        if node.meta["val"].dtype != torch.float32:
+            raise unsupported(reader, f"its operand {node} is not in float32", "compute it in float32")
+        recipe = self.recipes.recipe(node, compact=True)
+        self.computed[name := f"%{node.name}"] = recipe
+        self.constants[node.name] = name
+        value = Value(node, node, TensorSpec(recipe.shape, "plain"))
+        # Sums and products read one value a channel beside an image; others see it everywhere.
+        if not all(u.target in _ELEMENTWISE and shape_of(u) == shape_of(node) for u in node.users):
+            value = as_seen(value, value.seen.expanded(static_shape(node)))
+        self.values[node] = value
 
     def is_parameter(self, node: Any) -> bool:
         """A parameter or buffer as it is, not computed from one."""
@@ -236,6 +276,8 @@ class Cutter:
         if node is None:
             return ""
         name = self.parameters.get(node.name, "") if isinstance(node, Node) else ""
+        if node in self.recipes:
+            self.computed[name := f"%{node.name}"] = self.recipes.recipe(node)
         if not name:
             raise unsupported(reader, f"its weight {node} is computed, not a parameter", "fold it into a parameter")
         return name

@@ -9,6 +9,7 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.fx import Node
 
+from edgeprune.graph.blocks import find_blocks
 from edgeprune.graph.channels import AxisBinding, ChannelGraph, CodeSize, WidthGroup
 from edgeprune.graph.flow import Flow, Refused
 from edgeprune.graph.intervals import Layout
@@ -46,7 +47,8 @@ def analyse(program: ExportedProgram) -> Analysis:
             flow.fresh_frozen(node, f"graph input '{node.name}'")
     calls = [n for n in program.graph.nodes if n.op == "call_function"]
     for node in calls:
-        _transfer(flow, node)
+        if 0 not in (shape_of(node) or ()):  # what a block that went whole left behind
+            _transfer(flow, node)
     for node in user_outputs(program):
         flow.freeze(node, f"graph output '{node.name}'")
     flow.settle()
@@ -73,8 +75,10 @@ def analyse(program: ExportedProgram) -> Analysis:
             features[node.name] = axis(node, len(shape) - 1, shape[-1])
     frozen = {g.name for g in groups if g.frozen}
     sizes = tuple(CodeSize(a, binding(layout)) for a, layout in flow.attributes())
+    carried = {n: [set(binding(x).groups) for x in flow.tracked(n).values()] for n in calls}
+    blocks = find_blocks(calls, user_inputs(program), user_outputs(program), carried, groups)
     return Analysis(
-        ChannelGraph(groups, tuple(s for s in sizes if not frozen.issuperset(s.axis.groups))), axes, features
+        ChannelGraph(groups, tuple(s for s in sizes if not frozen.issuperset(s.axis.groups)), blocks), axes, features
     )
 
 

@@ -18,7 +18,8 @@ SCHEMA = "edgeprune.plan/1"
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Attributes:
-    keep: group name -> indices kept, ascending, at least one; absent groups are kept whole.
+    keep: group name -> indices kept, ascending; none for a group of a block that goes whole; absent groups
+        are kept whole.
     sizes: group name -> size before pruning, for every group of the network.
     predicted: latency_ms, flash_bytes, saliency_retained (0..1) …, each with its evidence level.
     method: solver and criterion names, seed, budget; enough to repeat the plan.
@@ -81,7 +82,8 @@ def make_plan(
     """Keep the ``widths[g]`` channels of highest saliency in each group; ties keep the lower index.
 
     Args:
-        widths: group name -> channels to keep, 1 … size; absent groups are kept whole.
+        widths: group name -> channels to keep, 0 … size; absent groups are kept whole. 0 for all groups of a
+            block (:class:`edgeprune.graph.channels.Block`) or for none.
         scores: group name -> saliency, shape (size,); needed only for groups that lose channels.
 
     Raises:
@@ -93,9 +95,12 @@ def make_plan(
         if name not in groups:
             raise _unknown(name, graph)
         size = groups[name].size
-        if not 1 <= width <= size:
+        if not 0 <= width <= size:
             raise PlanError(f"width group '{name}' cannot keep {width} of its {size} channels", group=name, size=size)
         if width == size:
+            continue
+        if width == 0:
+            keep[name] = ()
             continue
         if name not in scores or np.shape(scores[name]) != (size,) or not np.isfinite(scores[name]).all():
             raise PlanError(
@@ -141,13 +146,23 @@ def check_plan(plan: Plan, graph: ChannelGraph) -> None:
                 group=group.name,
                 frozen=group.frozen,
             )
+    empty = {name for name, indices in plan.keep.items() if not indices}
+    gone = graph.removed(empty)
+    for name in sorted(empty.difference(*(b.groups for b in gone))):
+        whole = next((b for b in graph.blocks if name in b.groups), None)
+        raise PlanError(
+            f"width group '{name}' cannot lose all its channels"
+            + (f" alone, only the whole of block '{whole.name}' can" if whole else ": nothing leads around it"),
+            hint=f"empty {', '.join(whole.groups)} together" if whole else "keep at least one channel",
+            group=name,
+        )
 
 
 def _check_indices(name: str, indices: list[Any], size: int) -> None:
     ints = all(type(i) is int for i in indices)
-    if not indices or not ints or indices != sorted(set(indices)) or indices[0] < 0 or indices[-1] >= size:
+    if not ints or indices != sorted(set(indices)) or (indices and (indices[0] < 0 or indices[-1] >= size)):
         raise PlanError(
-            f"the indices kept of width group '{name}' must be one or more of 0 … {size - 1}, ascending, each once",
+            f"the indices kept of width group '{name}' must be of 0 … {size - 1}, ascending, each once",
             group=name,
             indices=indices,
             size=size,

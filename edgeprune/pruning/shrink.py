@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from edgeprune.graph.channels import ChannelGraph, CodeSize
+from edgeprune.pruning.empty import without_channels
 from edgeprune.pruning.plan import Plan
 from edgeprune.pruning.slices import aliases, named_tensors, survivors
 
@@ -21,8 +22,9 @@ def shrink(module: nn.Module, graph: ChannelGraph, plan: Plan) -> nn.Module:
 
     Parameters and buffers keep their names, data type, device and ``requires_grad``; hooks,
     training flags and ties are kept; sizes that the standard layers remember are brought up to
-    date, and so are the attributes that the graph lists. Gradients are not carried over. Whatever
-    else the network's own code remembers :func:`edgeprune.pruning.mask.check_equal` finds.
+    date, and so are the attributes that the graph lists. Layers of a block that goes whole stay where the
+    network's code calls them, and do nothing (:mod:`edgeprune.pruning.empty`). Gradients are not carried over.
+    Whatever else the network's own code remembers :func:`edgeprune.pruning.mask.check_equal` finds.
 
     Raises:
         PlanError: the plan does not fit the graph, or the graph does not fit the module.
@@ -37,6 +39,7 @@ def shrink(module: nn.Module, graph: ChannelGraph, plan: Plan) -> nn.Module:
         for kind, update in _SIZES.items():
             if isinstance(layer, kind):
                 update(layer)
+        without_channels(layer)
     for size in graph.sizes:
         _update_attribute(small, size, plan)
     return small

@@ -65,7 +65,7 @@ def test_deltas_after_any_walk_are_those_of_a_fresh_evaluation(problem, data):
             fresh = np.array([slow_costs(problem, w) for w in widths])
             assert point.costs + point.deltas(c) == pytest.approx(fresh)
         c = data.draw(st.integers(0, len(problem.choices) - 1))
-        point.move(c, data.draw(st.integers(0, len(problem.choices[c].levels) - 1)))
+        point.move((c, data.draw(st.integers(0, len(problem.choices[c].levels) - 1))))
     assert point.costs == pytest.approx(slow_costs(problem, evaluator.widths(point.levels)))
 
 
@@ -82,6 +82,6 @@ def test_a_change_of_one_choice_evaluates_only_the_terms_it_touches(monkeypatch)
     asked.clear()
     point.deltas(0)
     assert asked == []  # kept until a neighbour moves
-    point.move(0, 0)
+    point.move((0, 0))
     assert set(asked) == touched
     assert full_widths(problem)[1:] == evaluator.widths(point.levels)[1:]

@@ -380,7 +380,10 @@ UNSUPPORTED: dict[str, tuple[nn.Module, str]] = {
     "another state": (Net(lambda s, x: s.g(x[0], x[0, :1, :, 1:5])[0], g=nn.GRU(8, 4)), "first state"),
     "padded channels": (Net(lambda s, x: F.pad(s.c(x), (0, 0, 0, 0, 1, 1)), c=conv()), "padding of dimension 1"),
     "drawn at random": (Net(lambda s, x: s.c(x) + torch.rand(1, 3, 8, 8), c=conv()), "aten.rand.default"),
-    "computed weight": (Net(lambda s, x: F.conv2d(x, s.c.weight * 2), c=conv()), "not an activation|computed"),
+    "computed weight": (
+        Net(lambda s, x: F.conv2d(x, s.c.weight * x.mean()), c=conv()),
+        "not an activation|computed",
+    ),
     "norm without statistics": (nn.Sequential(conv(), nn.BatchNorm2d(3, track_running_stats=False)), "running stat"),
     "its own input": (nn.Identity(), "returns its own input"),
     "factor": (nn.Upsample(scale_factor=1.3), "resizing 8 by 1.3"),
