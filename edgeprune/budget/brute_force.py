@@ -42,9 +42,9 @@ class BruteForce:
                 widths[:, choice] = evaluator.levels[choice][level]
                 saliency += evaluator.saliencies[choice][level]
             costs = evaluator.costs(widths)
-            costs[~evaluator.whole_blocks(widths)] = np.inf
-            smallest = np.minimum(smallest, costs.min(axis=0))
-            saliency[~limits.fits(costs)] = -np.inf
+            whole = evaluator.whole_blocks(widths)
+            smallest = np.minimum(smallest, costs[whole].min(axis=0, initial=np.inf))
+            saliency[~(whole & limits.fits(costs))] = -np.inf
             last_best = len(index) - 1 - int(saliency[::-1].argmax())
             if saliency[last_best] >= best_saliency > -np.inf or saliency[last_best] > best_saliency:
                 best, best_saliency = int(index[last_best]), float(saliency[last_best])

@@ -100,7 +100,7 @@ class Point:
                 self._deltas.pop(other, None)
 
 
-def reduce(point: Point, limits: Limits) -> int | None:
+def reduce(point: Point, limits: Limits, *, held: frozenset[int] = frozenset()) -> int | None:
     """Walk down until the budget holds: NetAdapt's rule (Yang et al. 2018), over any number of levels.
 
     Each step changes one choice, or removes one block, with the best (violation removed) / (saliency lost).
@@ -108,12 +108,15 @@ def reduce(point: Point, limits: Limits) -> int | None:
     choice is looked at, so neither a plateau nor a staircase nor a width that costs more than a
     larger one stops the walk. A move that loses nothing goes first.
 
+    Args:
+        held: choices that stay as they are.
+
     Returns:
         Steps taken, or None if no single change removes any more violation (``point`` stays there).
     """
     steps = 0
     while not limits.fits(point.costs):
-        best = max(_removing(point, limits), key=lambda found: found[:2], default=None)
+        best = max(_removing(point, limits, held), key=lambda found: found[:2], default=None)
         if best is None:
             return None
         point.move(*best[2])
@@ -121,7 +124,7 @@ def reduce(point: Point, limits: Limits) -> int | None:
     return steps
 
 
-def _removing(point: Point, limits: Limits) -> Iterator[tuple[float, float, Moves]]:
+def _removing(point: Point, limits: Limits, held: frozenset[int]) -> Iterator[tuple[float, float, Moves]]:
     """Moves that remove violation: (removed / saliency lost, removed, the move), wider levels first."""
     costs = point.costs
     violation = float(limits.violation(costs))
@@ -130,14 +133,15 @@ def _removing(point: Point, limits: Limits) -> Iterator[tuple[float, float, Move
         if removed > _NOISE * (1 + violation):
             yield np.inf if loss <= 0 else removed / loss, removed, moves
 
-    for choice in range(len(point.levels)):
+    for choice in sorted(set(range(len(point.levels))) - held):
         removed = violation - limits.violation(costs + point.deltas(choice))
         loss = -point.gains(choice)
         for level in reversed(point.allowed(choice)):
             yield from rated(float(removed[level]), float(loss[level]), ((choice, level),))
     for moves in point.block_moves(gone=True):
-        change, gain = point.change(moves)
-        yield from rated(violation - float(limits.violation(costs + change)), -gain, moves)
+        if held.isdisjoint(choice for choice, _ in moves):
+            change, gain = point.change(moves)
+            yield from rated(violation - float(limits.violation(costs + change)), -gain, moves)
 
 
 def improve(point: Point, limits: Limits) -> int:
@@ -172,20 +176,21 @@ def improve(point: Point, limits: Limits) -> int:
 
 
 def trade(point: Point, limits: Limits) -> Point:
-    """Give a whole block for more channels elsewhere, as long as that retains more saliency.
+    """Give a whole block for channels elsewhere, or channels for a block, as long as that retains more saliency.
 
     Args:
         point: a feasible point that cannot be improved.
     """
     while True:
         best = point
-        for moves in point.block_moves(gone=True):
+        for moves in (*point.block_moves(gone=True), *point.block_moves(gone=False)):
             tried = Point(point.evaluator, point.levels)
             tried.move(*moves)
-            if limits.fits(tried.costs):  # on odd tables less may cost more
-                improve(tried, limits)
-                if tried.saliency > best.saliency + _NOISE:
-                    best = tried
+            if reduce(tried, limits, held=frozenset(choice for choice, _ in moves)) is None:
+                continue
+            improve(tried, limits)
+            if tried.saliency > best.saliency + _NOISE:
+                best = tried
         if best is point:
             return point
         point = best

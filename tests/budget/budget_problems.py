@@ -11,10 +11,15 @@ from hypothesis import strategies as st
 from edgeprune.budget.problem import Axis, Budget, Choice, Problem, Term
 
 
-def random_problem(seed: int, *, groups: int = 4, levels: int = 4, noise: float = 0.0) -> Problem:
+def random_problem(
+    seed: int, *, groups: int = 4, levels: int = 4, noise: float = 0.0, blocks: tuple[tuple[int, ...], ...] = ()
+) -> Problem:
     """Kernels with one axis, two axes and concat axes over shared groups.
 
     Costs grow with the widths times exp(``noise`` * normal): from about 0.3 on, tables are not monotone.
+
+    Args:
+        blocks: groups that may go together; those the problem does not have are left out.
     """
     rng = np.random.default_rng(seed)
     choices = []
@@ -36,7 +41,31 @@ def random_problem(seed: int, *, groups: int = 4, levels: int = 4, noise: float 
             macs = macs[:, None] * g
         scale = rng.random() * np.exp(noise * rng.standard_normal(macs.shape))
         terms.append(Term(f"k{t}", axes, grids, 0.05 + scale * macs / macs.max(), 100 + 4 * macs))
-    return Problem(tuple(choices), tuple(terms), 0.1, 1000.0)
+    problem = Problem(tuple(choices), tuple(terms), 0.1, 1000.0)
+    blocks = tuple(b for b in blocks if max(b) < groups)
+    return removable(problem, blocks) if blocks else problem
+
+
+def removable(problem: Problem, blocks: tuple[tuple[int, ...], ...]) -> Problem:
+    """The same with blocks that may go: a kernel with no width left costs nothing."""
+    inside = {c for b in blocks for c in b}
+    choices = [
+        Choice(c.name, (0, *c.levels), np.append(0.0, c.saliency)) if i in inside else c
+        for i, c in enumerate(problem.choices)
+    ]
+    terms = []
+    for term in problem.terms:
+        grids, tables = list(term.grids), [term.latency_ms, term.flash_bytes]
+        for i, axis in enumerate(term.axes):
+            if axis.base == 0 and inside.issuperset(axis.choices):
+                grids[i] = np.append(0, grids[i])
+                tables = [np.insert(t, 0, 0.0, axis=i) for t in tables]
+        terms.append(Term(term.name, term.axes, tuple(grids), *tables))
+    return Problem(tuple(choices), tuple(terms), problem.base_latency_ms, problem.base_flash_bytes, blocks)
+
+
+NESTED = ((0,), (0, 1), (2,))
+"""Blocks of which one lies inside of another."""
 
 
 def staircase(
@@ -65,8 +94,14 @@ def saliency_of(problem: Problem, widths: Sequence[int]) -> float:
     return sum(float(c.saliency[c.levels.index(w)]) for c, w in zip(problem.choices, widths, strict=True))
 
 
+def whole(problem: Problem, widths: Sequence[int]) -> bool:
+    """Whether what has no width is made up of whole blocks."""
+    gone = {i for i, w in enumerate(widths) if w == 0}
+    return gone == set().union(*(b for b in problem.blocks if gone.issuperset(b)))
+
+
 def every_plan(problem: Problem) -> Iterator[tuple[int, ...]]:
-    return product(*(c.levels for c in problem.choices))
+    return (w for w in product(*(c.levels for c in problem.choices)) if whole(problem, w))
 
 
 def holds(problem: Problem, budget: Budget, widths: Sequence[int]) -> bool:
@@ -87,4 +122,5 @@ small_problems = st.builds(
     groups=st.integers(1, 3),
     levels=st.integers(2, 4),
     noise=st.sampled_from([0.0, 0.3, 1.0]),
+    blocks=st.sampled_from([(), ((0, 1),), ((0,), (1, 2)), NESTED]),
 )

@@ -84,6 +84,30 @@ def test_a_malformed_choice_is_refused(changes, says):
         Evaluator(with_choice(**changes))
 
 
+def test_width_0_is_for_blocks_alone():
+    zero = replace(GOOD.choices[0], levels=(0, 8, 16, 24, 32), saliency=np.arange(5.0))
+    Evaluator(replace(GOOD, choices=(zero,), blocks=((0,),)))
+    with pytest.raises(PlanError, match="at least 1"):
+        Evaluator(replace(GOOD, choices=(zero,)))
+    with pytest.raises(PlanError, match="after 0"):
+        Evaluator(replace(GOOD, blocks=((0,),)))
+    with pytest.raises(PlanError, match=r"blocks name choices \[1\]"):
+        Evaluator(replace(GOOD, choices=(zero,), blocks=((0, 1),)))
+
+
+def test_what_has_no_width_costs_nothing_and_the_rest_something():
+    zero = replace(GOOD.choices[0], levels=(0, 8, 16, 24, 32), saliency=np.arange(5.0))
+    grid = (np.array([0, 8]),)
+    for costs, fine in (([0.0, 1.0], True), ([1.0, 1.0], False), ([0.0, 0.0], False)):
+        term = replace(GOOD.terms[0], grids=grid, latency_ms=np.array(costs), flash_bytes=np.array([0.0, 5.0]))
+        problem = replace(GOOD, choices=(zero,), terms=(term,), blocks=((0,),))
+        if fine:
+            Evaluator(problem)
+        else:
+            with pytest.raises(ProfileError, match="latency_ms at width"):
+                Evaluator(problem)
+
+
 def test_two_groups_of_one_name_are_refused():
     with pytest.raises(PlanError, match="g: two choices"):
         Evaluator(replace(GOOD, choices=GOOD.choices * 2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from budget_problems import (
+    NESTED,
     every_plan,
     full_widths,
     holds,
@@ -13,12 +14,13 @@ from budget_problems import (
     slow_costs,
     small_problems,
     staircase,
+    whole,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeprune.budget import SOLVERS, Budget, get_solver
-from edgeprune.budget.problem import Choice, Problem
+from edgeprune.budget.problem import Axis, Choice, Problem, Term
 from edgeprune.budget.registry import by_name
 from edgeprune.errors import InfeasibleBudgetError, UsageError
 
@@ -144,9 +146,46 @@ def test_no_change_of_one_width_is_better(name, problem, fraction, flash):
     for i, choice in enumerate(problem.choices):
         for level in choice.levels:
             other = (*found.widths[:i], level, *found.widths[i + 1 :])
-            better = saliency_of(problem, other) > found.saliency + 1e-9
+            better = whole(problem, other) and saliency_of(problem, other) > found.saliency + 1e-9
             strictly_inside = holds(problem, Budget(*(x and x * (1 - 1e-7) for x in _pair(budget))), other)
             assert not (better and strictly_inside), f"{found.widths} -> {other}"
+
+
+@every_solver
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), fraction=st.floats(0.05, 1.0), noise=st.sampled_from([0.0, 1.0]))
+def test_blocks_are_removed_whole_or_not_at_all(name, seed, fraction, noise):
+    problem = random_problem(seed, noise=noise, blocks=NESTED)
+    try:
+        found = get_solver(name).solve(problem, budget_for(problem, fraction))
+    except InfeasibleBudgetError:
+        assert name == "uniform" or optimum(problem, budget_for(problem, fraction)) is None
+        return
+    assert whole(problem, found.widths)
+    assert name != "uniform" or all(found.widths)
+
+
+@free_solver
+def test_a_block_goes_where_narrow_channels_still_cost(name):
+    """Any channel of the block costs half of what all cost: better to lose the block than all the rest."""
+    terms = (
+        Term("block", (Axis((0,)),), (np.array([0, 8, 16]),), np.array([0.0, 5.0, 6.0]), np.zeros(3)),
+        Term("rest", (Axis((1,)),), (np.array([8, 16]),), np.array([1.0, 4.0]), np.zeros(2)),
+    )
+    choices = (Choice("g", (0, 8, 16), np.array([0.0, 1.0, 2.0])), Choice("h", (8, 16), np.array([1.0, 5.0])))
+    problem = Problem(choices, terms, blocks=((0,),))
+    assert get_solver(name).solve(problem, Budget(latency_ms=6.5)).widths == (0, 16)
+    assert get_solver(name).solve(problem, Budget(latency_ms=9.5)).widths == (8, 16)
+
+
+@free_solver
+def test_a_kernel_that_goes_with_a_block_gives_its_time_back(name):
+    """A pooling before the branch has no width of the block's: it is gated by one that has."""
+    gated = Term("pool", (Axis((0,)),), (np.array([0, 8]),), np.array([0.0, 3.0]), np.zeros(2))
+    conv = Term("conv", (Axis((0,)),), (np.array([0, 8, 16]),), np.array([0.0, 1.0, 2.0]), np.zeros(3))
+    problem = Problem((Choice("g", (0, 8, 16), np.array([0.0, 1.0, 2.0])),), (gated, conv), 1.0, blocks=((0,),))
+    assert get_solver(name).solve(problem, Budget(latency_ms=5.0)).widths == (8,)
+    assert get_solver(name).solve(problem, Budget(latency_ms=4.9)).latency_ms == 1.0
 
 
 def _pair(budget: Budget) -> tuple[float | None, float | None]:
