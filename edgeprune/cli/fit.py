@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from edgeprune.cli.options import (
+    BlocksOption,
     CriterionOption,
     DataOption,
     DeviceOption,
@@ -59,6 +60,7 @@ def fit(
     threads: ThreadsOption = 1,
     points: PointsOption = 8,
     step: StepOption = None,
+    blocks: BlocksOption = False,
     tune: TuneOption = 8,
     store: StoreOption = None,
     seed: SeedOption = 0,
@@ -92,7 +94,7 @@ def fit(
         seed=seed,
         baseline=baseline,
         allow_mismatch=allow_mismatch,
-        profile=ProfileOptions(threads=threads, points=points, step=step, tune=tune),
+        profile=ProfileOptions(threads=threads, points=points, step=step, tune=tune, blocks=blocks),
     )
     record = RunRecord.of(model, weights, parse_shape(input_shape), seed)
     loaded = record.load()

@@ -36,6 +36,10 @@ StepOption = Annotated[
     int | None, typer.Option("--step", min=1, help="Smallest step between widths; half a vector register by default.")
 ]
 TuneOption = Annotated[int, typer.Option("--tune", min=1, help="Schedules tried for each kernel; 1 is quick.")]
+BlocksOption = Annotated[
+    bool,
+    typer.Option("--blocks/--no-blocks", help="Whole residual blocks and branches may go, too (docs/BLOCKS.md)."),
+]
 MismatchOption = Annotated[
     bool, typer.Option("--allow-mismatch", help="Use a profile of another device or version, as it is.")
 ]

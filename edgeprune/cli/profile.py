@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeprune.cli.options import (
+    BlocksOption,
     DeviceOption,
     ModelArgument,
     PointsOption,
@@ -38,6 +39,7 @@ def profile(
     threads: ThreadsOption = 1,
     points: PointsOption = 8,
     step: StepOption = None,
+    blocks: BlocksOption = False,
     tune: TuneOption = 8,
     store: StoreOption = None,
     export: Annotated[Path | None, typer.Option("--export", help="Also write the profile as JSON lines.")] = None,
@@ -56,7 +58,7 @@ def profile(
 
     loaded = load_model(model, weights=weights, input_shape=parse_shape(input_shape))
     network = read_network(loaded.module, loaded.example_inputs)
-    options = ProfileOptions(threads=threads, points=points, step=step, tune=tune)
+    options = ProfileOptions(threads=threads, points=points, step=step, tune=tune, blocks=blocks)
     kind, board = target_and_device(target, device)
     with ProfileStore(store_path(store)) as opened, progress(quiet) as bar:
         result = run(network.kernels, network.channels, kind, board, opened, options, progress=bar)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgeprune.cli.options import (
+    BlocksOption,
     CriterionOption,
     DataOption,
     DeviceOption,
@@ -50,6 +51,7 @@ def prune(
     threads: ThreadsOption = 1,
     points: PointsOption = 8,
     step: StepOption = None,
+    blocks: BlocksOption = False,
     store: StoreOption = None,
     seed: SeedOption = 0,
     allow_mismatch: MismatchOption = False,
@@ -74,7 +76,7 @@ def prune(
         criterion=criterion,
         seed=seed,
         allow_mismatch=allow_mismatch,
-        profile=ProfileOptions(threads=threads, points=points, step=step),
+        profile=ProfileOptions(threads=threads, points=points, step=step, blocks=blocks),
     )
     record = RunRecord.of(model, weights, parse_shape(input_shape), seed)
     examples = None if data is None else load_data(data, seed)

@@ -16,7 +16,7 @@ from edgeprune.deploy.steady import patient_bench
 from edgeprune.devices.protocol import Device
 from edgeprune.errors import BadInputError, UsageError
 from edgeprune.fitting import baseline
-from edgeprune.fitting.choose import score
+from edgeprune.fitting.choose import score, with_removable
 from edgeprune.fitting.job import FitOptions, Job
 from edgeprune.fitting.limits import Limits
 from edgeprune.fitting.recover import recover
@@ -25,6 +25,7 @@ from edgeprune.fitting.result import FitResult, VariantResult
 from edgeprune.fitting.run_folder import RunRecord, check_out, save_run
 from edgeprune.fitting.trial import trial
 from edgeprune.importance.registry import criterion as find_criterion
+from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.loading import LoadedModel
 from edgeprune.profiling.profile import profile
@@ -70,6 +71,8 @@ def fit(
     options, limits = options or FitOptions(), Limits(latency, flash_limit)
     _check(options, data, latency, flash_limit, out)
     network = read_network(model.module, model.example_inputs)
+    if options.profile.blocks:
+        network = with_removable(network, progress)
     if data is not None:
         _check_data(network, data)
         if not data.labelled:
@@ -117,7 +120,7 @@ def fit(
             dense=dense,
             pruned=pruned,
             uniform=uniform,
-            predicted_kernels_ms={n.name: latency_model.predict_kernel(n.spec).latency_ms for n in small.kernels.nodes},
+            predicted_kernels_ms=_predicted(latency_model, small),
             rounds=tuple(rounds),
             plan=plan,
             deployment=deployment,
@@ -126,6 +129,12 @@ def fit(
             paths={**paths, "bundle": out / "bundle", "store": store.path},
             history=history,
         )
+
+
+def _predicted(model: LatencyModel, network: Network) -> dict[str, float]:
+    """By kernel; without those that are new because a block around them is gone, which nobody profiled."""
+    known = (n for n in network.kernels.nodes if model.family(n.spec))
+    return {n.name: model.predict_kernel(n.spec).latency_ms for n in known}
 
 
 def _check(

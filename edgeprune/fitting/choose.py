@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -18,6 +18,7 @@ from edgeprune.importance.registry import criterion
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.problem import build_problem, usable_levels
 from edgeprune.progress import SILENT, Progress
+from edgeprune.pruning.blocks import removable
 from edgeprune.pruning.mask import check_equal, mask
 from edgeprune.pruning.plan import Plan, make_plan
 from edgeprune.pruning.shrink import shrink
@@ -84,7 +85,7 @@ def choose(
     base = problem.base_flash_bytes + program_bytes
     # A problem has no negative costs: what the tables count too much is added to the limit instead.
     surplus = max(0.0, -base)
-    problem = Problem(problem.choices, problem.terms, problem.base_latency_ms, max(0.0, base))
+    problem = replace(problem, base_flash_bytes=max(0.0, base))
     flash = budget.flash_bytes
     try:
         solution = get_solver(solver).solve(
@@ -115,6 +116,15 @@ def choose(
         certificate={} if solution.bound is None else {"saliency_upper_bound": solution.bound},
     )
     return Chosen(plan, solution, problem, dropped)
+
+
+def with_removable(network: Network, progress: Progress = SILENT) -> Network:
+    """The network with those of its blocks that run, and agree with the masked network, once they are gone."""
+    progress.stage("trying blocks")
+    channels, refused = removable(network.module, network.channels, network.example_inputs)
+    for name, why in refused.items():
+        progress.note(f"block '{name}' stays: {why}")
+    return replace(network, channels=channels)
 
 
 def shrunk(network: Network, plan: Plan) -> nn.Module:

@@ -11,7 +11,7 @@ from edgeprune.budget.registry import get_solver
 from edgeprune.compiler.compile import read_network
 from edgeprune.devices.protocol import Device
 from edgeprune.errors import UsageError
-from edgeprune.fitting.choose import choose, score, shrunk
+from edgeprune.fitting.choose import choose, score, shrunk, with_removable
 from edgeprune.fitting.run_folder import RunRecord, check_out, save_run
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
@@ -61,6 +61,8 @@ def plan_only(
     check_out(out)
     loaded = record.load()
     network = read_network(loaded.module, loaded.example_inputs)
+    if request.profile.blocks:
+        network = with_removable(network, progress)
     info = device.describe()
     fingerprint = fingerprint_of(target, info, request.profile.threads, network.kernels)
     found = store.find(fingerprint, allow_mismatch=request.allow_mismatch)
@@ -73,7 +75,7 @@ def plan_only(
         network,
         scores,
         model,
-        levels_of(network.channels, target, points=request.profile.points, step=request.profile.step),
+        levels_of(network.channels, target, request.profile),
         Budget(
             None if request.latency is None else request.latency.resolve(dense.latency_ms),
             None if request.flash is None else request.flash.resolve(dense.flash_bytes),

@@ -35,6 +35,12 @@ def levels_by_group(channels: ChannelGraph, step: int) -> dict[str, tuple[int, .
     return {g.name: (g.size,) if g.frozen else levels_for(g.size, step) for g in channels.groups}
 
 
+def with_blocks(levels: Mapping[str, tuple[int, ...]], channels: ChannelGraph) -> dict[str, tuple[int, ...]]:
+    """The same levels, and width 0 for the groups of every block."""
+    groups = {g for block in channels.blocks for g in block.groups}
+    return {name: (0, *ks) if name in groups and ks[0] else tuple(ks) for name, ks in levels.items()}
+
+
 def split(binding: AxisBinding, levels: Mapping[str, tuple[int, ...]]) -> tuple[tuple[str, ...], int]:
     """The groups of an axis that leave a choice (repeats kept), and what the rest adds up to.
 
@@ -48,7 +54,7 @@ def split(binding: AxisBinding, levels: Mapping[str, tuple[int, ...]]) -> tuple[
 
 
 def grid_for(binding: AxisBinding, levels: Mapping[str, tuple[int, ...]]) -> NDArray[np.int64]:
-    """Total widths at which a kernel must be known along one axis, ascending.
+    """Total widths at which a kernel must be known along one axis, ascending; 0 where all of them may go.
 
     Every total where the axis has one group (however often it repeats). Where it has several, at most
     ``MAX_SHARED_TOTALS`` of the totals that they can make, evenly spread, smallest and largest among them.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeprune.budget.problem import Axis, Choice, Problem, Term
 from edgeprune.errors import PlanError, ProfileError
-from edgeprune.graph.channels import AxisBinding, ChannelGraph, KernelGraph, KernelNode
+from edgeprune.graph.channels import AxisBinding, Block, ChannelGraph, KernelGraph, KernelNode
 from edgeprune.latency.grids import grid_for, split
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.tables import widths_on
@@ -29,8 +29,10 @@ def build_problem(
     """The pruning problem of a network on a device.
 
     A kernel is a term over its axes that leave a choice, with tables at :func:`grid_for`'s widths and the
-    model's correction applied; one without such an axis is spent whatever is chosen. The retained saliency of
-    level k is the sum of the group's k largest scores, over the sum of all scores of all groups.
+    model's correction applied; one without such an axis is spent whatever is chosen. Where groups may lose all
+    channels (:func:`edgeprune.latency.grids.with_blocks`), what has no channels costs nothing, and kernels that
+    a block takes along are gated by its first group. The retained saliency of level k is the sum of the group's k
+    largest scores, over the sum of all scores of all groups.
 
     Args:
         saliency: for each group that leaves a choice, one score per channel, in any order.
@@ -46,6 +48,7 @@ def build_problem(
     free = [g.name for g in channels.groups if len(levels[g.name]) > 1]
     index = {name: i for i, name in enumerate(free)}
     choices = _choices(channels, free, saliency, levels)
+    blocks = [b for b in channels.blocks if all(levels[g][0] == 0 for g in b.groups)]
     terms: list[Term] = []
     base_latency_ms = base_flash_bytes = 0.0
     for node in kernels.nodes:
@@ -53,20 +56,41 @@ def build_problem(
         split_axes = {name: split(binding, levels) for name, binding in bindings.items()}
         grids = tuple(grid_for(binding, levels) for binding in bindings.values())
         try:
-            table = model.table(node.spec, grids=grids, estimate=estimate)
+            table = model.table(node.spec, grids=tuple(g[g > 0] for g in grids), estimate=estimate)
         except ProfileError as e:
             raise ProfileError(f"{node.name}: {e.message}", hint=e.hint, node=node.name, **e.details) from e
         open_axes = tuple(i for i, (groups, _) in enumerate(split_axes.values()) if groups)
         closed = tuple(i for i in range(len(grids)) if i not in open_axes)
-        latency_ms = (table.latency_ms * model.correction).squeeze(axis=closed)
-        flash_bytes = table.flash_bytes.squeeze(axis=closed)
-        if not open_axes:
+        costs = [_with_zeros(t, grids).squeeze(axis=closed) for t in (table.latency_ms, table.flash_bytes)]
+        axes = tuple(Axis(tuple(index[g] for g in groups), base) for groups, base in split_axes.values() if groups)
+        steps = tuple(grids[i] for i in open_axes)
+        if gate := _gate(node, bindings, blocks):
+            costs = [np.stack([np.zeros_like(c), c], axis=-1) for c in costs]
+            axes += (Axis((index[gate],)),)
+            steps += (np.array([0, levels[gate][1]]),)
+        latency_ms, flash_bytes = costs[0] * model.correction, costs[1]
+        if axes:
+            terms.append(Term(node.name, axes, steps, latency_ms, flash_bytes))
+        else:
             base_latency_ms += float(latency_ms)
             base_flash_bytes += float(flash_bytes)
-            continue
-        axes = tuple(Axis(tuple(index[g] for g in groups), base) for groups, base in split_axes.values() if groups)
-        terms.append(Term(node.name, axes, tuple(grids[i] for i in open_axes), latency_ms, flash_bytes))
-    return Problem(choices, tuple(terms), base_latency_ms, base_flash_bytes)
+    indices = tuple(tuple(index[g] for g in b.groups) for b in blocks)
+    return Problem(choices, tuple(terms), base_latency_ms, base_flash_bytes, indices)
+
+
+def _with_zeros(table: NDArray[np.float64], grids: tuple[NDArray[np.int64], ...]) -> NDArray[np.float64]:
+    """A table over the widths above 0, and nothing spent where there is no width."""
+    return np.pad(table, [(int(g[0] == 0), 0) for g in grids])
+
+
+def _gate(node: KernelNode, bindings: Mapping[str, AxisBinding], blocks: Sequence[Block]) -> str | None:
+    """The group that says whether a kernel is there, where a block takes it along that none of its widths are in."""
+    around = [b for b in blocks if node.output.partition(".")[0] in b.idle]
+    if not around:
+        return None
+    block = min(around, key=lambda b: len(b.idle))
+    own = any(not b.base and b.groups and set(b.groups) <= set(block.groups) for b in bindings.values())
+    return None if own else block.groups[0]
 
 
 def usable_levels(
@@ -176,5 +200,5 @@ def _choices(
     if free and not total > 0:
         raise PlanError("every channel has saliency 0, so no plan is better than another", hint="use another criterion")
     return tuple(
-        Choice(name, levels[name], np.cumsum(scores[name])[np.array(levels[name]) - 1] / total) for name in free
+        Choice(name, levels[name], np.append(0.0, np.cumsum(scores[name]))[list(levels[name])] / total) for name in free
     )

@@ -18,7 +18,7 @@ from edgeprune.compiler.workers import build_all
 from edgeprune.devices.protocol import Device, DeviceInfo
 from edgeprune.graph.channels import ChannelGraph, KernelGraph
 from edgeprune.graph.spec import KernelSpec
-from edgeprune.latency.grids import grid_for, levels_for
+from edgeprune.latency.grids import grid_for, levels_for, with_blocks
 from edgeprune.latency.problem import bindings_of
 from edgeprune.latency.records import KernelRecord
 from edgeprune.latency.store import Profile, ProfileStore
@@ -42,6 +42,7 @@ class ProfileOptions:
     tune: schedules measured for each kernel of the network as it is; the best is kept. At other widths two are
         measured, the one that was best nearby and the one that is estimated best; with 1, the latter alone.
     workers: processes that build kernels; None: one a core.
+    blocks: offer width 0 to the groups of blocks: whole blocks may go.
     """
 
     threads: int = 1
@@ -49,6 +50,7 @@ class ProfileOptions:
     step: int | None = None
     tune: int = 8
     workers: int | None = None
+    blocks: bool = False
     timing: Timing = field(default_factory=Timing)
 
 
@@ -63,9 +65,9 @@ class ProfileResult:
     failed: tuple[KernelRecord, ...]
 
 
-def levels_of(channels: ChannelGraph, target: Target, *, points: int, step: int | None) -> dict[str, tuple[int, ...]]:
-    """Widths offered to each group: at most ``points``, multiples of a step of whole half vectors."""
-    unit = step or max(1, target.lanes // 2)
+def levels_of(channels: ChannelGraph, target: Target, options: ProfileOptions) -> dict[str, tuple[int, ...]]:
+    """Widths offered to each group: at most ``points``, multiples of a step of whole half vectors, and 0 in blocks."""
+    unit, points = options.step or max(1, target.lanes // 2), options.points
     levels: dict[str, tuple[int, ...]] = {}
     for group in channels.groups:
         if group.frozen:
@@ -73,7 +75,7 @@ def levels_of(channels: ChannelGraph, target: Target, *, points: int, step: int 
             continue
         steps = -(-group.size // (points * unit))
         levels[group.name] = levels_for(group.size, min(steps * unit, group.size))
-    return levels
+    return with_blocks(levels, channels) if options.blocks else levels
 
 
 def kernels_to_measure(
@@ -83,7 +85,7 @@ def kernels_to_measure(
     specs: dict[str, KernelSpec] = {n.spec.key: n.spec for n in kernels.nodes}
     for node in kernels.nodes:
         bindings = bindings_of(node, channels)
-        grids = [grid_for(b, levels) for b in bindings.values()]
+        grids = [g[g > 0] for g in (grid_for(b, levels) for b in bindings.values())]
         for point in itertools.product(*grids):
             spec = node.spec.with_widths(**{a: int(w) for a, w in zip(bindings, point, strict=True)})
             specs.setdefault(spec.key, spec)
@@ -114,7 +116,7 @@ def profile(
     options = options or ProfileOptions()
     info = device.describe()
     require_match(target, info)
-    levels = levels_of(channels, target, points=options.points, step=options.step)
+    levels = levels_of(channels, target, options)
     wanted = kernels_to_measure(kernels, channels, levels)
     fingerprint = fingerprint_of(target, info, options.threads, kernels)
     options = replace(options, timing=replace(options.timing, weight_span=fingerprint.weight_span))
