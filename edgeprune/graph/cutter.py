@@ -37,7 +37,17 @@ from edgeprune.graph.trace import (
 )
 from edgeprune.graph.walks import View
 
-NO_EPILOGUE = ("channel_shuffle", "channel_slice", "concat", "join", "layout", "pad", "recurrent", "softmax")
+NO_EPILOGUE = (
+    "channel_shuffle",
+    "channel_slice",
+    "concat",
+    "join",
+    "layout",
+    "max_places2d",
+    "pad",
+    "recurrent",
+    "softmax",
+)
 """Kernels that nothing can be fused into."""
 
 

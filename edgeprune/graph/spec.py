@@ -158,6 +158,12 @@ class KernelSpec:
             anchors = (self.inputs[0].with_channels(self.inputs[0].channels - self.output.channels + out),)
         elif self.op == "reduce" and 1 in self.attr("dims"):
             anchors = self.inputs[: self.anchor_inputs]
+        elif self.op == "grid_sample":
+            anchors = (self.inputs[0].with_channels(out), self.inputs[1])
+        elif self.op == "take":
+            values, places = self.inputs[: self.anchor_inputs]
+            along = self.attr("axis") == 1
+            anchors = (values, replace(places, shape=(out,))) if along else (values.with_channels(out), places)
         elif "in" in self.widths:
             anchors = (self.inputs[0].with_channels(new.get("in", self.inputs[0].channels)),)
         elif self.depthwise:
@@ -228,7 +234,7 @@ class KernelSpec:
     @functools.cached_property
     def family(self) -> str:
         """Key of the latency table: the spec with its widths taken out (16 hex digits)."""
-        if self.op in ("strided", "join", "matmul"):
+        if self.op in ("strided", "join", "matmul", "take"):
             return _digest([self.with_widths(out=len(self.inputs)).to_json(), "walks"])
         data = self.to_json()
         for t in (*data["inputs"], data["output"]):

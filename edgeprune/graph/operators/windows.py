@@ -25,24 +25,11 @@ aten = torch.ops.aten
 
 @handles(aten.max_pool2d.default, aten.max_pool1d.default, aten.max_pool3d.default)
 def _max_pool(cutter: Cutter, node: Node) -> None:
-    _max_window(cutter, node, static_shape(node))
+    max_window(cutter, node, static_shape(node))
 
 
-@handles(
-    aten.max_pool2d_with_indices.default,
-    aten.max_pool1d_with_indices.default,
-    aten.max_pool3d_with_indices.default,
-)
-def _max_pool_with_places(cutter: Cutter, node: Node) -> None:
-    """The values; whoever asks for the places is refused."""
-    inner = cutter.between(node, "values")
-    _max_window(cutter, node, tuple(node.meta["val"][0].shape))
-    cutter.rename(node, inner)
-    cutter.parts[node] = [(cutter.values[inner], cutter.values[inner].seen)]
-
-
-def _max_window(cutter: Cutter, node: Node, shape: tuple[int, ...]) -> None:
-    named, window = arguments(node), _window(node, shape)
+def max_window(cutter: Cutter, node: Node, shape: tuple[int, ...]) -> None:
+    named, window = arguments(node), window_of(node, shape)
     if set(spread(named["dilation"], shape[2:])) != {1}:
         raise unsupported(node, "a dilated pooling window", "use dilation 1")
     _pool(cutter, node, _windowed("max", shape), shape, **window)
@@ -62,10 +49,10 @@ def _avg_pool(cutter: Cutter, node: Node) -> None:
         raise unsupported(node, "ceil_mode with counted padding", "use count_include_pad=False")
     # What a last window has beyond the image never counts.
     counted = counted and not named["ceil_mode"]
-    _pool(cutter, node, _windowed("avg", shape), shape, **_window(node, shape), count_include_pad=counted)
+    _pool(cutter, node, _windowed("avg", shape), shape, **window_of(node, shape), count_include_pad=counted)
 
 
-def _window(node: Node, shape: tuple[int, ...]) -> dict[str, Attr]:
+def window_of(node: Node, shape: tuple[int, ...]) -> dict[str, Attr]:
     """Kernel, stride and padding; along a line, those of an image of one row; of a volume, its slices too."""
     named, axes = arguments(node), shape[2:]
     kernel = spread(named["kernel_size"], axes)
@@ -93,19 +80,10 @@ def _pool(cutter: Cutter, node: Node, op: str, shape: tuple[int, ...], **attrs: 
 
 @handles(aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool3d.default)
 def _adaptive_average(cutter: Cutter, node: Node) -> None:
-    _adaptive(cutter, node, "avg", static_shape(node))
+    adaptive(cutter, node, "avg", static_shape(node))
 
 
-@handles(aten.adaptive_max_pool2d.default, aten.adaptive_max_pool1d.default, aten.adaptive_max_pool3d.default)
-def _adaptive_maximum(cutter: Cutter, node: Node) -> None:
-    """The values; whoever asks for the places is refused."""
-    inner = cutter.between(node, "values")
-    _adaptive(cutter, node, "max", tuple(node.meta["val"][0].shape))
-    cutter.rename(node, inner)
-    cutter.parts[node] = [(cutter.values[inner], cutter.values[inner].seen)]
-
-
-def _adaptive(cutter: Cutter, node: Node, kind: str, shape: tuple[int, ...]) -> None:
+def adaptive(cutter: Cutter, node: Node, kind: str, shape: tuple[int, ...]) -> None:
     size, out = cutter.value(node.args[0], node).shape[2:], shape[2:]
     if any(s % o for s, o in zip(size, out, strict=True)):
         raise unsupported(node, f"adaptive pooling from {size} to {out}", "choose an input size that divides evenly")
