@@ -172,6 +172,7 @@ FAMILIES = {
     "take": kernel("take", [plain(1, 50, 96), plain(60)], plain(1, 60, 96), axis=1),
     "take along rows": kernel("take", [plain(64, 50), plain(60)], plain(64, 60), axis=1),
     "layout": kernel("layout", [TensorSpec((1, 21, 30, 30))], plain(1, 21, 30, 30)),
+    "blocked layout of one channel": kernel("layout", [plain(1, 1, 30, 30)], TensorSpec((1, 1, 30, 30))),
     "blocked layout": kernel("layout", [plain(1, 40, 30, 30)], TensorSpec((1, 40, 30, 30))),
 }
 

@@ -54,7 +54,7 @@ RULES: tuple[Rule, ...] = (
     Layout(),
 )
 
-SCHEDULES_VERSION = "4"
+SCHEDULES_VERSION = "5"
 """Raise it whenever the code a schedule stands for changes: old profiles then no longer match."""
 
 
