@@ -24,8 +24,9 @@ def folded(node: KernelNode, state: State) -> tuple[NDArray[np.float32] | None, 
     width = node.spec.output.channels
     # A batch norm that stands alone is a depthwise convolution with unit filters.
     weight = np.asarray(state[ref.weight], np.float64) if ref.weight else np.ones((width, 1, 1, 1))
-    if node.spec.op.startswith("conv") and weight.ndim == 3:
-        weight = weight[:, :, None]  # along a line, which is an image of one row
+    if node.spec.op.startswith("conv") and weight.ndim != 4:
+        # Along a line, which is an image of one row; or of slices, whose taps lie one behind the other.
+        weight = weight.reshape(*weight.shape[:2], -1, weight.shape[-1])
     if node.spec.op == "conv_transpose2d":
         weight = _filters_first(weight, node.spec.attr("groups"))
     bias = np.asarray(state[ref.bias], np.float64) if ref.bias else np.zeros(width)

@@ -10,9 +10,19 @@ from torch.export import ExportedProgram
 from edgeprune.graph.channels import KernelGraph
 from edgeprune.graph.cutter import Cutter
 from edgeprune.graph.groups import Analysis
-from edgeprune.graph.operators import convolution, elementwise, norms, products, recurrent, reductions, shapes, windows
+from edgeprune.graph.operators import (
+    convolution,
+    elementwise,
+    norms,
+    places,
+    products,
+    recurrent,
+    reductions,
+    shapes,
+    windows,
+)
 
-OPERATORS = (convolution, elementwise, norms, products, recurrent, reductions, shapes, windows)
+OPERATORS = (convolution, elementwise, norms, places, products, recurrent, reductions, shapes, windows)
 """Modules whose handlers are registered by being imported."""
 
 

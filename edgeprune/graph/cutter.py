@@ -38,7 +38,17 @@ from edgeprune.graph.trace import (
 )
 from edgeprune.graph.walks import View
 
-NO_EPILOGUE = ("channel_shuffle", "channel_slice", "concat", "join", "layout", "pad", "recurrent", "softmax")
+NO_EPILOGUE = (
+    "channel_shuffle",
+    "channel_slice",
+    "concat",
+    "join",
+    "layout",
+    "max_places2d",
+    "pad",
+    "recurrent",
+    "softmax",
+)
 """Kernels that nothing can be fused into."""
 
 
@@ -522,16 +532,22 @@ def spread(value: Any, like: Sequence[int]) -> tuple[int, ...]:
 
 
 def as_picture(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """(N, C, H, W) as it is, (N, C, L) as an image of one row, (N, C) as one of a single pixel."""
+    """(N, C, H, W) as it is, (N, C, L) as an image of one row, (N, C) as one of a single pixel; of (N, C, D, H, W) the
+    rows of all slices one behind the other."""
+    if len(shape) == 5:
+        return (*shape[:2], shape[2] * shape[3], shape[4])
     return (*shape[:2], 1, *shape[2:], 1)[:4] if len(shape) in (2, 3) else shape
 
 
-def picture(cutter: Cutter, node: Node) -> Value:
-    """The first operand of ``node`` as a blocked image; a line becomes one of a single row, a row one pixel."""
+def picture(cutter: Cutter, node: Node, *, plain: bool = False) -> Value:
+    """The first operand of ``node`` as a blocked image, or as it is where ``plain`` will do, by :func:`as_picture`."""
     value = cutter.value(node.args[0], node)
-    if len(value.shape) not in (2, 3):
-        return cutter.image(node.args[0], node)
-    return cutter.blocked(as_seen(value, value.seen.reshaped(as_picture(value.shape))))
+    if len(value.shape) not in (2, 3, 5):
+        return cutter.image(node.args[0], node, plain=plain)
+    shape = as_picture(value.shape)
+    if (view := value.seen.reshaped(shape)) is None:  # slices that do not lie one behind the other
+        value, view = cutter.plain(node.args[0], node), View.whole(shape)
+    return cutter.blocked(as_seen(value, view), plain=plain)
 
 
 def images(values: Sequence[Value]) -> bool:

@@ -24,6 +24,9 @@ from edgeprune.graph.walks import Walk
 OPERATIONS = ("add", "sub", "rsub", "mul", "div", "rdiv", "max", "min", "prelu")
 """Epilogue steps that take an input of their own."""
 
+CONVOLUTIONS = ("conv2d", "conv3d")
+"""Anchors whose filters see the same places of all the channels of their group."""
+
 GATES = {"lstm": 4, "gru": 3}
 """Gates of a unit, by the ``kind`` of a ``recurrent`` kernel."""
 
@@ -73,8 +76,12 @@ class KernelSpec:
 
     Attributes:
         op: the anchor: ``conv2d``, ``conv_transpose2d``, ``dense``, ``max_pool2d``, ``avg_pool2d``,
-            ``global_avg_pool``, ``concat``, ``channel_slice``, ``channel_shuffle`` (channels seen as
-            ``rows`` rows, or as rows of ``columns``, are transposed), ``resize2d``, ``softmax``,
+            ``conv3d``, ``max_pool3d``, ``avg_pool3d`` (of volumes: images whose rows are those of all slices, one
+            behind the other; ``slices`` before and after), ``max_places2d`` (where a plane's maxima stand),
+            ``max_unpool2d`` (values, their places), ``grid_sample`` (image, (N, 2, H, W) places), ``take``
+            (values, their places along ``axis``), ``global_avg_pool``, ``concat``, ``channel_slice``,
+            ``channel_shuffle`` (channels seen as ``rows`` rows,
+            or as rows of ``columns``, are transposed), ``resize2d``, ``softmax``,
             ``elementwise`` (no anchor: the epilogue alone), ``strided`` (the same, inputs read through walks:
             graph/walks.py), ``join`` (inputs, read through walks, one behind the other), ``pad``, ``reduce``,
             ``normalize``, ``matmul``, ``recurrent``, ``layout``.
@@ -103,7 +110,7 @@ class KernelSpec:
     @property
     def depthwise(self) -> bool:
         """Every input channel has filters of its own: input and output widths are one axis."""
-        return self.op == "conv2d" and self.attr("groups") == self.inputs[0].channels > 1
+        return self.op in CONVOLUTIONS and self.attr("groups") == self.inputs[0].channels > 1
 
     @property
     def multiplier(self) -> int:
@@ -118,7 +125,7 @@ class KernelSpec:
         input width is (or, with a multiplier, goes with) its output width (depthwise, pooling,
         elementwise, resize) and for concat (the total).
         """
-        if self.op in ("conv2d", "conv_transpose2d", "dense") and not self.depthwise:
+        if self.op in (*CONVOLUTIONS, "conv_transpose2d", "dense") and not self.depthwise:
             return {"in": self.inputs[0].channels, "out": self.output.channels}
         return {"out": self.output.channels}
 
@@ -151,6 +158,12 @@ class KernelSpec:
             anchors = (self.inputs[0].with_channels(self.inputs[0].channels - self.output.channels + out),)
         elif self.op == "reduce" and 1 in self.attr("dims"):
             anchors = self.inputs[: self.anchor_inputs]
+        elif self.op == "grid_sample":
+            anchors = (self.inputs[0].with_channels(out), self.inputs[1])
+        elif self.op == "take":
+            values, places = self.inputs[: self.anchor_inputs]
+            along = self.attr("axis") == 1
+            anchors = (values, replace(places, shape=(out,))) if along else (values.with_channels(out), places)
         elif "in" in self.widths:
             anchors = (self.inputs[0].with_channels(new.get("in", self.inputs[0].channels)),)
         elif self.depthwise:
@@ -160,7 +173,7 @@ class KernelSpec:
             anchors = (self.inputs[0].with_channels(channels),)
             attrs = tuple((k, channels if k == "groups" else v) for k, v in attrs)
         else:
-            anchors = (self.inputs[0].with_channels(out),)
+            anchors = tuple(t.with_channels(out) for t in self.inputs[: self.anchor_inputs])
         return replace(self, inputs=anchors + operands, output=self.output.with_channels(out), attrs=attrs)
 
     @property
@@ -205,11 +218,9 @@ class KernelSpec:
     @functools.cached_property
     def macs(self) -> int:
         """Multiply-accumulates of the anchor (0 for kernels without weights)."""
-        if self.op == "conv2d":
-            kh, kw = self.attr("kernel")
-            n = self.output.shape[0]
-            per_out: int = self.inputs[0].channels // self.attr("groups") * kh * kw
-            return n * self.output.channels * self.output.pixels * per_out
+        if self.op in CONVOLUTIONS:
+            per_out: int = self.inputs[0].channels // self.attr("groups") * math.prod(self.attr("kernel"))
+            return self.output.elements * per_out
         if self.op == "conv_transpose2d":
             kh, kw = self.attr("kernel")
             x = self.inputs[0]
@@ -223,7 +234,7 @@ class KernelSpec:
     @functools.cached_property
     def family(self) -> str:
         """Key of the latency table: the spec with its widths taken out (16 hex digits)."""
-        if self.op in ("strided", "join", "matmul"):
+        if self.op in ("strided", "join", "matmul", "take"):
             return _digest([self.with_widths(out=len(self.inputs)).to_json(), "walks"])
         data = self.to_json()
         for t in (*data["inputs"], data["output"]):
@@ -267,8 +278,8 @@ class KernelSpec:
         size = "x".join(str(d) for d in self.output.shape[2:]) or "1"
         kernel = ""
         if self.op.startswith("conv"):
-            kh, kw = self.attr("kernel")
-            kernel = f" {kh}x{kw}" + (f"/{self.attr('stride')[0]}" if self.attr("stride")[0] > 1 else "")
+            stride = max(self.attr("stride"))
+            kernel = f" {'x'.join(map(str, self.attr('kernel')))}" + (f"/{stride}" if stride > 1 else "")
             groups = self.attr("groups")
             kernel += " dw" if self.depthwise else f" g{groups}" if groups > 1 else ""
         tail = "".join(f"+{e}" for e in self.epilogue if e != "bias")

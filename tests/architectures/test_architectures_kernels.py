@@ -14,6 +14,7 @@ from edgeprune.latency.problem import bindings_of
 from edgeprune.targets import load_target
 
 NAMES = (
+    "c3d",
     "cct",
     "convnext",
     "coordinate_resnet",
@@ -26,12 +27,16 @@ NAMES = (
     "maxout",
     "mobilevit",
     "nafnet",
+    "segnet",
     "shufflenet_v1",
     "shufflenet_v2",
+    "spatial_transformer",
     "srresnet",
+    "st_gcn",
     "style_transfer",
     "tcn",
     "text_cnn",
+    "two_stream",
     "vit_torch_layers",
     "yolo",
 )

@@ -165,6 +165,27 @@ class Plumbing(nn.Module):
         return self.instance(F.pixel_shuffle(self.wide(y), 2)).abs().pow(2)  # type: ignore[no-any-return]
 
 
+class Geometry(nn.Module):
+    """Volumes, maxima put back where they stood, sampling at computed places, rows in another order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv3d(2, 20, 3, (1, 2, 2), 1), nn.BatchNorm3d(20)
+        self.deep, self.point = nn.Conv3d(20, 20, (3, 1, 1), padding="same", groups=4), nn.Conv3d(40, 12, 1)
+        self.image, self.theta, self.order = nn.Conv2d(3, 12, 3, padding=1), nn.Linear(12, 6), torch.tensor([2, -1, 0])
+
+    def forward(self, image: Tensor, clip: Tensor) -> tuple[Tensor, Tensor]:
+        v = F.relu(self.norm(self.first(clip)))
+        v = F.max_pool3d(torch.cat([v, F.silu(v + self.deep(v))], 1), (2, 1, 1))
+        v = self.point(v)
+        y = self.image(image)
+        small, places = F.max_pool2d(y, 2, return_indices=True)
+        y = F.max_unpool2d(torch.sigmoid(small), places, 2) + y
+        theta = self.theta(F.lp_pool2d(v.mean(2), 2, 3).flatten(1) + v.mean((2, 3, 4))).view(-1, 2, 3)
+        grid = F.affine_grid(theta, list(y.shape), align_corners=False)
+        return F.grid_sample(y, grid, padding_mode="border", align_corners=False)[:, :, self.order], v
+
+
 NETS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
     "residual": (Residual, ((1, 3, 17, 15),)),
     "squeeze_excite": (SqueezeExcite, ((1, 3, 9, 9),)),
@@ -175,6 +196,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
     "tokens": (Tokens, ((1, 3, 6, 8),)),
     "line": (Line, ((1, 5, 13),)),
     "plumbing": (Plumbing, ((1, 3, 7, 6),)),
+    "geometry": (Geometry, ((1, 3, 6, 8), (1, 2, 4, 5, 6))),
     "resnet20": (lambda: build("resnet20"), ((1, 3, 16, 16),)),
     "mobilenet_v3_small": (lambda: build("mobilenet_v3_small"), ((1, 3, 64, 64),)),
 }

@@ -46,6 +46,7 @@ REFERENCE: dict[str, Callable[[Tensor], Tensor]] = {
     "plus:-0.75": lambda x: x - 0.75,
     "times:3.0": lambda x: x * 3.0,
     "abs": torch.abs,
+    "sign": torch.sign,
     "softplus": F.softplus,
     "mish": F.mish,
 }

@@ -50,7 +50,19 @@ def check(bundle: Path, target: Target, threads: int = 1) -> None:
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
 @pytest.mark.parametrize(
-    "name", ["residual", "squeeze_excite", "pyramid", "two_inputs", "decoder", "views", "tokens", "line", "plumbing"]
+    "name",
+    [
+        "residual",
+        "squeeze_excite",
+        "pyramid",
+        "two_inputs",
+        "decoder",
+        "views",
+        "tokens",
+        "line",
+        "plumbing",
+        "geometry",
+    ],
 )
 def test_a_network_gives_what_torch_gives(name: str, target: Target, tmp_path: Path) -> None:
     module, inputs = net(name)
@@ -95,6 +107,20 @@ def test_the_tile_for_cores_that_complete_in_order(tmp_path: Path) -> None:
         records += [KernelRecord(node.spec, s, "ok", 1.0, samples=1) for s in found]
     # Not the first layer, whose image is plain, nor the fourth, which has one block of channels.
     assert [tuple(r.spec.widths.values()) for r in records] == [(9, 15), (15, 22), (4, 17), (17, 10)]
+    compile_network(network, target, tmp_path / "bundle", book=ScheduleBook(target, records))
+    check(tmp_path / "bundle", target)
+
+
+def test_volumes_on_cores_that_complete_in_order(tmp_path: Path) -> None:
+    """Whole taps in assembler, of slices that exist and of some that do not."""
+    target = static("rpi3")
+    layers = [nn.Conv3d(3, 9, 3, padding=1), nn.Conv3d(9, 15, (3, 3, 2), padding=(2, 1, 0)), nn.Conv3d(15, 9, 1)]
+    network = read_network(nn.Sequential(*layers).eval(), (torch.randn(1, 3, 3, 5, 19),))
+    records = []
+    for node in network.kernels.nodes:
+        found = [s for s in schedules_for(node.spec, target) if s.get("in_order")]
+        records += [KernelRecord(node.spec, s, "ok", 1.0, samples=1) for s in found]
+    assert [r.spec.op for r in records] == ["conv3d", "conv2d"]
     compile_network(network, target, tmp_path / "bundle", book=ScheduleBook(target, records))
     check(tmp_path / "bundle", target)
 

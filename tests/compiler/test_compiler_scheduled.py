@@ -114,6 +114,8 @@ def plain(*shape: int) -> TensorSpec:
 
 
 WINDOW = {"kernel": (4, 4), "stride": (2, 2), "padding": (1, 1), "dilation": (1, 1)}
+CUBE = {"kernel": (3, 3, 3), "stride": (1, 1, 1), "padding": (1, 1, 1), "dilation": (1, 1, 1)}
+HALF = {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0)}
 FAMILIES = {
     "conv_transposed": kernel(
         "conv_transpose2d", [TensorSpec((1, 40, 14, 14))], TensorSpec((1, 20, 28, 28)), ("bias",), groups=1, **WINDOW
@@ -148,7 +150,29 @@ FAMILIES = {
         walk0=View.whole((1, 20, 150)).walk.to_attr(),
         walk1=View.whole((1, 30, 150)).walk.to_attr(),
     ),
+    "volume": kernel(
+        "conv3d",
+        [TensorSpec((1, 20, 4 * 14, 14))],
+        TensorSpec((1, 40, 4 * 14, 14)),
+        ("bias",),
+        groups=1,
+        slices=(4, 4),
+        **CUBE,
+    ),
+    "places": kernel("max_places2d", [TensorSpec((1, 40, 28, 28))], TensorSpec((1, 40, 14, 14)), **HALF),
+    "unpool": kernel("max_unpool2d", [TensorSpec((1, 40, 14, 14))] * 2, TensorSpec((1, 40, 28, 28)), **HALF),
+    "sample": kernel(
+        "grid_sample",
+        [TensorSpec((1, 40, 14, 14)), plain(1, 2, 20, 20)],
+        TensorSpec((1, 40, 20, 20)),
+        mode="bilinear",
+        padding="zeros",
+        align_corners=False,
+    ),
+    "take": kernel("take", [plain(1, 50, 96), plain(60)], plain(1, 60, 96), axis=1),
+    "take along rows": kernel("take", [plain(64, 50), plain(60)], plain(64, 60), axis=1),
     "layout": kernel("layout", [TensorSpec((1, 21, 30, 30))], plain(1, 21, 30, 30)),
+    "blocked layout of one channel": kernel("layout", [plain(1, 1, 30, 30)], TensorSpec((1, 1, 30, 30))),
     "blocked layout": kernel("layout", [plain(1, 40, 30, 30)], TensorSpec((1, 40, 30, 30))),
 }
 

@@ -68,6 +68,7 @@ PASSING: list[Operator] = [
     lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect") + F.pad(x, (1, 1, 1, 1), mode="circular"),
     lambda x: (x.flatten(2) @ x.flatten(2).transpose(1, 2)).sum(2),
     lambda x: torch.einsum("nchw,nkhw->nck", x, x).sum(1),
+    lambda x: x.index_select(2, torch.tensor([0, 5]))[..., torch.tensor([1, 1, 0])],
 ]
 
 FREEZING: list[Operator] = [
@@ -85,6 +86,7 @@ FREEZING: list[Operator] = [
     lambda x: x[:, 0],
     lambda x: x[:, ::2],
     lambda x: x[:, [0, 1]],
+    lambda x: x.index_select(1, torch.tensor([0, 1])),
     lambda x: x.narrow(1, 0, 4),
     lambda x: x.unbind(1)[0],
     lambda x: x.split([2, 6], 1)[0],

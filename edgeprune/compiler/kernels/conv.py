@@ -9,6 +9,7 @@ or blocked. A 1x1 convolution with stride 1 sees the image as one long row.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,26 +21,31 @@ from edgeprune.compiler.kernels import inorder
 from edgeprune.compiler.kernels.base import Constants, Rule, Schedule, most_columns, padded
 from edgeprune.compiler.kernels.blocks import Groups, block_widths, groups_of
 from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function, tiles, when
-from edgeprune.compiler.kernels.rows import Window, walk_row
+from edgeprune.compiler.kernels.rows import Volume, Window, walk_row
 from edgeprune.compiler.kernels.tile import accumulate, multiplies_by_lane
-from edgeprune.graph.spec import KernelSpec
+from edgeprune.graph.spec import CONVOLUTIONS, KernelSpec
 from edgeprune.targets import Target
 
 _LONG_ROW = 56
 
 
 def window_of(spec: KernelSpec) -> Window:
-    """The sliding window of a conv2d or pool spec."""
-    x, y = spec.inputs[0], spec.output
-    dilation = spec.attr("dilation") if spec.op == "conv2d" else (1, 1)
-    return Window(
-        (x.shape[2], x.shape[3]),
-        (y.shape[2], y.shape[3]),
-        spec.attr("kernel"),
-        spec.attr("stride"),
-        spec.attr("padding"),
-        dilation,
-    )
+    """The sliding window of a spec of a convolution or of pooling, of images or of volumes."""
+    kernel, stride, padding = (spec.attr(a) for a in ("kernel", "stride", "padding"))
+    dilation: tuple[int, ...] = spec.attr("dilation") if spec.op in CONVOLUTIONS else (1,) * len(kernel)
+    image, output = spec.inputs[0].shape[2:], spec.output.shape[2:]
+    if len(kernel) == 2:
+        sizes = (image[0], image[1]), (output[0], output[1])
+        return Window(*sizes, kernel, stride, padding, (dilation[0], dilation[1]))
+    (before, after), axes = spec.attr("slices"), list(zip(kernel, stride, padding, dilation, strict=True))
+    across = Window((before, 1), (after, 1), *((n, beside) for n, beside in zip(axes[0], (1, 1, 0, 1), strict=True)))
+    sizes = (image[0] // before, image[1]), (output[0] // after, output[1])
+    return Volume.of(across, Window(*sizes, *zip(axes[1], axes[2], strict=True)))
+
+
+def taps_of(spec: KernelSpec) -> int:
+    """Weights that a filter of a convolution has for each channel."""
+    return math.prod(spec.attr("kernel"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ class Part:
 
 def _flattened(window: Window) -> Window:
     """For a 1x1 kernel the same image as few long rows: fewer tails, and still rows enough for all threads."""
-    if window.kernel == (1, 1) and window.stride == (1, 1) and window.padding == (0, 0):
+    if window.single_pixel:
         height, pixels = window.output[0], window.output[0] * window.output[1]
         rows = max(d for d in range(1, 9) if d == 1 or (height % d == 0 and pixels // d >= _LONG_ROW))
         shape = (rows, pixels // rows)
@@ -71,12 +77,12 @@ def _flattened(window: Window) -> Window:
 
 
 class DirectConv(Rule):
-    """conv2d with groups = 1."""
+    """conv2d and conv3d with groups = 1."""
 
     name = "conv_direct"
 
     def matches(self, spec: KernelSpec) -> bool:
-        return spec.op == "conv2d" and spec.attr("groups") == 1
+        return spec.op in CONVOLUTIONS and spec.attr("groups") == 1
 
     def space(self, spec: KernelSpec, target: Target) -> list[Schedule]:
         """Register tiles that fit, the one with the fewest estimated cycles first."""
@@ -89,9 +95,8 @@ class DirectConv(Rule):
         return found
 
     def constants(self, spec: KernelSpec, schedule: Schedule, target: Target) -> list[int]:
-        kh, kw = spec.attr("kernel")
         widths = block_widths(spec.output.channels, target.lanes)
-        return [sum(widths) * spec.inputs[0].channels * kh * kw, len(widths) * target.lanes]
+        return [sum(widths) * spec.inputs[0].channels * taps_of(spec), len(widths) * target.lanes]
 
     def pack(self, spec: KernelSpec, schedule: Schedule, target: Target, weight: Any, bias: Any) -> Constants:
         """(O, C, KH, KW) -> [out block][in block][kh][kw][channel in block][lane]; the last block has its own width."""
@@ -203,7 +208,7 @@ def _tile(
         with T.serial(0, kh_size) as kh:
             ih = window.row(oh, kh)
             row = ((n * in_blocks + in_block) * height + ih) * width
-            with when(window.row_inside(ih)):
+            with when(window.row_inside(oh, kh)):
                 if all(whole):
                     # A loop, not unrolled: LLVM would share inputs among the taps and run out of registers.
                     with T.serial(0, kw_size) as kw:
@@ -215,7 +220,7 @@ def _tile(
     full, rest = divmod(channels, depth)
     left = list(range(kw_size))
     if in_order and any(whole):
-        with T.serial(0, kh_size) as kh, when(window.row_inside(window.row(oh, kh))):
+        with T.serial(0, kh_size) as kh, when(window.row_inside(oh, kh)):
             for kw in left:
                 if whole[kw]:
                     whole_tap(kh, kw)

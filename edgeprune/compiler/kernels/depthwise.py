@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeprune.compiler.kernels.base import Constants, Rule, Schedule, padded, vector_registers
 from edgeprune.compiler.kernels.blocks import Groups, block_widths, groups_of
-from edgeprune.compiler.kernels.conv import window_of
+from edgeprune.compiler.kernels.conv import taps_of, window_of
 from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function, when
 from edgeprune.compiler.kernels.rows import Window, walk_row
 from edgeprune.graph.spec import KernelSpec
@@ -16,7 +16,7 @@ from edgeprune.targets import Target
 
 
 class DepthwiseConv(Rule):
-    """conv2d with one filter per channel: lane by lane, no reduction over channels."""
+    """conv2d and conv3d with one filter per channel: lane by lane, no reduction over channels."""
 
     name = "conv_depthwise"
 
@@ -31,9 +31,8 @@ class DepthwiseConv(Rule):
         return [{"rule": self.name, "columns": c} for c in ranked]
 
     def constants(self, spec: KernelSpec, schedule: Schedule, target: Target) -> list[int]:
-        kh, kw = spec.attr("kernel")
         width = block_count(spec.output.channels, target.lanes) * target.lanes
-        return [width * kh * kw, width]
+        return [width * taps_of(spec), width]
 
     def pack(self, spec: KernelSpec, schedule: Schedule, target: Target, weight: Any, bias: Any) -> Constants:
         """(C, 1, KH, KW) -> [block][kh][kw][lane]."""
@@ -68,7 +67,7 @@ def _depthwise_planes(e: Emitter, window: Window, columns: int, groups: Groups) 
                 acc[t] = e.load(bias, block * e.lanes, lanes)
             with T.serial(0, kh_size) as kh:
                 ih = window.row(oh, kh)
-                with when(window.row_inside(ih)):
+                with when(window.row_inside(oh, kh)):
                     for kw in range(kw_size):
                         tap = e.load(weight, ((block * kh_size + kh) * kw_size + kw) * e.lanes, lanes)
                         for t in range(size):

@@ -241,6 +241,11 @@ def _abs(e: Emitter, x: Expr, lanes: int | None) -> Expr:
     return T.max(x, e.const(0.0, lanes) - x)
 
 
+def _sign(e: Emitter, x: Expr, lanes: int | None) -> Expr:
+    zero, one = e.const(0.0, lanes), e.const(1.0, lanes)
+    return T.Select(x > zero, one, T.Select(x < zero, zero - one, x * zero))
+
+
 def _gelu(e: Emitter, x: Expr, lanes: int | None) -> Expr:
     """x times the normal distribution up to x; the error function within 1.5e-7 (Abramowitz and Stegun, 7.1.26)."""
 
@@ -283,6 +288,7 @@ ACTIVATIONS: dict[str, Callable[..., Expr]] = {
     "sqrt": lambda e, x, n: T.sqrt(x),
     "rsqrt": lambda e, x, n: e.const(1.0, n) / T.sqrt(x),
     "reciprocal": lambda e, x, n: e.const(1.0, n) / x,
+    "sign": _sign,
     "square": lambda e, x, n: x * x,
     "relu": lambda e, x, n: T.max(x, e.const(0.0, n)),
     "relu6": lambda e, x, n: _clip(e, x, n, 0.0, 6.0),

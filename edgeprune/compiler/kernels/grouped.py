@@ -14,20 +14,20 @@ from numpy.typing import NDArray
 
 from edgeprune.compiler.kernels.base import Constants, Rule, Schedule, most_columns, padded
 from edgeprune.compiler.kernels.blocks import Groups, block_widths, groups_of
-from edgeprune.compiler.kernels.conv import window_of
+from edgeprune.compiler.kernels.conv import taps_of, window_of
 from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function, when
 from edgeprune.compiler.kernels.rows import Window, walk_row
-from edgeprune.graph.spec import KernelSpec
+from edgeprune.graph.spec import CONVOLUTIONS, KernelSpec
 from edgeprune.targets import Target
 
 
 class GroupedConv(Rule):
-    """conv2d with groups > 1, from a blocked image; one filter for each channel has a rule of its own."""
+    """conv2d and conv3d with groups > 1, from a blocked image; one filter for each channel has a rule of its own."""
 
     name = "conv_grouped"
 
     def matches(self, spec: KernelSpec) -> bool:
-        grouped = spec.op == "conv2d" and spec.attr("groups") > 1
+        grouped = spec.op in CONVOLUTIONS and spec.attr("groups") > 1
         return grouped and not (spec.depthwise and spec.multiplier == 1) and spec.inputs[0].layout == "blocked"
 
     def space(self, spec: KernelSpec, target: Target) -> list[Schedule]:
@@ -37,9 +37,8 @@ class GroupedConv(Rule):
         return [{"rule": self.name, "columns": c} for c in ranked]
 
     def constants(self, spec: KernelSpec, schedule: Schedule, target: Target) -> list[int]:
-        kh, kw = spec.attr("kernel")
         widths = block_widths(spec.output.channels, target.lanes)
-        return [sum(widths) * kh * kw * _span(spec, target.lanes), len(widths) * target.lanes]
+        return [sum(widths) * taps_of(spec) * _span(spec, target.lanes), len(widths) * target.lanes]
 
     def pack(self, spec: KernelSpec, schedule: Schedule, target: Target, weight: Any, bias: Any) -> Constants:
         """(O, C / groups, KH, KW) -> [out block][kh][kw][channel it sees][lane]; the last block has its own width."""
@@ -108,7 +107,7 @@ def _rows(e: Emitter, window: Window, columns: int, groups: Groups) -> None:
 
             with T.serial(0, kh_size) as kh:
                 ih = window.row(oh, kh)
-                with when(window.row_inside(ih)):
+                with when(window.row_inside(oh, kh)):
                     if all(inside(t, kw) for t in range(size) for kw in range(kw_size)):
                         with T.serial(0, kw_size) as kw:
                             tap(ih, kh, kw, list(range(size)))

@@ -127,7 +127,7 @@ class Layout(Rule):
 
 
 def _layout_nests(spec: KernelSpec, lanes: int) -> list[Nest]:
-    """Whole blocks, and the last one with the channels it holds."""
+    """Whole blocks, and the last one with the channels it holds; a single one fills its vector, written as a whole."""
     n, channels, pixels = spec.output.shape[0], spec.output.channels, spec.output.pixels
     full, rest = divmod(channels, lanes)
     plane, blocks = lanes * pixels, block_count(channels, lanes)
@@ -139,6 +139,8 @@ def _layout_nests(spec: KernelSpec, lanes: int) -> list[Nest]:
             plain = Access(first * plane, (channels * pixels, plane, pixels, 1))
             extents = (n, count, size, pixels)
             if spec.output.layout == "blocked":
+                if size == 1:
+                    plain, extents = Access(plain.offset, (*plain.steps[:2], 0, 1)), (n, count, lanes, pixels)
                 nests.append(Nest(_swapped(extents), _inner(blocked), (_inner(plain),)))
             else:
                 nests.append(Nest(extents, plain, (blocked,)))

@@ -15,12 +15,12 @@ LOWEST = -3.4028234663852886e38
 
 
 class WindowPool(Rule):
-    """max_pool2d and avg_pool2d (dilation 1; average counts padding if ``count_include_pad``)."""
+    """Maxima and averages of images and volumes (dilation 1; average counts padding if ``count_include_pad``)."""
 
     name = "pool"
 
     def matches(self, spec: KernelSpec) -> bool:
-        return spec.op in ("max_pool2d", "avg_pool2d")
+        return spec.op in ("max_pool2d", "avg_pool2d", "max_pool3d", "avg_pool3d")
 
     def space(self, spec: KernelSpec, target: Target) -> list[Schedule]:
         width = spec.output.shape[3]
@@ -28,7 +28,7 @@ class WindowPool(Rule):
 
     def build(self, name: str, spec: KernelSpec, schedule: Schedule, target: Target) -> Function:
         window = window_of(spec)
-        largest = spec.op == "max_pool2d"
+        largest = spec.op.startswith("max")
         (height, width), (kh_size, kw_size) = window.image, window.kernel
 
         def body(e: Emitter) -> None:
@@ -43,7 +43,7 @@ class WindowPool(Rule):
                         acc[t] = e.const(LOWEST if largest else 0.0)
                     with T.serial(0, kh_size) as kh:
                         ih = window.row(oh, kh)
-                        with when(window.row_inside(ih)):
+                        with when(window.row_inside(oh, kh)):
                             for kw in range(kw_size):
                                 for t in range(columns):
                                     if inside(t, kw):
@@ -68,9 +68,7 @@ class WindowPool(Rule):
         if spec.attr("count_include_pad"):
             return T.float32(1.0 / (window.kernel[0] * window.kernel[1]))
         columns = sum(bool(inside(t, kw)) for kw in range(window.kernel[1]))
-        top = T.max(window.row(oh, 0), 0)
-        bottom = T.min(window.row(oh, window.kernel[0] - 1) + 1, window.image[0])
-        return T.float32(1.0) / (T.cast(bottom - top, "float32") * T.float32(columns))
+        return T.float32(1.0) / (T.cast(window.rows_inside(oh), "float32") * T.float32(columns))
 
 
 class GlobalPool(Rule):

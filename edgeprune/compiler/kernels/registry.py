@@ -13,11 +13,14 @@ from edgeprune.compiler.kernels.grouped import GroupedConv
 from edgeprune.compiler.kernels.matmul import MatMul
 from edgeprune.compiler.kernels.movement import Elementwise, Layout, Resize
 from edgeprune.compiler.kernels.pad import Pad
+from edgeprune.compiler.kernels.places import MaxPlaces, MaxUnpool
 from edgeprune.compiler.kernels.pool import GlobalPool, WindowPool
 from edgeprune.compiler.kernels.recurrent import Recurrent
 from edgeprune.compiler.kernels.reduce import Normalize, Reduce
+from edgeprune.compiler.kernels.sample import GridSample
 from edgeprune.compiler.kernels.softmax import Softmax
 from edgeprune.compiler.kernels.strided import Join, Strided
+from edgeprune.compiler.kernels.take import Take
 from edgeprune.compiler.kernels.transposed import TransposedConv
 from edgeprune.compiler.kernels.winograd import WinogradConv
 from edgeprune.errors import UnsupportedOperatorError
@@ -33,10 +36,14 @@ RULES: tuple[Rule, ...] = (
     Dense(),
     WindowPool(),
     GlobalPool(),
+    MaxPlaces(),
+    MaxUnpool(),
+    GridSample(),
     Softmax(),
     Elementwise(),
     Strided(),
     Join(),
+    Take(),
     Pad(),
     Reduce(),
     Normalize(),
@@ -47,7 +54,7 @@ RULES: tuple[Rule, ...] = (
     Layout(),
 )
 
-SCHEDULES_VERSION = "4"
+SCHEDULES_VERSION = "5"
 """Raise it whenever the code a schedule stands for changes: old profiles then no longer match."""
 
 

@@ -9,7 +9,7 @@ neither a copy nor a test in the inner loop.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgeprune.compiler.kernels.emit import Expr, T, tiles
 
@@ -29,12 +29,17 @@ class Window:
         """Input row that tap ``kh`` of output row ``oh`` reads (may lie outside)."""
         return oh * self.stride[0] + kh * self.dilation[0] - self.padding[0]
 
-    def row_inside(self, ih: Expr) -> Expr | None:
-        """Condition for an input row to exist, ``None`` where it always does."""
+    def row_inside(self, oh: Expr, kh: Expr) -> Expr | None:
+        """Condition for the input row that tap ``kh`` of output row ``oh`` reads to exist, ``None`` where all do."""
         last = (self.output[0] - 1) * self.stride[0] + (self.kernel[0] - 1) * self.dilation[0] - self.padding[0]
         if self.padding[0] == 0 and last < self.image[0]:
             return None
+        ih = self.row(oh, kh)
         return T.And(ih >= 0, ih < self.image[0])
+
+    def rows_inside(self, oh: Expr) -> Expr:
+        """How many rows of the window of output row ``oh`` exist (dilation 1)."""
+        return T.min(self.row(oh, self.kernel[0] - 1) + 1, self.image[0]) - T.max(self.row(oh, 0), 0)
 
     def column(self, ow: Expr, kw: Expr) -> Expr:
         return ow * self.stride[1] + kw * self.dilation[1] - self.padding[1]
@@ -45,6 +50,61 @@ class Window:
     def tile_inside(self, start: int, size: int) -> bool:
         first, last = self.column(start, 0), self.column(start + size - 1, self.kernel[1] - 1)
         return bool(first >= 0 and last < self.image[1])
+
+    @property
+    def single_pixel(self) -> bool:
+        """Every result is made of the one pixel at its own place."""
+        return self.kernel == (1, 1) and self.stride == (1, 1) and self.padding == (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Volume(Window):
+    """A window over slices too. Their rows lie one behind the other, as those of one tall image; so do its taps.
+
+    Kernels that walk through a window's rows then walk through a volume's: a row number stands for slice and row.
+    ``stride``, ``padding`` and ``dilation`` are those inside of a slice.
+
+    Attributes:
+        across: the axis of slices, as the rows of a window.
+        within: the window inside of one slice.
+    """
+
+    across: Window = field(kw_only=True)
+    within: Window = field(kw_only=True)
+
+    @classmethod
+    def of(cls, across: Window, within: Window) -> Volume:
+        """The two windows as one."""
+        image, output, kernel = (
+            (a[0] * w[0], w[1])
+            for a, w in zip(
+                (across.image, across.output, across.kernel), (within.image, within.output, within.kernel), strict=True
+            )
+        )
+        settings = within.stride, within.padding, within.dilation
+        return cls(image, output, kernel, *settings, across=across, within=within)
+
+    def row(self, oh: Expr, kh: Expr) -> Expr:
+        od, oh, kd, kh = self._split(oh, kh)
+        return self.across.row(od, kd) * self.within.image[0] + self.within.row(oh, kh)
+
+    def row_inside(self, oh: Expr, kh: Expr) -> Expr | None:
+        od, oh, kd, kh = self._split(oh, kh)
+        found = [c for c in (self.across.row_inside(od, kd), self.within.row_inside(oh, kh)) if c is not None]
+        return T.And(*found) if len(found) == 2 else found[0] if found else None
+
+    def rows_inside(self, oh: Expr) -> Expr:
+        od, oh, _, _ = self._split(oh, 0)
+        return self.across.rows_inside(od) * self.within.rows_inside(oh)
+
+    def _split(self, oh: Expr, kh: Expr) -> tuple[Expr, Expr, Expr, Expr]:
+        """Slice and row of a result, slice and row of a tap."""
+        rows, taps = self.within.output[0], self.within.kernel[0]
+        return oh // rows, oh % rows, kh // taps, kh % taps
+
+    @property
+    def single_pixel(self) -> bool:
+        return self.within.single_pixel and self.across.single_pixel
 
 
 TileBody = Callable[[Expr, int, Callable[[int, int], bool]], None]

@@ -215,7 +215,7 @@ def _input_tile(
     lines = []
     for r in range(side):
         ih = window.row(first + row, r)
-        condition = window.row_inside(ih)
+        condition = window.row_inside(first + row, r)
         # A line beside the image is read from inside and then left out, which is quicker than a branch.
         real = ih if condition is None else T.min(T.max(ih, 0), height - 1)
         line = []

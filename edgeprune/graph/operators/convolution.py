@@ -1,6 +1,8 @@
-"""Convolution of images and lines, and the batch norm that is folded into it."""
+"""Convolution of images, lines and volumes, and the batch norm that is folded into it."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch.fx import Node
@@ -23,11 +25,22 @@ from edgeprune.graph.walks import View
 
 aten = torch.ops.aten
 
+BESIDE = {"kernel": (1,), "stride": (1,), "padding": (0,), "dilation": (1,)}
+"""A window along an axis that it leaves alone."""
 
-@handles(aten.conv2d.default, aten.conv2d.padding, aten.conv1d.default, aten.conv1d.padding)
+
+@handles(
+    aten.conv1d.default,
+    aten.conv1d.padding,
+    aten.conv2d.default,
+    aten.conv2d.padding,
+    aten.conv3d.default,
+    aten.conv3d.padding,
+)
 def _convolution(cutter: Cutter, node: Node) -> None:
     named = arguments(node)
     kernel = tuple(static_shape(named["weight"])[2:])
+    _batched(node, kernel)
     dilation, padding = spread(named["dilation"], kernel), named["padding"]
     if padding == "valid":
         padding = 0
@@ -42,8 +55,16 @@ def _convolution(cutter: Cutter, node: Node) -> None:
         "padding": spread(padding, kernel),
         "dilation": dilation,
     }
-    plain = int(named["groups"]) == 1 and len(kernel) == 2
-    _open(cutter, node, "conv2d", cutter.image(node.args[0], node, plain=True) if plain else None, window)
+    attrs: dict[str, Attr] = {**window}
+    op = "conv2d"
+    if len(kernel) == 3:
+        if set(kernel) == set(window["stride"]) == {1} and not any(window["padding"]):
+            # Pixel by pixel: an image like any other.
+            attrs = {name: beside * 2 for name, beside in BESIDE.items()}
+        else:
+            op, attrs = "conv3d", {**window, "slices": (static_shape(named["input"])[2], static_shape(node)[2])}
+    plain = int(named["groups"]) == 1 and len(kernel) > 1
+    _open(cutter, node, op, picture(cutter, node, plain=plain), attrs)
 
 
 @handles(aten.conv_transpose2d.input, aten.conv_transpose1d.default)
@@ -51,18 +72,21 @@ def _transposed(cutter: Cutter, node: Node) -> None:
     named = arguments(node)
     kernel = tuple(static_shape(named["weight"])[2:])
     window = {"kernel": kernel} | {n: spread(named[n], kernel) for n in ("stride", "padding", "dilation")}
-    _open(cutter, node, "conv_transpose2d", None, window)
+    _batched(node, kernel)
+    _open(cutter, node, "conv_transpose2d", picture(cutter, node), window)
 
 
-def _open(cutter: Cutter, node: Node, op: str, image: Value | None, window: dict[str, tuple[int, ...]]) -> None:
-    """A convolution of an image, or of a line, which is an image of one row."""
+def _batched(node: Node, kernel: tuple[int, ...]) -> None:
+    if len(static_shape(node)) != len(kernel) + 2:
+        raise unsupported(node, "a sample without a batch dimension", "give the network inputs of a batch")
+
+
+def _open(cutter: Cutter, node: Node, op: str, image: Value, window: Mapping[str, Attr]) -> None:
+    """A convolution of what :func:`as_picture` makes an image."""
     named, shape = arguments(node), static_shape(node)
     if len(shape) == 3:
-        beside = {"kernel": 1, "stride": 1, "padding": 0, "dilation": 1}
-        window = {name: (beside[name], *along) for name, along in window.items()}
-    x = image or picture(cutter, node)
-    attrs: dict[str, Attr] = {**window, "groups": int(named["groups"])}
-    draft = cutter.open(op, node, TensorSpec(as_picture(shape)), [x], **attrs)
+        window = {name: (*BESIDE[name], *along) for name, along in window.items()}  # type: ignore[misc]
+    draft = cutter.open(op, node, TensorSpec(as_picture(shape)), [image], groups=int(named["groups"]), **window)
     draft.weights = cutter.weights(node, named["weight"], named["bias"])
     draft.epilogue.append("bias")  # always: a folded batch norm brings one
     cutter.values[node] = as_seen(cutter.values[node], View.whole(shape))
@@ -87,7 +111,7 @@ def _batch_norm(cutter: Cutter, node: Node) -> None:
         return
     # A batch norm with nothing to fold into is a 1x1 depthwise convolution.
     x = picture(cutter, node)
-    unit = {"kernel": (1, 1), "stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
+    unit: dict[str, Attr] = {name: beside * 2 for name, beside in BESIDE.items()}
     draft = cutter.open("conv2d", node, x.spec, [x], groups=x.spec.channels, **unit)
     draft.weights = WeightRef("", "", norm, eps)
     draft.epilogue.append("bias")

@@ -49,6 +49,7 @@ ACTIVATIONS: dict[Any, str] = {
     aten.sqrt.default: "sqrt",
     aten.rsqrt.default: "rsqrt",
     aten.reciprocal.default: "reciprocal",
+    aten.sign.default: "sign",
     aten.square.default: "square",
     aten.mish.default: "mish",
     aten.mish_.default: "mish",
@@ -112,7 +113,7 @@ def _prelu(cutter: Cutter, node: Node) -> None:
     """One slope for all channels, or one for each."""
     x, slopes = cutter.value(node.args[0], node), cutter.value(node.args[1], node)
     shape = (1, slopes.shape[0], *(1 for _ in x.shape[2:]))
-    if _fits(values := [_as_image(x), as_seen(slopes, slopes.seen.reshaped(as_picture(shape)))]):
+    if _fits(values := [as_image(x), as_seen(slopes, slopes.seen.reshaped(as_picture(shape)))]):
         _of_images(cutter, node, "prelu", values)
     else:
         shown = as_seen(slopes, slopes.seen.reshaped(shape))
@@ -134,8 +135,10 @@ def _unary(cutter: Cutter, node: Node, *steps: str) -> None:
     if draft := cutter.extend(value, node):
         cutter.grow(draft, node, *steps)
         return
-    value = cutter.image(node.args[0], node) if images([value]) else cutter.plain(node.args[0], node)
+    value = as_image(value)
+    value = cutter.blocked(value) if images([value]) else cutter.plain(node.args[0], node)
     cutter.open("elementwise", node, value.spec, [value]).epilogue.extend(steps)
+    cutter.values[node] = as_seen(cutter.values[node], View.whole(static_shape(node)))
 
 
 OPERATIONS: dict[Any, str] = {
@@ -163,8 +166,9 @@ def _binary(cutter: Cutter, node: Node) -> None:
         _unary(cutter, node, _with_number(name, node.args[1]))
         return
     values = [cutter.operand(a, node, len(static_shape(node))) for a in node.args[:2]]
-    if _fits(values := [_as_image(v) for v in values]):
-        _of_images(cutter, node, name, values)
+    pictures = [as_image(v) for v in values]
+    if _fits(pictures) and any(v.shape == as_picture(static_shape(node)) for v in pictures):
+        _of_images(cutter, node, name, pictures)
     else:
         left, right = (cutter.seen(a, node) for a in node.args[:2])
         of_plain_tensors(cutter, node, name, (left, right))
@@ -189,11 +193,10 @@ def _with_number(name: str, number: float) -> str:
             return step("times", 1 / number)
 
 
-def _as_image(value: Value) -> Value:
-    """A line whose data is an image of one row, as that image; anything else as it is."""
-    if value.spec.layout == "blocked" and value.view == View.whole(value.shape) and len(value.shape) == 3:
-        return replace(value, view=None)
-    return value
+def as_image(value: Value) -> Value:
+    """A line or a volume whose data is kept as an image, as that image; anything else as it is."""
+    whole = value.view == View.whole(value.shape) and as_picture(value.shape) == value.spec.shape
+    return replace(value, view=None) if whole and value.spec.layout == "blocked" else value
 
 
 def _fits(values: Sequence[Value]) -> bool:

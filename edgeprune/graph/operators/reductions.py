@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch.fx import Node
 
-from edgeprune.graph.cutter import Cutter, as_seen, handles, images, static_shape, unsupported
+from edgeprune.graph.cutter import Cutter, as_picture, as_seen, handles, images, static_shape, unsupported
 from edgeprune.graph.flow import arguments
-from edgeprune.graph.operators.elementwise import step
+from edgeprune.graph.operators.elementwise import as_image, step
 from edgeprune.graph.spec import TensorSpec
 from edgeprune.graph.walks import View
 
@@ -67,9 +67,11 @@ def _reduce(
     before = cutter.value(source, node)
     dims = sorted({int(d) % len(before.shape) for d in dims})
     kept = tuple(1 if d in dims else n for d, n in enumerate(before.shape))
-    if dims == [2, 3] and kind != "min" and images([before]):
+    pixels = as_image(before)
+    if dims == list(range(2, len(kept))) and kind != "min" and images([pixels]):
         op = "global_max_pool" if kind == "max" else "global_avg_pool"
-        draft = cutter.open(op, node, TensorSpec(kept), [cutter.image(source, node)])
+        draft = cutter.open(op, node, TensorSpec(as_picture(kept)), [cutter.blocked(pixels)])
+        cutter.values[node] = as_seen(cutter.values[node], View.whole(kept))
         if kind == "sum" and not mean:
             draft.epilogue.append(step("times", math.prod(before.shape[2:])))
     else:

@@ -9,8 +9,20 @@ from dataclasses import replace
 import torch
 from torch.fx import Node
 
-from edgeprune.graph.cutter import Cutter, Value, argument, as_seen, data, handles, images, static_shape, unsupported
+from edgeprune.graph.cutter import (
+    Cutter,
+    Value,
+    argument,
+    as_picture,
+    as_seen,
+    data,
+    handles,
+    images,
+    static_shape,
+    unsupported,
+)
 from edgeprune.graph.flow import arguments
+from edgeprune.graph.operators.elementwise import as_image
 from edgeprune.graph.spec import TensorSpec
 from edgeprune.graph.walks import View
 
@@ -21,12 +33,14 @@ aten = torch.ops.aten
 def _concat(cutter: Cutter, node: Node) -> None:
     shape, parts = static_shape(node), [p for p in node.args[0] if math.prod(static_shape(p))]  # type: ignore[union-attr, arg-type]
     axis = int(argument(node, 1, "dim", 0)) % len(shape)
-    if axis == 1 and len(shape) == 4 and images([cutter.value(p, node) for p in parts]):
-        values = [cutter.image(p, node) for p in parts]
+    values = [as_image(cutter.value(p, node)) for p in parts]
+    if axis == 1 and images(values):
+        values = [cutter.blocked(v) for v in values]
         for value in values:
             if value.draft:
                 value.draft.closed = True
-        cutter.open("concat", node, TensorSpec(shape), values)
+        cutter.open("concat", node, TensorSpec(as_picture(shape)), values)
+        cutter.values[node] = as_seen(cutter.values[node], View.whole(shape))
     else:
         _join(cutter, node, axis, [cutter.seen(p, node) for p in parts])
 

@@ -1,4 +1,4 @@
-"""Pooling, padding and resizing of images and lines."""
+"""Pooling, padding and resizing of images, lines and (pooling) volumes."""
 
 from __future__ import annotations
 
@@ -23,28 +23,23 @@ from edgeprune.graph.walks import View
 aten = torch.ops.aten
 
 
-@handles(aten.max_pool2d.default, aten.max_pool1d.default)
+@handles(aten.max_pool2d.default, aten.max_pool1d.default, aten.max_pool3d.default)
 def _max_pool(cutter: Cutter, node: Node) -> None:
-    _max_window(cutter, node, static_shape(node))
+    max_window(cutter, node, static_shape(node))
 
 
-@handles(aten.max_pool2d_with_indices.default, aten.max_pool1d_with_indices.default)
-def _max_pool_with_places(cutter: Cutter, node: Node) -> None:
-    """The values; whoever asks for the places is refused."""
-    inner = cutter.between(node, "values")
-    _max_window(cutter, node, tuple(node.meta["val"][0].shape))
-    cutter.rename(node, inner)
-    cutter.parts[node] = [(cutter.values[inner], cutter.values[inner].seen)]
-
-
-def _max_window(cutter: Cutter, node: Node, shape: tuple[int, ...]) -> None:
-    named, window = arguments(node), _window(node, shape)
+def max_window(cutter: Cutter, node: Node, shape: tuple[int, ...]) -> None:
+    named, window = arguments(node), window_of(node, shape)
     if set(spread(named["dilation"], shape[2:])) != {1}:
         raise unsupported(node, "a dilated pooling window", "use dilation 1")
-    _pool(cutter, node, "max_pool2d", shape, **window)
+    _pool(cutter, node, _windowed("max", shape), shape, **window)
 
 
-@handles(aten.avg_pool2d.default, aten.avg_pool1d.default)
+def _windowed(kind: str, shape: tuple[int, ...]) -> str:
+    return f"{kind}_pool3d" if len(shape) == 5 else f"{kind}_pool2d"
+
+
+@handles(aten.avg_pool2d.default, aten.avg_pool1d.default, aten.avg_pool3d.default)
 def _avg_pool(cutter: Cutter, node: Node) -> None:
     named, shape = arguments(node), static_shape(node)
     if named.get("divisor_override") is not None:
@@ -54,21 +49,28 @@ def _avg_pool(cutter: Cutter, node: Node) -> None:
         raise unsupported(node, "ceil_mode with counted padding", "use count_include_pad=False")
     # What a last window has beyond the image never counts.
     counted = counted and not named["ceil_mode"]
-    _pool(cutter, node, "avg_pool2d", shape, **_window(node, shape), count_include_pad=counted)
+    _pool(cutter, node, _windowed("avg", shape), shape, **window_of(node, shape), count_include_pad=counted)
 
 
-def _window(node: Node, shape: tuple[int, ...]) -> dict[str, Attr]:
-    """Kernel, stride and padding; along a line, those of an image of one row."""
+def window_of(node: Node, shape: tuple[int, ...]) -> dict[str, Attr]:
+    """Kernel, stride and padding; along a line, those of an image of one row; of a volume, its slices too."""
     named, axes = arguments(node), shape[2:]
     kernel = spread(named["kernel_size"], axes)
     stride = spread(named["stride"], axes) if named["stride"] else kernel
-    return _of_picture(kernel, stride, spread(named["padding"], axes))
+    return _of_picture((static_shape(named["self"])[2:], axes), kernel, stride, spread(named["padding"], axes))
 
 
-def _of_picture(kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...]) -> dict[str, Attr]:
+def _of_picture(
+    sizes: tuple[tuple[int, ...], tuple[int, ...]],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+) -> dict[str, Attr]:
+    """``sizes``: of the operand and of the result, batch and channels left out."""
     beside = ((1,), (1,), (0,)) if len(kernel) == 1 else ((), (), ())
     names = ("kernel", "stride", "padding")
-    return {n: (*b, *w) for n, b, w in zip(names, beside, (kernel, stride, padding), strict=True)}
+    attrs: dict[str, Attr] = {n: (*b, *w) for n, b, w in zip(names, beside, (kernel, stride, padding), strict=True)}
+    return attrs | {"slices": (sizes[0][0], sizes[1][0])} if len(kernel) == 3 else attrs
 
 
 def _pool(cutter: Cutter, node: Node, op: str, shape: tuple[int, ...], **attrs: Attr) -> None:
@@ -76,21 +78,12 @@ def _pool(cutter: Cutter, node: Node, op: str, shape: tuple[int, ...], **attrs: 
     cutter.values[node] = as_seen(cutter.values[node], View.whole(shape))
 
 
-@handles(aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool1d.default)
+@handles(aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool3d.default)
 def _adaptive_average(cutter: Cutter, node: Node) -> None:
-    _adaptive(cutter, node, "avg", static_shape(node))
+    adaptive(cutter, node, "avg", static_shape(node))
 
 
-@handles(aten.adaptive_max_pool2d.default, aten.adaptive_max_pool1d.default)
-def _adaptive_maximum(cutter: Cutter, node: Node) -> None:
-    """The values; whoever asks for the places is refused."""
-    inner = cutter.between(node, "values")
-    _adaptive(cutter, node, "max", tuple(node.meta["val"][0].shape))
-    cutter.rename(node, inner)
-    cutter.parts[node] = [(cutter.values[inner], cutter.values[inner].seen)]
-
-
-def _adaptive(cutter: Cutter, node: Node, kind: str, shape: tuple[int, ...]) -> None:
+def adaptive(cutter: Cutter, node: Node, kind: str, shape: tuple[int, ...]) -> None:
     size, out = cutter.value(node.args[0], node).shape[2:], shape[2:]
     if any(s % o for s, o in zip(size, out, strict=True)):
         raise unsupported(node, f"adaptive pooling from {size} to {out}", "choose an input size that divides evenly")
@@ -102,7 +95,8 @@ def _adaptive(cutter: Cutter, node: Node, kind: str, shape: tuple[int, ...]) -> 
         return
     kernel = tuple(s // o for s, o in zip(size, out, strict=True))
     counted: dict[str, Attr] = {"count_include_pad": True} if kind == "avg" else {}
-    _pool(cutter, node, f"{kind}_pool2d", shape, **_of_picture(kernel, kernel, (0,) * len(kernel)), **counted)
+    window = _of_picture((size, out), kernel, kernel, (0,) * len(kernel))
+    _pool(cutter, node, _windowed(kind, shape), shape, **window, **counted)
 
 
 @handles(aten.pad.default, aten.constant_pad_nd.default)

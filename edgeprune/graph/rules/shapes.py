@@ -207,6 +207,15 @@ def interleaved_repetition(flow: Flow, node: Node) -> None:
     flow.produce(node, axes)
 
 
+@rule(aten.index_select.default)
+def selection(flow: Flow, node: Node) -> None:
+    """As :func:`indexing`, along one dimension."""
+    a = arguments(node)
+    axes = carried(flow, node.args[0])
+    drop(flow, axes, a["dim"] % len(flow.shape(node)), "channels are selected by number")
+    flow.produce(node, axes)
+
+
 @rule(aten.index.Tensor)
 def indexing(flow: Flow, node: Node) -> None:
     """Places come from a tensor of numbers; only indices on leading dimensions are followed."""
