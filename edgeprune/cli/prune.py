@@ -82,7 +82,8 @@ def prune(
     examples = None if data is None else load_data(data, seed)
     kind, board = target_and_device(target, device)
     with ProfileStore(store_path(store)) as opened, progress(quiet) as bar:
-        plan, paths = plan_only(record, kind, board, opened, out, request, data=examples, progress=bar)
-    rows = [{"group": g, "size": n, "kept": plan.width(g)} for g, n in plan.sizes.items()]
+        made = plan_only(record, kind, board, opened, out, request, data=examples, progress=bar)
+    rows = [{"group": g, "size": n, "kept": made.plan.width(g)} for g, n in made.plan.sizes.items()]
     columns = [Column("group"), Column("size"), Column("kept")]
-    emit(listing("edgeprune.prune/1", "groups", rows, columns, predicted=dict(plan.predicted), paths=paths), as_json)
+    said = {"removed_blocks": made.removed_blocks, "predicted": dict(made.plan.predicted), "paths": dict(made.paths)}
+    emit(listing("edgeprune.prune/1", "groups", rows, columns, **said), as_json)

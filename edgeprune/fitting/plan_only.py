@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +38,15 @@ class PlanRequest:
     profile: ProfileOptions = field(default_factory=ProfileOptions)
 
 
+@dataclass(frozen=True, slots=True)
+class PlanResult:
+    """``removed_blocks``: names of those that went whole; ``paths``: what was written."""
+
+    plan: Plan
+    removed_blocks: tuple[str, ...]
+    paths: Mapping[str, Path]
+
+
 def plan_only(
     record: RunRecord,
     target: Target,
@@ -47,8 +57,8 @@ def plan_only(
     *,
     data: DataSet | None = None,
     progress: Progress = SILENT,
-) -> tuple[Plan, dict[str, Path]]:
-    """Write plan and shrunk weights into ``out``; returns the plan and what was written.
+) -> PlanResult:
+    """Write plan and shrunk weights into ``out``.
 
     Raises:
         UsageError: no limit, an unknown solver or criterion, or an ``out`` that cannot be a folder.
@@ -85,4 +95,5 @@ def plan_only(
         evidence=info.evidence,
         progress=progress,
     )
-    return chosen.plan, save_run(out, record, chosen.plan, shrunk(network, chosen.plan))
+    paths = save_run(out, record, chosen.plan, shrunk(network, chosen.plan))
+    return PlanResult(chosen.plan, tuple(b.name for b in network.channels.removed(chosen.plan.empty)), paths)

@@ -47,7 +47,8 @@ def find_blocks(
     accepted: list[Block] = []
     together: set[str] = set()
     used: set[str] = set()
-    for block in sorted(candidates.values(), key=lambda b: len(b.idle)):
+    sizes = {g.name: g.size for g in groups}
+    for block in sorted(candidates.values(), key=lambda b: (len(b.idle), sum(sizes[g] for g in b.groups))):
         if ways.without(together | set(block.groups)) is not None:
             together |= set(block.groups)
             accepted.append(Block(_unique(block, used), block.groups, block.idle))

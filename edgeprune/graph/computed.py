@@ -79,11 +79,14 @@ class Recipes:
 
     Args:
         parameters: placeholder node name -> qualified name.
+        state: qualified name -> values.
         literals: node name -> values written in the network's code; may grow.
     """
 
-    def __init__(self, parameters: Mapping[str, str], literals: Mapping[str, Tensor]) -> None:
-        self._parameters, self._literals = parameters, literals
+    def __init__(
+        self, parameters: Mapping[str, str], state: Mapping[str, Tensor], literals: Mapping[str, Tensor]
+    ) -> None:
+        self._parameters, self._state, self._literals = parameters, state, literals
         self._nodes: set[Node] = set()
 
     def __contains__(self, node: object) -> bool:
@@ -130,7 +133,7 @@ class Recipes:
             return recipe
         # What is the same everywhere for parameters drawn at random is so for any.
         generator = torch.Generator().manual_seed(0)
-        result = recipe.run({name: _drawn(n.meta["val"], generator) for name, n in read.items()})
+        result = recipe.run({node: _drawn(self._state[name], generator) for node, name in names.items()})
         kept = list(shape)
         for dim in range(1, len(shape)):
             if result.numel() and torch.allclose(result, result.narrow(dim, 0, 1), rtol=1e-6, atol=0):
@@ -139,6 +142,6 @@ class Recipes:
 
 
 def _drawn(like: Tensor, generator: torch.Generator) -> Tensor:
-    if not like.dtype.is_floating_point:
-        return torch.zeros(like.shape, dtype=like.dtype)
+    if not like.dtype.is_floating_point:  # places, which nobody trains
+        return like.clone()
     return torch.rand(like.shape, generator=generator).add(0.5).to(like.dtype)

@@ -168,7 +168,7 @@ class Cutter:
         self.literals: dict[str, Tensor] = {}  # of any type; those that are written in the network's code at first
         for name, constant in program.graph_signature.inputs_to_lifted_tensor_constants.items():
             self.literals[name] = program.constants[constant]
-        self.recipes = Recipes(self.parameters, self.literals)
+        self.recipes = Recipes(self.parameters, {**program.constants, **program.state_dict}, self.literals)
         self.computed: dict[str, Computed] = {}
         self.parts: dict[Node, list[tuple[Value, View]]] = {}  # of nodes that yield several tensors
 

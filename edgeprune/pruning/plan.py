@@ -36,6 +36,11 @@ class Plan:
         """How many channels ``group`` keeps."""
         return len(self.keep[group]) if group in self.keep else self.sizes[group]
 
+    @property
+    def empty(self) -> frozenset[str]:
+        """Groups that keep no channel: those of blocks that go whole."""
+        return frozenset(name for name, indices in self.keep.items() if not indices)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": SCHEMA,
@@ -146,9 +151,7 @@ def check_plan(plan: Plan, graph: ChannelGraph) -> None:
                 group=group.name,
                 frozen=group.frozen,
             )
-    empty = {name for name, indices in plan.keep.items() if not indices}
-    gone = graph.removed(empty)
-    for name in sorted(empty.difference(*(b.groups for b in gone))):
+    for name in sorted(plan.empty.difference(*(b.groups for b in graph.removed(plan.empty)))):
         whole = next((b for b in graph.blocks if name in b.groups), None)
         raise PlanError(
             f"width group '{name}' cannot lose all its channels"

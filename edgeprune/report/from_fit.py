@@ -76,6 +76,7 @@ def report_of(result: FitResult, command: Sequence[str] = ()) -> Report:
             method=dict(result.plan.method),
             certificate=dict(result.plan.certificate),
             saliency_retained=result.plan.predicted.get("saliency_retained"),
+            removed_blocks=tuple(b.name for b in result.dense.network.channels.removed(result.plan.empty)),
         ),
         provenance=Provenance(
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

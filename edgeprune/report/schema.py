@@ -155,11 +155,15 @@ class Round(_Strict):
 
 
 class Plan(_Strict):
-    """How widths were chosen, and what is proven about the choice (empty where nothing is)."""
+    """How widths were chosen, and what is proven about the choice (empty where nothing is).
+
+    ``removed_blocks`` went whole; their groups keep nothing.
+    """
 
     method: dict[str, Any]
     certificate: dict[str, Any] = {}
     saliency_retained: Fraction | None = None
+    removed_blocks: tuple[str, ...] = ()
 
 
 class Provenance(_Strict):

@@ -405,3 +405,19 @@ def test_a_trial_leaves_nothing_behind_even_when_it_fails(fitted, tmp_path):
     with pytest.raises(DeviceError, match="mine"):
         fail_in_a_trial()
     assert not [p for p in device.root.rglob("*") if p.is_file()]
+
+
+def test_a_whole_block_goes_where_it_may(record, target, device, store, tmp_path):
+    """At a budget that narrow channels alone do not reach, with the block measured away on the device."""
+    allowed = replace(PLAIN, profile=replace(PLAIN.profile, blocks=True))
+    limit = Limit(0.2, relative=True)
+    with pytest.raises(InfeasibleBudgetError):
+        fit(record.load(), target, device, store, tmp_path / "narrow", latency=limit, options=PLAIN)
+    result = fit(record.load(), target, device, store, tmp_path / "run", latency=limit, options=allowed, record=record)
+    assert result.met
+    assert result.plan.keep["inner.0"] == ()
+    assert report_of(result, command=("fit",)).plan.removed_blocks == ("",) or result.plan.empty
+    dense, pruned = result.dense.network, result.pruned.network
+    assert len(pruned.kernels.nodes) < len(dense.kernels.nodes)
+    _, again = load_run(tmp_path / "run", factory=record.model)
+    assert [str(n.spec) for n in again.kernels.nodes] == [str(n.spec) for n in pruned.kernels.nodes]

@@ -11,8 +11,9 @@ from latency_samples import bilinear, concat, conv, depthwise, failed, network, 
 
 from edgeprune.budget import Axis, Budget, Evaluator, get_solver
 from edgeprune.errors import PlanError, ProfileError
-from edgeprune.graph.channels import AxisBinding
+from edgeprune.graph.channels import AxisBinding, Block
 from edgeprune.latency import LatencyModel, build_problem, grid_for, levels_by_group, usable_levels
+from edgeprune.latency.grids import with_blocks
 from edgeprune.latency.problem import bindings_of
 
 KERNELS, CHANNELS = network()
@@ -166,3 +167,47 @@ class TestFailedKernels:
     def test_what_cannot_be_avoided_is_explained(self, spec):
         with pytest.raises(ProfileError, match=r"cannot be avoided.*no tile fits"):
             usable_levels(KERNELS, CHANNELS, LEVELS, self.with_failures(spec))
+
+
+class TestBlocks:
+    """Groups that may lose all channels: what has none costs nothing, and what they take along goes too."""
+
+    BLOCKS = (Block("whole", ("a", "b"), frozenset({"dw", "mid", "side"})),)
+
+    def evaluator(self) -> Evaluator:
+        channels = replace(CHANNELS, blocks=self.BLOCKS)
+        levels = with_blocks(LEVELS, channels)
+        kernels = replace(KERNELS, nodes=tuple(replace(n, output=n.name) for n in KERNELS.nodes))
+        measured = [
+            r
+            for n in kernels.nodes
+            for r in swept(
+                n.spec, {a: [w for w in grid_for(b, levels).tolist() if w] for a, b in bindings_of(n, channels).items()}
+            )
+        ]
+        return Evaluator(build_problem(kernels, channels, SALIENCY, levels, LatencyModel(measured)))
+
+    def test_levels_and_saliency(self):
+        problem = self.evaluator().problem
+        assert [c.levels for c in problem.choices] == [(0, 8, 16), (0, 8, 16, 24)]
+        assert [c.saliency[0] for c in problem.choices] == [0, 0]
+        assert sum(c.saliency[-1] for c in problem.choices) == pytest.approx(1)
+        assert problem.blocks == ((0, 1),)
+
+    def test_what_is_left_is_all_that_costs(self):
+        """Without the block: the concatenation of the 4 frozen channels, and the head that reads them."""
+        left = LatencyModel([r for s in (concat(0, 0, 4), conv(4, 8)) for r in swept(s, {})]).network(
+            [concat(0, 0, 4), conv(4, 8)]
+        )
+        assert self.evaluator().latency_ms((0, 0)) == pytest.approx(left.latency_ms)
+
+    def test_a_kernel_without_widths_of_the_block_is_gated(self):
+        """'side' makes the frozen channels, and goes with the block because its output is idle then."""
+        (side,) = [t for t in self.evaluator().problem.terms if t.name == "side"]
+        assert side.axes == (Axis((0,)),)
+        assert side.latency_ms.tolist() == [0, pytest.approx(bilinear(conv(3, 4, 16)) * 1e-6)]
+
+    def test_without_level_0_nothing_changes(self):
+        channels = replace(CHANNELS, blocks=self.BLOCKS)
+        model = LatencyModel(records())
+        assert build_problem(KERNELS, channels, SALIENCY, LEVELS, model).blocks == ()
