@@ -54,10 +54,22 @@ def blocks(layout: Layout, n: int) -> list[Layout]:
 
 def tied_blocks(flow: Flow, layout: Layout, n: int) -> Layout:
     """Channel i of each of ``n`` equal parts is one decision, which keeps the parts equal in size."""
-    first, *others = blocks(layout, n)
+    try:
+        first, *others = blocks(layout, n)
+    except Refused:
+        if layout in flow.shuffles:
+            flow.cut[flow.shuffles[layout].name] = n
+        raise
     for block in others:
         flow.equate(first, block)
     return first
+
+
+def equal_blocks(flow: Flow, layout: Layout, n: int) -> None:
+    """Each of ``n`` equal parts keeps as many channels as the others, whichever these are."""
+    first, *others = blocks(layout, n)
+    for block in others:
+        flow.counted(first, block)
 
 
 def units(flow: Flow, layout: Layout, size: int) -> Layout:
