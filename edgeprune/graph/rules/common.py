@@ -28,12 +28,10 @@ def carried(flow: Flow, value: Any) -> dict[int, Layout]:
 
 
 def only_axis(flow: Flow, source: Node, dim: int) -> Layout:
-    """Layout of ``dim``; an operand that carries channels elsewhere too is refused.
-
-    Frozen ones (a network input that is turned over) stay as many as they are, and need not be followed.
-    """
-    if any(d != dim and not flow.space.is_frozen(layout) for d, layout in flow.tracked(source).items()):
-        raise Refused(f"channels stand in another dimension than {dim}")
+    """Layout of ``dim``; channels that stand elsewhere (the nodes of a learned graph) stay, and are not followed."""
+    for other, layout in flow.tracked(source).items():
+        if other != dim and not flow.space.is_frozen(layout):
+            flow.freeze_layout(layout, f"channels stand in another dimension than {dim}")
     return flow.axis(source, dim)
 
 
