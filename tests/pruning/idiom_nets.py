@@ -569,7 +569,7 @@ class BiasedHeads(Net):
         self.qkv, self.out, self.table = conv(8, 24, 1), conv(8, 8, 1), nn.Parameter(table)
 
     def body(self, x: Tensor) -> Tensor:
-        n, c, h, w = x.shape
+        n, _, h, w = x.shape
         q, k, v = self.qkv(x).view(n, self.heads, 3 * self.features, -1).chunk(3, 2)
         q, k, v = (y.transpose(-1, -2) for y in (q, k, v))
         z = F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias())
