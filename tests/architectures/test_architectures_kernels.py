@@ -29,6 +29,7 @@ NAMES = (
     "shufflenet_v1",
     "shufflenet_v2",
     "srresnet",
+    "st_gcn",
     "style_transfer",
     "tcn",
     "text_cnn",
