@@ -8,7 +8,7 @@ something costs pruning opportunities, never correctness.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,14 @@ class _Ratio:
 class Flow:
     """Layouts of all tensors and parameters of one program, and the equations between them."""
 
-    def __init__(self, program: ExportedProgram) -> None:
+    def __init__(self, program: ExportedProgram, blocks: Mapping[str, int] | None = None) -> None:
+        """Args:
+        blocks: node name of a shuffle's result -> into how many equal blocks an earlier walk saw it cut.
+        """
+        self.blocks = dict(blocks or {})
+        self.shuffles: dict[Layout, Node] = {}  # results that were made without regard to blocks
+        self.shuffled: dict[Node, dict[int, Layout]] = {}  # known before the walk gets there
+        self.cut: dict[str, int] = {}  # for ``blocks`` of the next walk
         self.space = ChannelSpace()
         self.node: Node | None = None  # the node a rule is at work on
         self.zero = zero_where_removed(program.graph)
@@ -55,6 +62,7 @@ class Flow:
         self._parameters: dict[str, dict[int, _Slice]] = {}
         self._attributes: dict[Attribute, Layout | None] = {}  # None: must stay as it is
         self._ratios: list[_Ratio] = []
+        self._cuts: list[Layout] = []  # at whose ends classes end, although nothing else reads them
 
     def parameter(self, node: Node) -> str:
         """Qualified name if ``node`` is a parameter or buffer of the network, else empty."""
@@ -170,6 +178,7 @@ class Flow:
         for dims in self._parameters.values():
             yield from (s.layout for s in dims.values())
         yield from (layout for layout in self._attributes.values() if layout is not None)
+        yield from self._cuts
 
     def members(self, partition: Partition) -> list[list[Member]]:
         """For each class of ``partition`` the parameter slices it owns."""
@@ -199,6 +208,10 @@ class Flow:
         elif size is Origin.WRITTEN and layout is not None:
             self.freeze_layout(layout, f"the size {positions(layout)} is written in the network's code")
 
+    def counted(self, a: Layout, b: Layout) -> None:
+        """As many channels are kept of ``a`` as of ``b``, whichever they are."""
+        self._ratios.append(_Ratio(a, b, None, self.node))
+
     def _read(self, layout: Layout | None, size: Read, whole: Layout | None) -> None:
         channels = [c for node, dim in size.axes if (c := self._known(node, dim))]
         if layout is None or len(channels) != 1:
@@ -223,7 +236,8 @@ class Flow:
     def settle(self) -> None:
         """Tie what must keep its ratio, where other ties do not see to it already."""
         ratios, self._ratios = self._ratios, []
-        partition = self.space.solve([*self.layouts(), *(side for r in ratios for side in (r.a, r.b))])
+        sides = [side for r in ratios for side in (r.a, r.b)]
+        partition = self.space.solve([*self.layouts(), *sides])
 
         def counts(layout: Layout, times: int) -> Counter[int]:
             found: Counter[int] = Counter()
@@ -231,9 +245,16 @@ class Flow:
                 found[index] += repeat * times
             return found
 
+        def free(found: Counter[int]) -> Counter[int]:
+            return Counter({index: n for index, n in found.items() if not partition.classes[index].frozen})
+
         for r in ratios:
             size, other = positions(r.a), positions(r.b)
-            if counts(r.a, other) == counts(r.b, size):
+            a, b = counts(r.a, other), counts(r.b, size)
+            if a == b:
+                continue
+            if free(a) == free(b):  # what is frozen counts the same ever after, if it is cut as it was here
+                self._cuts = sides
                 continue
             self.node = r.node
             if r.whole is not None and positions(r.whole) == other:

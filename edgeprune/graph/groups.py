@@ -41,18 +41,8 @@ def analyse(program: ExportedProgram) -> Analysis:
     network's inputs and outputs are frozen, and so is all that an operator without a rule touches;
     each group carries the reason.
     """
-    flow = Flow(program)
-    for node in user_inputs(program):
-        if len(flow.shape(node)) > 1:
-            flow.fresh_frozen(node, f"graph input '{node.name}'")
     calls = [n for n in program.graph.nodes if n.op == "call_function"]
-    for node in calls:
-        if 0 not in (shape_of(node) or ()):  # what a block that went whole left behind
-            _transfer(flow, node)
-    for node in user_outputs(program):
-        flow.freeze(node, f"graph output '{node.name}'")
-    flow.settle()
-
+    flow = _walked(program, calls)
     partition = flow.space.solve(flow.layouts())
     members = flow.members(partition)
     groups = tuple(
@@ -80,6 +70,26 @@ def analyse(program: ExportedProgram) -> Analysis:
     return Analysis(
         ChannelGraph(groups, tuple(s for s in sizes if not frozen.issuperset(s.axis.groups)), blocks), axes, features
     )
+
+
+def _walked(program: ExportedProgram, calls: list[Node]) -> Flow:
+    """Once, and again where a shuffle's result turned out to be cut into blocks that its units do not fit."""
+    blocks: dict[str, int] = {}
+    while True:
+        flow = Flow(program, blocks)
+        for node in user_inputs(program):
+            if len(flow.shape(node)) > 1:
+                flow.fresh_frozen(node, f"graph input '{node.name}'")
+        for node in calls:
+            if 0 not in (shape_of(node) or ()):  # what a block that went whole left behind
+                _transfer(flow, node)
+        for node in user_outputs(program):
+            flow.freeze(node, f"graph output '{node.name}'")
+        if blocks.keys() >= flow.cut.keys():
+            break
+        blocks = {**flow.cut, **blocks}
+    flow.settle()
+    return flow
 
 
 def _transfer(flow: Flow, node: Node) -> None:

@@ -210,7 +210,7 @@ class Recorder(TorchFunctionMode):
 
     def _name(self, x: Tensor, place: _Place) -> None:
         self._alive.append(x)
-        self._made[id(x)] = place
+        self._made.setdefault(id(x), place)  # an operator with nothing to do returns its operand, and leaves no node
 
     def _read(self, x: Tensor, dim: int, size: int) -> int:
         place = self._made.get(id(x))

@@ -22,6 +22,7 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx.graph import CodeGen
 
 from edgeprune.errors import ModelLoadError, UnsupportedOperatorError
+from edgeprune.models.exported_layers import replace, restore_depthwise
 from edgeprune.models.safety import regular_file
 
 _MODEL = "models/model.json"
@@ -43,7 +44,8 @@ def load_pt2(file: Path) -> tuple[nn.Module, list[tuple[int, ...]]]:
     """The network of a ``.pt2`` archive in ``eval`` mode, and the shapes of its inputs.
 
     Inputs are positional and the output is one tensor or a flat tuple. Parameters keep their names. Batch norms
-    and dropouts are real layers again, so ``train()``, ``eval()`` and recalibration work as they did before export.
+    and dropouts are real layers again, so ``train()``, ``eval()`` and recalibration work as they did before export;
+    so are depthwise convolutions, which can then lose channels.
 
     Raises:
         ModelLoadError: damaged, dynamic, or not what ``torch.export.save`` writes.
@@ -189,13 +191,14 @@ def _flatten_signature(graph: Graph, *, single: bool) -> None:
 
 
 def _with_layers(exported: GraphModule, file: Path) -> GraphModule:
-    """Replace functional batch norms and dropouts, whose mode export has frozen, by layers."""
+    """Layers again for what export has frozen: the mode of batch norms and dropouts, groups of depthwise filters."""
     module = GraphModule(exported, exported.graph)  # a fresh one: export forbids train() and eval() on its own
     for node in list(module.graph.nodes):
         if node.target is torch.ops.aten.batch_norm.default:
-            _replace(module, node, *_batch_norm(module, node, file))
+            replace(module, node, *_batch_norm(module, node, file))
         elif node.target is torch.ops.aten.dropout.default:
-            _replace(module, node, f"{node.name}_layer", nn.Dropout(cast(float, node.args[1])))
+            replace(module, node, f"{node.name}_layer", nn.Dropout(cast(float, node.args[1])))
+    restore_depthwise(module)
     module.graph.eliminate_dead_code()
     module.recompile()
     return module
@@ -217,14 +220,6 @@ def _batch_norm(module: GraphModule, node: Node, file: Path) -> tuple[str, nn.Mo
     if isinstance(weight, str) and isinstance(bias, str):
         layer.weight, layer.bias = value(weight), value(bias)
     return path, layer
-
-
-def _replace(module: GraphModule, node: Node, path: str, layer: nn.Module) -> None:
-    module.add_submodule(path, layer)
-    with module.graph.inserting_before(node):
-        call = module.graph.call_module(path, (node.args[0],))
-    node.replace_all_uses_with(call)
-    module.graph.erase_node(node)
 
 
 def _refused(file: Path, why: str) -> ModelLoadError:

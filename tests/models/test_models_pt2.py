@@ -9,14 +9,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from payload import Payload
 from torch import nn
 
 from edgeprune.errors import ModelLoadError, UnsupportedOperatorError
+from edgeprune.graph.groups import analyse
+from edgeprune.graph.trace import trace
 from edgeprune.models.loading import load_model
 from edgeprune.models.zoo import build
+from edgeprune.pruning.mask import check_equal, mask
+from edgeprune.pruning.plan import make_plan
+from edgeprune.pruning.shrink import shrink
 
 X = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -97,6 +104,57 @@ def test_it_trains_as_the_original_does(archive: Path) -> None:
     assert not torch.equal(module(X), first), "dropout does not drop"
     first.sum().backward()
     assert module.get_parameter("conv.weight").grad is not None
+
+
+class Depthwise(nn.Module):
+    """Every kind of depthwise convolution that a layer can be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3)
+        self.twice = nn.Conv2d(8, 8, 3, padding="same", groups=8, bias=False)
+        self.wide = nn.Conv2d(8, 16, (3, 1), stride=(2, 1), padding=1, dilation=2, groups=8)
+        self.up = nn.ConvTranspose2d(16, 32, 2, stride=2, groups=16)
+        self.grouped = nn.Conv2d(32, 4, 1, groups=2)
+        self.line = nn.Conv1d(4, 4, 3, groups=4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.twice(self.twice(self.stem(x)).relu())
+        return self.line(self.grouped(self.up(self.wide(x))).flatten(2))
+
+
+def test_depthwise_convolutions_are_layers_again_and_can_lose_channels(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = Depthwise().eval()
+    torch.export.save(torch.export.export(module, (X,)), tmp_path / "net.pt2")
+    loaded = load_model(str(tmp_path / "net.pt2")).module
+    assert list(loaded.state_dict()) == list(module.state_dict())
+    assert torch.equal(loaded(X), module(X))
+    layers = {name: layer for name, layer in loaded.named_modules() if isinstance(layer, nn.modules.conv._ConvNd)}
+    assert {name: repr(layer) for name, layer in layers.items()} == {
+        name: repr(layer) for name, layer in module.named_children() if name not in ("stem", "grouped")
+    }
+    graph, original = (analyse(trace(m, (X,))).graph for m in (loaded, module))
+    assert [g.size for g in graph.prunable] == [g.size for g in original.prunable] == [4]
+    plan = make_plan(graph, {g.name: 1 for g in graph.prunable}, {g.name: np.arange(g.size) for g in graph.prunable})
+    check_equal(mask(loaded, graph, plan), shrink(loaded, graph, plan), (X,), graph=graph, plan=plan)
+
+
+def test_filters_that_are_no_layer_s_stay_functions(tmp_path: Path) -> None:
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.filters, self.conv = nn.Parameter(torch.rand(3, 1, 3, 3)), nn.Conv2d(3, 3, 3, groups=3, bias=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = F.conv2d(self.conv(x), self.filters, groups=3)
+            return y + F.conv2d(x, self.conv.weight, groups=3, dilation=2)
+
+    module = Functional().eval()
+    torch.export.save(torch.export.export(module, (X,)), tmp_path / "net.pt2")
+    loaded = load_model(str(tmp_path / "net.pt2")).module
+    assert torch.equal(loaded(X), module(X))
+    assert not any(isinstance(layer, nn.modules.conv._ConvNd) for layer in loaded.modules())
 
 
 def test_exported_in_training_mode_is_refused(tmp_path: Path) -> None:

@@ -176,6 +176,34 @@ class ShuffleWithNumbers(Net):
         return self.a(x).view(n, 2, 4, h, w).transpose(1, 2).reshape(n, 8, h, w)
 
 
+@idiom({**STEM, "a[0:4]": 4, "b": 8})
+class GraphConvolution(Net):
+    """A map a partition, summed over partitions and neighbours; the adjacency is learned and stays."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.k, self.adjacency = 3, nn.Parameter(torch.rand(3, 8, 8))
+        self.a, self.b = conv(8, 12, 1), conv(4, 8)
+
+    def body(self, x: Tensor) -> Tensor:
+        n, kc, t, v = self.a(x).size()
+        y = self.a(x).view(n, self.k, kc // self.k, t, v)
+        return self.b(torch.einsum("nkctv,kvw->nctw", y, self.adjacency))
+
+
+@idiom({**STEM, "fc": 9})
+class SizeOfWhatWasContiguous(Net):
+    """``contiguous`` has nothing to do and leaves no node; the size is read from its result all the same."""
+
+    def __init__(self) -> None:
+        super().__init__(head=9)
+        self.fc = nn.Linear(8, 9)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.stem(x).mean((2, 3))
+        return self.head(F.relu(self.fc(y.contiguous().view(-1, y.size(1)))))
+
+
 @idiom({**STEM, "fc": 9})
 class ViewWithNumbers(Net):
     """The tutorial's ``x.view(-1, 16 * 5 * 5)``."""
@@ -530,6 +558,52 @@ class Heads(Net):
         q, k, v = self.qkv(y).view(n, t, 3, self.heads, self.features).permute(2, 0, 3, 1, 4).unbind(0)
         z = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, -1)
         return self.head((y + self.out(z)).mean(1))
+
+
+class BiasedHeads(Net):
+    """Heads with a bias for each, of places: a table that loses columns, or one that has none to lose."""
+
+    def __init__(self, table: Tensor) -> None:
+        super().__init__()
+        self.heads, self.features, self.shape = 4, 2, (64, 64, 4)
+        self.qkv, self.out, self.table = conv(8, 24, 1), conv(8, 8, 1), nn.Parameter(table)
+
+    def body(self, x: Tensor) -> Tensor:
+        n, _, h, w = x.shape
+        q, k, v = self.qkv(x).view(n, self.heads, 3 * self.features, -1).chunk(3, 2)
+        q, k, v = (y.transpose(-1, -2) for y in (q, k, v))
+        z = F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias())
+        return x + self.out(z.transpose(-1, -2).reshape(n, -1, h, w))
+
+
+@idiom({**STEM, "qkv": 4})
+class BiasOfHeads(BiasedHeads):
+    def __init__(self) -> None:
+        super().__init__(torch.randn(5, 4))
+        self.register_buffer("places", torch.arange(64 * 64) % 5)
+
+    def bias(self) -> Tensor:
+        return self.table[self.places].view(self.shape).permute(2, 0, 1).unsqueeze(0)
+
+
+@idiom({**STEM, "qkv": 4})
+class BiasOfHeadsAsParameter(BiasedHeads):
+    def __init__(self) -> None:
+        super().__init__(torch.randn(1, 4, 64, 64))
+
+    def bias(self) -> Tensor:
+        return self.table
+
+
+@idiom(STEM)
+class BiasOfHeadsByNumber(BiasedHeads):
+    """Four rows of one table, by number: no head can go."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.randn(9, 64 * 64))
+
+    def bias(self) -> Tensor:
+        return self.table[2:6].view(4, 64, 64)
 
 
 @idiom({"mlp.0": 12})

@@ -19,6 +19,20 @@ class Shuffle(nn.Module):
         return x.view(n, self.groups, c // self.groups, h, w).transpose(1, 2).reshape(n, c, h, w)
 
 
+class ShuffleInBlocks(nn.Module):
+    """Three groups shuffled, then read in blocks that cut through threes."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.groups = 3
+        self.a, self.b = conv(width, 6 * width, 1, groups=2), conv(6 * width, width, 1, groups=4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.a(x))
+        n, c, h, w = y.shape
+        return self.b(y.view(n, self.groups, c // self.groups, h, w).transpose(1, 2).reshape(n, c, h, w))
+
+
 class SplitAndJoin(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -103,7 +117,7 @@ class Multiplied(nn.Module):
         return F.glu(self.bn(self.dw(x)), 1)
 
 
-BLOCKS = (Shuffle, SplitAndJoin, Halves, Normed, Pixels, Transposed, Gate, Attention, Multiplied)
+BLOCKS = (Shuffle, ShuffleInBlocks, SplitAndJoin, Halves, Normed, Pixels, Transposed, Gate, Attention, Multiplied)
 
 
 class RandomNet(nn.Module):

@@ -28,12 +28,10 @@ def carried(flow: Flow, value: Any) -> dict[int, Layout]:
 
 
 def only_axis(flow: Flow, source: Node, dim: int) -> Layout:
-    """Layout of ``dim``; an operand that carries channels elsewhere too is refused.
-
-    Frozen ones (a network input that is turned over) stay as many as they are, and need not be followed.
-    """
-    if any(d != dim and not flow.space.is_frozen(layout) for d, layout in flow.tracked(source).items()):
-        raise Refused(f"channels stand in another dimension than {dim}")
+    """Layout of ``dim``; channels that stand elsewhere (the nodes of a learned graph) stay, and are not followed."""
+    for other, layout in flow.tracked(source).items():
+        if other != dim and not flow.space.is_frozen(layout):
+            flow.freeze_layout(layout, f"channels stand in another dimension than {dim}")
     return flow.axis(source, dim)
 
 
@@ -54,10 +52,22 @@ def blocks(layout: Layout, n: int) -> list[Layout]:
 
 def tied_blocks(flow: Flow, layout: Layout, n: int) -> Layout:
     """Channel i of each of ``n`` equal parts is one decision, which keeps the parts equal in size."""
-    first, *others = blocks(layout, n)
+    try:
+        first, *others = blocks(layout, n)
+    except Refused:
+        if layout in flow.shuffles:
+            flow.cut[flow.shuffles[layout].name] = n
+        raise
     for block in others:
         flow.equate(first, block)
     return first
+
+
+def equal_blocks(flow: Flow, layout: Layout, n: int) -> None:
+    """Each of ``n`` equal parts keeps as many channels as the others, whichever these are."""
+    first, *others = blocks(layout, n)
+    for block in others:
+        flow.counted(first, block)
 
 
 def units(flow: Flow, layout: Layout, size: int) -> Layout:

@@ -9,7 +9,8 @@ from torch.fx import Node
 
 from edgeprune.graph.flow import Flow, Refused, arguments
 from edgeprune.graph.intervals import Layout, widened
-from edgeprune.graph.rules.common import carried, drop, only_axis, tensor, tied_blocks, units
+from edgeprune.graph.rules.common import carried, drop, only_axis, tensor, units
+from edgeprune.graph.rules.shuffles import shuffled
 from edgeprune.graph.rules.table import rule
 
 aten = torch.ops.aten
@@ -138,5 +139,5 @@ def from_patches(flow: Flow, node: Node) -> None:
 @rule(aten.channel_shuffle.default)
 def channel_shuffle(flow: Flow, node: Node) -> None:
     """(groups, C / groups) transposed: channel i of all groups end up side by side."""
-    groups = arguments(node)["groups"]
-    flow.produce(node, {1: widened(tied_blocks(flow, only_axis(flow, tensor(node.args[0]), 1), groups), groups)})
+    channels = only_axis(flow, tensor(node.args[0]), 1)
+    flow.produce(node, {1: shuffled(flow, node, channels, arguments(node)["groups"])[1]})

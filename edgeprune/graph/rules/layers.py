@@ -8,7 +8,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from edgeprune.graph.flow import Flow, Refused, arguments
 from edgeprune.graph.intervals import Layout, joined, widened
-from edgeprune.graph.rules.common import only_axis, tied_blocks
+from edgeprune.graph.rules.common import equal_blocks, only_axis, tied_blocks
 from edgeprune.graph.rules.table import rule
 from edgeprune.graph.trace import inside
 
@@ -37,9 +37,9 @@ def convolution(flow: Flow, node: Node) -> None:
         out = widened(channels, flow.shape(weight)[0] // groups)
         flow.bind(weight, 0, out)
     else:
-        _reads(flow, a["input"], weight, 1, tied_blocks(flow, channels, groups))
+        _reads(flow, a["input"], weight, 1, _a_block(flow, weight, channels, groups))
         out = flow.axis(weight, 0)
-        tied_blocks(flow, out, groups)
+        equal_blocks(flow, out, groups)
     _writes(flow, node, out)
 
 
@@ -56,7 +56,7 @@ def transposed_convolution(flow: Flow, node: Node) -> None:
         flow.bind(weight, 0, channels)
         out = widened(channels, outputs)
     else:
-        tied_blocks(flow, channels, groups)
+        equal_blocks(flow, channels, groups)
         _reads(flow, a["input"], weight, 0, channels)
         out = joined([flow.axis(weight, 1)] * groups)
     _writes(flow, node, out)
@@ -93,6 +93,17 @@ def embedding(flow: Flow, node: Node) -> None:
 def _reads(flow: Flow, source: Node, weight: Node, dim: int, channels: Layout) -> None:
     flow.bind(weight, dim, channels, role="in")
     flow.summed(channels, weight, source)
+
+
+def _a_block(flow: Flow, weight: Node, channels: Layout, groups: int) -> Layout:
+    """What each group of a convolution reads: one index of the weight for channel i of every block."""
+    try:
+        return tied_blocks(flow, channels, groups)
+    except Refused as why:  # filters can go nevertheless
+        taken = flow.axis(weight, 1, "in")
+        for layout in (channels, taken):
+            flow.freeze_layout(layout, str(why))
+        return taken
 
 
 def _whole_kernel(flow: Flow, weight: Node) -> None:

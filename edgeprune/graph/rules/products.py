@@ -96,16 +96,18 @@ def attention(flow: Flow, node: Node) -> None:
         raise Refused("queries that share keys")
     query, key, value = a["query"], a["key"], a["value"]
     rank = len(flow.shape(query))
-    axes = aligned(flow, node, (query, key, value), ignore=2)
+    mask = a.get("attn_mask")
+    axes = aligned(flow, node, (query, key, value, mask), ignore=2)
     for n in (query, key, value):
         if rank - 2 in flow.tracked(n):
             flow.freeze_layout(flow.axis(n, rank - 2), "softmax over channels")
     _contracted(flow, [(query, rank - 1), (key, rank - 1)])
     if a.get("scale") is None and rank - 1 in flow.tracked(query):
         flow.freeze_layout(flow.axis(query, rank - 1), "the scale of attention follows the number of features")
-    mask = a.get("attn_mask")
-    if isinstance(mask, Node):
-        flow.freeze(mask, "an attention mask")
+    if isinstance(mask, Node):  # one for each head goes with its head
+        for dim, layout in flow.tracked(mask).items():
+            if dim >= len(flow.shape(mask)) - 2:
+                flow.freeze_layout(layout, "an attention mask")
     if rank - 1 in flow.tracked(value):
         axes[rank - 1] = flow.axis(value, rank - 1)
     flow.produce(node, axes)

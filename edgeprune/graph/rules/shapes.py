@@ -10,6 +10,7 @@ from torch.fx import Node
 from edgeprune.graph.flow import Flow, Refused, arguments
 from edgeprune.graph.intervals import Layout, joined, positions, widened
 from edgeprune.graph.rules.common import carried, drop, tensor, tied_blocks, units
+from edgeprune.graph.rules.shuffles import shuffle_result, shuffled
 from edgeprune.graph.rules.table import rule
 from edgeprune.graph.sizes import Attribute, Origin, Read, Size, origins
 
@@ -84,7 +85,7 @@ def _reshaped(flow: Flow, node: Node, sizes: list[Size]) -> None:
     before, after = flow.shape(source), flow.shape(node)
     axes = carried(flow, source)
     out: dict[int, Layout] = {}
-    split: set[int] = set()
+    sized: set[int] = set()
     for old, new in _matched_dims(before, after):
         olds, news = ([d for d in dims if shape[d] > 1] for dims, shape in ((old, before), (new, after)))
         if not olds:
@@ -103,7 +104,14 @@ def _reshaped(flow: Flow, node: Node, sizes: list[Size]) -> None:
             out[news[0]] = joined([widened(layout, inner)] * outer)
         else:
             dim = _flexible(news, sizes, last=carriers[0] == len(before) - 1)
-            split |= set(news)
+            end = shuffle_result(node, carriers[0]) if (carriers[0], dim) == (news[0], news[0] + 1) else None
+            if dim is not None and end is not None:
+                # Which channel of a group goes may differ by group, so the axes between have no layouts.
+                group, mixed = shuffled(flow, end, layout, after[news[0]])
+                flow.shuffled[end] = {carriers[0]: mixed}
+                flow.sized(group, sizes[dim], whole=layout)
+                sized.add(dim)
+                continue
             if dim is None:
                 flow.freeze_layout(layout, "split into sizes that are written in the network's code")
                 continue
@@ -111,8 +119,10 @@ def _reshaped(flow: Flow, node: Node, sizes: list[Size]) -> None:
             inner = prod(after[d] for d in news if d > dim)
             out[dim] = units(flow, tied_blocks(flow, layout, outer), inner)
             flow.sized(out[dim], sizes[dim], whole=layout)
+            sized.add(dim)
+    out |= flow.shuffled.get(node, {})
     for dim, size in enumerate(sizes):
-        if dim not in out or dim not in split:
+        if dim not in sized:
             flow.sized(out.get(dim) if after[dim] > 1 else None, size)
     flow.produce(node, out)
 
