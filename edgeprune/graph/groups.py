@@ -27,11 +27,13 @@ class Analysis:
     axes: fx node name -> how the size of its dimension 1 is made up, for every activation of two
         or more dimensions; after a flatten a group is named once for each position of a channel.
     features: the same for the last dimension.
+    shuffles: nodes that end a channel shuffle by view, transpose, view, of which the number of groups stays.
     """
 
     graph: ChannelGraph
     axes: Mapping[str, AxisBinding]
     features: Mapping[str, AxisBinding]
+    shuffles: frozenset[str] = frozenset()
 
 
 def analyse(program: ExportedProgram) -> Analysis:
@@ -68,7 +70,10 @@ def analyse(program: ExportedProgram) -> Analysis:
     carried = {n: [set(binding(x).groups) for x in flow.tracked(n).values()] for n in calls}
     blocks = find_blocks(calls, user_inputs(program), user_outputs(program), carried, groups)
     return Analysis(
-        ChannelGraph(groups, tuple(s for s in sizes if not frozen.issuperset(s.axis.groups)), blocks), axes, features
+        ChannelGraph(groups, tuple(s for s in sizes if not frozen.issuperset(s.axis.groups)), blocks),
+        axes,
+        features,
+        frozenset(n.name for n in flow.shuffled),
     )
 
 

@@ -83,6 +83,11 @@ def _identity(cutter: Cutter, node: Node) -> None:
     cutter.alias(node, cutter.value(node.args[0], node))
 
 
+@handles(aten._assert_tensor_metadata.default)
+def _checked(cutter: Cutter, node: Node) -> None:
+    """What the exporter says of a tensor's type, and nothing that runs."""
+
+
 @handles(
     aten.flatten.using_ints,
     aten.view.default,
@@ -102,13 +107,13 @@ def _reshape(cutter: Cutter, node: Node) -> None:
         cutter.alias(node, value)
     elif (view := value.seen.reshaped(shape)) is not None:
         cutter.show(node, value, view)
-    elif named := _shuffled(cutter, value, shape):
+    elif named := _shuffled(cutter, node, value, shape):
         cutter.open("channel_shuffle", node, TensorSpec(shape), [replace(value, view=None)], **named)
     else:
         cutter.show(node, cutter.plain(node.args[0], node), View.whole(shape))
 
 
-def _shuffled(cutter: Cutter, value: Value, shape: tuple[int, ...]) -> dict[str, int]:
+def _shuffled(cutter: Cutter, node: Node, value: Value, shape: tuple[int, ...]) -> dict[str, int]:
     """What a channel shuffle keeps while its channels are pruned, ``rows`` or ``columns``; empty if it is none.
 
     A shuffle sees the channels as rows, one behind the other, and transposes rows and columns.
@@ -123,7 +128,8 @@ def _shuffled(cutter: Cutter, value: Value, shape: tuple[int, ...]) -> dict[str,
     if not same or shape[2:] != (height, width) or value.seen.walk.offset(value.seen.base):
         return {}
     binding = cutter.analysis.axes.get(value.node.name)
-    return {"rows": rows} if binding and binding.groups else {"columns": columns}
+    narrower = node.name in cutter.analysis.shuffles or (binding is not None and binding.groups)
+    return {"rows": rows} if narrower else {"columns": columns}
 
 
 @handles(aten.permute.default, aten.transpose.int, aten.t.default)
