@@ -52,7 +52,7 @@ def _max_pool_with_places(cutter: Cutter, node: Node) -> None:
     inner = cutter.between(node, "places")
     draft = cutter.open("max_places2d", inner, TensorSpec(shape), [picture(cutter, node)], **window_of(node, shape))
     draft.anchor = part
-    value = cutter.values[inner]
+    value = replace(cutter.values[inner], axis=part)
     cutter.parts[node].append((value, value.seen))
 
 
@@ -73,6 +73,7 @@ def _first_part(cutter: Cutter, node: Node) -> None:
     cutter.rename(node, inner)
     if draft is not None and draft.anchor is node and (part := _part(node, 0)) is not None:
         draft.anchor = part  # of a tuple nobody knows the channels
+        cutter.values[inner] = replace(cutter.values[inner], axis=part)
     value = cutter.values[inner]
     cutter.parts[node] = [(value, value.seen)]
 
