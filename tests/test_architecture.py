@@ -24,7 +24,7 @@ TIERS: tuple[frozenset[str], ...] = tuple(
         "importance pruning training compiler",
         "profiling deploy",
         "fitting",
-        "report",
+        "acceptance report",
         "cli",
         "__main__",
     )

@@ -50,7 +50,7 @@ class LazyGroup(TyperGroup):
 
 def load_command(name: str) -> Any:
     """The parser of one command, with its module imported."""
-    module = importlib.import_module(f"edgeprune.cli.{name}")
+    module = importlib.import_module(f"edgeprune.cli.{name.replace('-', '_')}")
     return typer.main.get_command(module.app)
 
 

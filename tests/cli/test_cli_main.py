@@ -86,13 +86,13 @@ def test_the_line_in_the_registry_is_the_first_line_of_the_command(name):
 
 
 def test_the_document_lists_the_commands():
-    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", DOC.read_text().split("## Output")[0], re.MULTILINE)
+    rows = re.findall(r"^\| `([\w-]+)` \| (.*) \|$", DOC.read_text().split("## Output")[0], re.MULTILINE)
     assert dict(rows) == COMMANDS
 
 
 def test_the_document_lists_every_schema_that_commands_print():
-    sources = [Path(frame.__file__).with_name(f"{name}.py").read_text() for name in COMMANDS]
-    printed = {schema for text in sources for schema in re.findall(r'"(edgeprune\.\w+/\d+)"', text)}
+    sources = [Path(frame.__file__).with_name(f"{name.replace('-', '_')}.py").read_text() for name in COMMANDS]
+    printed = {schema for text in sources for schema in re.findall(r'"(edgeprune\.[\w-]+/\d+)"', text)}
     assert "edgeprune.targets/1" in printed
     assert printed | {ERROR_SCHEMA} <= set(re.findall(r"^\| `(edgeprune\.\w+/\d+)`", DOC.read_text(), re.MULTILINE))
 
