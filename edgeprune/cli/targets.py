@@ -12,6 +12,7 @@ app = typer.Typer(rich_markup_mode=None)
 COLUMNS = (
     Column("name"),
     Column("title", "board"),
+    Column("kind"),
     Column("arch"),
     Column("cores"),
     Column("clock_mhz", "MHz"),
@@ -35,8 +36,8 @@ def targets(ctx: typer.Context, as_json: JsonOption = False) -> None:
 @app.command()
 def show(ctx: typer.Context, name: str, as_json: JsonOption = False) -> None:
     """Show everything about one target; NAME may be "host", the best generic one for this computer."""
-    from edgeprune.targets import load_target
+    from edgeprune.targets import load_target, target_file
 
     target = load_target(name)
-    body = {**target.to_json(), "digest": target.digest}
+    body = {**target.to_json(), "libc": target.libc, "digest": target.digest, "file": target_file(target.name)}
     emit(record("edgeprune.target/1", body, target.title), as_json or bool(ctx.parent and ctx.parent.params["as_json"]))

@@ -38,7 +38,12 @@ def lower(
 
     Kernels that are equal in spec and schedule share one function. Weights keep the order of the
     calls, so that an inference streams through them.
+
+    Raises:
+        TargetError: the target's kernels do not run on its cores.
+        KernelBuildError: the compiler failed.
     """
+    target.require_cpu()
     chosen = [book.choose(n.spec) for n in graph.nodes]
     over = overwritten(graph)
     schedules = [scheduled(c.schedule, over.get(step)) for step, c in enumerate(chosen)]

@@ -10,7 +10,7 @@ import pytest
 from edgeprune.cli import checks
 from edgeprune.cli.checks import Check
 from edgeprune.cli.main import main
-from edgeprune.targets import list_targets, load_target
+from edgeprune.targets import data_folder, list_targets, load_target
 
 
 def run_json(capsys, *args):
@@ -37,7 +37,9 @@ def test_targets_show(args, capsys):
     assert json.loads(capsys.readouterr().out) == {
         "schema": "edgeprune.target/1",
         **target.to_json(),
+        "libc": "glibc 2.28",
         "digest": target.digest,
+        "file": str(data_folder("targets") / "rpi4.toml"),
     }
 
 
@@ -52,6 +54,17 @@ def test_an_unknown_target_is_bad_input(capsys):
     code, body = run_json(capsys, "targets", "show", "rpi")
     assert code == 3
     assert "rpi4" in body["error"]["details"]["known"]
+
+
+@pytest.mark.parametrize(("name", "why"), [("jetson_nano", "sm_53"), ("ultra96", "VTA")])
+@pytest.mark.parametrize("verb", ["profile", "compile"])
+def test_a_board_that_nothing_is_built_for_says_so(capsys, tmp_path, verb, name, why):
+    out = [] if verb == "profile" else ["--out", str(tmp_path / "bundle")]
+    code, body = run_json(capsys, verb, "zoo:resnet20", "--target", name, *out)
+    assert code == 3
+    assert why in body["error"]["message"]
+    assert "aarch64_generic" in body["error"]["hint"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_devices_lists_at_least_this_computer(capsys):
