@@ -124,9 +124,9 @@ class Target(Record):
         TargetError: kernels do not run on this board's cores, so there is nothing to build or time for them.
         """
         if self.kind != "cpu":
-            device = self.cuda.arch if self.cuda else "VTA"
+            where = f"its GPU ({self.cuda.arch})" if self.cuda else "VTA"
             raise TargetError(
-                f"target {self.name} runs its kernels on {device}, which this step does not build for",
+                f"no kernels can be built yet for {self.name}: they would run on {where}",
                 hint=f"for the board's cores choose a cpu target: {_CPU_TARGETS[self.arch]}",
                 name=self.name,
                 kind=self.kind,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune.compiler.elf import read_needs
 from edgeprune.compiler.link import board_sources
 from edgeprune.compiler.lower import Lowered
 from edgeprune.compiler.manifest import (
@@ -127,6 +128,7 @@ def _fill(
             role=role,
             deploy=deploy,
             executable=executable,
+            needs=read_needs(folder / name),
         )
         for name, (role, deploy, executable) in roles.items()
     }
