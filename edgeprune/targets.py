@@ -105,8 +105,8 @@ class Target(Record):
 
     @property
     def lanes(self) -> int:
-        """float32 elements of one vector register."""
-        return self.vector_bits // 32
+        """float32 elements that tensors are kept in blocks of: a vector register of the cores; 1 for a GPU or FPGA."""
+        return self.vector_bits // 32 if self.kind == "cpu" else 1
 
     @property
     def digest(self) -> str:
@@ -121,12 +121,13 @@ class Target(Record):
 
     def require_cpu(self) -> None:
         """Raises:
-        TargetError: kernels do not run on this board's cores, so there is nothing to build or time for them.
+        TargetError: kernels do not run on this board's cores.
         """
         if self.kind != "cpu":
-            where = f"its GPU ({self.cuda.arch})" if self.cuda else "VTA"
             raise TargetError(
-                f"no kernels can be built yet for {self.name}: they would run on {where}",
+                f"kernels of {self.name} run on its GPU ({self.cuda.arch}): they can be compiled, not yet profiled"
+                if self.cuda
+                else f"nothing can be built for {self.name} yet: its kernels would run on VTA",
                 hint=f"for the board's cores choose a cpu target: {_CPU_TARGETS[self.arch]}",
                 name=self.name,
                 kind=self.kind,

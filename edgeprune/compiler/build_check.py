@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from edgeprune.compiler.bundle import write_bundle
 from edgeprune.compiler.compile import Network, golden_pair, lower_network, read_network
+from edgeprune.compiler.cuda.nvrtc import CUDA_MAJOR, embedded_gpus
 from edgeprune.compiler.elf import Needs, version_of
 from edgeprune.compiler.emulate import emulator, golden_check, static
 from edgeprune.compiler.lower import Lowered
 from edgeprune.compiler.manifest import Manifest
 from edgeprune.compiler.program import write_program
-from edgeprune.compiler.schedules import ScheduleBook
-from edgeprune.errors import EdgepruneError, VerificationError
+from edgeprune.errors import EdgepruneError, MissingDependencyError, VerificationError
 from edgeprune.processors import host_features
 from edgeprune.progress import SILENT, Progress
 from edgeprune.targets import Target
@@ -34,7 +34,7 @@ class BuildResult:
     Attributes:
         status: ``built``; ``failed``; ``unsupported``, where edgeprune builds no bundles for that kind of board.
         bytes: size of the program.
-        architecture, libc: what the program needs, read from the program.
+        architecture, libc: what the program needs, read from the program; with the GPU it carries code for.
         evidence: ``compiled``; ``emulated`` or ``measured`` where its golden check was right, in an
             emulator or on this computer; empty if there is no program.
         why: why there is none, or why the golden check was not run.
@@ -88,19 +88,18 @@ def build_check(targets: Sequence[Target], progress: Progress = SILENT) -> Itera
 
 def check_one(network: Network, target: Target) -> BuildResult:
     """Build for one target. What fails becomes part of the result: other targets are not less checked for it."""
-    try:
-        target.require_cpu()
-    except EdgepruneError as e:
-        return BuildResult(target.name, target.kind, "unsupported", why=e.message)
+    if target.kind == "vta":
+        return BuildResult(target.name, target.kind, "unsupported", why="nothing can be built for VTA yet")
     try:
         with tempfile.TemporaryDirectory(prefix="edgeprune-check-") as folder:
             return _build(network, target, Path(folder))
     except EdgepruneError as e:
-        return BuildResult(target.name, target.kind, "failed", why=e.message, exit_code=e.exit_code)
+        why = f"{e.message}; {e.hint}" if isinstance(e, MissingDependencyError) else e.message
+        return BuildResult(target.name, target.kind, "failed", why=why, exit_code=e.exit_code)
 
 
 def _build(network: Network, target: Target, folder: Path) -> BuildResult:
-    lowered = lower_network(network, target, ScheduleBook(target), name="small")
+    lowered = lower_network(network, target, name="small")
     golden = golden_pair(network.module, network.example_inputs)
     bundle = folder / "bundle"
     manifest = write_bundle(lowered, target, golden, bundle, threads=1, budget={}, provenance={})
@@ -108,7 +107,9 @@ def _build(network: Network, target: Target, folder: Path) -> BuildResult:
     require_built_for(target, entry.needs)
     assert entry.needs is not None
     evidence, why = _proved(lowered, target, bundle, manifest, folder)
-    architecture = " ".join(filter(None, (entry.needs.architecture, f"{entry.needs.bits} bit", _float(entry.needs))))
+    gpu = f"+ {target.cuda.arch}" if target.cuda else ""
+    parts = (entry.needs.architecture, f"{entry.needs.bits} bit", _float(entry.needs), gpu)
+    architecture = " ".join(filter(None, parts))
     return BuildResult(
         target.name, target.kind, "built", entry.bytes, architecture, entry.needs.libc or "none", evidence, why
     )
@@ -116,6 +117,11 @@ def _build(network: Network, target: Target, folder: Path) -> BuildResult:
 
 def _proved(lowered: Lowered, target: Target, bundle: Path, manifest: Manifest, folder: Path) -> tuple[str, str]:
     """Run the golden check where it can be run: the evidence, and what stood in the way of better."""
+    if target.cuda:
+        if (found := embedded_gpus((bundle / manifest.program).read_bytes())) != [target.cuda.arch]:
+            raise VerificationError(f"the program for {target.name} carries code for {found}, not {target.cuda.arch}")
+        older = f"; the board's drivers are of CUDA {target.cuda.toolkit} and may refuse code of CUDA {CUDA_MAJOR}"
+        return "compiled", "never run: it needs the board's GPU" + (older if target.cuda.toolkit < CUDA_MAJOR else "")
     here = target.arch == platform.machine()
     missing = target.missing_features(host_features()) if here else ()
     if here and not missing:

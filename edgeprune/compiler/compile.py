@@ -74,7 +74,7 @@ def compile_network(
     Raises:
         KernelBuildError, LinkError: the compiler failed; UsageError: ``out`` is something else.
     """
-    lowered = lower_network(network, target, book or ScheduleBook(target), name=name, progress=progress)
+    lowered = lower_network(network, target, book, name=name, progress=progress)
     progress.stage("linking")
     return write_bundle(
         lowered,
@@ -88,9 +88,11 @@ def compile_network(
 
 
 def lower_network(
-    network: Network, target: Target, book: ScheduleBook, *, name: str, progress: Progress = SILENT
+    network: Network, target: Target, book: ScheduleBook | None = None, *, name: str, progress: Progress = SILENT
 ) -> Lowered:
     """The network's kernels built and its memory laid out, nothing linked yet.
+
+    ``book`` is for kernels that run on the cores; without it each gets its default schedule.
 
     Raises:
         TargetError, KernelBuildError: see :func:`edgeprune.compiler.lower.lower`.
@@ -100,4 +102,8 @@ def lower_network(
     tensors = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
     state = {name: t.detach().cpu().numpy() for name, t in tensors}
     state |= {name: recipe.values(state) for name, recipe in network.kernels.computed.items()}
-    return lower(network.kernels, state, target, book, name=name, progress=progress)
+    if target.kind == "cuda":
+        from edgeprune.compiler.cuda.lower import lower_cuda  # imports TVM, which takes a second
+
+        return lower_cuda(network.kernels, state, target, name=name, progress=progress)
+    return lower(network.kernels, state, target, book or ScheduleBook(target), name=name, progress=progress)
