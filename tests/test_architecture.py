@@ -17,7 +17,7 @@ ROOT = Path(edgeprune.__file__).parent
 TIERS: tuple[frozenset[str], ...] = tuple(
     frozenset(tier.split())
     for tier in (
-        "errors progress home board",
+        "errors progress home board processors",
         "targets models budget devices",
         "graph",
         "latency",

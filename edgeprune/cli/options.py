@@ -77,9 +77,14 @@ def store_path(given: Path | None) -> Path:
 
 
 def target_and_device(target: str, url: str | None) -> tuple[Target, Device]:
-    """Load the target; open the device that was named, or the target's own."""
+    """Load the target; open the device that was named, or the target's own.
+
+    Raises:
+        TargetError: no such target, or one that kernels are not timed for yet.
+    """
     from edgeprune.devices.registry import open_device
     from edgeprune.targets import load_target
 
     loaded = load_target(target)
+    loaded.require_cpu()
     return loaded, open_device(url or loaded.default_device)
