@@ -1,0 +1,36 @@
+"""The shared suite against OpenSSH's own server, with and without its file channel."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from device_conformance import DeviceConformance
+from ssh_servers import LOCALHOST, Me, sshd
+
+from edgeprune.devices.protocol import Device
+from edgeprune.devices.registry import open_device
+
+
+class OpenSsh(DeviceConformance):
+    options: tuple[str, ...] = ()
+
+    @pytest.fixture(autouse=True)
+    def _running(self, tmp_path: Path, me: Me) -> Iterator[None]:
+        with sshd(tmp_path / "sshd", me.public_key, *self.options) as (self.port, key):
+            me.trust(self.port, key)
+            yield
+
+    def connect(self, tmp_path: Path) -> Device:
+        return open_device(f"ssh://{LOCALHOST}:{self.port}{tmp_path}")
+
+
+class TestOpenSsh(OpenSsh):
+    scheme = "ssh"
+
+
+class TestOpenSshWithoutSftp(OpenSsh):
+    scheme = "ssh"
+    options = ("# no Subsystem line, as a dropbear without sftp-server",)
+
+    def test_it_is_the_shell_that_carries_files(self, device):
+        assert device._session().sftp() is None
