@@ -19,8 +19,9 @@ from edgeprune.devices.local import check_argv
 from edgeprune.devices.paths import check_path
 from edgeprune.devices.protocol import Completed, DeviceInfo, Progress
 from edgeprune.devices.ssh_connect import Connector
+from edgeprune.devices.ssh_loop import LoopThread
 from edgeprune.devices.ssh_put import put_over
-from edgeprune.devices.ssh_session import STEP_S, LoopThread, Session
+from edgeprune.devices.ssh_session import STEP_S, Session
 from edgeprune.devices.ssh_url import parse_ssh_url
 from edgeprune.devices.trust import accepts_new_host_keys
 from edgeprune.errors import DeviceError, DeviceUnreachableError

@@ -17,7 +17,8 @@ from typing import Any
 import asyncssh
 
 from edgeprune.devices.ssh_hosts import HostKeys, known_hosts_files
-from edgeprune.devices.ssh_session import LoopThread, Session
+from edgeprune.devices.ssh_loop import LoopThread
+from edgeprune.devices.ssh_session import Session
 from edgeprune.devices.ssh_url import SshAddress, parse_authority
 from edgeprune.errors import BadInputError, DeviceUnreachableError, EdgepruneError
 
@@ -154,7 +155,8 @@ class Connector:
         if address.user:
             named["username"] = address.user
         try:
-            options = asyncssh.SSHClientConnectionOptions(**named)
+            # config=() is "the user's own file"; left out, it would be none.
+            options = asyncssh.SSHClientConnectionOptions(**named, config=())
         except (OSError, ValueError, asyncssh.Error) as e:
             raise BadInputError(
                 f"{self.url}: the SSH configuration cannot be used: {e}", hint=f"mend it until `ssh {address}` works"

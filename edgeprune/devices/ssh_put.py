@@ -29,11 +29,13 @@ _CLAIM = """mkdir -p -- "$1" && cd -- "$1" || exit
 for found in ".$2".*.partial; do
   if [ -f "$found" ] && [ ! -L "$found" ] && mv -f "$found" "$3" 2>/dev/null; then break; fi
 done
-if [ -f "$3" ]; then wc -c < "$3"; else echo 0; fi
+if [ -s "$3" ]; then wc -c < "$3"; else rm -f "$3"; echo 0; fi
 df -P -k ."""
 _HASH = 'head -c "$2" "$1" | sha256sum'
 _APPEND = 'umask 077; exec cat >> "$1"'
-_FINISH = '[ "$(wc -c < "$1")" -eq "$4" ] && chmod "$3" "$1" && sync && mv -fT -- "$1" "$2"'
+# Another cat, whose link broke a moment ago, may still have had something to append.
+_FINISH = """[ "$(wc -c < "$1")" -eq "$4" ] || { echo "the size is wrong, try again" >&2; exit 1; }
+chmod "$3" "$1" && sync && mv -fT -- "$1" "$2\""""
 _RENAME = 'mv -fT -- "$1" "$2"'
 _PROBE = 'n="$1.probe"; head -c 4096 /dev/zero > "$n"; rm -f "$n"'
 _REASONS = {
@@ -153,10 +155,9 @@ class _Upload:
                 done += len(chunk)
                 if progress:
                     progress(done, self.size)
-            left = call(_end(process))
+            self._must(call(_end(self.session, process, mark)))
         finally:
             process.close()
-        self._must(self.session.output(process, left, mark))
         self._must(self.session.script(_FINISH, self.partial, self.target, f"{mode:o}", str(self.size)))
 
     def _chunks(self, start: int, end: int) -> Iterator[bytes]:
@@ -193,7 +194,7 @@ async def _feed(process: asyncssh.SSHClientProcess[bytes], chunk: bytes) -> bool
     return not process.stdin.is_closing()
 
 
-async def _end(process: asyncssh.SSHClientProcess[bytes]) -> tuple[bytes, bytes]:
+async def _end(session: Session, process: asyncssh.SSHClientProcess[bytes], mark: str) -> Output:
     with suppress(OSError):
         process.stdin.write_eof()
-    return await process.communicate()
+    return session.output(process, await process.communicate(), mark)

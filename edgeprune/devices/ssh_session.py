@@ -1,4 +1,4 @@
-"""One SSH connection behind plain calls: an event loop in a thread, scripts and the file channel.
+"""One SSH connection behind plain calls: scripts, programs and the file channel.
 
 A session never reconnects: what was begun on one connection fails with it, and the device opens
 the next. So no half of an upload can end up on another connection.
@@ -11,14 +11,14 @@ import secrets
 import shlex
 import signal
 import threading
-from collections.abc import Awaitable, Coroutine
-from concurrent.futures import CancelledError
+from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import asyncssh
 
+from edgeprune.devices.ssh_loop import LoopThread
 from edgeprune.errors import DeviceError, DeviceUnreachableError, UsageError
 
 T = TypeVar("T")
@@ -26,57 +26,18 @@ T = TypeVar("T")
 STEP_S = 120.0
 """Longest that one step of a transfer or one of our own small scripts may take."""
 _CLOSING_S = 5.0
+_AGAIN_S = 0.3
 _COMMAND_BYTES = 120_000  # the kernel refuses one argument of 128 KiB, and the whole command is one
+# exec: the program keeps the process number that is printed. That number leads a process group under
+# sshd; dropbear puts commands into its own group, where setsid makes one (and does not fork).
+_RUN = """cd "$1" || exit
+shift; LC_ALL=C; export LC_ALL
+read -r s < /proc/$$/stat; s=${s##*) }; s=${s#* }; s=${s#* }; s=${s%% *}
+if [ -n "$s" ] && [ "$s" != $$ ] && command -v setsid > /dev/null; then
+  exec setsid sh -c 'echo MARK $$; exec "$@"' edgeprune "$@"
+fi
+echo MARK $$; exec "$@\""""
 _LOST = (asyncssh.DisconnectError, asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection, ConnectionError)
-
-
-class LoopThread:
-    """An event loop in a thread of its own."""
-
-    def __init__(self, name: str) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
-        self._thread.start()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of ``work``. An interrupt here cancels it there, and waits until it has tidied up."""
-        if self._loop.is_closed():
-            work.close()
-            raise RuntimeError("the loop is closed")
-        tidied = threading.Event()
-
-        async def tracked() -> T:
-            try:
-                return await work
-            finally:
-                tidied.set()
-
-        future = asyncio.run_coroutine_threadsafe(tracked(), self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            if not future.done():
-                future.cancel()
-                tidied.wait(_CLOSING_S)
-            raise
-
-    def close(self) -> None:
-        """Stop; whatever still runs is cancelled. Closing twice is fine."""
-        if self._loop.is_closed() or threading.current_thread() is self._thread:
-            return
-        with suppress(CancelledError, TimeoutError):
-            asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result(_CLOSING_S)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_CLOSING_S)
-        if not self._thread.is_alive():
-            self._loop.close()
-
-
-async def _cancel_all() -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +109,7 @@ class Session:
             DeviceError: it did not finish in time; it and its process group were killed.
         """
         mark = secrets.token_hex(8)
-        # exec: the program keeps the number that was printed, which leads a process group of its own.
-        text = f'cd "$1" || exit; shift; LC_ALL=C; export LC_ALL; echo {mark} $$; exec "$@"'
+        text = _RUN.replace("MARK", mark)
         done = self.call(
             self._run(command_line(text, self.root, *argv), mark, kill_after_s=timeout_s),
             timeout_s=timeout_s + STEP_S,
@@ -166,14 +126,7 @@ class Session:
         """The file channel; None if the board's SSH server has none."""
         with self._asking:
             if not self._sftp_asked:
-                try:
-                    self._sftp = self.call(self.connection.start_sftp_client())
-                except (asyncssh.SFTPError, asyncssh.ChannelOpenError):
-                    self._sftp = None
-                except DeviceUnreachableError:
-                    # A server program that is absent ends the channel, and that alone.
-                    if not self.alive:
-                        raise
+                self._sftp = self.call(self._start_sftp())
                 self._sftp_asked = True
             return self._sftp
 
@@ -208,19 +161,32 @@ class Session:
             raise
         return self.output(process, left, mark)
 
-    async def open(self, command: str, *, stdin: bool) -> asyncssh.SSHClientProcess[bytes]:
-        """Start a command without a terminal."""
+    async def _start_sftp(self) -> asyncssh.SFTPClient | None:
         try:
-            return await self.connection.create_process(
-                command, encoding=None, stdin=asyncssh.PIPE if stdin else asyncssh.DEVNULL
-            )
-        except asyncssh.ChannelOpenError as e:
+            return await self.connection.start_sftp_client()
+        except (asyncssh.SFTPError, asyncssh.ChannelOpenError) as e:
+            # A server program that is absent ends its channel, and that alone.
             if not self.alive:
                 raise asyncssh.ConnectionLost(e.reason) from e
-            raise DeviceError(
-                f"{self.url}: the board's SSH server runs no command: {e.reason}",
-                hint="allow the account a shell and enough sessions (MaxSessions) on the board",
-            ) from e
+            return None
+
+    async def open(self, command: str, *, stdin: bool) -> asyncssh.SSHClientProcess[bytes]:
+        """Start a command without a terminal."""
+        source = asyncssh.PIPE if stdin else asyncssh.DEVNULL
+        for pause_s in (_AGAIN_S, None):
+            try:
+                return await self.connection.create_process(command, encoding=None, stdin=source)
+            except asyncssh.ChannelOpenError as e:
+                if not self.alive:
+                    raise asyncssh.ConnectionLost(e.reason) from e
+                if pause_s is None:
+                    raise DeviceError(
+                        f"{self.url}: the board's SSH server runs no command: {e.reason}",
+                        hint="allow the account a shell and enough sessions (MaxSessions) on the board",
+                    ) from e
+                # dropbear closes a channel that is opened while another one ends; nothing has run.
+                await asyncio.sleep(pause_s)
+        raise AssertionError
 
     def output(self, process: asyncssh.SSHClientProcess[bytes], left: tuple[bytes, bytes], mark: str) -> Output:
         """What an ended command left on both streams; text before the mark is not its own."""

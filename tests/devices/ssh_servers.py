@@ -17,7 +17,9 @@ from typing import Any
 import asyncssh
 import pytest
 
-SSHD = shutil.which("sshd") or next((p for p in ("/usr/sbin/sshd", "/usr/local/sbin/sshd") if os.access(p, os.X_OK)), "")
+SSHD = shutil.which("sshd") or next(
+    (p for p in ("/usr/sbin/sshd", "/usr/local/sbin/sshd") if os.access(p, os.X_OK)), ""
+)
 LOCALHOST = "127.0.0.1"
 
 
@@ -44,8 +46,10 @@ class Me:
     def known_hosts(self) -> Path:
         return self.home / ".ssh/known_hosts"
 
-    def trust(self, port: int, key: asyncssh.SSHKey) -> None:
-        self.known_hosts.write_text(f"[{LOCALHOST}]:{port} {key.export_public_key().decode()}")
+    def trust(self, port: int | None, key: asyncssh.SSHKey) -> None:
+        """Without a port: on any port, as one that leads there through a proxy."""
+        name = f"[{LOCALHOST}]:{port}" if port else LOCALHOST
+        self.known_hosts.write_text(f"{name} {key.export_public_key().decode()}")
 
 
 @dataclass
@@ -58,6 +62,8 @@ class Board:
     sftp: Any = True
     host_key: asyncssh.SSHKey = field(default_factory=lambda: asyncssh.generate_private_key("ssh-ed25519"))
     port: int = 0
+    path: str = os.environ["PATH"]
+    greeting: bytes = b""
     connections: int = 0
     clients: list[Any] = field(default_factory=list)
 
@@ -80,6 +86,10 @@ class Board:
         """Cut every connection, as a board that loses its power."""
         self._run(self._abort())
 
+    def turn_off(self) -> None:
+        """Listen no longer."""
+        self.loop.call_soon_threadsafe(self.server.close)
+
     def url(self, root: Path | str = "") -> str:
         return f"ssh://tester@{LOCALHOST}:{self.port}{root}"
 
@@ -97,6 +107,9 @@ class Board:
             def connection_made(self, conn: Any) -> None:
                 board.connections += 1
                 board.clients.append(conn)
+
+            def connection_requested(self, *where: Any) -> bool:
+                return True  # a jump host
 
             def password_auth_supported(self) -> bool:
                 return bool(board.password)
@@ -135,12 +148,13 @@ class Board:
             "-c",
             process.command,
             cwd=self.home,
-            env={"HOME": str(self.home), "PATH": os.environ["PATH"]},
+            env={"HOME": str(self.home), "PATH": self.path},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,  # as sshd does
         )
+        process.stdout.write(self.greeting)
         try:
             feeding = asyncio.ensure_future(_pump(process.stdin, child.stdin))
             await asyncio.gather(_pump(child.stdout, process.stdout), _pump(child.stderr, process.stderr))
@@ -225,3 +239,57 @@ def _until(condition: Callable[[], bool], seconds: float = 10) -> None:
 def _answers(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex((LOCALHOST, port)) == 0
+
+
+class Link:
+    """A cable to the board: cut after so many bytes from here to there, or silent from now on."""
+
+    def __init__(self, port: int, *, cut_after: int | None = None) -> None:
+        self._to = port
+        self._left = cut_after
+        self.silent = False
+        self._ends: list[socket.socket] = []
+        self._listener = socket.create_server((LOCALHOST, 0))
+        self.port = self._listener.getsockname()[1]
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def __enter__(self) -> "Link":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._hang_up(self._listener, *self._ends)
+        for thread in self._threads:
+            thread.join(5)
+        for end in (self._listener, *self._ends):
+            end.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                here, _ = self._listener.accept()
+                there = socket.create_connection((LOCALHOST, self._to))
+                self._ends += [here, there]
+                for end in (here, there):
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for pair, counted in (((here, there), True), ((there, here), False)):
+                    thread = threading.Thread(target=self._carry, args=(*pair, counted), daemon=True)
+                    self._threads.append(thread)
+                    thread.start()
+
+    def _carry(self, source: socket.socket, sink: socket.socket, counted: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 14):
+                if self.silent:
+                    continue
+                if counted and self._left is not None:
+                    data, self._left = data[: self._left], max(0, self._left - len(data))
+                sink.sendall(data)
+                if counted and self._left == 0:
+                    break
+        self._hang_up(source, sink)
+
+    def _hang_up(self, *ends: socket.socket) -> None:
+        for end in ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)

@@ -14,11 +14,19 @@ from edgeprune.devices.registry import open_device
 class OpenSsh(DeviceConformance):
     options: tuple[str, ...] = ()
 
+    @pytest.fixture(scope="class")
+    def running(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Me, int]]:
+        with pytest.MonkeyPatch.context() as patch:
+            me = Me.at(tmp_path_factory.mktemp("me"), patch)
+        with sshd(tmp_path_factory.mktemp("sshd"), me.public_key, *self.options) as (port, key):
+            me.trust(port, key)
+            yield me, port
+
     @pytest.fixture(autouse=True)
-    def _running(self, tmp_path: Path, me: Me) -> Iterator[None]:
-        with sshd(tmp_path / "sshd", me.public_key, *self.options) as (self.port, key):
-            me.trust(self.port, key)
-            yield
+    def _at_home(self, running: tuple[Me, int], monkeypatch: pytest.MonkeyPatch) -> None:
+        me, self.port = running
+        monkeypatch.setenv("HOME", str(me.home))
+        monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
 
     def connect(self, tmp_path: Path) -> Device:
         return open_device(f"ssh://{LOCALHOST}:{self.port}{tmp_path}")
