@@ -254,6 +254,9 @@ class Link:
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
+    def cut_after(self, more: int) -> None:
+        self._left = more
+
     def __enter__(self) -> "Link":
         return self
 
