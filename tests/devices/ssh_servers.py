@@ -184,11 +184,11 @@ async def _pump(source: Any, sink: Any) -> None:
 def sshd(folder: Path, authorized: str, *options: str) -> Iterator[tuple[int, asyncssh.SSHKey]]:
     """OpenSSH's server with a configuration of its own; yields its port and host key.
 
-    It lets in the user that runs the tests, whose real home it never touches: tests name a root.
+    It lets in the user that runs the tests, with the home ``folder / "home"`` instead of the real one.
     """
     if not SSHD:
         pytest.skip("sshd is not installed (sh tools/install_sshd.sh)")
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "home").mkdir(parents=True)
     if os.geteuid() == 0:
         # As root it insists on an empty folder for its unprivileged half.
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
@@ -206,6 +206,7 @@ def sshd(folder: Path, authorized: str, *options: str) -> Iterator[tuple[int, as
                 f"HostKey {folder}/host_key",
                 f"AuthorizedKeysFile {folder}/authorized_keys",
                 f"PidFile {folder}/pid",
+                f"SetEnv HOME={folder}/home",
                 "StrictModes no",
                 "UsePAM no",
                 "PasswordAuthentication no",

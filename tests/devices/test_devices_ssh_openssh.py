@@ -27,10 +27,11 @@ class OpenSsh(DeviceConformance):
     options: tuple[str, ...] = ()
 
     @pytest.fixture(scope="class")
-    def running(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Me, int]]:
+    @classmethod
+    def running(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Me, int]]:
         with pytest.MonkeyPatch.context() as patch:
             me = Me.at(tmp_path_factory.mktemp("me"), patch)
-        with sshd(tmp_path_factory.mktemp("sshd"), me.public_key, *self.options) as (port, key):
+        with sshd(tmp_path_factory.mktemp("sshd"), me.public_key, *cls.options) as (port, key):
             me.trust(port, key)
             yield me, port
 
@@ -46,6 +47,11 @@ class OpenSsh(DeviceConformance):
 
 class TestOpenSsh(OpenSsh):
     scheme = "ssh"
+
+    def test_without_a_folder_files_are_kept_in_the_home(self):
+        device = open_device(f"ssh://{LOCALHOST}:{self.port}")
+        assert re.search(r"/home/\.edgeprune\n$", device.run(["pwd"]).stdout)
+        device.close()
 
 
 class TestOpenSshWithoutSftp(OpenSsh):
