@@ -64,6 +64,8 @@ class Board:
     port: int = 0
     path: str = os.environ["PATH"]
     greeting: bytes = b""
+    shell: str = "/bin/sh"
+    own_group: bool = True  # as sshd; dropbear leaves commands in its own group
     connections: int = 0
     clients: list[Any] = field(default_factory=list)
 
@@ -144,7 +146,7 @@ class Board:
             process.exit(1)
             return
         child = await asyncio.create_subprocess_exec(
-            "/bin/sh",
+            self.shell,
             "-c",
             process.command,
             cwd=self.home,
@@ -152,7 +154,7 @@ class Board:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,  # as sshd does
+            start_new_session=self.own_group,
         )
         process.stdout.write(self.greeting)
         try:
