@@ -185,6 +185,8 @@ class Connector:
         client = _Client(hosts)
         host, port = str(options.host), int(options.port)
         settings = {**named, "tunnel": tunnel}
+        if not options.config.get("HostKeyAlgorithms"):
+            settings["server_host_key_algs"] = hosts.algorithms(options.host_key_alias or host, port)
         try:
             connection = await asyncssh.connect(
                 **settings,
@@ -205,25 +207,10 @@ class Connector:
             # The password is the board's: for a jump host nobody is asked.
             takes_password = client.asked_for_password and board
             raise _RefusedError(e.reason, options.username, host, takes_password) from e
-        except asyncssh.KeyExchangeFailed as e:
-            raise await self._other_key(settings, hosts, e) from e
         except (OSError, asyncssh.Error, asyncssh.ChannelOpenError) as e:
             raise _unreachable(self.url, host, port, e) from e
         hosts.remember()
         return connection
-
-    async def _other_key(
-        self, settings: dict[str, Any], hosts: HostKeys, fault: asyncssh.KeyExchangeFailed
-    ) -> DeviceUnreachableError:
-        """A host that is known by keys of a kind that it no longer has: show what it has now."""
-        if hosts.known:
-            key = await asyncssh.get_server_host_key(**{k: v for k, v in settings.items() if k != "username"})
-            if key is not None and key not in hosts.known and not hosts.judge(key) and hosts.error:
-                return hosts.error
-        return DeviceUnreachableError(
-            f"{self.url}: no common ground with the board's SSH server: {fault.reason}",
-            hint="its software may be too old; update it",
-        )
 
 
 def _files(options: asyncssh.SSHClientConnectionOptions, key: str) -> Sequence[str]:

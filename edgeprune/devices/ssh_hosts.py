@@ -15,9 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import asyncssh
+from asyncssh.public_key import get_default_certificate_algs, get_default_public_key_algs
 
 from edgeprune.errors import BadInputError, DeviceUnreachableError
 
+_SSH_PORT = 22
+_FAMILIES = ("ed25519", "ecdsa", "rsa")  # in OpenSSH's order of preference
 _USER_FILES = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
 _SYSTEM_FILES = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 
@@ -59,6 +62,18 @@ class HostKeys:
         # An entry without a port says that its key is good on any port, not that others are bad.
         self._good = list(general[0])
         return (exact[0], [*exact[1], *general[1]], [*exact[2], *general[2]], *exact[3:])
+
+    def algorithms(self, host: str, port: int) -> list[str]:
+        """Kinds of key to ask the host for, those that it is known by first.
+
+        The others follow, so that a host that has none of the known kind any more still shows a key and
+        is refused for it. Certificates are asked for only where an authority for them is known.
+        """
+        authorities = self.lookup(host, "", port if port != _SSH_PORT else None)[1]
+        certificates = get_default_certificate_algs() if authorities else []
+        known = [name for key in self.known for name in key.sig_algorithms]
+        others = sorted(get_default_public_key_algs(), key=_rank)
+        return [name.decode() for name in dict.fromkeys([*certificates, *known, *others])]
 
     def judge(self, key: asyncssh.SSHKey) -> bool:
         """Whether a key may be used that ``lookup`` did not name; why not is left in ``error``."""
@@ -136,4 +151,10 @@ def _type(key: asyncssh.SSHKey) -> str:
 def _family(key: asyncssh.SSHKey) -> str:
     """The part of the name that sshd gives the file of such a key."""
     name = _type(key)
-    return next((family for family in ("ed25519", "ecdsa", "rsa") if family in name), name)
+    return next((family for family in _FAMILIES if family in name), name)
+
+
+def _rank(algorithm: bytes) -> int:
+    plain = algorithm.startswith((b"ssh-", b"ecdsa-sha2-nistp", b"rsa-"))
+    order = [i for i, family in enumerate(_FAMILIES) if family.encode() in algorithm]
+    return order[0] if plain and order else len(_FAMILIES)
