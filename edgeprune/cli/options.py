@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -54,6 +54,22 @@ DataOption = Annotated[
 ]
 SolverOption = Annotated[str, typer.Option("--solver", help="knapsack, greedy, uniform or brute_force.")]
 CriterionOption = Annotated[str, typer.Option("--criterion", help="l1, l2, taylor or random.")]
+
+
+def accept_new_host_key() -> Any:
+    """The parsed option of that name, for ``main`` to add wherever there is a ``--device``."""
+    app = typer.Typer()
+
+    @app.command()
+    def command(
+        accept_new_host_key: Annotated[
+            bool,
+            typer.Option("--accept-new-host-key", help="Trust an SSH board that is not known yet (docs/SSH.md)."),
+        ] = False,
+    ) -> None: ...
+
+    (option,) = (p for p in typer.main.get_command(app).params if "--accept-new-host-key" in p.opts)
+    return option
 
 
 def parse_shape(text: str | None) -> tuple[int, ...] | None:

@@ -8,17 +8,22 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from edgeprune.devices.protocol import Device
+from edgeprune.devices.trust import accepting_new_host_keys, accepts_new_host_keys
 from edgeprune.errors import MissingDependencyError, UsageError
 
 # Each class has ``from_url(url)``. Named by text, so a transport's libraries load when it is used.
 SCHEMES: dict[str, str] = {
     "local": "edgeprune.devices.local:LocalDevice",
     "fake": "edgeprune.devices.fake:FakeDevice",
+    "ssh": "edgeprune.devices.ssh:SshDevice",
 }
 
 
-def open_device(url: str) -> Device:
-    """The device behind a URL such as ``local:`` or ``fake:/tmp/board``; close it after use.
+def open_device(url: str, *, accept_new_host_key: bool = False) -> Device:
+    """The device behind a URL such as ``local:`` or ``ssh://pi@board``; close it after use.
+
+    Args:
+        accept_new_host_key: trust an SSH host that is not known yet; a changed key is refused still.
 
     Raises:
         UsageError: the scheme is unknown or the rest of the URL makes no sense.
@@ -31,7 +36,8 @@ def open_device(url: str) -> Device:
     if scheme not in SCHEMES:
         raise UsageError(f"unknown device scheme {scheme!r}", hint=f"these exist: {known}", schemes=list(SCHEMES))
     module, _, name = SCHEMES[scheme].partition(":")
-    return cast(Device, getattr(import_module(module), name).from_url(url))
+    with accepting_new_host_keys(accept_new_host_key or accepts_new_host_keys()):
+        return cast(Device, getattr(import_module(module), name).from_url(url))
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,12 @@ def test_every_command_loads_light_and_takes_json(name):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
+def test_who_takes_a_device_takes_the_permission_for_new_host_keys(name):
+    options = [option for parameter in load_command(name).params for option in parameter.opts]
+    assert ("--accept-new-host-key" in options) is ("--device" in options)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_the_line_in_the_registry_is_the_first_line_of_the_command(name):
     assert load_command(name).help.splitlines()[0] == COMMANDS[name]
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from device_conformance import DeviceConformance
+from ssh_servers import Board, Me
 
 from edgeprune.devices.protocol import Device
 from edgeprune.devices.registry import SCHEMES, open_device
@@ -21,6 +22,20 @@ class TestFake(DeviceConformance):
 
     def connect(self, tmp_path: Path) -> Device:
         return open_device("fake:")
+
+
+class TestSsh(DeviceConformance):
+    """Against a server inside the test; test_devices_ssh_openssh.py repeats it against a real one."""
+
+    scheme = "ssh"
+
+    @pytest.fixture(autouse=True)
+    def _known_board(self, board: Board, me: Me) -> None:
+        me.trust(board.port, board.host_key)
+        self.board = board
+
+    def connect(self, tmp_path: Path) -> Device:
+        return open_device(self.board.url(tmp_path))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
