@@ -14,6 +14,7 @@ from edgeprune.errors import MissingDependencyError, UsageError
 SCHEMES: dict[str, str] = {
     "local": "edgeprune.devices.local:LocalDevice",
     "fake": "edgeprune.devices.fake:FakeDevice",
+    "serial": "edgeprune.devices.serial:SerialDevice",
 }
 
 

@@ -1,9 +1,11 @@
 """Every scheme of the registry through the shared suite."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from device_conformance import DeviceConformance
+from serial_board import PtyBoard
 
 from edgeprune.devices.protocol import Device
 from edgeprune.devices.registry import SCHEMES, open_device
@@ -21,6 +23,21 @@ class TestFake(DeviceConformance):
 
     def connect(self, tmp_path: Path) -> Device:
         return open_device("fake:")
+
+
+class TestSerial(DeviceConformance):
+    """A shell on a pseudo-terminal, with an XMODEM receiver."""
+
+    scheme = "serial"
+
+    @pytest.fixture(autouse=True)
+    def _board(self, tmp_path: Path) -> Iterator[None]:
+        self.board = PtyBoard(tmp_path / "board", receiver="good")
+        yield
+        self.board.close()
+
+    def connect(self, tmp_path: Path) -> Device:
+        return open_device(f"{self.board.url}?root={tmp_path}")
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
