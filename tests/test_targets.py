@@ -11,7 +11,10 @@ from edgeprune import targets
 from edgeprune.errors import TargetError
 from edgeprune.targets import Target, data_folder, host_features, list_targets, load_target, read_target
 
-SHIPPED = ["aarch64_generic", "armv7_generic", "rpi3", "rpi4", "rpi5", "x86_64_avx2", "x86_64_avx512", "x86_64_sse4"]
+SHIPPED = [
+    *("aarch64_generic", "armv7_generic", "emulated_a53", "emulated_a72", "emulated_rpi3"),
+    *("rpi3", "rpi4", "rpi5", "x86_64_avx2", "x86_64_avx512", "x86_64_sse4"),
+]
 
 
 @pytest.fixture(autouse=True)

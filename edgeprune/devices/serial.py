@@ -60,12 +60,12 @@ class SerialDevice:
             reach_shell(link, url, ask_credentials, timeout_s=boot_s)
             self.session = Session(link, url, pace=pace)
             folder = shlex.quote(root) if root else '"$HOME/.edgeprune"'
-            made = self.session.ask(
-                f"mkdir -p {folder} && cd {folder} && for t in rx gzip; do command -v $t; done; rx --version </dev/null; true"
-            )
-            text = made.data.decode(errors="replace")
-            if made.status or self.session.ask(f"cd {folder}").status:
-                raise DeviceError(f"{url}: the device's folder cannot be made: {text.strip()}", root=root)
+            made = self.session.ask(f"mkdir -p {folder} && cd {folder}")
+            if made.status:
+                why = made.data.decode(errors="replace").strip()
+                raise DeviceError(f"{url}: the device's folder cannot be made: {why}", root=root)
+            asked = self.session.ask("for t in rx gzip; do command -v $t; done; rx --version </dev/null; true")
+            text = asked.data.decode(errors="replace")
         except BaseException:
             if owns_link:
                 link.close()
@@ -126,9 +126,8 @@ class SerialDevice:
                     timeout_s=timeout_s,
                 )
             if len(data) != out + err:
-                data = b"".join(
-                    fetch(session, f'"$D/{name}"', gzip=self.has_gzip, quoted=True) for name in ("out", "err")
-                )
+                streams = ('"$D/out"', '"$D/err"')
+                data = b"".join(fetch(session, name, gzip=self.has_gzip, quoted=True) for name in streams)
             return Completed(code, data[:out].decode(errors="replace"), data[out:].decode(errors="replace"))
 
     def remove(self, path: str) -> None:

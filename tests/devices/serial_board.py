@@ -49,7 +49,7 @@ class PtyBoard:
         home: Path,
         *,
         shell: tuple[str, ...] = ("sh", "-i"),
-        noise: Noise = Noise(),  # noqa: B008
+        noise: Noise = Noise(),
         receiver: str | None = None,
         hidden: tuple[str, ...] = (),
         bytes_per_s: float | None = None,
@@ -110,9 +110,8 @@ class PtyBoard:
                 (folder / name).symlink_to(Path(found, name))
         if receiver is not None:
             script = folder / "rx"
-            script.write_text(
-                f'#!/bin/sh\n[ "$1" != --version ] || exit 1\nexec {sys.executable} -I {HERE / "serial_receiver.py"} "$1" {receiver}\n'
-            )
+            program = f'exec {sys.executable} -I {HERE / "serial_receiver.py"} "$1" {receiver}'
+            script.write_text(f'#!/bin/sh\n[ "$1" != --version ] || exit 1\n{program}\n')
             script.chmod(script.stat().st_mode | stat.S_IXUSR)
         return str(folder)
 
@@ -169,8 +168,8 @@ os.execvp(sys.argv[1], sys.argv[1:])
 """
 # fmt: off
 TOOLS = (
-    "base64", "bash", "cat", "chmod", "cut", "dash", "dd", "df", "echo", "env", "false", "getconf", "gzip", "head", "ldd",
-    "ln", "ls", "mkdir", "mktemp", "mv", "od", "printf", "readlink", "rm", "sh", "sha256sum", "sleep", "stty", "sync", "tail",
-    "touch", "tr", "true", "uname", "wc", "yes",
+    "base64", "bash", "cat", "chmod", "cut", "dash", "dd", "df", "echo", "env", "false", "getconf", "gzip", "head",
+    "ldd", "ln", "ls", "mkdir", "mktemp", "mv", "od", "printf", "readlink", "rm", "sh", "sha256sum", "sleep", "stty",
+    "sync", "tail", "touch", "tr", "true", "uname", "wc", "yes",
 )
 # fmt: on

@@ -40,7 +40,7 @@ class PortLink:
 
     def __init__(self, path: str, baud: int) -> None:
         try:
-            import serial
+            import serial  # type: ignore[import-untyped]
         except ImportError:
             raise MissingDependencyError("pyserial is not installed", hint="pip install pyserial") from None
         self._errors: tuple[type[Exception], ...] = (serial.SerialException, OSError, TypeError, ValueError)

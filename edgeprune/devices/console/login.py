@@ -60,10 +60,10 @@ def reach_shell(link: Link, name: str, ask_credentials: Callable[[], Credentials
         # The first try is gentle. Then: end a receiver, an agent or a program that is in the way.
         link.write(b"\n" if attempt == 0 else (STOP_RECEIVER, _INTERRUPT, b"\nquit\n")[attempt % 3] + b"\n")
         attempt += 1
-        seen = _settle(link)
+        seen = hear(link)
         if _PASSWORD.search(seen):
             link.write(b"\n")  # left half-way by someone else
-            seen = _settle(link, until=_LOGIN, timeout_s=10)
+            seen = hear(link, until=_LOGIN, timeout_s=10)
         if _LOGIN.search(seen):
             if known is not None:
                 raise _refused(name)
@@ -84,21 +84,21 @@ def confirm(link: Link, command: str, expected: str, *, value: str = "$?") -> bo
     # The echo of this line holds E""P, only its output EP; a leading space keeps it out of some histories.
     link.write(f' {command};echo E""P-{token} {value} .\n'.encode())
     wanted = re.compile(rf"EP-{token} {re.escape(expected)} \.")
-    return bool(wanted.search(_settle(link, until=wanted, timeout_s=_LINE_S)))
+    return bool(wanted.search(hear(link, until=wanted, timeout_s=_LINE_S)))
 
 
 def _log_in(link: Link, name: str, known: Credentials) -> str:
     link.write(known.user.encode() + b"\n")
-    seen = _settle(link, until=re.compile(rf"{_PASSWORD.pattern}|[$#>]\s*$"), timeout_s=10)
+    seen = hear(link, until=re.compile(rf"{_PASSWORD.pattern}|[$#>]\s*$"), timeout_s=10)
     if _PASSWORD.search(seen):
         link.write(known.password.encode() + b"\n")
-        seen = _settle(link, until=re.compile(rf"{_REFUSED.pattern}|{_LOGIN.pattern}|[$#>]\s*$"), timeout_s=15)
+        seen = hear(link, until=re.compile(rf"{_REFUSED.pattern}|{_LOGIN.pattern}|[$#>]\s*$"), timeout_s=15)
     if _REFUSED.search(seen) or _LOGIN.search(seen):
         raise _refused(name)
     return seen
 
 
-def _settle(link: Link, until: re.Pattern[str] | None = None, timeout_s: float = _LINE_S, quiet_s: float = 0.15) -> str:
+def hear(link: Link, until: re.Pattern[str] | None = None, timeout_s: float = _LINE_S, quiet_s: float = 0.15) -> str:
     """Console text until the pattern is there; without one, until it has been quiet for a moment."""
     deadline, seen = time.monotonic() + timeout_s, b""
     while (left := deadline - time.monotonic()) > 0:

@@ -14,6 +14,7 @@ from pathlib import Path
 from edgeprune.devices.console.frames import WRITE, Frame, FrameReader, payload_room, request
 from edgeprune.devices.console.link import Link
 from edgeprune.devices.console.login import STOP_RECEIVER, confirm
+from edgeprune.devices.console.xmodem import FIRST_PAUSE_S
 from edgeprune.errors import DeviceUnreachableError
 
 _AGENT = Path(__file__).with_name("agent.sh")
@@ -34,6 +35,7 @@ class Session:
     def __init__(self, link: Link, name: str, *, pace: float = 1.0) -> None:
         self.link, self.name, self.pace = link, name, pace
         self.retries = 0
+        self.receiver_pause_s = FIRST_PAUSE_S
         self._id = secrets.token_hex(4)
         self._reader = FrameReader(self._id)
         self._number = 0

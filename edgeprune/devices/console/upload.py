@@ -22,12 +22,12 @@ from edgeprune.devices.local import require_space
 from edgeprune.devices.protocol import Progress
 from edgeprune.errors import DeviceError, DeviceUnreachableError, VerificationError
 
-SEGMENT = 1 << 16
+SEGMENT = 1 << 18
 _SHORTEST = 1 << 12
 _XMODEM_WORTH = 4096
 _ATTEMPTS = 6
 _GUARD = b"\n"  # receivers strip trailing padding; what ends in this never looks like any
-_LONG = {"timeout_s": 600.0, "patience_s": 10.0}
+_LONG_S, _PATIENCE_S = 600.0, 10.0  # hashing and unpacking on a slow card
 
 
 def upload(
@@ -77,7 +77,8 @@ def _begin(session: Session, path: str, partial: str, payload: bytes, size: int)
         'if [ -d "$t" ]; then echo it is a folder; false\n'
         f'elif mkdir -p {parent} && {{ [ -f "$f" ] || cat </dev/null >"$f"; }}; then\n'
         f'wc -c <"$f" && sha256sum <"$f" && df -P -k {parent} | tail -n 1\nelse false; fi',
-        **_LONG,
+        timeout_s=_LONG_S,
+        patience_s=_PATIENCE_S,
     )
     found = re.match(rb"\s*(\d+)\s+([0-9a-f]{64})\s+-\s.*?\s\d+\s+\d+\s+(\d+)\s+\d+%", told.data, re.DOTALL)
     if told.status or not found:
@@ -140,7 +141,13 @@ def _xmodem(session: Session, piece: bytes, receiver: str, on_bytes: Callable[[i
         try:
             if not session.listen(mark, 5.0 * session.pace):
                 raise xmodem.TransferError("the receiver did not start")
-            xmodem.send(session.link, piece + _GUARD, answer_s=3.0 * min(session.pace, 4), on_block=on_block)
+            session.receiver_pause_s = xmodem.send(
+                session.link,
+                piece + _GUARD,
+                answer_s=3.0 * min(session.pace, 4),
+                pause_s=session.receiver_pause_s,
+                on_block=on_block,
+            )
         except xmodem.TransferError:
             failed = True
             session.cancel_receiver()
@@ -157,7 +164,7 @@ def _xmodem(session: Session, piece: bytes, receiver: str, on_bytes: Callable[[i
         f'if [ -z "$exit_" ]; then head -c {size} "$D/x" >>"$f" || exit_=28; fi\n'
         'rm -f "$D/x"; q=$exit_ exit_=; (exit ${q:-0})',
         patience_s=5,
-        timeout_s=120,
+        timeout_s=120 + (2 * size / session.link.bytes_per_s if session.link.bytes_per_s else 0),
         meanwhile=meanwhile,
     )
     if told.status == 28:
@@ -171,7 +178,8 @@ def _finish(session: Session, path: str, digest: str, *, packed: bool, executabl
     told = session.ask(
         f'if ! {unpack}; then false\nelif [ "$(sha256sum <"$f.whole")" != "{digest}  -" ]; then (exit 7)\n'
         f'else chmod {mode} "$f.whole" && sync && mv -f "$f.whole" "$t" && rm -f "$f"; fi',
-        **_LONG,
+        timeout_s=_LONG_S,
+        patience_s=_PATIENCE_S,
     )
     why = told.data.decode(errors="replace").strip()
     if told.status == 7:
