@@ -15,6 +15,9 @@ from edgeprune.targets import Target, data_folder, list_targets, load_target, re
 CPU = {
     "aarch64_generic",
     "armv7_generic",
+    "emulated_a53",
+    "emulated_a72",
+    "emulated_rpi3",
     "rpi3",
     "rpi4",
     "rpi5",

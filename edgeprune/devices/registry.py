@@ -16,6 +16,8 @@ SCHEMES: dict[str, str] = {
     "local": "edgeprune.devices.local:LocalDevice",
     "fake": "edgeprune.devices.fake:FakeDevice",
     "ssh": "edgeprune.devices.ssh:SshDevice",
+    "serial": "edgeprune.devices.serial:SerialDevice",
+    "emulated": "edgeprune.devices.emulated:AnyEmulated",
 }
 
 
@@ -63,7 +65,14 @@ def list_devices() -> list[Listed]:
     with TemporaryDirectory() as folder:
         info = open_device(f"local:{folder}").describe()
     local = Listed("local:", f"this computer: {info.cpu}", True, {"machine": info.machine})
-    return [local, *_serial_ports()]
+    return [local, *_serial_ports(), *_emulated()]
+
+
+def _emulated() -> list[Listed]:
+    """The boards of QEMU; openable once their images and their emulator are here."""
+    from edgeprune.devices.emulated import boards_here
+
+    return [Listed(url, f"emulated board: {title}", here) for url, title, here in boards_here()]
 
 
 def _serial_ports() -> list[Listed]:

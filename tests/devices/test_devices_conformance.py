@@ -1,10 +1,12 @@
 """Every scheme of the registry through the shared suite."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from device_conformance import DeviceConformance
 from ssh_servers import Board, Me
+from serial_board import PtyBoard
 
 from edgeprune.devices.protocol import Device
 from edgeprune.devices.registry import SCHEMES, open_device
@@ -36,6 +38,21 @@ class TestSsh(DeviceConformance):
 
     def connect(self, tmp_path: Path) -> Device:
         return open_device(self.board.url(tmp_path))
+
+
+class TestSerial(DeviceConformance):
+    """A shell on a pseudo-terminal, with an XMODEM receiver."""
+
+    scheme = "serial"
+
+    @pytest.fixture(autouse=True)
+    def _board(self, tmp_path: Path) -> Iterator[None]:
+        self.board = PtyBoard(tmp_path / "board", receiver="good")
+        yield
+        self.board.close()
+
+    def connect(self, tmp_path: Path) -> Device:
+        return open_device(f"{self.board.url}?root={tmp_path}")
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
