@@ -14,6 +14,8 @@ from edgeprune.errors import MissingDependencyError, UsageError
 SCHEMES: dict[str, str] = {
     "local": "edgeprune.devices.local:LocalDevice",
     "fake": "edgeprune.devices.fake:FakeDevice",
+    "rpc": "edgeprune.devices.rpc:RpcDevice",
+    "rpc+tracker": "edgeprune.devices.rpc:TrackedRpcDevice",
 }
 
 
