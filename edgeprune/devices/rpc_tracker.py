@@ -22,7 +22,7 @@ from edgeprune.errors import BusyError, DeviceUnreachableError
 ANSWER_S, FREE_S = 10.0, 30.0
 
 _MAGIC = 0x2F271
-_SUCCESS, _REQUEST, _SUMMARY = 0, 4, 8
+_SUCCESS, _REQUEST, _SUMMARY = 0, 4, 6
 _MOST_BYTES = 1 << 20
 
 

@@ -9,7 +9,6 @@ own cross the connection: nothing is pickled.
 from __future__ import annotations
 
 import base64
-import gc
 import json
 import os
 import queue
@@ -49,8 +48,7 @@ class _Connection:
         return {"data": base64.b64encode(bytes(reply)).decode()}
 
     def close(self) -> dict[str, Any]:
-        self._function = self._library = self._session = None
-        gc.collect()  # the connection ends with the last reference to it
+        self._function = self._library = self._session = None  # the connection ends with the last reference
         return {}
 
 

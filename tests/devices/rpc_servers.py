@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from edgeprune.devices.rpc_tracker import servers_of
+
 
 def free_port() -> int:
     with socket.socket() as sock:
@@ -34,6 +36,9 @@ class Process:
             stderr=subprocess.DEVNULL,
             env={**os.environ, "OMP_NUM_THREADS": "1", **({"HOME": str(home)} if home else {})},
         )
+
+    def wait(self) -> None:
+        """Until it listens: starting is TVM's import twice over, so several are started side by side."""
         while not self._listens():
             assert self._process.poll() is None, "the server ended"
             time.sleep(0.05)
@@ -56,6 +61,21 @@ class Process:
 class RpcServer(Process):
     module = "tvm.exec.rpc_server"
 
+    @property
+    def url(self) -> str:
+        return f"rpc://127.0.0.1:{self.port}"
+
 
 class RpcTracker(Process):
     module = "tvm.exec.rpc_tracker"
+
+    def wait_for(self, *servers: RpcServer) -> None:
+        """Until the tracker knows them: they register after they listen."""
+        self.wait()
+        wanted = {server.port for server in servers}
+        while not wanted <= {known.port for known in servers_of("127.0.0.1", self.port, self.url)}:
+            time.sleep(0.05)
+
+    @property
+    def url(self) -> str:
+        return f"rpc+tracker://127.0.0.1:{self.port}"
