@@ -1,17 +1,15 @@
 """Linking: kernels + generated tables + the C sources of board/ -> one program, one library.
 
-The linker and C compiler is clang from the package ``ziglang``: it brings the headers and start
-files of every target's C library, so nothing else is installed and every build is a cross build.
+The linker and C compiler is that of ``board/zig.py``.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
+from edgeprune.board import zig
 from edgeprune.errors import EdgepruneError, MissingDependencyError
 from edgeprune.targets import Target
 
@@ -36,7 +34,7 @@ def link(
         MissingDependencyError: ziglang is not installed.
         LinkError: undefined symbols, no space, ….
     """
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", target.zig_target, "-std=c11", "-O2", "-g0"]
+    command = ["-target", target.zig_target, "-std=c11", "-O2", "-g0"]
     command += ["-Wall", "-Wextra", "-fno-sanitize=all", f"-I{board_sources()}"]
     # .incbin looks for weights.bin along the include path.
     command += [f"-I{output.parent}", "-o", str(output)]
@@ -45,10 +43,11 @@ def link(
     command += [str(p) for p in (*sources, *objects)]
     command += ["-ldl"] if target.kind == "cuda" else []  # the driver is opened by the program, on the board
     command += ["-lm", "-lpthread", "-Wl,--gc-sections"] + ([] if shared else ["-s"])
-    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    try:
+        done = zig.cc(command)
+    except ModuleNotFoundError:
+        raise MissingDependencyError("the package ziglang is not installed", hint="pip install ziglang") from None
     if done.returncode != 0:
-        if "No module named ziglang" in done.stderr:
-            raise MissingDependencyError("the package ziglang is not installed", hint="pip install ziglang")
         raise LinkError(
             f"linking {output.name} for {target.name} failed: {done.stderr.strip()[-800:]}",
             hint="edgeprune doctor checks the linker",

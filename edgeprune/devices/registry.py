@@ -18,6 +18,8 @@ SCHEMES: dict[str, str] = {
     "ssh": "edgeprune.devices.ssh:SshDevice",
     "serial": "edgeprune.devices.serial:SerialDevice",
     "emulated": "edgeprune.devices.emulated:AnyEmulated",
+    "rpc": "edgeprune.devices.rpc:RpcDevice",
+    "rpc+tracker": "edgeprune.devices.rpc:TrackedRpcDevice",
 }
 
 

@@ -1,7 +1,10 @@
+"""Boards behind servers: SSH ones anew for each test, RPC ones, which take seconds to start, once a run."""
+
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rpc_servers import RpcServer, RpcTracker
 from ssh_servers import Board, Me
 
 
@@ -17,3 +20,26 @@ def board(tmp_path: Path, me: Me) -> Iterator[Board]:
     board = Board(tmp_path / "board", me.public_key).start()
     yield board
     board.stop()
+
+
+@pytest.fixture(scope="session")
+def rpc_server() -> Iterator[RpcServer]:
+    server = RpcServer()
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def rpc_tracker() -> Iterator[RpcTracker]:
+    """With one server under the key ``board``."""
+    tracker = RpcTracker()
+    server = RpcServer("--tracker", f"127.0.0.1:{tracker.port}", "--key", "board")
+    try:
+        tracker.wait_for(server)
+        yield tracker
+    finally:
+        server.close()
+        tracker.close()

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 from device_conformance import DeviceConformance
-from ssh_servers import Board, Me
+from rpc_servers import RpcServer, RpcTracker
 from serial_board import PtyBoard
+from ssh_servers import Board, Me
 
 from edgeprune.devices.protocol import Device
 from edgeprune.devices.registry import SCHEMES, open_device
@@ -53,6 +54,28 @@ class TestSerial(DeviceConformance):
 
     def connect(self, tmp_path: Path) -> Device:
         return open_device(f"{self.board.url}?root={tmp_path}")
+
+
+class TestRpc(DeviceConformance):
+    scheme = "rpc"
+
+    def connect(self, tmp_path: Path) -> Device:
+        return open_device(f"{self.server.url}{tmp_path}")
+
+    @pytest.fixture(autouse=True)
+    def _board(self, rpc_server: RpcServer) -> None:
+        self.server = rpc_server
+
+
+class TestTrackedRpc(DeviceConformance):
+    scheme = "rpc+tracker"
+
+    def connect(self, tmp_path: Path) -> Device:
+        return open_device(f"{self.tracker.url}/board{tmp_path}")
+
+    @pytest.fixture(autouse=True)
+    def _board(self, rpc_tracker: RpcTracker) -> None:
+        self.tracker = rpc_tracker
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

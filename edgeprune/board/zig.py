@@ -1,0 +1,24 @@
+"""The C compiler and linker for every board: clang from the package ``ziglang``.
+
+It brings the headers and start files of every C library, so nothing else is installed and every
+build is a cross build. Here and not in the compiler, because devices bring C onto a board too.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Sequence
+
+
+def cc(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run the C compiler; what it says and returns is the caller's to judge.
+
+    Raises:
+        ModuleNotFoundError: ziglang is not installed.
+    """
+    if importlib.util.find_spec("ziglang") is None:
+        raise ModuleNotFoundError("No module named 'ziglang'", name="ziglang")
+    command = [sys.executable, "-m", "ziglang", "cc", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
