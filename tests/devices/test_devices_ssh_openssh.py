@@ -24,6 +24,7 @@ from edgeprune.targets import load_target
 
 
 class OpenSsh(DeviceConformance):
+    scheme = "ssh"
     options: tuple[str, ...] = ()
 
     @pytest.fixture(scope="class")
@@ -46,8 +47,6 @@ class OpenSsh(DeviceConformance):
 
 
 class TestOpenSsh(OpenSsh):
-    scheme = "ssh"
-
     def test_without_a_folder_files_are_kept_in_the_home(self):
         device = open_device(f"ssh://{LOCALHOST}:{self.port}")
         assert re.search(r"/home/\.edgeprune\n$", device.run(["pwd"]).stdout)
@@ -55,7 +54,6 @@ class TestOpenSsh(OpenSsh):
 
 
 class TestOpenSshWithoutSftp(OpenSsh):
-    scheme = "ssh"
     options = ("# no Subsystem line, as a dropbear without sftp-server",)
 
     def test_it_is_the_shell_that_carries_files(self, device):
