@@ -118,12 +118,12 @@ class PtyBoard:
     def _run(self) -> None:
         with contextlib.suppress(OSError):
             while True:
-                ready = select.select([self._outer, self._inner, self._stop], [], [])[0]
-                if self._stop in ready and os.read(self._stop, 1) == b"x":
-                    return
                 if self.cut_after is not None and self.sent >= self.cut_after:
                     os.close(self._slave)
                     os.close(self._outer)
+                    return
+                ready = select.select([self._outer, self._inner, self._stop], [], [])[0]
+                if self._stop in ready and os.read(self._stop, 1) == b"x":
                     return
                 if self._outer in ready:
                     data = os.read(self._outer, 4096)

@@ -1,6 +1,9 @@
 """Every scheme of the registry through the shared suite."""
 
+import random
+import shutil
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from rpc_servers import RpcServer, RpcTracker
 from serial_board import PtyBoard
 from ssh_servers import Board, Me
 
+from edgeprune.devices.emulated import EmulatedDevice
 from edgeprune.devices.protocol import Device
 from edgeprune.devices.registry import SCHEMES, open_device
 
@@ -76,6 +80,49 @@ class TestTrackedRpc(DeviceConformance):
     @pytest.fixture(autouse=True)
     def _board(self, rpc_tracker: RpcTracker) -> None:
         self.tracker = rpc_tracker
+
+
+class TestUserMode(DeviceConformance):
+    scheme = "emulated"
+
+    def connect(self, tmp_path: Path) -> Device:
+        if not shutil.which("qemu-aarch64-static"):
+            pytest.skip("qemu-aarch64-static is not installed: sudo apt-get install qemu-user-static")
+        return open_device(f"emulated:aarch64:{tmp_path}")
+
+
+class KeptOpen:
+    """One emulated board for all tests, each in a folder of its own."""
+
+    folders = count()
+
+    def __init__(self, device: EmulatedDevice) -> None:
+        root = f'"/root/test {next(self.folders)}"'
+        assert device.session.ask(f"mkdir {root} && cd {root}").status == 0
+        self.url = device.url
+        self.describe, self.put, self.get = device.describe, device.put, device.get
+        self.run, self.remove = device.run, device.remove
+
+    def close(self) -> None:
+        pass
+
+
+class TestCountingBoard(DeviceConformance):
+    scheme = "emulated"
+    large = random.Random(7).randbytes(9_001)
+    rounds = 1
+
+    @pytest.fixture(autouse=True)
+    def _board(self, counting_board: EmulatedDevice) -> None:
+        self.board = counting_board
+
+    def connect(self, tmp_path: Path) -> Device:
+        return KeptOpen(self.board)
+
+    def names(self, device: Device, folder: str = ".") -> list[str]:
+        # ls of busybox shows other characters than ASCII as "?"
+        found = device.run(["find", folder, "-mindepth", "1", "-maxdepth", "1"]).stdout.splitlines()
+        return sorted(path.rpartition("/")[2] for path in found)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -82,9 +82,11 @@ def confirm(link: Link, command: str, expected: str, *, value: str = "$?") -> bo
     """Whether a shell ran ``command`` and ``value`` expands to ``expected`` after it."""
     token = secrets.token_hex(3)
     # The echo of this line holds E""P, only its output EP; a leading space keeps it out of some histories.
-    link.write(f' {command};echo E""P-{token} {value} .\n'.encode())
+    line = f' {command};echo E""P-{token} {value} .\n'.encode()
+    link.write(line)
     wanted = re.compile(rf"EP-{token} {re.escape(expected)} \.")
-    return bool(wanted.search(hear(link, until=wanted, timeout_s=_LINE_S)))
+    slow = 3 * len(line) / link.bytes_per_s if link.bytes_per_s else 1.0
+    return bool(wanted.search(hear(link, until=wanted, timeout_s=1.0 + slow)))
 
 
 def _log_in(link: Link, name: str, known: Credentials) -> str:

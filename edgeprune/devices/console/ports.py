@@ -27,6 +27,8 @@ def parse_serial_url(url: str) -> PortAddress:
     Raises:
         UsageError: anything else; a password in the URL above all, for URLs end up in logs and reports.
     """
+    if not url.isprintable():  # urlsplit would drop a line break without a word
+        raise UsageError(f"{url!r} is no serial URL: it holds a control character", hint=_EXAMPLE)
     try:
         parts = urlsplit(url)
         fields = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))

@@ -18,7 +18,7 @@ from edgeprune.devices.console.xmodem import FIRST_PAUSE_S
 from edgeprune.errors import DeviceUnreachableError
 
 _AGENT = Path(__file__).with_name("agent.sh")
-_START_CHARS = 200
+_START_CHARS = 400
 _START_ATTEMPTS = 12
 _STALE_S = 0.25
 _SHORTEST_S = 0.05
@@ -47,7 +47,7 @@ class Session:
         payload: bytes = b"",
         *,
         timeout_s: float = 30.0,
-        patience_s: float = 2.0,
+        patience_s: float = 1.0,
         interrupt: bool = False,
         meanwhile: Callable[[], None] | None = None,
     ) -> Frame:
@@ -124,7 +124,7 @@ class Session:
 
     def _start(self) -> None:
         text = "\n".join(
-            line for line in _AGENT.read_text(encoding="ascii").splitlines() if not line.lstrip().startswith("#")
+            line.strip() for line in _AGENT.read_text(encoding="ascii").splitlines() if not line.startswith("#")
         )
         coded = base64.b64encode(text.replace("@N@", self._id).encode()).decode()
         pieces = [coded[i : i + _START_CHARS] for i in range(0, len(coded), _START_CHARS)]

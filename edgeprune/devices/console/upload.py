@@ -26,6 +26,7 @@ SEGMENT = 1 << 18
 _SHORTEST = 1 << 12
 _XMODEM_WORTH = 4096
 _ATTEMPTS = 6
+_ANSWER_S = 3.0
 _GUARD = b"\n"  # receivers strip trailing padding; what ends in this never looks like any
 _LONG_S, _PATIENCE_S = 600.0, 10.0  # hashing and unpacking on a slow card
 
@@ -144,7 +145,7 @@ def _xmodem(session: Session, piece: bytes, receiver: str, on_bytes: Callable[[i
             session.receiver_pause_s = xmodem.send(
                 session.link,
                 piece + _GUARD,
-                answer_s=3.0 * min(session.pace, 4),
+                answer_s=_ANSWER_S * min(session.pace, 4),
                 pause_s=session.receiver_pause_s,
                 on_block=on_block,
             )
