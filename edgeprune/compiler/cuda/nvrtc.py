@@ -11,6 +11,7 @@ import ctypes
 import importlib.util
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -32,6 +33,14 @@ def compile_cubin(source: str, arch: str, kernels: Sequence[str]) -> bytes:
         MissingDependencyError: NVRTC is not installed.
         KernelBuildError: it refused the source, or what it made is not a cubin of that GPU.
     """
+    # A thread that compiled is left in the C locale by NVRTC, and would read files as ASCII from then on.
+    with ThreadPoolExecutor(1) as pool:
+        cubin = pool.submit(_compile, source, arch).result()
+    require_cubin(cubin, arch, kernels)
+    return cubin
+
+
+def _compile(source: str, arch: str) -> bytes:
     library = _library()
     program = ctypes.c_void_p()
     _check(library, library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None))
@@ -41,11 +50,9 @@ def compile_cubin(source: str, arch: str, kernels: Sequence[str]) -> bytes:
         if code != 0:
             log = _read(library, program, "ProgramLog").decode(errors="replace").strip("\0\n ")
             raise KernelBuildError(f"NVRTC refuses the kernels for {arch}: {log[-800:] or _name(library, code)}")
-        cubin = _read(library, program, "CUBIN")
+        return _read(library, program, "CUBIN")
     finally:
         library.nvrtcDestroyProgram(ctypes.byref(program))
-    require_cubin(cubin, arch, kernels)
-    return cubin
 
 
 def require_cubin(data: bytes, arch: str, kernels: Sequence[str]) -> None:
