@@ -19,6 +19,7 @@ demo: $(STAMP)
 # One thread a worker: thread pools of two workers would only get in each other's way.
 test: lint
 	@sh tools/install_qemu.sh
+	@$(PY) -m edgeprune emulator prepare --quiet >/dev/null || echo "The tests of emulated boards are skipped" >&2
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
 
 lint: $(STAMP)
