@@ -96,7 +96,8 @@ def main() -> int:
                 board.close()
     if options.emulated:
         device = EmulatedDevice(options.emulated)
-        for device.receiver in (device.receiver, ""):
+        for receiver in (device.receiver, ""):
+            device.receiver = receiver
             rows += measure(device, f"emulated:{options.emulated}", options.bytes)
         device.close()
     if options.json:
