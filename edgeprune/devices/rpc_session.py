@@ -47,8 +47,9 @@ class Session:
     def __init__(self, url: str, server: Server) -> None:
         self.url = url
         self._lock = threading.Lock()
-        self._worker: _Worker | None = _idle_worker()
+        self._worker: _Worker | None = None
         try:
+            self._worker = _idle_worker()
             if self._worker is None:
                 self._worker = _Worker()
                 ready = self._worker.exchange(None, START_S)
@@ -57,9 +58,7 @@ class Session:
                         f"{url}: TVM RPC needs the package {missing}, which is not installed",
                         hint="pip install 'edgeprune[rpc]'",
                     )
-            about = self._ask(
-                CONNECT_S, do="open", host=server.address, port=server.port, key=server.key
-            )
+            about = self._ask(CONNECT_S, do="open", host=server.address, port=server.port, key=server.key)
             library = library_for(url, Program(about["machine"], about["interpreter"]))
             self._ask(CONNECT_S, do="load", path=str(library))
         except _GoneError as e:
@@ -68,6 +67,9 @@ class Session:
         except BaseException:
             self.kill()
             raise
+
+    def __del__(self) -> None:
+        self.kill()  # a device that nobody closed
 
     @property
     def alive(self) -> bool:

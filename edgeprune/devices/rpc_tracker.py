@@ -53,7 +53,10 @@ def servers_of(address: str, port: int, url: str) -> list[Tracked]:
         status, content = summary
         if status != _SUCCESS:
             raise ValueError(f"status {status}")
-        places = [(str(e["key"]).removeprefix("server:"), str(e["addr"][0]), int(e["addr"][1])) for e in content["server_info"]]
+        places = [
+            (str(e["key"]).removeprefix("server:"), str(e["addr"][0]), int(e["addr"][1]))
+            for e in content["server_info"]
+        ]
         queues = {str(key): int(entry["free"]) for key, entry in content["queue_info"].items()}
     keys = [key for key, _, _ in places]
     return sorted(

@@ -9,6 +9,7 @@ own cross the connection: nothing is pickled.
 from __future__ import annotations
 
 import base64
+import importlib
 import json
 import os
 import queue
@@ -63,9 +64,10 @@ def main() -> None:
 
     requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(requests,), daemon=True).start()
+    sys.modules["torch"] = None  # type: ignore[assignment]  # TVM takes it along where it is, for seconds and for nothing
     try:
-        import cloudpickle  # type: ignore[import-not-found]  # noqa: F401  tvm.rpc asks for both late
-        import psutil  # type: ignore[import-not-found,import-untyped]  # noqa: F401
+        for late in ("cloudpickle", "psutil"):  # tvm.rpc asks for both only when it needs them
+            importlib.import_module(late)
         from tvm import rpc
     except ImportError as e:
         say({"missing": e.name or str(e)})
