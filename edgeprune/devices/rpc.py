@@ -157,7 +157,7 @@ class RpcDevice:
                         session.call(Verb.ABORT, -1, partial)
                         self._litter.discard(partial)
                 except BaseException:
-                    session.kill()
+                    session.abandon()
                     raise
                 self._session = session
             return self._session

@@ -71,7 +71,6 @@ class RpcTracker(Process):
 
     def wait_for(self, *servers: RpcServer) -> None:
         """Until the tracker knows them: they register after they listen."""
-        self.wait()
         wanted = {server.port for server in servers}
         while not wanted <= {known.port for known in servers_of("127.0.0.1", self.port, self.url)}:
             time.sleep(0.05)

@@ -29,6 +29,7 @@ from edgeprune.devices import rpc_session, rpc_tracker
 from edgeprune.devices.registry import list_devices, open_device
 from edgeprune.devices.rpc import RpcDevice
 from edgeprune.devices.rpc_library import Program, library_for
+from edgeprune.devices.rpc_wire import Verb
 from edgeprune.errors import (
     BusyError,
     DeviceError,
@@ -212,11 +213,27 @@ def test_a_command_dies_with_its_session(device):
     while not (root / "ticks").exists():
         time.sleep(0.02)
     assert device._session is not None
-    device._session._worker._process.kill()
+    device._session.abandon()
     thread.join(10)
     assert len(failed) == 1
     assert stands_still(root / "ticks")
     assert device.run(["echo", "usable"]).stdout == "usable\n"
+
+
+def test_transfers_that_are_given_up_do_not_harm_the_server(device):
+    """TVM's server never serves again after a connection that was reset: the reply must not be left unread."""
+    content = bytes(3_000_000)
+    for pause in (0.02, 0.05, 0.1):
+        device.put(content, "file")
+        timer = threading.Timer(pause, device._session.abandon)
+        timer.start()
+        with pytest.raises(DeviceUnreachableError):
+            while True:
+                device._session.call(
+                    Verb.READ, device._session.call(Verb.OPEN, f"{device._root}/file").integer(0), 1 << 18
+                )
+        timer.join()
+    assert device.get("file") == content
 
 
 def test_a_process_that_a_command_leaves_running_runs_on(device):
@@ -232,7 +249,7 @@ def test_what_a_broken_session_left_of_a_file_is_tidied_up(device):
     device.put(b"old", "file")
 
     def kill(done: int, total: int) -> None:
-        device._session.kill()
+        device._session.abandon()
 
     with pytest.raises(DeviceUnreachableError):
         device.put(bytes(1_000_000), "file", progress=kill)
@@ -375,7 +392,7 @@ def test_a_tracker_hands_out_a_board_and_the_url_says_which(pair, tmp_path, monk
             open_device(url)
         monkeypatch.undo()
         # The session breaks; the one after it is with the same board.
-        first._session.kill()
+        first._session.abandon()
         assert first.run(["true"]).returncode == 0
         assert first.url == f"{url}?server={taken[0]}"
     finally:
