@@ -19,6 +19,7 @@ demo: $(STAMP)
 # One thread a worker: thread pools of two workers would only get in each other's way.
 test: lint
 	@sh tools/install_qemu.sh
+	@sh tools/install_sshd.sh
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
 
 lint: $(STAMP)

@@ -2,7 +2,8 @@
 
 A target is a passive record; devices do the work. The file's name is the target's name. Files are
 looked for in the folders of the caller, then in those of ``$EDGEPRUNE_TARGETS`` (separated as
-``$PATH`` is), then in the ones edgeprune ships; the first file found is the one used.
+``$PATH`` is), then in ``$EDGEPRUNE_HOME/targets``, then in the ones edgeprune ships; the first file
+found is the one used (docs/TARGETS.md).
 """
 
 from __future__ import annotations
@@ -17,57 +18,31 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, model_validator
+from pydantic import Field, StrictBool, ValidationError, model_validator
 
 from edgeprune.errors import EdgepruneError, TargetError
+from edgeprune.home import home
+from edgeprune.processors import Caches, Cuda, Llvm, Positive, Record, Vta, host_features
 
 ENVIRONMENT = "EDGEPRUNE_TARGETS"
 
-Positive = Annotated[int, Field(strict=True, gt=0)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 Feature = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.]*$")]
 
 _TRIPLE_STARTS = {"x86_64": ("x86_64-",), "aarch64": ("aarch64-",), "armv7l": ("arm-", "armv7", "thumbv7")}
+_ACCELERATORS = ("cuda", "vta")
+_CPU_TARGETS = {"x86_64": "x86_64_sse4", "aarch64": "aarch64_generic", "armv7l": "armv7_generic"}
 _PROSE = {"title", "notes", "sources", "default_device"}
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Llvm(_Record):
-    """How LLVM names the processor."""
-
-    mtriple: str
-    mcpu: str
-    mattr: tuple[str, ...] = ()
-    mfloat_abi: Literal["hard", "soft"] | None = Field(default=None, alias="mfloat-abi")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The dictionary that ``tvm.target.Target`` takes."""
-        target: dict[str, Any] = {"kind": "llvm", "mtriple": self.mtriple, "mcpu": self.mcpu}
-        if self.mattr:
-            target["mattr"] = list(self.mattr)
-        if self.mfloat_abi:
-            target["mfloat-abi"] = self.mfloat_abi
-        return target
-
-
-class Caches(_Record):
-    """Bytes of data cache that one core sees."""
-
-    l1d: Positive
-    l2: Positive
-
-
-class Target(_Record):
+class Target(Record):
     """One kind of board.
 
     Attributes:
         name: the name of its file, without ``.toml``.
         title: the name people use.
-        kind: what executes kernels.
-        llvm: the processor, for the compiler.
+        kind: what executes kernels: the cores (``cpu``), a GPU (``cuda``) or an FPGA (``vta``).
+        llvm: the processor, for the compiler. This and all that follows is about the cores, whatever ``kind`` is.
         zig_target: architecture and C library, for the linker: ``aarch64-linux-gnu.2.28``.
         arch: ``uname -m`` of the board.
         vector_bits: width of one vector register.
@@ -78,6 +53,7 @@ class Target(_Record):
         caches: data caches of one core.
         default_device: URL of the device that is used when the user names none.
         requires: CPU features, named as ``/proc/cpuinfo`` names them, without which the compiled code would crash.
+        cuda, vta: the accelerator, where ``kind`` says that there is one.
         generic: not one board but a family of computers; ``host`` chooses among these.
         notes: what a user of this target should know.
         sources: where each figure comes from.
@@ -85,7 +61,7 @@ class Target(_Record):
 
     name: Name
     title: str
-    kind: Literal["cpu"]
+    kind: Literal["cpu", "cuda", "vta"]
     llvm: Llvm
     zig_target: Annotated[str, Field(pattern=r"^[a-z0-9_]+-linux-(gnu|musl)[a-z]*(\.\d+)*$")]
     arch: Literal["x86_64", "aarch64", "armv7l"]
@@ -97,6 +73,8 @@ class Target(_Record):
     caches: Caches
     default_device: str
     requires: tuple[Feature, ...] = ()
+    cuda: Cuda | None = None
+    vta: Vta | None = None
     generic: StrictBool = False
     notes: tuple[str, ...] = ()
     sources: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -108,19 +86,52 @@ class Target(_Record):
                 raise ValueError(f"{field} {value!r} is not for arch {self.arch!r}")
         return self
 
+    @model_validator(mode="after")
+    def _its_accelerator(self) -> Self:
+        for kind in _ACCELERATORS:
+            if (getattr(self, kind) is not None) != (self.kind == kind):
+                says = "needs a table" if self.kind == kind else "has no place for"
+                raise ValueError(f"kind {self.kind!r} {says} [{kind}]")
+        if self.generic and self.kind != "cpu":
+            raise ValueError("only a target of kind 'cpu' can be generic: host chooses among these")
+        return self
+
+    @property
+    def libc(self) -> str:
+        """The C library that programs are linked with, as a device names its own: ``glibc 2.28``, ``musl``."""
+        _, _, system = self.zig_target.partition("-linux-")
+        family, _, version = system.partition(".")
+        return "musl" if family.startswith("musl") else f"glibc {version}".strip()
+
     @property
     def lanes(self) -> int:
-        """float32 elements of one vector register."""
-        return self.vector_bits // 32
+        """float32 elements that tensors are kept in blocks of: a vector register of the cores; 1 for a GPU or FPGA."""
+        return self.vector_bits // 32 if self.kind == "cpu" else 1
 
     @property
     def digest(self) -> str:
         """16 hex digits of all that can change compiled code or its speed (so: not of the prose)."""
-        data = self.model_dump(mode="json", by_alias=True, exclude=_PROSE)
+        # A kind of accelerator that is added here must not make profiles of other boards foreign.
+        absent = {kind for kind in _ACCELERATORS if getattr(self, kind) is None}
+        data = self.model_dump(mode="json", by_alias=True, exclude=_PROSE | absent)
         return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
         return self.model_dump(mode="json", by_alias=True)
+
+    def require_cpu(self) -> None:
+        """Raises:
+        TargetError: kernels do not run on this board's cores.
+        """
+        if self.kind != "cpu":
+            raise TargetError(
+                f"kernels of {self.name} run on its GPU ({self.cuda.arch}): they can be compiled, not yet profiled"
+                if self.cuda
+                else f"nothing can be built for {self.name} yet: its kernels would run on VTA",
+                hint=f"for the board's cores choose a cpu target: {_CPU_TARGETS[self.arch]}",
+                name=self.name,
+                kind=self.kind,
+            )
 
     def missing_features(self, features: Iterable[str]) -> tuple[str, ...]:
         """What a device with these CPU features lacks to run code compiled for this target."""
@@ -195,19 +206,6 @@ def read_target(file: Path) -> Target:
     return target
 
 
-def host_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:
-    """CPU features of this computer, sorted; none where the kernel does not list them."""
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ()
-    for line in lines:
-        key, _, value = line.partition(":")
-        if key.strip() in ("flags", "Features"):
-            return tuple(sorted(value.split()))
-    return ()
-
-
 def _host(files: dict[str, Path]) -> Target:
     machine, features = platform.machine(), host_features()
     fits = [
@@ -225,15 +223,48 @@ def _host(files: dict[str, Path]) -> Target:
     return max(fits, key=lambda target: (target.vector_bits, len(target.requires)))
 
 
+def target_file(name: str, folders: Iterable[str | os.PathLike[str]] = ()) -> Path | None:
+    """Where :func:`load_target` reads that target; None if there is none of that name."""
+    return _files(folders).get(name)
+
+
 def _files(folders: Iterable[str | os.PathLike[str]]) -> dict[str, Path]:
-    extra = [Path(f) for f in folders]
-    extra += [Path(f) for f in os.environ.get(ENVIRONMENT, "").split(os.pathsep) if f]
+    named = [Path(f) for f in folders]
+    named += [Path(f) for f in os.environ.get(ENVIRONMENT, "").split(os.pathsep) if f]
     files: dict[str, Path] = {}
-    for folder in (*extra, data_folder("targets")):
+    for folder in named:
         if not folder.is_dir():
             raise TargetError(
                 f"target folder {folder} does not exist", hint=f"check ${ENVIRONMENT}", folder=str(folder)
             )
-        for file in sorted(folder.glob("*.toml")):
-            files.setdefault(file.stem, file)
+    own = [folder for folder in (home() / "targets",) if folder.is_dir()]
+    for folder in (*named, *own, data_folder("targets")):
+        for name, file in _files_of(folder).items():
+            files.setdefault(name, file)
     return files
+
+
+def _files_of(folder: Path) -> dict[str, Path]:
+    """The files of one folder by name. Two that claim one name are refused: which is meant cannot be known."""
+    claims: dict[str, Path] = {}
+    files = {file.stem: file for file in sorted(folder.glob("*.toml"))}
+    for stem, file in files.items():
+        name = _claimed(file) or stem
+        if name in claims:
+            raise TargetError(
+                f"two files in {folder} are called {name!r}: {claims[name].name} and {file.name}",
+                hint="remove one, or give it a name of its own; a target has the name of its file",
+                folder=str(folder),
+                files=[claims[name].name, file.name],
+            )
+        claims[name] = file
+    return files
+
+
+def _claimed(file: Path) -> str:
+    """The name a file gives itself; empty where it gives none, which :func:`read_target` will tell."""
+    try:
+        name = tomllib.loads(file.read_text(encoding="utf-8")).get("name", "")
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return ""
+    return name if isinstance(name, str) else ""

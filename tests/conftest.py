@@ -13,6 +13,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Images of emulated boards take a download: those of the user serve, too.
+    own = os.environ.get("EDGEPRUNE_HOME") or str(Path.home() / ".edgeprune")
+    os.environ.setdefault("EDGEPRUNE_TEST_EMULATOR", str(Path(own, "emulator")))
     # One folder for all workers of a run: a kernel that one test compiled, the next takes from there.
     if "EDGEPRUNE_TEST_HOME" not in os.environ:
         os.environ["EDGEPRUNE_TEST_HOME"] = tempfile.mkdtemp(prefix="edgeprune-test-home-")

@@ -17,14 +17,14 @@ ROOT = Path(edgeprune.__file__).parent
 TIERS: tuple[frozenset[str], ...] = tuple(
     frozenset(tier.split())
     for tier in (
-        "errors progress home board",
+        "errors progress home board processors",
         "targets models budget devices",
         "graph",
         "latency",
         "importance pruning training compiler",
         "profiling deploy",
         "fitting",
-        "report",
+        "acceptance report",
         "cli",
         "__main__",
     )

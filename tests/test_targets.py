@@ -9,13 +9,35 @@ import pytest
 
 from edgeprune import targets
 from edgeprune.errors import TargetError
-from edgeprune.targets import Target, data_folder, host_features, list_targets, load_target, read_target
+from edgeprune.processors import host_features
+from edgeprune.targets import Target, data_folder, list_targets, load_target, read_target, target_file
 
-SHIPPED = ["aarch64_generic", "armv7_generic", "rpi3", "rpi4", "rpi5", "x86_64_avx2", "x86_64_avx512", "x86_64_sse4"]
+CPU = {
+    "aarch64_generic",
+    "armv7_generic",
+    "emulated_a53",
+    "emulated_a72",
+    "emulated_rpi3",
+    "rpi3",
+    "rpi4",
+    "rpi5",
+    "rpi_zero2w",
+    "x86_64_avx2",
+    "x86_64_avx512",
+    "x86_64_sse4",
+}
+CUDA = {
+    "jetson_agx_orin": "sm_87",
+    "jetson_nano": "sm_53",
+    "jetson_orin_nano": "sm_87",
+    "jetson_xavier_nx": "sm_72",
+}
+VTA = {"pynq_z1", "ultra96"}
+FIGURES = ("cores", "clock_mhz", "ram_bytes", "caches", "cuda", "vta")
 
 
 @pytest.fixture(autouse=True)
-def _no_folders_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_folders_of_the_user(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     monkeypatch.delenv(targets.ENVIRONMENT, raising=False)
 
 
@@ -29,15 +51,35 @@ def edited(tmp_path: Path, *changes: tuple[str, str], name: str = "rpi4") -> Pat
     return file
 
 
-def test_every_shipped_target_checks_and_names_sources_for_its_figures() -> None:
+def test_the_boards_that_are_shipped() -> None:
     found = list_targets()
-    assert [t.name for t in found] == SHIPPED
-    for target in found:
-        cited = " ".join(target.sources)
-        for figure in ("ram_bytes", "clock_mhz"):
-            if getattr(target, figure) is not None:
-                assert figure in cited, f"{target.name}: no source for {figure}"
-        assert "caches" in cited
+    assert [t.name for t in found] == sorted(t.name for t in found)
+    by_kind = {kind: {t.name for t in found if t.kind == kind} for kind in ("cpu", "cuda", "vta")}
+    assert by_kind["cpu"] >= CPU
+    assert {t.name: t.cuda.arch for t in found if t.cuda} == CUDA
+    assert by_kind["vta"] == VTA
+
+
+@pytest.mark.parametrize("target", list_targets(), ids=lambda t: t.name)
+def test_every_figure_names_its_source(target: Target) -> None:
+    cited = " ".join(target.sources)
+    for figure in FIGURES:
+        if getattr(target, figure) is not None and not (figure == "cores" and target.generic):
+            assert figure in cited, f"no source for {figure}"
+
+
+@pytest.mark.parametrize("name", sorted([*CUDA, *VTA]))
+def test_only_kernels_for_cores_are_built_and_a_target_says_so(name: str) -> None:
+    load_target("rpi4").require_cpu()
+    with pytest.raises(TargetError, match=name) as caught:
+        load_target(name).require_cpu()
+    assert load_target(caught.value.hint.split()[-1]).arch == load_target(name).arch
+
+
+def test_the_c_library_of_a_target(tmp_path: Path) -> None:
+    assert load_target("jetson_nano").libc == "glibc 2.27"
+    musl = read_target(edited(tmp_path, ("aarch64-linux-gnu.2.28", "aarch64-linux-musl")))
+    assert musl.libc == "musl"
 
 
 def test_lanes_and_compiler_target() -> None:
@@ -81,7 +123,32 @@ def test_folders_override_environment_overrides_shipped(tmp_path: Path, monkeypa
     assert load_target("rpi4").cores == 2
     assert load_target("rpi4", [mine]).cores == 1
     assert load_target("rpi5").cores == 4
-    assert len(list_targets([mine])) == len(SHIPPED)
+    assert len(list_targets([mine])) == len(list_targets())
+
+
+def test_the_users_own_folder_comes_after_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    own, theirs = home / "targets", tmp_path / "theirs"
+    for folder, cores in ((own, 1), (theirs, 2)):
+        folder.mkdir(parents=True)
+        edited(folder, ("cores = 4", f"cores = {cores}"))
+    edited(own, ('name = "rpi4"', 'name = "my_board"'), name="my_board")
+    assert load_target("rpi4").cores == 1
+    assert target_file("rpi4") == own / "rpi4.toml"
+    assert "my_board" in [t.name for t in list_targets()]
+    monkeypatch.setenv(targets.ENVIRONMENT, str(theirs))
+    assert load_target("rpi4").cores == 2
+    assert target_file("rpi5") == data_folder("targets") / "rpi5.toml"
+    assert target_file("abacus") is None
+
+
+def test_two_files_of_one_folder_cannot_claim_one_name(tmp_path: Path) -> None:
+    edited(tmp_path)
+    edited(tmp_path, name="spare")
+    for name in ("rpi4", "rpi5"):
+        with pytest.raises(TargetError, match=r"called 'rpi4': rpi4\.toml and spare\.toml"):
+            load_target(name, [tmp_path])
 
 
 def test_unknown_target_lists_what_exists_and_suggests() -> None:
@@ -117,6 +184,39 @@ def test_a_wrong_field_is_named_with_its_file(tmp_path: Path, change: tuple[str,
     assert str(file) in caught.value.message
     assert list(caught.value.details["fields"]) == [field]
     assert field in caught.value.message
+
+
+CUDA_TABLE = """
+[cuda]
+arch = "sm_87"
+multiprocessors = 4
+shared_bytes = 49152
+registers = 65536
+threads = 1024
+toolkit = 12
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "table", "field", "says"),
+    [
+        ("cuda", "", "(whole file)", r"needs a table \[cuda\]"),
+        ("cpu", CUDA_TABLE, "(whole file)", r"has no place for \[cuda\]"),
+        ("vta", CUDA_TABLE, "(whole file)", r"has no place for \[cuda\]"),
+        ("cuda", CUDA_TABLE.replace("sm_87", "ampere"), "cuda.arch", "pattern"),
+        ("cuda", CUDA_TABLE.replace("toolkit = 12", "toolkit = 0"), "cuda.toolkit", "greater"),
+        ("cuda", CUDA_TABLE.replace("toolkit = 12", ""), "cuda.toolkit", "required"),
+        ("npu", "", "kind", "'cpu', 'cuda' or 'vta'"),
+    ],
+)
+def test_the_accelerator_is_described_where_there_is_one(
+    tmp_path: Path, kind: str, table: str, field: str, says: str
+) -> None:
+    file = edited(tmp_path, ('kind = "cpu"', f'kind = "{kind}"'))
+    file.write_text(file.read_text() + table)
+    with pytest.raises(TargetError, match=says) as caught:
+        read_target(file)
+    assert list(caught.value.details["fields"]) == [field]
 
 
 def test_every_wrong_field_is_named_at_once(tmp_path: Path) -> None:

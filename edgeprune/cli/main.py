@@ -50,8 +50,29 @@ class LazyGroup(TyperGroup):
 
 def load_command(name: str) -> Any:
     """The parser of one command, with its module imported."""
-    module = importlib.import_module(f"edgeprune.cli.{name}")
-    return typer.main.get_command(module.app)
+    module = importlib.import_module(f"edgeprune.cli.{name.replace('-', '_')}")
+    command = typer.main.get_command(module.app)
+    for place, parameter in enumerate(command.params, start=1):
+        if "--device" in parameter.opts:
+            _offer_new_host_keys(command, place)
+            break
+    return command
+
+
+def _offer_new_host_keys(command: Any, place: int) -> None:
+    """``--accept-new-host-key``, on every command that opens a device by its URL."""
+    from edgeprune.cli.options import accept_new_host_key
+    from edgeprune.devices.trust import accepting_new_host_keys
+
+    option = accept_new_host_key()
+    run = command.callback
+
+    def run_with_permission(**given: Any) -> Any:
+        with accepting_new_host_keys(given.pop(option.name)):
+            return run(**given)
+
+    command.params.insert(place, option)
+    command.callback = run_with_permission
 
 
 def _print_version(wanted: bool) -> None:

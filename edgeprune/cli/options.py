@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -56,6 +56,22 @@ SolverOption = Annotated[str, typer.Option("--solver", help="knapsack, greedy, u
 CriterionOption = Annotated[str, typer.Option("--criterion", help="l1, l2, taylor or random.")]
 
 
+def accept_new_host_key() -> Any:
+    """The parsed option of that name, for ``main`` to add wherever there is a ``--device``."""
+    app = typer.Typer()
+
+    @app.command()
+    def command(
+        accept_new_host_key: Annotated[
+            bool,
+            typer.Option("--accept-new-host-key", help="Trust an SSH board that is not known yet (docs/SSH.md)."),
+        ] = False,
+    ) -> None: ...
+
+    (option,) = (p for p in typer.main.get_command(app).params if "--accept-new-host-key" in p.opts)
+    return option
+
+
 def parse_shape(text: str | None) -> tuple[int, ...] | None:
     """``1x3x224x224`` (or with commas) as integers.
 
@@ -77,9 +93,14 @@ def store_path(given: Path | None) -> Path:
 
 
 def target_and_device(target: str, url: str | None) -> tuple[Target, Device]:
-    """Load the target; open the device that was named, or the target's own."""
+    """Load the target; open the device that was named, or the target's own.
+
+    Raises:
+        TargetError: no such target, or one that kernels are not timed for yet.
+    """
     from edgeprune.devices.registry import open_device
     from edgeprune.targets import load_target
 
     loaded = load_target(target)
+    loaded.require_cpu()
     return loaded, open_device(url or loaded.default_device)

@@ -22,6 +22,8 @@ COMMANDS: Mapping[str, str] = {
     "report": "Show the report of a run, and draw its page anew.",
     "targets": "List the kinds of board edgeprune knows, or show one.",
     "devices": "List the boards and emulators that can be reached from here.",
+    "board-check": "Try everything on a board: identity, build, transfer, numerics, timing, flash, rollback.",
+    "emulator": "List the boards that run inside QEMU, or prepare them: emulator prepare.",
     "doctor": "Check this computer: packages, tools, permissions; say what mends each.",
 }
 """Name -> one line of help, in the order ``edgeprune --help`` lists them."""

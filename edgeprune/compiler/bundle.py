@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune.compiler.elf import read_needs
 from edgeprune.compiler.link import board_sources
 from edgeprune.compiler.lower import Lowered
 from edgeprune.compiler.manifest import (
@@ -27,7 +28,7 @@ from edgeprune.compiler.manifest import (
 )
 from edgeprune.compiler.memory import aligned
 from edgeprune.compiler.objects import compiler_versions
-from edgeprune.compiler.program import Program, write_program
+from edgeprune.compiler.program import DeviceCode, Program, write_program
 from edgeprune.errors import BundleError, UsageError
 from edgeprune.targets import Target
 
@@ -43,8 +44,14 @@ class GoldenPair:
     outputs: tuple[NDArray[np.float32], ...]
 
 
-def peak_ram_bytes(program: Program, target: Target) -> int:
-    """What ``ep_open`` allocates (board/runtime.c): the arena, and one descriptor a buffer."""
+def peak_ram_bytes(program: Program, target: Target, device: DeviceCode | None = None) -> int:
+    """What ``ep_open`` allocates (board/runtime.c): the arena, and one descriptor a buffer.
+
+    On a GPU (board/cuda.c) the weights as well, which are copied there, and one handle a kernel.
+    """
+    if device is not None:
+        held = sum(aligned(max(n, 1)) for n in (program.arena_bytes, program.weight_bytes))
+        return held + aligned(9 * 8) + sum(len(c.buffers) for c in program.calls) * (48 + 8) + 8 * device.launches
     pointer = 4 if target.arch == "armv7l" else 8
     descriptor = 48 if pointer == 8 else 40
     buffers = sum(len(c.buffers) for c in program.calls)
@@ -105,7 +112,7 @@ def _fill(
     provenance: Mapping[str, Any],
 ) -> Manifest:
     program = lowered.program
-    built = write_program(program, target, work, library=True)
+    built = write_program(program, target, work, library=True, device=lowered.device)
     shutil.copy2(built["program"], folder / "model")
     shutil.copy2(built["library"], folder / "libmodel.so")
     shutil.copy2(board_sources() / "edgeprune_model.h", folder / "edgeprune_model.h")
@@ -127,6 +134,7 @@ def _fill(
             role=role,
             deploy=deploy,
             executable=executable,
+            needs=read_needs(folder / name),
         )
         for name, (role, deploy, executable) in roles.items()
     }
@@ -150,13 +158,13 @@ def _fill(
         golden=Golden(inputs=named["golden_input"], outputs=named["golden_output"], rtol=RTOL, atol=ATOL),
         memory=Memory(
             arena=program.arena_bytes,
-            peak_ram=peak_ram_bytes(program, target),
+            peak_ram=peak_ram_bytes(program, target, lowered.device),
             weights=program.weight_bytes,
             flash=files["model"].bytes,
         ),
         threads=threads,
         kernels=kernels,
-        versions=dict(compiler_versions()),
+        versions=dict(compiler_versions()) | dict(lowered.device.versions if lowered.device else {}),
         provenance=dict(provenance),
         budget=dict(budget),
     )

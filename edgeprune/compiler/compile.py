@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from edgeprune.compiler.bundle import GoldenPair, write_bundle
-from edgeprune.compiler.lower import lower
+from edgeprune.compiler.lower import Lowered, lower
 from edgeprune.compiler.manifest import Manifest
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.graph.channels import ChannelGraph, KernelGraph
@@ -74,12 +74,7 @@ def compile_network(
     Raises:
         KernelBuildError, LinkError: the compiler failed; UsageError: ``out`` is something else.
     """
-    module = network.module
-    # Not the state_dict, which leaves out buffers that are not persistent.
-    tensors = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
-    state = {name: t.detach().cpu().numpy() for name, t in tensors}
-    state |= {name: recipe.values(state) for name, recipe in network.kernels.computed.items()}
-    lowered = lower(network.kernels, state, target, book or ScheduleBook(target), name=name, progress=progress)
+    lowered = lower_network(network, target, book, name=name, progress=progress)
     progress.stage("linking")
     return write_bundle(
         lowered,
@@ -90,3 +85,25 @@ def compile_network(
         budget=budget or {},
         provenance=provenance or {},
     )
+
+
+def lower_network(
+    network: Network, target: Target, book: ScheduleBook | None = None, *, name: str, progress: Progress = SILENT
+) -> Lowered:
+    """The network's kernels built and its memory laid out, nothing linked yet.
+
+    ``book`` is for kernels that run on the cores; without it each gets its default schedule.
+
+    Raises:
+        TargetError, KernelBuildError: see :func:`edgeprune.compiler.lower.lower`.
+    """
+    module = network.module
+    # Not the state_dict, which leaves out buffers that are not persistent.
+    tensors = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
+    state = {name: t.detach().cpu().numpy() for name, t in tensors}
+    state |= {name: recipe.values(state) for name, recipe in network.kernels.computed.items()}
+    if target.kind == "cuda":
+        from edgeprune.compiler.cuda.lower import lower_cuda  # imports TVM, which takes a second
+
+        return lower_cuda(network.kernels, state, target, name=name, progress=progress)
+    return lower(network.kernels, state, target, book or ScheduleBook(target), name=name, progress=progress)

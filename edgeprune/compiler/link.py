@@ -41,6 +41,7 @@ def link(
     command += ["-shared", "-fPIC", "-Wl,-Bsymbolic"] if shared else []
     command += ["-static"] if "musl" in target.zig_target and not shared else []
     command += [str(p) for p in (*sources, *objects)]
+    command += ["-ldl"] if target.kind == "cuda" else []  # the driver is opened by the program, on the board
     command += ["-lm", "-lpthread", "-Wl,--gc-sections"] + ([] if shared else ["-s"])
     try:
         done = zig.cc(command)

@@ -15,7 +15,7 @@ from edgeprune.compiler.kernels.registry import rule_named
 from edgeprune.compiler.layouts import stored_elements, to_blocked
 from edgeprune.compiler.memory import Lifetime, aligned, plan_arena
 from edgeprune.compiler.objects import KernelBuildError
-from edgeprune.compiler.program import Buffer, Call, Port, Program
+from edgeprune.compiler.program import Buffer, Call, DeviceCode, Port, Program
 from edgeprune.compiler.schedules import Chosen, ScheduleBook
 from edgeprune.compiler.workers import build_all
 from edgeprune.graph.channels import KernelGraph
@@ -25,10 +25,11 @@ from edgeprune.targets import Target
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """A program and, call by call, where its schedule came from."""
+    """A program and, call by call, where its schedule came from; ``device``: kernels that run on a GPU."""
 
     program: Program
     chosen: tuple[Chosen, ...]
+    device: DeviceCode | None = None
 
 
 def lower(
@@ -38,7 +39,12 @@ def lower(
 
     Kernels that are equal in spec and schedule share one function. Weights keep the order of the
     calls, so that an inference streams through them.
+
+    Raises:
+        TargetError: the target's kernels do not run on its cores.
+        KernelBuildError: the compiler failed.
     """
+    target.require_cpu()
     chosen = [book.choose(n.spec) for n in graph.nodes]
     over = overwritten(graph)
     schedules = [scheduled(c.schedule, over.get(step)) for step, c in enumerate(chosen)]
@@ -51,7 +57,7 @@ def lower(
         progress.advance()
     place = places(graph, over)
     arena = plan_arena(lifetimes(graph, schedules, target, place))
-    weights = _Weights()
+    weights = Weights()
     buffers = {}
     for tensor, constant in graph.constants.items():
         values, spec = state[constant] if isinstance(constant, str) else constant, graph.tensors[tensor]
@@ -76,7 +82,7 @@ def lower(
     return Lowered(program, tuple(chosen))
 
 
-class _Weights:
+class Weights:
     """Constants one behind the other, each where vectors may begin."""
 
     def __init__(self) -> None:
@@ -104,6 +110,16 @@ def lifetimes(
 
     ``place``: tensors that take the place of another, which is in use until the last reader of either.
     """
+    tensors = tensor_lifetimes(graph, target, place)
+    scratch = []
+    for step, (node, schedule) in enumerate(zip(graph.nodes, schedules, strict=True)):
+        if elements := rule_named(schedule).scratch(node.spec, schedule, target):
+            scratch.append(Lifetime(_scratch_of(step), 4 * elements, step, step))
+    return [*tensors, *scratch]
+
+
+def tensor_lifetimes(graph: KernelGraph, target: Target, place: Mapping[str, str]) -> list[Lifetime]:
+    """The same without scratch."""
     last = {t: step for step, node in enumerate(graph.nodes) for t in (*node.inputs, node.output)}
     first = {node.output: step for step, node in enumerate(graph.nodes)} | {p.tensor: -1 for p in graph.inputs}
     last |= {p.tensor: len(graph.nodes) for p in graph.outputs}
@@ -111,9 +127,4 @@ def lifetimes(
     for tensor in first:
         at = place.get(tensor, tensor)
         until[at] = max(until.get(at, -1), last.get(tensor, -1))
-    tensors = [Lifetime(t, 4 * stored_elements(graph.tensors[t], target.lanes), first[t], until[t]) for t in until]
-    scratch = []
-    for step, (node, schedule) in enumerate(zip(graph.nodes, schedules, strict=True)):
-        if elements := rule_named(schedule).scratch(node.spec, schedule, target):
-            scratch.append(Lifetime(_scratch_of(step), 4 * elements, step, step))
-    return [*tensors, *scratch]
+    return [Lifetime(t, 4 * stored_elements(graph.tensors[t], target.lanes), first[t], until[t]) for t in until]

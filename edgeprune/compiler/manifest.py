@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from edgeprune.compiler.elf import Needs
 from edgeprune.errors import BundleError, VerificationError
 
 MANIFEST = "manifest.json"
@@ -20,13 +21,17 @@ class _Strict(BaseModel):
 
 
 class FileEntry(_Strict):
-    """One file of the bundle. ``deploy``: goes to the board; the rest stays with the engineer."""
+    """One file of the bundle. ``deploy``: goes to the board; the rest stays with the engineer.
+
+    ``needs``: what a program or library asks of the board; None for anything else.
+    """
 
     sha256: str
     bytes: int
     role: str  # program, library, header, golden_input, golden_output
     deploy: bool
     executable: bool = False
+    needs: Needs | None = None
 
 
 class TensorEntry(_Strict):
@@ -83,6 +88,9 @@ class Manifest(_Strict):
     def to_text(self) -> str:
         data = self.model_dump(mode="json")
         data["schema"] = data.pop("schema_")
+        for entry in data["files"].values():
+            if entry["needs"] is None:  # as bundles without it were written, whose name is their hash
+                del entry["needs"]
         return json.dumps(data, indent=1, sort_keys=True) + "\n"
 
     @property

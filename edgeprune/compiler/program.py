@@ -63,6 +63,22 @@ class Program:
     weights: NDArray[np.float32] | None  # None: filled with noise on the board, for timing only
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceCode:
+    """Kernels that do not run on the cores: machine code of ``arch`` for all of them, and the C that starts them.
+
+    ``source`` is what the machine code was made of; ``launches`` counts the kernels in it,
+    ``versions`` are those of what compiled it.
+    """
+
+    arch: str
+    source: str
+    machine_code: bytes
+    launches_c: str
+    launches: int
+    versions: Mapping[str, str]
+
+
 def timing_program(name: str, kernels: Sequence[tuple[KernelSpec, Schedule, KernelObject]], target: Target) -> Program:
     """A program whose calls are independent kernels, to be timed one by one.
 
@@ -91,31 +107,51 @@ def timing_program(name: str, kernels: Sequence[tuple[KernelSpec, Schedule, Kern
     return Program(name, tuple(calls), (), (), arena, weights, None)
 
 
-def write_program(program: Program, target: Target, folder: Path, *, library: bool = False) -> Mapping[str, Path]:
+def write_program(
+    program: Program, target: Target, folder: Path, *, library: bool = False, device: DeviceCode | None = None
+) -> Mapping[str, Path]:
     """Generate model.c and link it: ``{"program": …, "library": …}`` in ``folder``."""
+    sources = write_sources(program, folder)
+    board = board_sources()
+    if device is None:
+        sources.append(board / "runtime.c")
+        objects = sorted({c.kernel.path for c in program.calls})
+    else:
+        (folder / "launches.c").write_text(device.launches_c)
+        (folder / "kernels.cubin").write_bytes(device.machine_code)
+        sources += [folder / "launches.c", embed(folder / "kernels.cubin", "ep_cubin"), board / "cuda.c"]
+        objects = []
+    built = {"program": link(target, [*sources, board / "main.c"], objects, folder / "model")}
+    if library:
+        built["library"] = link(target, sources, objects, folder / "libmodel.so", shared=True)
+    return built
+
+
+def write_sources(program: Program, folder: Path) -> list[Path]:
+    """Write model.c into ``folder``, and the weights if there are any."""
     source = folder / "model.c"
     source.write_text(render(program))
     sources = [source]
     if program.weights is not None:
         (folder / "weights.bin").write_bytes(program.weights.tobytes() or b"\0" * 64)
-        assembly = folder / "weights.S"
-        assembly.write_text(_WEIGHTS_S)
-        sources.append(assembly)
-    board = board_sources()
-    objects = sorted({c.kernel.path for c in program.calls})
-    built = {"program": link(target, [*sources, board / "runtime.c", board / "main.c"], objects, folder / "model")}
-    if library:
-        built["library"] = link(target, [*sources, board / "runtime.c"], objects, folder / "libmodel.so", shared=True)
-    return built
+        sources.append(embed(folder / "weights.bin", "ep_weights"))
+    return sources
 
 
-_WEIGHTS_S = """\
-.section .rodata.ep_weights,"a",%progbits
+def embed(file: Path, symbol: str) -> Path:
+    """Write the assembler source beside ``file`` that makes its content a constant of the program."""
+    assembly = file.with_suffix(".S")
+    assembly.write_text(_EMBED_S.format(symbol=symbol, file=file.name))
+    return assembly
+
+
+_EMBED_S = """\
+.section .rodata.{symbol},"a",%progbits
 .balign 64
-.globl ep_weights
-.hidden ep_weights
-ep_weights:
-.incbin "weights.bin"
+.globl {symbol}
+.hidden {symbol}
+{symbol}:
+.incbin "{file}"
 .section .note.GNU-stack,"",%progbits
 """
 

@@ -24,10 +24,11 @@ from typing import Any
 from edgeprune.compiler.manifest import read_manifest
 from edgeprune.deploy.board import Board
 from edgeprune.deploy.checks import BenchResult, GoldenResult, check_golden, require_latency
+from edgeprune.deploy.fits import require_fit
 from edgeprune.deploy.journal import Journal, OnState, State, clear_journal
 from edgeprune.deploy.layout import RELEASES, partial_path, release_of, release_path, short
 from edgeprune.deploy.lock import hold
-from edgeprune.deploy.package import Item, read_items, require_architecture
+from edgeprune.deploy.package import Item, read_items
 from edgeprune.deploy.steady import patient_bench, steady_bench
 from edgeprune.deploy.switch import check_current, settle, switch, withdraw
 from edgeprune.devices.protocol import Device
@@ -95,7 +96,7 @@ def flash(
 
     Raises:
         UsageError: a budget or tolerance that makes no sense.
-        BundleError: the bundle is incomplete, or built for another architecture.
+        BundleError: the bundle is incomplete, or built for another processor or a newer C library.
         BusyError: someone else is deploying to the device.
         DeviceError: the device failed or has too little space; nothing was switched.
         VerificationError, RolledBackError: as the module says.
@@ -116,7 +117,7 @@ def flash(
         enter(State.LOCKED)
         journal = Journal(State.LOCKED, release, board.current(), board.previous())
         info = device.describe()
-        require_architecture(bundle / manifest.program, info)
+        require_fit(bundle, manifest, info)
         sent = _upload(board, journal, items, resume=resume, progress=progress, enter=enter)
         try:
             progress.stage("check")

@@ -1,4 +1,4 @@
-"""What a bundle sends to a device, and whether the device could run it at all."""
+"""What a bundle sends to a device, and what is there of it already."""
 
 from __future__ import annotations
 
@@ -11,19 +11,7 @@ from edgeprune.compiler.manifest import MANIFEST, Manifest, read_manifest
 from edgeprune.deploy.board import Board
 from edgeprune.deploy.layout import release_path, short
 from edgeprune.devices.paths import check_path
-from edgeprune.devices.protocol import DeviceInfo
 from edgeprune.errors import BundleError, DeviceError, DeviceUnreachableError, UsageError, VerificationError
-
-_ELF_MAGIC = b"\x7fELF"
-_ELF_NAMES = {3: "x86", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv"}
-# uname -m -> (bits, e_machine) that it may run: 64-bit kernels run 32-bit programs of the same family.
-_RUNS = {
-    "x86_64": {(64, 62), (32, 3)},
-    "aarch64": {(64, 183), (32, 40)},
-    "armv7l": {(32, 40)},
-    "armv6l": {(32, 40)},
-    "riscv64": {(64, 243)},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,29 +71,3 @@ def installed_manifest(board: Board, release: str) -> Manifest:
         except BundleError as e:
             # Whole and yet unreadable: another version of edgeprune wrote it.
             raise VerificationError(f"{path} on the device cannot be read: {e.message}", release=release) from e
-
-
-def require_architecture(program: Path, info: DeviceInfo) -> None:
-    """Refuse a program that the device's processor cannot run, from its ELF header.
-
-    Programs that are not ELF and machines that are not known here pass: the golden check runs
-    the program before anything is switched.
-
-    Raises:
-        BundleError: with both architectures.
-    """
-    with program.open("rb") as file:
-        header = file.read(20)
-    runs = _RUNS.get(info.machine)
-    if not header.startswith(_ELF_MAGIC) or len(header) < 20 or runs is None:
-        return
-    bits = 64 if header[4] == 2 else 32
-    machine = int.from_bytes(header[18:20], "big" if header[5] == 2 else "little")
-    if (bits, machine) not in runs:
-        built_for = f"{_ELF_NAMES.get(machine, f'ELF machine {machine}')} ({bits} bit)"
-        raise BundleError(
-            f"{program} is built for {built_for} and the device is {info.machine}",
-            hint="compile for the target of this device",
-            built_for=built_for,
-            device=info.machine,
-        )

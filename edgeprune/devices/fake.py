@@ -19,6 +19,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from edgeprune.devices.local import LocalDevice, chunks_of, folder_of, require_space
@@ -169,5 +170,6 @@ class FakeDevice:
 
 
 def _with_virtual_clock(argv: Sequence[str]) -> Sequence[str]:
-    native = len(argv) > 1 and "/" in argv[0] and argv[1] in _TIMED_COMMANDS
+    # Wherever it stands: a command that enters a folder first runs the program behind it.
+    native = any("/" in program and command in _TIMED_COMMANDS for program, command in pairwise(argv))
     return [*argv, "--virtual-clock"] if native and "--virtual-clock" not in argv else argv

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from edgeprune.devices.protocol import Device
+from edgeprune.devices.trust import accepting_new_host_keys, accepts_new_host_keys
 from edgeprune.errors import DeviceUnreachableError, MissingDependencyError, UsageError
 
 TRACKER = "EDGEPRUNE_TRACKER"
@@ -17,13 +18,19 @@ TRACKER = "EDGEPRUNE_TRACKER"
 SCHEMES: dict[str, str] = {
     "local": "edgeprune.devices.local:LocalDevice",
     "fake": "edgeprune.devices.fake:FakeDevice",
+    "ssh": "edgeprune.devices.ssh:SshDevice",
+    "serial": "edgeprune.devices.serial:SerialDevice",
+    "emulated": "edgeprune.devices.emulated:AnyEmulated",
     "rpc": "edgeprune.devices.rpc:RpcDevice",
     "rpc+tracker": "edgeprune.devices.rpc:TrackedRpcDevice",
 }
 
 
-def open_device(url: str) -> Device:
-    """The device behind a URL such as ``local:`` or ``fake:/tmp/board``; close it after use.
+def open_device(url: str, *, accept_new_host_key: bool = False) -> Device:
+    """The device behind a URL such as ``local:`` or ``ssh://pi@board``; close it after use.
+
+    Args:
+        accept_new_host_key: trust an SSH host that is not known yet; a changed key is refused still.
 
     Raises:
         UsageError: the scheme is unknown or the rest of the URL makes no sense.
@@ -36,7 +43,8 @@ def open_device(url: str) -> Device:
     if scheme not in SCHEMES:
         raise UsageError(f"unknown device scheme {scheme!r}", hint=f"these exist: {known}", schemes=list(SCHEMES))
     module, _, name = SCHEMES[scheme].partition(":")
-    return cast(Device, getattr(import_module(module), name).from_url(url))
+    with accepting_new_host_keys(accept_new_host_key or accepts_new_host_keys()):
+        return cast(Device, getattr(import_module(module), name).from_url(url))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,14 @@ def list_devices() -> list[Listed]:
     with TemporaryDirectory() as folder:
         info = open_device(f"local:{folder}").describe()
     local = Listed("local:", f"this computer: {info.cpu}", True, {"machine": info.machine})
-    return [local, *_serial_ports(), *_tracked_servers()]
+    return [local, *_serial_ports(), *_emulated(), *_tracked_servers()]
+
+
+def _emulated() -> list[Listed]:
+    """The boards of QEMU; openable once their images and their emulator are here."""
+    from edgeprune.devices.emulated import boards_here
+
+    return [Listed(url, f"emulated board: {title}", here) for url, title, here in boards_here()]
 
 
 def _serial_ports() -> list[Listed]:

@@ -44,8 +44,9 @@ def require_match(target: Target, info: DeviceInfo) -> None:
     """Refuse a device that cannot run code compiled for ``target``.
 
     Raises:
-        TargetError: another architecture, or CPU features that are missing.
+        TargetError: another architecture, CPU features that are missing, or kernels that do not run on the cores.
     """
+    target.require_cpu()
     if info.machine != target.arch:
         raise TargetError(
             f"target {target.name} is for {target.arch}, the device is {info.machine}",

@@ -10,7 +10,7 @@ import pytest
 from edgeprune.cli import checks
 from edgeprune.cli.checks import Check
 from edgeprune.cli.main import main
-from edgeprune.targets import list_targets, load_target
+from edgeprune.targets import data_folder, list_targets, load_target
 
 
 def run_json(capsys, *args):
@@ -37,7 +37,9 @@ def test_targets_show(args, capsys):
     assert json.loads(capsys.readouterr().out) == {
         "schema": "edgeprune.target/1",
         **target.to_json(),
+        "libc": "glibc 2.28",
         "digest": target.digest,
+        "file": str(data_folder("targets") / "rpi4.toml"),
     }
 
 
@@ -52,6 +54,19 @@ def test_an_unknown_target_is_bad_input(capsys):
     code, body = run_json(capsys, "targets", "show", "rpi")
     assert code == 3
     assert "rpi4" in body["error"]["details"]["known"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "name", "why"),
+    [("profile", "jetson_nano", "sm_53"), ("profile", "ultra96", "VTA"), ("compile", "ultra96", "VTA")],
+)
+def test_what_cannot_be_done_for_a_board_is_said(capsys, tmp_path, verb, name, why):
+    out = [] if verb == "profile" else ["--out", str(tmp_path / "bundle")]
+    code, body = run_json(capsys, verb, "zoo:resnet20", "--target", name, *out)
+    assert code == 3
+    assert why in body["error"]["message"]
+    assert "aarch64_generic" in body["error"]["hint"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_devices_lists_at_least_this_computer(capsys):

@@ -81,18 +81,24 @@ def test_every_command_loads_light_and_takes_json(name):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
+def test_who_takes_a_device_takes_the_permission_for_new_host_keys(name):
+    options = [option for parameter in load_command(name).params for option in parameter.opts]
+    assert ("--accept-new-host-key" in options) is ("--device" in options)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_the_line_in_the_registry_is_the_first_line_of_the_command(name):
     assert load_command(name).help.splitlines()[0] == COMMANDS[name]
 
 
 def test_the_document_lists_the_commands():
-    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", DOC.read_text().split("## Output")[0], re.MULTILINE)
+    rows = re.findall(r"^\| `([\w-]+)` \| (.*) \|$", DOC.read_text().split("## Output")[0], re.MULTILINE)
     assert dict(rows) == COMMANDS
 
 
 def test_the_document_lists_every_schema_that_commands_print():
-    sources = [Path(frame.__file__).with_name(f"{name}.py").read_text() for name in COMMANDS]
-    printed = {schema for text in sources for schema in re.findall(r'"(edgeprune\.\w+/\d+)"', text)}
+    sources = [Path(frame.__file__).with_name(f"{name.replace('-', '_')}.py").read_text() for name in COMMANDS]
+    printed = {schema for text in sources for schema in re.findall(r'"(edgeprune\.[\w-]+/\d+)"', text)}
     assert "edgeprune.targets/1" in printed
     assert printed | {ERROR_SCHEMA} <= set(re.findall(r"^\| `(edgeprune\.\w+/\d+)`", DOC.read_text(), re.MULTILINE))
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 import edgeprune
 from edgeprune.compiler.compile import compile_network, read_network
 from edgeprune.compiler.cost import virtual_cost_ns
+from edgeprune.compiler.elf import read_needs, version_of
 from edgeprune.compiler.link import LinkError
 from edgeprune.compiler.manifest import MANIFEST, Manifest, read_manifest, sha256_file
 from edgeprune.errors import BundleError, UsageError, VerificationError
@@ -270,6 +271,17 @@ def test_the_real_clock_gives_times(compiled: Callable[[str], Compiled]) -> None
     assert bench["clock"] == "monotonic"
     assert len(bench["samples"]) == 3
     assert all(ns > 0 for ns in bench["samples"])
+
+
+def test_the_manifest_says_what_the_board_must_have(compiled: Callable[[str], Compiled]) -> None:
+    files = compiled("residual").manifest.files
+    assert {name for name, entry in files.items() if entry.needs} == {"model", "libmodel.so"}
+    for name in ("model", "libmodel.so"):
+        needs = files[name].needs
+        assert needs == read_needs(compiled("residual").folder / name)
+        assert needs is not None
+        assert needs.architecture == TARGET.arch
+        assert () < needs.glibc <= version_of(TARGET.libc)
 
 
 def compile_again(bundle: Compiled, out: Path, **options: Any) -> Manifest:

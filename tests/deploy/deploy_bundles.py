@@ -13,9 +13,10 @@ SAMPLE = struct.pack("<4f", 1.0, -2.0, 3.5, 0.0)
 DOUBLED = struct.pack("<4f", 2.0, -4.0, 7.0, 0.0)
 
 
-def compile_program(folder: Path) -> bytes:
+def compile_program(folder: Path, zig_target: str = "native") -> bytes:
     program = folder / "model"
-    command = [sys.executable, "-m", "ziglang", "cc", "-O1", "-o", str(program), str(SOURCE), "-lm"]
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", zig_target, "-O2", "-o", str(program), str(SOURCE)]
+    command += ["-lm", "-s"]
     subprocess.run(command, check=True, capture_output=True)
     return program.read_bytes()
 

@@ -1,9 +1,34 @@
-"""Servers that take seconds to start, one of each for all tests of a run."""
+"""Boards: SSH ones anew for each test; RPC ones and emulated ones, which take seconds to start, once a run."""
 
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from rpc_servers import RpcServer, RpcTracker
+from ssh_servers import Board, Me
+
+from edgeprune.devices.emulated import EmulatedDevice
+from edgeprune.devices.emulator.images import images_folder
+from edgeprune.devices.emulator.machine import QEMU
+
+
+@pytest.fixture
+def me(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Me:
+    """A home without known hosts, and a key."""
+    return Me.at(tmp_path / "me", monkeypatch)
+
+
+@pytest.fixture
+def board(tmp_path: Path, me: Me) -> Iterator[Board]:
+    """A board that lets ``me`` in and that nobody knows yet."""
+    board = Board(tmp_path / "board", me.public_key).start()
+    yield board
+    board.stop()
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +53,27 @@ def rpc_tracker() -> Iterator[RpcTracker]:
     finally:
         server.close()
         tracker.close()
+
+
+@pytest.fixture(scope="session")
+def emulator_images() -> Path:
+    """The folder of the images in the tests' home; without them or QEMU the test is skipped."""
+    if shutil.which(QEMU) is None:
+        pytest.skip(f"{QEMU} is not installed: sudo apt-get install qemu-system-arm")
+    theirs, ours = Path(os.environ["EDGEPRUNE_TEST_EMULATOR"]), images_folder().parent
+    if not (theirs / "images" / "manifest.json").is_file():
+        pytest.skip("the images of the emulated boards are missing: edgeprune emulator prepare")
+    if theirs != ours and not ours.exists():
+        ours.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # the other worker was quicker
+            ours.symlink_to(theirs)
+    return images_folder()
+
+
+@pytest.fixture(scope="session")
+def counting_board(emulator_images: Path) -> Iterator[EmulatedDevice]:
+    """A Cortex-A53 that counts instructions, switched on once."""
+    device = EmulatedDevice("a53")
+    device.session.pace = 4  # no test computes much, and some wait for a timeout
+    yield device
+    device.close()

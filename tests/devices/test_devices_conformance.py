@@ -1,11 +1,18 @@
 """Every scheme of the registry through the shared suite."""
 
+import random
+import shutil
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 from device_conformance import DeviceConformance
 from rpc_servers import RpcServer, RpcTracker
+from serial_board import PtyBoard
+from ssh_servers import Board, Me
 
+from edgeprune.devices.emulated import EmulatedDevice
 from edgeprune.devices.protocol import Device
 from edgeprune.devices.registry import SCHEMES, open_device
 
@@ -22,6 +29,35 @@ class TestFake(DeviceConformance):
 
     def connect(self, tmp_path: Path) -> Device:
         return open_device("fake:")
+
+
+class TestSsh(DeviceConformance):
+    """Against a server inside the test; test_devices_ssh_openssh.py repeats it against a real one."""
+
+    scheme = "ssh"
+
+    @pytest.fixture(autouse=True)
+    def _known_board(self, board: Board, me: Me) -> None:
+        me.trust(board.port, board.host_key)
+        self.board = board
+
+    def connect(self, tmp_path: Path) -> Device:
+        return open_device(self.board.url(tmp_path))
+
+
+class TestSerial(DeviceConformance):
+    """A shell on a pseudo-terminal, with an XMODEM receiver."""
+
+    scheme = "serial"
+
+    @pytest.fixture(autouse=True)
+    def _board(self, tmp_path: Path) -> Iterator[None]:
+        self.board = PtyBoard(tmp_path / "board", receiver="good")
+        yield
+        self.board.close()
+
+    def connect(self, tmp_path: Path) -> Device:
+        return open_device(f"{self.board.url}?root={tmp_path}")
 
 
 class TestRpc(DeviceConformance):
@@ -44,6 +80,49 @@ class TestTrackedRpc(DeviceConformance):
     @pytest.fixture(autouse=True)
     def _board(self, rpc_tracker: RpcTracker) -> None:
         self.tracker = rpc_tracker
+
+
+class TestUserMode(DeviceConformance):
+    scheme = "emulated"
+
+    def connect(self, tmp_path: Path) -> Device:
+        if not shutil.which("qemu-aarch64-static"):
+            pytest.skip("qemu-aarch64-static is not installed: sudo apt-get install qemu-user-static")
+        return open_device(f"emulated:aarch64:{tmp_path}")
+
+
+class KeptOpen:
+    """One emulated board for all tests, each in a folder of its own."""
+
+    folders = count()
+
+    def __init__(self, device: EmulatedDevice) -> None:
+        root = f'"/root/test {next(self.folders)}"'
+        assert device.session.ask(f"mkdir {root} && cd {root}").status == 0
+        self.url = device.url
+        self.describe, self.put, self.get = device.describe, device.put, device.get
+        self.run, self.remove = device.run, device.remove
+
+    def close(self) -> None:
+        pass
+
+
+class TestCountingBoard(DeviceConformance):
+    scheme = "emulated"
+    large = random.Random(7).randbytes(9_001)
+    rounds = 1
+
+    @pytest.fixture(autouse=True)
+    def _board(self, counting_board: EmulatedDevice) -> None:
+        self.board = counting_board
+
+    def connect(self, tmp_path: Path) -> Device:
+        return KeptOpen(self.board)
+
+    def names(self, device: Device, folder: str = ".") -> list[str]:
+        # ls of busybox shows other characters than ASCII as "?"
+        found = device.run(["find", folder, "-mindepth", "1", "-maxdepth", "1"]).stdout.splitlines()
+        return sorted(path.rpartition("/")[2] for path in found)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

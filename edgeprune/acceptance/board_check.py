@@ -1,0 +1,270 @@
+"""``board_check``: identity, build, transfer, numerics, timing, prediction, flash and rollback on a live board.
+
+All of it happens in a folder of its own, which is removed at the end: a release that is installed on the board stays
+what it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+
+from edgeprune.acceptance.outcome import Acceptance, Check, Status
+from edgeprune.compiler.compile import Network, compile_network, read_network
+from edgeprune.compiler.manifest import Manifest
+from edgeprune.compiler.schedules import ScheduleBook
+from edgeprune.deploy.board import Board
+from edgeprune.deploy.flash import flash
+from edgeprune.deploy.rollback import rollback
+from edgeprune.deploy.status import status
+from edgeprune.devices.protocol import Device, DeviceInfo
+from edgeprune.devices.subfolder import Subfolder
+from edgeprune.errors import DeviceUnreachableError, EdgepruneError, VerificationError
+from edgeprune.fitting.trial import trial
+from edgeprune.latency.model import LatencyModel
+from edgeprune.latency.store import ProfileStore
+from edgeprune.models.loading import LoadedModel
+from edgeprune.profiling.fingerprint import require_match
+from edgeprune.profiling.profile import ProfileOptions, ProfileResult, profile
+from edgeprune.progress import SILENT, Progress
+from edgeprune.pruning.plan import make_plan
+from edgeprune.pruning.shrink import shrink
+from edgeprune.targets import Target
+
+TRANSFER_BYTES = 256 << 10
+AGREES = 1e-4
+"""Of the board's outputs with torch, relative to the largest."""
+UNSTEADY, SHAKY = 0.02, 0.10
+"""Difference of two launches of one program, over the smaller, that is worth a warning, and that fails."""
+INEXACT, WRONG = 0.10, 0.30
+"""Difference of the predicted latency from the measured one, over the measured one: the same two."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What the checks share."""
+
+    model: LoadedModel
+    network: Network
+    target: Target
+    device: Device
+    info: DeviceInfo
+    folder: Path
+    store: ProfileStore
+    options: ProfileOptions
+    progress: Progress
+
+    def compiled(self, network: Network, name: str, book: ScheduleBook | None = None) -> tuple[Path, Manifest]:
+        out = self.folder / name
+        manifest = compile_network(
+            network, self.target, out, book=book, name=name, threads=self.options.threads, progress=self.progress
+        )
+        return out, manifest
+
+
+def board_check(
+    device: Device,
+    target: Target,
+    model: LoadedModel,
+    *,
+    store: Path | None = None,
+    threads: int = 1,
+    progress: Progress = SILENT,
+) -> Acceptance:
+    """Run the acceptance; a check that fails does not keep the others from running.
+
+    Args:
+        model: a small network, prunable; the zoo's resnet20 is meant for this.
+        store: a profile store that keeps what is measured; a temporary one if it is None.
+
+    Raises:
+        DeviceUnreachableError: the board does not answer at all.
+        UnsupportedOperatorError: the model cannot be compiled for any board.
+    """
+    info = device.describe()
+    network = read_network(model.module, model.example_inputs)
+    checks: list[Check] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="edgeprune-check-") as folder,
+        closing(Subfolder(device, f"board-check-{secrets.token_hex(4)}")) as inner,
+        ProfileStore(store or Path(folder) / "profiles.sqlite3") as opened,
+    ):
+        options = ProfileOptions(threads=threads, points=1, tune=1)
+        work = _Work(model, network, target, inner, info, Path(folder), opened, options, progress)
+        for name, check in _CHECKS.items():
+            progress.stage(f"checking {name}")
+            if checks and checks[0].status == "fail":
+                checks.append(Check(name, "skipped", "the board is not of this target"))
+            else:
+                checks += _outcome(name, check, work)
+    return Acceptance(device.url, target.name, target.digest, info.to_json(), tuple(checks))
+
+
+def _outcome(name: str, check: Callable[[_Work], Iterator[Check]], work: _Work) -> list[Check]:
+    """The checks that ``check`` yields; an error becomes a failed one, unless the board is gone."""
+    found: list[Check] = []
+    try:
+        found.extend(replace(c, name=name) for c in check(work))
+    except DeviceUnreachableError:
+        raise
+    except EdgepruneError as error:
+        found.append(Check(name, "fail", error.message, mend=error.hint))
+    return found
+
+
+def _identity(work: _Work) -> Iterator[Check]:
+    require_match(work.target, work.info)
+    info = work.info
+    lacking = [tool for tool in ("sha256sum", "df", "mv", "ln") if work.device.run(["which", tool]).returncode]
+    ram = f"{info.ram_bytes / 2**20:.0f} MiB"
+    found = f"{info.cpu}, {info.machine}, {info.cores} cores, {ram}, {info.libc or 'no C library found'}"
+    if lacking:
+        yield Check("", "fail", f"{found}; it lacks {', '.join(lacking)}", mend="install coreutils or busybox on it")
+    else:
+        yield Check("", "ok", found)
+
+
+def _build(work: _Work) -> Iterator[Check]:
+    start = time.perf_counter()
+    _, manifest = work.compiled(work.network, "dense")
+    memory = manifest.memory
+    figures = {"seconds": time.perf_counter() - start, "flash_bytes": memory.flash, "peak_ram_bytes": memory.peak_ram}
+    yield Check("", "ok", f"{work.model.name} for {work.target.name}", figures, "compiled")
+
+
+def _transfer(work: _Work) -> Iterator[Check]:
+    data, path = random.Random(0).randbytes(TRANSFER_BYTES), "transfer.bin"
+    start = time.perf_counter()
+    work.device.put(data, path)
+    sent = time.perf_counter() - start
+    digest = Board(work.device).sha256(path)
+    start = time.perf_counter()
+    back = work.device.get(path)
+    got = time.perf_counter() - start
+    work.device.remove(path)
+    if back != data or digest != hashlib.sha256(data).hexdigest():
+        raise VerificationError(f"{TRANSFER_BYTES} bytes came back altered", hint="check cable, supply and baud rate")
+    figures = {"put_bytes_per_s": TRANSFER_BYTES / sent, "get_bytes_per_s": TRANSFER_BYTES / got}
+    yield Check("", "ok", f"{TRANSFER_BYTES} bytes there and back, hash computed on the board", figures, _ran(work))
+
+
+def _numerics(work: _Work) -> Iterator[Check]:
+    generator = torch.Generator().manual_seed(1)
+    x = [torch.randn((3, *t.shape[1:]), generator=generator) for t in work.model.example_inputs]
+    with trial(work.folder / "dense", work.device) as tried, torch.no_grad():
+        tried.check()
+        raw = tried.run([np.ascontiguousarray(t.numpy()).tobytes() for t in x], 3)
+        expected = torch.cat([work.network.module(*(t[i : i + 1] for t in x)) for i in range(3)]).numpy()
+    actual = np.frombuffer(raw[0], np.float32).reshape(expected.shape)
+    difference = float(np.abs(actual - expected).max() / np.abs(expected).max())
+    fine = difference <= AGREES
+    yield Check(
+        "", "ok" if fine else "fail", "outputs of three inputs against torch", {"difference": difference}, _ran(work)
+    )
+
+
+def _timing(work: _Work) -> Iterator[Check]:
+    with trial(work.folder / "dense", work.device) as tried:
+        launches = [tried.launch(warmup=3, repeats=30) for _ in range(4)]
+    medians = sorted(r.median_ms for r in launches)
+    apart = (medians[1] - medians[0]) / medians[0]
+    drift = (launches[-1].median_ms - launches[0].median_ms) / launches[0].median_ms
+    figures = {"latency_ms": median(medians), "two_quickest_apart": apart, "drift": drift}
+    yield Check(
+        "",
+        _graded(apart, UNSTEADY, SHAKY),
+        "four launches of one program",
+        figures,
+        launches[0].evidence,
+        "fix the clock (performance governor), cool the board, stop other programs" if apart > UNSTEADY else "",
+    )
+
+
+def _prediction(work: _Work) -> Iterator[Check]:
+    profiled = profile(
+        work.network.kernels,
+        work.network.channels,
+        work.target,
+        work.device,
+        work.store,
+        work.options,
+        progress=work.progress,
+    )
+    if profiled.failed:
+        raise VerificationError(f"{len(profiled.failed)} kernels failed, the first: {profiled.failed[0].error}")
+    model = LatencyModel(profiled.profile.records())
+    yield _predicted(work, work.network, "whole", model, profiled)
+
+
+def _predicted(work: _Work, network: Network, name: str, model: LatencyModel, profiled: ProfileResult) -> Check:
+    book = ScheduleBook(work.target, profiled.profile.records())
+    bundle, _ = work.compiled(network, name, book)
+    with trial(bundle, work.device) as tried:
+        bench = tried.bench()
+    predicted = model.network(n.spec for n in network.kernels.nodes).latency_ms
+    error = (predicted - bench.median_ms) / bench.median_ms
+    return Check(
+        "",
+        _graded(abs(error), INEXACT, WRONG),
+        f"{len(network.kernels.nodes)} kernels one by one, and all together",
+        {"predicted_ms": predicted, "latency_ms": bench.median_ms, "error": error},
+        bench.evidence,
+        "profile on a quiet board whose clock is fixed" if abs(error) > INEXACT else "",
+    )
+
+
+def _flash(work: _Work) -> Iterator[Check]:
+    first = flash(work.folder / "dense", work.device, progress=work.progress)
+    second_bundle, _ = work.compiled(_halved(work), "half")
+    second = flash(second_bundle, work.device, progress=work.progress)
+    if status(work.device).current != second.release or second.previous != first.release:
+        raise VerificationError("the second release is not current, or the first is not kept")
+    figures = {"bytes_sent": float(first.bytes_sent + second.bytes_sent), "latency_ms": second.bench.median_ms}
+    yield Check("", "ok", "two releases installed, hashes and outputs proved on the board", figures, _ran(work))
+
+
+def _rollback(work: _Work) -> Iterator[Check]:
+    before = status(work.device)
+    done = rollback(work.device, progress=work.progress)
+    if done.release != before.previous or status(work.device).current != done.release:
+        raise VerificationError("the first release is not current again")
+    yield Check("", "ok", "the first release is current again, and gives its outputs")
+
+
+def _halved(work: _Work) -> Network:
+    """Half of the channels of every group: the weights do not matter here."""
+    channels = work.network.channels
+    widths = {g.name: max(1, g.size // 2) for g in channels.prunable}
+    plan = make_plan(channels, widths, {g.name: np.arange(g.size, dtype=np.float64) for g in channels.prunable})
+    return read_network(shrink(work.network.module, channels, plan), work.network.example_inputs)
+
+
+def _graded(value: float, warn: float, fail: float) -> Status:
+    return "ok" if value <= warn else "warn" if value <= fail else "fail"
+
+
+def _ran(work: _Work) -> str:
+    return work.info.evidence
+
+
+_CHECKS: dict[str, Callable[[_Work], Iterator[Check]]] = {
+    "identity": _identity,
+    "build": _build,
+    "transfer": _transfer,
+    "numerics": _numerics,
+    "timing": _timing,
+    "prediction": _prediction,
+    "flash": _flash,
+    "rollback": _rollback,
+}

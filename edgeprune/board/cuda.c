@@ -1,0 +1,303 @@
+/* runtime.c for a GPU: the same static plan, arena and weights in the GPU's memory, kernels from a cubin.
+ *
+ * Only the driver is used (libcuda.so.1, part of every Jetson's system), opened when the model is: no CUDA
+ * runtime library of some version has to be on the board. */
+#define _POSIX_C_SOURCE 200809L
+#include <dlfcn.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cuda.h"
+
+#define ALIGNMENT 64
+#define MAX_BUFFERS 64
+
+static char error_text[512];
+
+const char *ep_error(void) { return error_text; }
+
+/* ---- the driver ---------------------------------------------------------------------------- */
+
+typedef unsigned long long address;
+typedef void *handle;
+
+static struct {
+  void *library;
+  int (*Init)(unsigned);
+  int (*DeviceGet)(int *, int);
+  int (*DevicePrimaryCtxRetain)(handle *, int);
+  int (*DevicePrimaryCtxRelease)(int);
+  int (*CtxSetCurrent)(handle);
+  int (*CtxSynchronize)(void);
+  int (*ModuleLoadData)(handle *, const void *);
+  int (*ModuleUnload)(handle);
+  int (*ModuleGetFunction)(handle *, handle, const char *);
+  int (*MemAlloc)(address *, size_t);
+  int (*MemFree)(address);
+  int (*MemcpyHtoD)(address, const void *, size_t);
+  int (*MemcpyDtoH)(void *, address, size_t);
+  int (*LaunchKernel)(handle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, handle, void **, void **);
+  int (*GetErrorName)(int, const char **);
+} cu;
+
+static const struct {
+  const char *name;
+  void *place;
+} symbols[] = {
+    {"cuInit", &cu.Init},
+    {"cuDeviceGet", &cu.DeviceGet},
+    {"cuDevicePrimaryCtxRetain", &cu.DevicePrimaryCtxRetain},
+    {"cuDevicePrimaryCtxRelease", &cu.DevicePrimaryCtxRelease},
+    {"cuCtxSetCurrent", &cu.CtxSetCurrent},
+    {"cuCtxSynchronize", &cu.CtxSynchronize},
+    {"cuModuleLoadData", &cu.ModuleLoadData},
+    {"cuModuleUnload", &cu.ModuleUnload},
+    {"cuModuleGetFunction", &cu.ModuleGetFunction},
+    {"cuMemAlloc_v2", &cu.MemAlloc},
+    {"cuMemFree_v2", &cu.MemFree},
+    {"cuMemcpyHtoD_v2", &cu.MemcpyHtoD},
+    {"cuMemcpyDtoH_v2", &cu.MemcpyDtoH},
+    {"cuLaunchKernel", &cu.LaunchKernel},
+    {"cuGetErrorName", &cu.GetErrorName},
+};
+
+static int open_driver(void) {
+  if (cu.library != NULL) return 0;
+  void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+  if (library == NULL) {
+    snprintf(error_text, sizeof error_text, "no NVIDIA driver: %.400s", dlerror());
+    return -1;
+  }
+  for (size_t i = 0; i < sizeof symbols / sizeof symbols[0]; i++) {
+    void *found = dlsym(library, symbols[i].name);
+    if (found == NULL) {
+      snprintf(error_text, sizeof error_text, "the NVIDIA driver has no %s", symbols[i].name);
+      dlclose(library);
+      return -1;
+    }
+    memcpy(symbols[i].place, &found, sizeof found);
+  }
+  cu.library = library;
+  return 0;
+}
+
+/* 0 if the driver's call went well; else says which one did not. */
+static int failed(int code, const char *what) {
+  if (code == 0) return 0;
+  const char *name = NULL;
+  if (cu.GetErrorName(code, &name) != 0 || name == NULL) name = "unknown error";
+  snprintf(error_text, sizeof error_text, "%s: %s (%d)", what, name, code);
+  return -1;
+}
+
+/* ---- the model --------------------------------------------------------------------------- */
+
+static uint64_t weight_span, allocated;
+static handle *functions; /* of the open model, for ep_start */
+
+struct ep_model {
+  int device, retained;
+  handle context, module;
+  address arena, weights;
+  uint64_t stretch;
+  ep_dl_tensor *tensors;
+  int64_t *shapes;
+  handle *functions;
+};
+
+static uint64_t round_up(uint64_t n) { return (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
+
+static uint64_t table_bytes(void) {
+  return round_up(sizeof(struct ep_model)) + (uint64_t)ep_buffer_count * (sizeof(ep_dl_tensor) + sizeof(int64_t)) +
+         (uint64_t)ep_launch_count * sizeof(handle);
+}
+
+static uint64_t held_weights(void) {
+  uint64_t bytes = ep_synthetic_weights && weight_span > ep_weight_bytes ? weight_span : ep_weight_bytes;
+  return round_up(bytes ? bytes : ALIGNMENT);
+}
+
+static uint64_t held_arena(void) { return round_up(ep_arena_bytes ? ep_arena_bytes : ALIGNMENT); }
+
+void ep_set_weight_span(uint64_t bytes) { weight_span = bytes; }
+
+ep_info ep_describe(void) {
+  ep_info info = {ep_arena_bytes, held_arena() + held_weights() + table_bytes(), ep_weight_bytes, ep_input_count,
+                  ep_output_count, ep_call_count};
+  return info;
+}
+
+const ep_tensor *ep_input(int i) { return i >= 0 && i < ep_input_count ? &ep_inputs[i].tensor : NULL; }
+const ep_tensor *ep_output(int i) { return i >= 0 && i < ep_output_count ? &ep_outputs[i].tensor : NULL; }
+
+uint64_t ep_allocated(void) { return allocated; }
+
+static float noise(uint32_t *state) {
+  *state = *state * 1664525u + 1013904223u;
+  return (float)(*state >> 8) * (2.0f / 16777216.0f) - 1.0f;
+}
+
+static int fill(address to, uint64_t bytes, float scale, uint32_t state) {
+  float *values = malloc(bytes ? bytes : 1);
+  if (values == NULL) return -1;
+  for (uint64_t i = 0; i < bytes / sizeof(float); i++) values[i] = scale * noise(&state);
+  int code = cu.MemcpyHtoD(to, values, bytes);
+  free(values);
+  return failed(code, "filling memory");
+}
+
+void ep_fill_arena(ep_model *model) { fill(model->arena, ep_arena_bytes, 1.0f, 1); }
+
+static int take(address *place, uint64_t bytes) {
+  if (failed(cu.MemAlloc(place, bytes), "allocating memory of the GPU") != 0) return -1;
+  allocated += bytes;
+  return 0;
+}
+
+static int prepare(ep_model *model) {
+  if (open_driver() != 0 || failed(cu.Init(0), "starting the NVIDIA driver") != 0) return -1;
+  if (failed(cu.DeviceGet(&model->device, 0), "finding the GPU") != 0) return -1;
+  if (failed(cu.DevicePrimaryCtxRetain(&model->context, model->device), "opening the GPU") != 0) return -1;
+  model->retained = 1;
+  if (failed(cu.CtxSetCurrent(model->context), "using the GPU") != 0) return -1;
+  char what[64];
+  snprintf(what, sizeof what, "loading kernels for %.16s", ep_gpu);
+  if (failed(cu.ModuleLoadData(&model->module, ep_cubin), what) != 0) return -1;
+  for (int i = 0; i < ep_launch_count; i++)
+    if (failed(cu.ModuleGetFunction(&model->functions[i], model->module, ep_launches[i].kernel), ep_launches[i].kernel) != 0)
+      return -1;
+  if (take(&model->arena, held_arena()) != 0 || take(&model->weights, held_weights()) != 0) return -1;
+  if (ep_synthetic_weights) return fill(model->weights, held_weights(), 0.1f, 2);
+  return ep_weight_bytes ? failed(cu.MemcpyHtoD(model->weights, ep_weights, ep_weight_bytes), "copying weights") : 0;
+}
+
+ep_model *ep_open(int threads) {
+  (void)threads; /* one thread of the processor feeds the GPU */
+  allocated = 0;
+  ep_model *model = calloc(1, table_bytes());
+  if (model == NULL) {
+    snprintf(error_text, sizeof error_text, "cannot allocate %llu bytes", (unsigned long long)table_bytes());
+    return NULL;
+  }
+  allocated += table_bytes();
+  model->tensors = (ep_dl_tensor *)((unsigned char *)model + round_up(sizeof *model));
+  model->shapes = (int64_t *)(model->tensors + ep_buffer_count);
+  model->functions = (handle *)(model->shapes + ep_buffer_count);
+  if (prepare(model) != 0) {
+    ep_close(model);
+    return NULL;
+  }
+  functions = model->functions;
+  for (int i = 0; i < ep_buffer_count; i++) {
+    const ep_buffer *b = &ep_buffers[i];
+    ep_dl_tensor *t = &model->tensors[i];
+    model->shapes[i] = b->elements;
+    t->data = (void *)(uintptr_t)((b->space == EP_ARENA ? model->arena : model->weights) + b->offset);
+    t->device.device_type = 2; /* kDLCUDA */
+    t->ndim = 1;
+    t->dtype = (ep_dl_dtype){2, 32, 1}; /* kDLFloat */
+    t->shape = &model->shapes[i];
+  }
+  return model;
+}
+
+void ep_close(ep_model *model) {
+  if (model == NULL) return;
+  functions = NULL;
+  if (model->weights) cu.MemFree(model->weights);
+  if (model->arena) cu.MemFree(model->arena);
+  if (model->module) cu.ModuleUnload(model->module);
+  if (model->retained) cu.DevicePrimaryCtxRelease(model->device);
+  free(model);
+}
+
+int ep_start(int index, ep_ffi_any *args, int32_t nargs) {
+  const ep_launch *launch = &ep_launches[index];
+  address addresses[MAX_BUFFERS];
+  void *parameters[MAX_BUFFERS];
+  if (nargs > MAX_BUFFERS || launch->parameters > nargs) {
+    snprintf(error_text, sizeof error_text, "%d buffers, at most %d", nargs, MAX_BUFFERS);
+    return -1;
+  }
+  for (int i = 0; i < launch->parameters; i++) {
+    addresses[i] = (address)(uintptr_t)((ep_dl_tensor *)args[launch->order[i]].v_ptr)->data;
+    parameters[i] = &addresses[i];
+  }
+  return failed(cu.LaunchKernel(functions[index], launch->blocks, 1, 1, launch->threads, 1, 1, 0, NULL, parameters, NULL),
+                "starting it");
+}
+
+static int start_call(ep_model *model, int index) {
+  const ep_call *call = &ep_calls[index];
+  ep_ffi_any args[MAX_BUFFERS], result = {0, 0, {0}};
+  if (call->buffers > MAX_BUFFERS) {
+    snprintf(error_text, sizeof error_text, "%d buffers, at most %d", call->buffers, MAX_BUFFERS);
+    return -1;
+  }
+  for (int i = 0; i < call->buffers; i++) {
+    args[i].type_index = EP_FFI_DLTENSOR;
+    args[i].zero_padding = 0;
+    args[i].v_ptr = &model->tensors[call->first_buffer + i];
+  }
+  return call->kernel(NULL, args, call->buffers, &result);
+}
+
+int ep_run_call(ep_model *model, int index) {
+  if (start_call(model, index) != 0) return -1;
+  return failed(cu.CtxSynchronize(), "running it"); /* who times a kernel waits for its end */
+}
+
+void ep_next_weights(ep_model *model, int index) {
+  const ep_call *call = &ep_calls[index];
+  uint64_t end = 0;
+  for (int i = call->first_buffer; i < call->first_buffer + call->buffers; i++)
+    if (ep_buffers[i].space == EP_WEIGHTS) {
+      uint64_t last = ep_buffers[i].offset + (uint64_t)ep_buffers[i].elements * sizeof(float);
+      if (last > end) end = last;
+    }
+  if (end == 0) return;
+  if (model->stretch + end > held_weights()) model->stretch = 0;
+  for (int i = call->first_buffer; i < call->first_buffer + call->buffers; i++)
+    if (ep_buffers[i].space == EP_WEIGHTS)
+      model->tensors[i].data = (void *)(uintptr_t)(model->weights + model->stretch + ep_buffers[i].offset);
+  model->stretch += round_up(end);
+}
+
+int ep_call_finite(ep_model *model, int index) {
+  const ep_call *call = &ep_calls[index];
+  const ep_dl_tensor *out = &model->tensors[call->first_buffer + call->buffers - 1];
+  uint64_t bytes = (uint64_t)out->shape[0] * sizeof(uint32_t);
+  uint32_t *bits = malloc(bytes ? bytes : 1);
+  int finite = bits != NULL && failed(cu.MemcpyDtoH(bits, (address)(uintptr_t)out->data, bytes), "reading a result") == 0;
+  for (int64_t i = 0; finite && i < out->shape[0]; i++) finite = (bits[i] & 0x7f800000u) != 0x7f800000u;
+  free(bits);
+  return finite;
+}
+
+static int copy(ep_model *model, const float *const *inputs, float *const *outputs) {
+  for (int i = 0; inputs && i < ep_input_count; i++)
+    if (failed(cu.MemcpyHtoD(model->arena + ep_inputs[i].offset, inputs[i], ep_inputs[i].tensor.elements * sizeof(float)),
+               "copying an input") != 0)
+      return -1;
+  for (int i = 0; outputs && i < ep_output_count; i++)
+    if (failed(cu.MemcpyDtoH(outputs[i], model->arena + ep_outputs[i].offset, ep_outputs[i].tensor.elements * sizeof(float)),
+               "copying an output") != 0)
+      return -1;
+  return 0;
+}
+
+int ep_run(ep_model *model, const float *const *inputs, float *const *outputs) {
+  /* A program may have another context in use between two inferences. */
+  if (failed(cu.CtxSetCurrent(model->context), "using the GPU") != 0 || copy(model, inputs, NULL) != 0) return -1;
+  for (int i = 0; i < ep_call_count; i++) {
+    if (start_call(model, i) != 0) {
+      char reason[sizeof error_text];
+      memcpy(reason, error_text, sizeof reason);
+      snprintf(error_text, sizeof error_text, "kernel %s: %.400s", ep_calls[i].name, reason);
+      return -1;
+    }
+  }
+  return failed(cu.CtxSynchronize(), "running the kernels") != 0 ? -1 : copy(model, NULL, outputs);
+}

@@ -1,0 +1,53 @@
+"""``edgeprune board-check``: the acceptance of a live board."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeprune.cli.options import DeviceUrl, StoreOption, TargetOption, ThreadsOption
+from edgeprune.cli.output import Column, JsonOption, QuietOption, emit, listing
+from edgeprune.cli.progress import progress
+from edgeprune.errors import VerificationError
+
+app = typer.Typer(rich_markup_mode=None)
+
+COLUMNS = (Column("check"), Column("status"), Column("found"), Column("figures"), Column("evidence"), Column("mend"))
+
+
+@app.command("board-check")
+def board_check(
+    device: DeviceUrl = "local:",
+    target: TargetOption = "host",
+    model: Annotated[str, typer.Option("--model", help="A small network.")] = "zoo:resnet20",
+    out: Annotated[Path | None, typer.Option("--out", help="Also write the outcome as JSON, to pass on.")] = None,
+    store: StoreOption = None,
+    threads: ThreadsOption = 1,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Try everything on a board: identity, build, transfer, numerics, timing, flash, rollback.
+
+    In a folder of its own; what is installed stays. Exits with 7 if a check failed.
+    """
+    from edgeprune.acceptance.board_check import board_check as run
+    from edgeprune.cli.options import target_and_device
+    from edgeprune.models.loading import load_model
+
+    loaded = load_model(model, input_shape=(1, 3, 32, 32) if model == "zoo:resnet20" else None)
+    kind, board = target_and_device(target, device)
+    with progress(quiet) as bar:
+        outcome = run(board, kind, loaded, store=store, threads=threads, progress=bar)
+    body = outcome.to_json()
+    if out is not None:
+        partial = out.with_name(f".{out.name}.partial")
+        partial.write_text(json.dumps(body, indent=1, sort_keys=True) + "\n")
+        os.replace(partial, out)
+    rows = body.pop("checks")
+    emit(listing(body.pop("schema"), "checks", rows, COLUMNS, **body), as_json)
+    if not outcome.accepted:
+        raise typer.Exit(VerificationError.exit_code)

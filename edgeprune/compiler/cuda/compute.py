@@ -1,0 +1,263 @@
+"""What a kernel computes, as tensor expressions over plain row-major tensors, for one thread a result.
+
+The kernels of small convolutional networks; the rest is refused by name. ``acc`` is the reduction,
+if there is one, and ``out`` the epilogue's result: the schedule needs no more than these two names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from tvm import te
+from tvm import tirx as tir
+
+from edgeprune.errors import UnsupportedOperatorError
+from edgeprune.graph.spec import OPERATIONS, KernelSpec
+
+Expr = Any
+LOWEST = -3.4028234663852886e38
+
+
+def prim_func(symbol: str, spec: KernelSpec) -> Any:
+    """The kernel as a PrimFunc of its inputs, weight and bias if it has any, and output: ``in0 …, weight, bias, out``.
+
+    Raises:
+        UnsupportedOperatorError: there is no rule for it on GPUs.
+    """
+    if spec.op not in _ANCHORS:
+        raise UnsupportedOperatorError(
+            f"{spec} cannot be built for a GPU yet",
+            hint=f"there are: {', '.join(sorted(_ANCHORS))}",
+            op=spec.op,
+        )
+    inputs = [te.placeholder(t.shape, name=f"in{i}") for i, t in enumerate(spec.inputs)]
+    constants = [te.placeholder(shape, name=name) for name, shape in constant_shapes(spec).items()]
+    anchor = _ANCHORS[spec.op](spec, inputs[: spec.anchor_inputs], constants)
+    operands = iter(zip(inputs[spec.anchor_inputs :], spec.inputs[spec.anchor_inputs :], strict=True))
+    taken = [next(operands) for step in spec.epilogue if step in OPERATIONS]
+
+    def result(i: Expr) -> Expr:
+        at = _places(i, spec.output.shape)
+        value, rest = anchor(i, *at), iter(taken)
+        for step in spec.epilogue:
+            if step == "bias":
+                value = value + constants[1][at[1]]
+            elif step in OPERATIONS:
+                tensor, known = next(rest)
+                index = [0 if size == 1 else place for place, size in zip(at, known.shape, strict=True)]
+                value = _operation(step, value, tensor(*index))
+            else:
+                value = _activation(step, value)
+        return value
+
+    # One flat dimension, so that a thread's sum is one element whatever the shape.
+    out = te.compute((spec.output.elements,), result, name="out")
+    function = te.create_prim_func([*inputs, *constants, out])
+    return function.with_attr("global_symbol", symbol)
+
+
+def constant_shapes(spec: KernelSpec) -> dict[str, tuple[int, ...]]:
+    """Logical shapes of the kernel's constants, in order; none where it has none."""
+    out = spec.output.channels
+    if spec.op == "conv2d":
+        return {"weight": (out, spec.inputs[0].channels // spec.attr("groups"), *spec.attr("kernel")), "bias": (out,)}
+    if spec.op == "dense":
+        return {"weight": (out, math.prod(spec.inputs[0].shape[1:])), "bias": (out,)}
+    return {}
+
+
+def _zero() -> Expr:
+    return tir.const(0.0, "float32")
+
+
+def _conv(spec: KernelSpec, inputs: Sequence[Any], constants: Sequence[Any]) -> Callable[..., Expr]:
+    (x,), weight = inputs, constants[0]
+    (sh, sw), (ph, pw), (dh, dw) = (spec.attr(name) for name in ("stride", "padding", "dilation"))
+    per_group, each = spec.inputs[0].channels // spec.attr("groups"), spec.output.channels // spec.attr("groups")
+    height, width = spec.inputs[0].shape[2:]
+    rc = te.reduce_axis((0, per_group), name="rc")
+    rh, rw = (
+        te.reduce_axis((0, size), name=name) for size, name in zip(spec.attr("kernel"), ("rh", "rw"), strict=True)
+    )
+
+    def tap(n: Expr, k: Expr, h: Expr, w: Expr) -> Expr:
+        ih, iw = h * sh + rh * dh - ph, w * sw + rw * dw - pw
+        inside = tir.all(ih >= 0, ih < height, iw >= 0, iw < width)
+        value = x(n, k // each * per_group + rc, ih, iw)
+        return te.sum(tir.if_then_else(inside, value, _zero()) * weight(k, rc, rh, rw), axis=[rc, rh, rw])
+
+    return _stage(spec.output.shape, tap)
+
+
+def _dense(spec: KernelSpec, inputs: Sequence[Any], constants: Sequence[Any]) -> Callable[..., Expr]:
+    (x,), weight = inputs, constants[0]
+    shape = spec.inputs[0].shape
+    axis = te.reduce_axis((0, math.prod(shape[1:])), name="rf")
+    place = _places(axis, shape[1:])
+    return _stage(spec.output.shape, lambda n, k: te.sum(x(n, *place) * weight(k, axis), axis=[axis]))
+
+
+def _window(spec: KernelSpec, inputs: Sequence[Any], constants: Sequence[Any]) -> Callable[..., Expr]:
+    (x,) = inputs
+    largest = spec.op.startswith("max")
+    (kh, kw), (sh, sw), (ph, pw) = (spec.attr(name) for name in ("kernel", "stride", "padding"))
+    height, width = spec.inputs[0].shape[2:]
+    rh, rw = te.reduce_axis((0, kh), name="rh"), te.reduce_axis((0, kw), name="rw")
+
+    def tap(n: Expr, c: Expr, h: Expr, w: Expr) -> Expr:
+        ih, iw = h * sh + rh - ph, w * sw + rw - pw
+        inside = tir.all(ih >= 0, ih < height, iw >= 0, iw < width)
+        other = tir.const(LOWEST, "float32") if largest else _zero()
+        return (te.max if largest else te.sum)(tir.if_then_else(inside, x(n, c, ih, iw), other), axis=[rh, rw])
+
+    acc = _stage(spec.output.shape, tap)
+    if largest:
+        return acc
+
+    def inside_of(at: Expr, stride: int, padding: int, kernel: int, size: int) -> Expr:
+        first = at * stride - padding
+        return tir.min(first + kernel, size) - tir.max(first, 0)
+
+    def mean(i: Expr, n: Expr, c: Expr, h: Expr, w: Expr) -> Expr:
+        if spec.attr("count_include_pad"):
+            return acc(i) * tir.const(1.0 / (kh * kw), "float32")
+        count = inside_of(h, sh, ph, kh, height) * inside_of(w, sw, pw, kw, width)
+        return acc(i) / tir.Cast("float32", count)
+
+    return mean
+
+
+def _whole(spec: KernelSpec, inputs: Sequence[Any], constants: Sequence[Any]) -> Callable[..., Expr]:
+    (x,) = inputs
+    largest = spec.op == "global_max_pool"
+    rh, rw = (te.reduce_axis((0, size), name=n) for size, n in zip(spec.inputs[0].shape[2:], ("rh", "rw"), strict=True))
+    reduce = te.max if largest else te.sum
+    acc = _stage(spec.output.shape, lambda n, c, h, w: reduce(x(n, c, rh, rw), axis=[rh, rw]))
+    scale = 1.0 if largest else 1.0 / spec.inputs[0].pixels
+    return lambda i, *at: acc(i) * tir.const(scale, "float32")
+
+
+def _concat(spec: KernelSpec, inputs: Sequence[Any], constants: Sequence[Any]) -> Callable[..., Expr]:
+    starts = [sum(t.channels for t in spec.inputs[:i]) for i in range(len(inputs))]
+
+    def pick(i: Expr, n: Expr, c: Expr, *place: Expr) -> Expr:
+        value = inputs[0](n, c, *place)
+        for x, start in zip(inputs[1:], starts[1:], strict=True):
+            value = tir.if_then_else(c >= start, x(n, c - start, *place), value)
+        return value
+
+    return pick
+
+
+def _resize(spec: KernelSpec, inputs: Sequence[Any], constants: Sequence[Any]) -> Callable[..., Expr]:
+    (x,), (height, width), (oh, ow) = inputs, spec.inputs[0].shape[2:], spec.output.shape[2:]
+
+    def number(value: Expr) -> Expr:
+        return tir.Cast("float32", value)
+
+    def nearest(at: Expr, size: int, out: int) -> Expr:
+        """As torch rounds: in fp32, except where it doubles the size."""
+        if out == 2 * size:
+            return at // 2
+        scale = float(np.float32(size) / np.float32(out))
+        return tir.min(tir.Cast("int32", tir.floor(number(at) * tir.const(scale, "float32"))), size - 1)
+
+    def between(at: Expr, size: int, out: int) -> tuple[Expr, Expr, Expr]:
+        """Lower neighbour, upper neighbour and the weight of the upper one."""
+        half, zero = tir.const(0.5, "float32"), tir.const(0.0, "float32")
+        if spec.attr("align_corners"):
+            where = number(at) * tir.const((size - 1) / max(out - 1, 1), "float32")
+        else:
+            where = tir.max((number(at) + half) * tir.const(size / out, "float32") - half, zero)
+        low = tir.min(tir.Cast("int32", tir.floor(where)), size - 1)
+        return low, tir.min(low + 1, size - 1), where - number(low)
+
+    def pick(i: Expr, n: Expr, c: Expr, h: Expr, w: Expr) -> Expr:
+        if spec.attr("mode") == "nearest":
+            return x(n, c, nearest(h, height, oh), nearest(w, width, ow))
+        one = tir.const(1.0, "float32")
+        (y0, y1, dy), (x0, x1, dx) = between(h, height, oh), between(w, width, ow)
+        rows = [x(n, c, y, x0) * (one - dx) + x(n, c, y, x1) * dx for y in (y0, y1)]
+        return rows[0] * (one - dy) + rows[1] * dy
+
+    return pick
+
+
+def _same(spec: KernelSpec, inputs: Sequence[Any], constants: Sequence[Any]) -> Callable[..., Expr]:
+    """The input as it lies: every layout is row-major here, and a flatten changes nothing."""
+    return lambda i, *at: inputs[0](*_places(i, spec.inputs[0].shape))
+
+
+def _stage(shape: tuple[int, ...], tap: Callable[..., Expr]) -> Callable[..., Expr]:
+    acc = te.compute((math.prod(shape),), lambda i: tap(*_places(i, shape)), name="acc")
+    return lambda i, *at: acc(i)
+
+
+def _places(i: Expr, shape: Sequence[int]) -> list[Expr]:
+    """Indices of element ``i`` of a row-major tensor."""
+    steps = [math.prod(shape[d + 1 :]) for d in range(len(shape))]
+    return [i // step % size for step, size in zip(steps, shape, strict=True)]
+
+
+_ANCHORS: dict[str, Callable[[KernelSpec, Sequence[Any], Sequence[Any]], Callable[..., Expr]]] = {
+    "conv2d": _conv,
+    "dense": _dense,
+    "max_pool2d": _window,
+    "avg_pool2d": _window,
+    "global_avg_pool": _whole,
+    "global_max_pool": _whole,
+    "concat": _concat,
+    "elementwise": _same,
+    "layout": _same,
+    "resize2d": _resize,
+}
+
+
+def _operation(step: str, a: Expr, b: Expr) -> Expr:
+    return {
+        "add": lambda: a + b,
+        "sub": lambda: a - b,
+        "rsub": lambda: b - a,
+        "mul": lambda: a * b,
+        "div": lambda: a / b,
+        "rdiv": lambda: b / a,
+        "max": lambda: tir.max(a, b),
+        "min": lambda: tir.min(a, b),
+        "prelu": lambda: tir.Select(a < _zero(), a * b, a),
+    }[step]()
+
+
+def _activation(step: str, x: Expr) -> Expr:
+    name, _, text = step.partition(":")
+    numbers = [tir.const(float(n), "float32") for n in text.split(",") if n]
+
+    def c(value: float) -> Expr:
+        return tir.const(value, "float32")
+
+    def clip(low: Expr, high: Expr) -> Expr:
+        return tir.min(tir.max(x, low), high)
+
+    def hardsigmoid() -> Expr:
+        return tir.min(tir.max(x + c(3.0), c(0.0)), c(6.0)) * c(1 / 6)
+
+    known: dict[str, Callable[..., Expr]] = {
+        "relu": lambda: tir.max(x, c(0.0)),
+        "relu6": lambda: clip(c(0.0), c(6.0)),
+        "clip": clip,
+        "hardsigmoid": hardsigmoid,
+        "hardswish": lambda: x * hardsigmoid(),
+        "sigmoid": lambda: c(1.0) / (c(1.0) + tir.exp(-x)),
+        "silu": lambda: x / (c(1.0) + tir.exp(-x)),
+        "tanh": lambda: tir.tanh(x),
+        "gelu": lambda: c(0.5) * x * (c(1.0) + tir.erf(x * c(math.sqrt(0.5)))),
+        "leaky_relu": lambda slope: tir.Select(x < c(0.0), x * slope, x),
+        "elu": lambda alpha: tir.Select(x < c(0.0), (tir.exp(tir.min(x, c(0.0))) - c(1.0)) * alpha, x),
+        "plus": lambda value: x + value,
+        "times": lambda value: x * value,
+    }
+    if name not in known:
+        raise UnsupportedOperatorError(f"{step} cannot be built for a GPU yet", hint=f"there are: {', '.join(known)}")
+    return known[name](*numbers)

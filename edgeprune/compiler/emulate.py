@@ -1,0 +1,73 @@
+"""The golden check of a program for another processor, in QEMU's user mode: right results, no times."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from edgeprune.compiler.manifest import Manifest
+from edgeprune.errors import VerificationError
+from edgeprune.targets import Target
+
+_QEMU = {"aarch64": "qemu-aarch64", "armv7l": "qemu-arm"}
+# What a generic target promises to run on, so that an instruction too new for it is found.
+_OLDEST = {"aarch64_generic": "cortex-a53", "armv7_generic": "cortex-a7"}
+_STATIC = {"aarch64": "aarch64-linux-musl", "armv7l": "arm-linux-musleabihf"}
+_TIMEOUT_S = 120
+
+
+def emulator(target: Target) -> list[str] | None:
+    """The command that runs a program of the target, as near to its processor as QEMU knows; None if there is none."""
+    name = _QEMU.get(target.arch, "")
+    found = next((path for suffix in ("-static", "") if name and (path := shutil.which(name + suffix))), None)
+    if found is None:
+        return None
+    cpu = _OLDEST.get(target.name, target.llvm.mcpu)
+    return [found, "-cpu", cpu] if cpu in _processors(found) else [found]
+
+
+def static(target: Target) -> Target:
+    """The target with a C library that is linked in, so that nothing of the board's system has to be here.
+
+    For linking only: kernels are known by their target, and these are the target's own.
+    """
+    return target.model_copy(update={"zig_target": _STATIC[target.arch]})
+
+
+def golden_check(command: Sequence[str], bundle: Path, manifest: Manifest) -> None:
+    """Run ``check`` of docs/BOARD.md with the bundle's golden sample.
+
+    Args:
+        command: the program, after the emulator if one is needed.
+
+    Raises:
+        VerificationError: it crashes, hangs or computes something else.
+    """
+    golden = manifest.golden
+    arguments = ["check", "--rtol", repr(golden.rtol), "--atol", repr(golden.atol)]
+    for option, names in (("--input", golden.inputs), ("--expect", golden.outputs)):
+        arguments += [part for name in names for part in (option, str(bundle / name))]
+    try:
+        done = subprocess.run(
+            [*command, *arguments],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=_TIMEOUT_S,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired:
+        raise VerificationError(f"the golden check does not end in {_TIMEOUT_S} s") from None
+    if done.returncode != 0:
+        said = (done.stdout + done.stderr).strip()[-400:]
+        raise VerificationError(f"the golden check failed with exit code {done.returncode}: {said}")
+
+
+@cache
+def _processors(qemu: str) -> frozenset[str]:
+    done = subprocess.run([qemu, "-cpu", "help"], capture_output=True, text=True, check=False)
+    return frozenset(done.stdout.split())

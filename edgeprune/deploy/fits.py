@@ -1,0 +1,62 @@
+"""Whether a device could run a bundle at all, told from ELF tables before anything is sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeprune.compiler.elf import Needs, read_needs, version_of
+from edgeprune.compiler.manifest import Manifest
+from edgeprune.devices.protocol import DeviceInfo
+from edgeprune.errors import BundleError
+
+# uname -m -> what it may run: 64-bit kernels run 32-bit programs of the same family.
+_RUNS = {
+    "x86_64": {("x86_64", 64), ("x86", 32)},
+    "i686": {("x86", 32)},
+    "aarch64": {("aarch64", 64), ("arm", 32)},
+    "armv7l": {("arm", 32)},
+    "armv6l": {("arm", 32)},
+    "riscv64": {("riscv", 64)},
+}
+
+
+def require_fit(bundle: Path, manifest: Manifest, info: DeviceInfo) -> None:
+    """Refuse a bundle with a file that the device's processor or C library cannot load.
+
+    What cannot be known passes: files that are not ELF, machines that are not listed here, and
+    devices that do not tell their C library. The golden check runs the program before anything is
+    switched.
+
+    Raises:
+        BundleError: with what is needed and what is there.
+    """
+    for name, entry in sorted(manifest.files.items()):
+        if entry.deploy and (needs := read_needs(bundle / name)) is not None:
+            # Not from the manifest, though it says the same: the file is what will be loaded.
+            _require_processor(bundle / name, needs, info)
+            _require_libc(bundle / name, needs, info)
+
+
+def _require_processor(file: Path, needs: Needs, info: DeviceInfo) -> None:
+    runs = _RUNS.get(info.machine)
+    if runs is not None and (needs.architecture, needs.bits) not in runs:
+        built_for = f"{needs.architecture} ({needs.bits} bit)"
+        raise BundleError(
+            f"{file} is built for {built_for} and the device is {info.machine}",
+            hint="compile for the target of this device",
+            built_for=built_for,
+            device=info.machine,
+        )
+
+
+def _require_libc(file: Path, needs: Needs, info: DeviceInfo) -> None:
+    if not needs.libc or not info.libc:
+        return
+    family, _, version = info.libc.partition(" ")
+    if needs.libc.split()[0] != family:
+        what, hint = f"{needs.libc.split()[0]}, another C library", "compile for the C library of this device"
+    elif needs.glibc > version_of(version):
+        what, hint = needs.libc, f"compile with a zig_target that ends in .{version} or less (docs/TARGETS.md)"
+    else:
+        return
+    raise BundleError(f"{file} needs {what}; the device has {info.libc}", hint=hint, needs=needs.libc, device=info.libc)

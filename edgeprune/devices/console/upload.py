@@ -1,0 +1,210 @@
+"""Files to the board: compressed where that helps, by XMODEM where the board can, resumed where it was cut.
+
+What arrived is collected in a partial file whose name holds the hash of the contents, so a later
+call for the same contents goes on from there, and no other call ever mixes with it. The whole is
+hashed on the board before it takes its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip as gz
+import hashlib
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import PurePosixPath
+
+from edgeprune.devices.console import xmodem
+from edgeprune.devices.console.frames import WRITE, payload_room
+from edgeprune.devices.console.session import POWER_CYCLE, Session
+from edgeprune.devices.local import require_space
+from edgeprune.devices.protocol import Progress
+from edgeprune.errors import DeviceError, DeviceUnreachableError, VerificationError
+
+SEGMENT = 1 << 18
+_SHORTEST = 1 << 12
+_XMODEM_WORTH = 4096
+_ATTEMPTS = 6
+_ANSWER_S = 3.0
+_GUARD = b"\n"  # receivers strip trailing padding; what ends in this never looks like any
+_LONG_S, _PATIENCE_S = 600.0, 10.0  # hashing and unpacking on a slow card
+
+
+def upload(
+    session: Session,
+    content: bytes,
+    path: str,
+    *,
+    executable: bool,
+    progress: Progress | None,
+    gzip: bool,
+    receiver: str,
+) -> None:
+    """Create or replace ``path``; it appears whole or not at all.
+
+    Args:
+        gzip: the board can decompress.
+        receiver: the board's XMODEM receiver with its options, or empty.
+
+    Raises:
+        DeviceError: no space, a folder in the way, or a receiver that stalls.
+        DeviceUnreachableError: the line is gone; the partial file stays for another call.
+        VerificationError: what the board stored is not what it was sent.
+    """
+    packed = gz.compress(content, 9, mtime=0) if gzip else content
+    payload = packed if len(packed) < 0.97 * len(content) else content
+    digest = hashlib.sha256(content).hexdigest()
+    place = PurePosixPath(path)
+    partial = str(place.with_name(f".{place.name[:100]}.{digest[:16]}.partial"))
+    done = _begin(session, path, partial, payload, len(content))
+    try:
+        _send(session, payload, done, receiver, _scaled(progress, len(payload), len(content)))
+        _finish(session, path, digest, packed=payload is not content, executable=executable)
+    except DeviceUnreachableError:
+        raise
+    except BaseException:
+        # The board answers: leave nothing behind. f and t are still set in its shell.
+        with contextlib.suppress(DeviceError):
+            session.ask('rm -f "$f" "$f.whole"')
+        raise
+
+
+def _begin(session: Session, path: str, partial: str, payload: bytes, size: int) -> int:
+    """Make folder and partial file; how many bytes of an earlier attempt are good."""
+    parent = shlex.quote(str(PurePosixPath(path).parent))
+    told = session.ask(
+        f't={shlex.quote(path)} f={shlex.quote(partial)}; rm -f "$f.whole"\n'
+        'if [ -d "$t" ]; then echo it is a folder; false\n'
+        f'elif mkdir -p {parent} && {{ [ -f "$f" ] || cat </dev/null >"$f"; }}; then\n'
+        f'wc -c <"$f" && sha256sum <"$f" && df -P -k {parent} | tail -n 1\nelse false; fi',
+        timeout_s=_LONG_S,
+        patience_s=_PATIENCE_S,
+    )
+    found = re.match(rb"\s*(\d+)\s+([0-9a-f]{64})\s+-\s.*?\s\d+\s+\d+\s+(\d+)\s+\d+%", told.data, re.DOTALL)
+    if told.status or not found:
+        why = told.data.decode(errors="replace").strip()
+        raise DeviceError(f"{session.name}: writing {path}: {why}", hint="is the disk full or read-only?", path=path)
+    have = int(found[1])
+    try:
+        # Beside the compressed file lies the whole one for a moment.
+        require_space(session.name, path, size + len(payload) - have, int(found[3]) * 1024)
+    except DeviceError:
+        session.ask('rm -f "$f"')
+        raise
+    if have <= len(payload) and hashlib.sha256(payload[:have]).hexdigest().encode() == found[2]:
+        return have
+    session.ask('cat </dev/null >"$f"')
+    return 0
+
+
+def _send(session: Session, payload: bytes, done: int, receiver: str, tell: Callable[[int], None]) -> None:
+    segment = SEGMENT
+    failures = 0
+    while done < len(payload):
+        if receiver and len(payload) - done >= _XMODEM_WORTH:
+            piece = payload[done : done + segment]
+            if not _xmodem(session, piece, receiver, lambda n, start=done: tell(start + n)):  # type: ignore[misc]
+                failures += 1
+                segment = max(_SHORTEST, segment // 2)
+                if failures == _ATTEMPTS:
+                    raise DeviceError(f"{session.name}: the board's receiver gives up", hint=POWER_CYCLE)
+                continue
+            failures = 0
+        else:
+            piece = payload[done : done + _line_bytes(session)]
+            told = session.ask(WRITE, piece)
+            if told.status:
+                raise _full(session, told.data)
+        done += len(piece)
+        tell(done)
+
+
+def _line_bytes(session: Session) -> int:
+    # Where characters get lost, a short line has better chances.
+    room = payload_room(WRITE)
+    return room if session.retries == 0 else room // 3
+
+
+def _xmodem(session: Session, piece: bytes, receiver: str, on_bytes: Callable[[int], None]) -> bool:
+    """One segment into the partial file; False if it did not arrive."""
+    mark = f"EP-READY {hashlib.sha256(piece).hexdigest()[:12]}".encode()
+    failed = False
+    sent = 0
+
+    def on_block(n: int) -> None:
+        nonlocal sent
+        sent = min(sent + n, len(piece))
+        on_bytes(sent)
+
+    def meanwhile() -> None:
+        nonlocal failed
+        try:
+            if not session.listen(mark, 5.0 * session.pace):
+                raise xmodem.TransferError("the receiver did not start")
+            session.receiver_pause_s = xmodem.send(
+                session.link,
+                piece + _GUARD,
+                answer_s=_ANSWER_S * min(session.pace, 4),
+                pause_s=session.receiver_pause_s,
+                on_block=on_block,
+            )
+        except xmodem.TransferError:
+            failed = True
+            session.cancel_receiver()
+        except DeviceUnreachableError:
+            raise
+        except BaseException:
+            session.cancel_receiver()
+            raise
+
+    size = len(piece)
+    told = session.ask(
+        f'rm -f "$D/x"; (cd "$D" && echo "{mark.decode()}" >&3 && exec {receiver} x >&3 2>/dev/null); tune\n'
+        f'[ "$(head -c {size} "$D/x" | sha256sum)" = "{hashlib.sha256(piece).hexdigest()}  -" ] || exit_=9\n'
+        f'if [ -z "$exit_" ]; then head -c {size} "$D/x" >>"$f" || exit_=28; fi\n'
+        'rm -f "$D/x"; q=$exit_ exit_=; (exit ${q:-0})',
+        patience_s=5,
+        timeout_s=120 + (2 * size / session.link.bytes_per_s if session.link.bytes_per_s else 0),
+        meanwhile=meanwhile,
+    )
+    if told.status == 28:
+        raise _full(session, told.data)
+    return told.status == 0 and not failed
+
+
+def _finish(session: Session, path: str, digest: str, *, packed: bool, executable: bool) -> None:
+    mode = "755" if executable else "644"
+    unpack = 'gzip -dc <"$f" >"$f.whole"' if packed else 'mv -f "$f" "$f.whole"'
+    told = session.ask(
+        f'if ! {unpack}; then false\nelif [ "$(sha256sum <"$f.whole")" != "{digest}  -" ]; then (exit 7)\n'
+        f'else chmod {mode} "$f.whole" && sync && mv -f "$f.whole" "$t" && rm -f "$f"; fi',
+        timeout_s=_LONG_S,
+        patience_s=_PATIENCE_S,
+    )
+    why = told.data.decode(errors="replace").strip()
+    if told.status == 7:
+        raise VerificationError(
+            f"{session.name}: {path} is not on the board's disk what was sent", hint="suspect the card", path=path
+        )
+    if told.status:
+        raise DeviceError(f"{session.name}: writing {path}: {why}", hint="is the disk full or read-only?", path=path)
+
+
+def _full(session: Session, said: bytes) -> DeviceError:
+    why = said.decode(errors="replace").strip() or "the board cannot write"
+    return DeviceError(f"{session.name}: {why}", hint="is the disk full or read-only?")
+
+
+def _scaled(progress: Progress | None, sent: int, size: int) -> Callable[[int], None]:
+    """Progress in bytes of the contents, whatever they are packed to; each figure is told once."""
+    last = 0
+
+    def tell(done: int) -> None:
+        nonlocal last
+        now = size * done // sent
+        if progress and now > last:
+            last = now
+            progress(now, size)
+
+    return tell

@@ -1,0 +1,1 @@
+"""Boards inside QEMU: their kernel and file system, made from Debian's packages, and the machine itself."""

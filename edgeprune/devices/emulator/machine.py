@@ -1,0 +1,136 @@
+"""One QEMU process: started, spoken to over a socket pair, and never left behind.
+
+The console is one end of a socket pair that QEMU inherits: no path, no port, nothing to connect to
+for anyone else. A small shell watches a pipe from this process; when this process ends, however it
+ends, the pipe closes and the shell kills QEMU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import tempfile
+from dataclasses import dataclass
+
+from edgeprune.devices.console.link import SocketLink
+from edgeprune.devices.emulator.images import Images
+from edgeprune.errors import DeviceUnreachableError, MissingDependencyError
+
+QEMU = "qemu-system-aarch64"
+_GUARD = '"$@" </dev/null & p=$!; read -r x; kill -9 $p'
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """What QEMU is told.
+
+    Attributes:
+        options: machine, processor, memory.
+        console: the kernel's name of the serial port that is wired to us, and ``port`` its number.
+        kernel: what else the kernel is told.
+        login: the console asks for user and password.
+        pace: how many times longer things may take here than on a board.
+        boot_s: longest boot.
+        title: for lists.
+        label: said beside the processor's name, and so in every fingerprint.
+    """
+
+    options: tuple[str, ...]
+    console: str
+    title: str
+    label: str
+    kernel: str = "quiet"
+    port: int = 0
+    dtb: bool = False
+    login: bool = False
+    pace: float = 1.0
+    boot_s: float = 120.0
+
+
+def _counting(cpu: str) -> Board:
+    return Board(
+        ("-M", "virt", "-cpu", cpu, "-smp", "1", "-m", "512", "-icount", "shift=0"),
+        "ttyAMA0",
+        f"one {cpu.capitalize()}, instructions as nanoseconds",
+        "emulated, instructions as nanoseconds",
+        pace=30,
+    )
+
+
+BOARDS = {
+    "a53": _counting("cortex-a53"),
+    "a72": _counting("cortex-a72"),
+    "rpi3": Board(
+        ("-M", "raspi3b"),
+        "ttyS1,115200",
+        "Raspberry Pi 3 with a login on its serial console",
+        "emulated",
+        kernel="",
+        port=1,
+        dtb=True,
+        login=True,
+        pace=10,
+        boot_s=240,
+    ),
+}
+
+
+class Machine:
+    """A board that was switched on. Its console is ``link``.
+
+    Raises:
+        MissingDependencyError: QEMU is not installed.
+        DeviceUnreachableError: QEMU does not start.
+    """
+
+    def __init__(self, board: Board, images: Images, name: str) -> None:
+        program = shutil.which(QEMU)
+        if program is None:
+            raise MissingDependencyError(f"{QEMU} is not installed", hint="sudo apt-get install qemu-system-arm")
+        ours, theirs = socket.socketpair()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the machine)
+        try:
+            self._guard = subprocess.Popen(
+                ["/bin/sh", "-c", _GUARD, "guard", program, *_arguments(board, images, theirs.fileno())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=self._log,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,  # Ctrl-C in the terminal is not for QEMU
+            )
+        except OSError as e:
+            ours.close()
+            self._log.close()
+            raise DeviceUnreachableError(f"{name}: QEMU does not start: {e}") from e
+        finally:
+            theirs.close()
+        self._name = name
+        self.link = SocketLink(ours, name)
+
+    def complaint(self) -> str:
+        """What QEMU said on its error output."""
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace").strip()
+
+    def close(self) -> None:
+        """Switch off; twice is fine."""
+        self.link.close()
+        if self._guard.stdin and not self._guard.stdin.closed:
+            self._guard.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._guard.wait(10)
+            self._log.close()
+
+
+def _arguments(board: Board, images: Images, fd: int) -> list[str]:
+    said = f"console={board.console} panic=-1 {board.kernel}{' edgeprune.login' if board.login else ''}"
+    tree = ["-dtb", str(images.dtb)] if board.dtb else []
+    silent = ["-serial", "null"] * board.port
+    return [
+        *board.options,
+        *("-nodefaults", "-display", "none", "-no-reboot", "-nic", "none"),
+        *("-kernel", str(images.kernel), "-initrd", str(images.initramfs), *tree),
+        *("-append", said, "-chardev", f"socket,id=console,fd={fd}", *silent, "-serial", "chardev:console"),
+    ]

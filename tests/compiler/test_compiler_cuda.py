@@ -1,0 +1,266 @@
+"""Bundles for GPUs. No GPU is here: machine code is looked at, and the kernels' CUDA source is run on the processor."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import locale
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from compiler_nets import net
+from torch import Tensor, nn
+
+from edgeprune.cli.main import main
+from edgeprune.compiler.build_check import check_one, small_network
+from edgeprune.compiler.compile import compile_network, lower_network, read_network
+from edgeprune.compiler.cuda import lower, nvrtc
+from edgeprune.compiler.cuda.nvrtc import compile_cubin, embedded_gpus, gpu_of, require_cubin
+from edgeprune.compiler.elf import read_needs
+from edgeprune.compiler.objects import KernelBuildError
+from edgeprune.deploy.flash import flash
+from edgeprune.devices.fake import FakeDevice
+from edgeprune.errors import BundleError, MissingDependencyError, UnsupportedOperatorError
+from edgeprune.targets import Target, load_target
+
+JETSONS = {
+    "jetson_nano": "sm_53",
+    "jetson_xavier_nx": "sm_72",
+    "jetson_orin_nano": "sm_87",
+    "jetson_agx_orin": "sm_87",
+}
+HOST = load_target("host")
+DRIVER = Path(__file__).with_name("fake_driver.cpp")
+installed = importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.cuda_nvrtc") is not None
+needs_nvrtc = pytest.mark.skipif(not installed, reason="NVRTC is missing: pip install 'edgeprune[jetson]'")
+
+
+def cubin_header(arch: str) -> bytes:
+    """The ELF header of a cubin, as long as a file has to be to have one."""
+    number = int(arch.removeprefix("sm_"))
+    return b"\x7fELF" + bytes(14) + (190).to_bytes(2, "little") + bytes(28) + bytes([number, 5, number, 0]) + bytes(16)
+
+
+class Varied(nn.Module):
+    """Grouped, dilated and strided convolutions, averages that do and do not count padding, joins, gates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.grouped = (
+            nn.Conv2d(3, 10, 3, 2, 1),
+            nn.Conv2d(10, 20, (3, 5), padding=(2, 2), dilation=(2, 1), groups=5),
+        )
+        self.squeeze, self.excite = nn.Conv2d(20, 7, 1), nn.Conv2d(7, 20, 1)
+        self.head = nn.Linear(30 * 9 * 9, 300)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = F.hardswish(self.stem(x))
+        y = F.silu(self.grouped(x))
+        y = y * torch.sigmoid(self.excite(F.leaky_relu(self.squeeze(y.mean((2, 3), keepdim=True)))))
+        both = torch.cat([F.avg_pool2d(x, 3, 1, 1), F.avg_pool2d(y, 3, 1, 1, count_include_pad=False)], 1)
+        low = F.max_pool2d(both, 2, ceil_mode=True)
+        return F.elu(self.head(F.gelu(low).flatten(1))), torch.tanh(low)
+
+
+def varied() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    torch.manual_seed(3)
+    return Varied().eval(), (torch.randn(1, 3, 35, 35),)
+
+
+@pytest.fixture
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
+    """A GPU target with this computer's cores, whose machine code is only a header."""
+    monkeypatch.setattr(lower, "compile_cubin", lambda source, arch, kernels: cubin_header(arch))
+    monkeypatch.setattr(lower, "versions", dict)
+    nano = load_target("jetson_nano")
+    cores = {name: getattr(HOST, name) for name in ("arch", "llvm", "zig_target", "requires")}
+    return nano.model_copy(update=cores)
+
+
+def driver(folder: Path, source: str, launches_c: str) -> dict[str, str]:
+    """Build the driver that runs these kernels; the environment in which a program finds it."""
+    (folder / "kernels.cu").write_text(source)
+    rows = []
+    for line in launches_c.splitlines():
+        if line.startswith('  {"'):
+            name, _, _, count, _ = (part.strip(' "{},') for part in line.strip().strip("{},").split(","))
+            arguments = ", ".join(f"*(float **)p[{i}]" for i in range(int(count)))
+            rows.append(f'  {{"{name}", [](void **p) {{ {name}({arguments}); }}}},')
+    (folder / "table.h").write_text("\n".join(["static const kernel kernels[] = {", *rows, "};", ""]))
+    command = [sys.executable, "-m", "ziglang", "c++", "-target", HOST.zig_target, "-O2", "-std=c++17", "-nostdlib++"]
+    command += ["-fno-exceptions", "-fno-rtti", "-fno-sanitize=all", "-Wno-everything", "-shared", "-fPIC"]
+    command += [f'-DKERNELS="{folder / "kernels.cu"}"', f'-DTABLE="{folder / "table.h"}"']
+    subprocess.run([*command, str(DRIVER), "-o", str(folder / "libcuda.so.1"), "-lm"], check=True, capture_output=True)
+    return {**os.environ, "LD_LIBRARY_PATH": str(folder)}
+
+
+@pytest.fixture
+def ready(tmp_path: Path, board: Target) -> Callable[..., Callable[..., subprocess.CompletedProcess[str]]]:
+    """``ready(module, inputs)``: the network compiled, and a function that runs its program beside the driver."""
+
+    def prepare(module: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[..., subprocess.CompletedProcess[str]]:
+        network = read_network(module, inputs)
+        bundle = tmp_path / "bundle"
+        manifest = compile_network(network, board, bundle, name="net")
+        device = lower_network(network, board, name="net").device
+        assert device is not None
+        environment = driver(tmp_path, device.source, device.launches_c)
+        golden = manifest.golden
+        files = [("--input", n) for n in golden.inputs] + [("--expect", n) for n in golden.outputs]
+        check = [str(part) for option, name in files for part in (option, bundle / name)]
+
+        def run(command: str, *arguments: str, **wrong: str) -> subprocess.CompletedProcess[str]:
+            whole = [str(bundle / "model"), command, *(check if command == "check" else []), *arguments]
+            return subprocess.run(
+                whole, env={**environment, **wrong}, capture_output=True, text=True, check=False, timeout=60
+            )
+
+        return run
+
+    return prepare
+
+
+@pytest.mark.parametrize("name", ["residual", "squeeze_excite", "pyramid", "two_inputs", "resnet20", "varied"])
+def test_the_kernels_compute_what_torch_computes(name: str, ready: Callable[..., Callable[..., object]]) -> None:
+    done = ready(*(varied() if name == "varied" else net(name)))("check")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["max_abs_diff"] <= 1e-5 * json.loads(done.stdout)["scale"]
+    assert done.stderr == "", "all memory of the GPU is given back"
+
+
+def test_the_whole_interface_of_a_program(ready: Callable[..., Callable[..., object]]) -> None:
+    run = ready(*net("residual"))
+    info = json.loads(run("info").stdout)
+    bench = json.loads(run("bench", "--warmup", "1", "--repeats", "3").stdout)
+    assert bench["allocated_bytes"] == info["peak_ram_bytes"]
+    assert len(bench["samples"]) == 3
+    rows = [json.loads(line) for line in run("kernels", "--warmup", "0", "--repeats", "1").stdout.splitlines()]
+    assert [row["name"] for row in rows] == info["kernels"]
+    assert all(row["finite"] for row in rows)
+
+
+WRONG = (
+    ({"LD_LIBRARY_PATH": ""}, "no NVIDIA driver"),
+    ({"FAKE_CUDA": "cuInit"}, "starting the NVIDIA driver: CUDA_ERROR"),
+    ({"FAKE_CUDA": "cuModuleLoadData"}, "loading kernels for sm_53: CUDA_ERROR"),
+    ({"FAKE_CUDA": "cuMemAlloc"}, "CUDA_ERROR_OUT_OF_MEMORY"),
+    ({"FAKE_CUDA": "cuLaunchKernel"}, "starting it: CUDA_ERROR"),
+    ({"FAKE_CUDA": "cuCtxSynchronize"}, "running the kernels: CUDA_ERROR"),
+)
+
+
+def test_a_driver_that_fails_is_told(ready: Callable[..., Callable[..., object]]) -> None:
+    run = ready(*net("residual"))
+    for wrong, says in WRONG:
+        done = run("check", **wrong)
+        assert done.returncode == 1, wrong
+        assert says in done.stderr
+
+
+def test_a_kernel_without_a_rule_is_named(board: Target) -> None:
+    network = read_network(
+        nn.Sequential(nn.Conv2d(3, 4, 1), nn.ConvTranspose2d(4, 4, 2, 2)), (torch.randn(1, 3, 4, 4),)
+    )
+    with pytest.raises(UnsupportedOperatorError, match="cannot be built for a GPU yet") as caught:
+        lower_network(network, board, name="net")
+    assert caught.value.details["op"] == "conv_transpose2d"
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b'extern "C" __global__ void k() {}', b".version 7.8\n.target sm_87\n", b"\x7fELF" + bytes(80)]
+)
+def test_source_and_ptx_are_no_machine_code(data: bytes) -> None:
+    """What TVM embeds without a word where it finds no driver."""
+    with pytest.raises(KernelBuildError, match="no machine code"):
+        require_cubin(data, "sm_87", [])
+    assert embedded_gpus(b"program" + data) == []
+
+
+def test_machine_code_of_another_gpu_or_without_a_kernel() -> None:
+    assert gpu_of(cubin_header("sm_72")) == "sm_72"
+    with pytest.raises(KernelBuildError, match="sm_72 instead of sm_87"):
+        require_cubin(cubin_header("sm_72"), "sm_87", [])
+    with pytest.raises(KernelBuildError, match="lacks ep_k_kernel"):
+        require_cubin(cubin_header("sm_87"), "sm_87", ["ep_k_kernel"])
+    require_cubin(cubin_header("sm_87") + b"\0.text.ep_k_kernel\0", "sm_87", ["ep_k_kernel"])
+
+
+def test_without_nvrtc_the_command_that_mends_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    nvrtc._library.cache_clear()
+    monkeypatch.setattr(nvrtc.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError) as caught:
+        compile_cubin("", "sm_87", [])
+    assert caught.value.hint == "pip install 'edgeprune[jetson]'"
+    result = check_one(small_network(), load_target("jetson_nano"))
+    assert (result.status, result.exit_code) == ("failed", 5)
+    assert "edgeprune[jetson]" in result.why
+    command = ["compile", "zoo:resnet20", "--target", "jetson_nano", "--out", str(tmp_path / "bundle"), "--quiet"]
+    assert main(command) == 5
+    assert "pip install 'edgeprune[jetson]'" in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()
+
+
+@needs_nvrtc
+@pytest.mark.parametrize(("name", "arch"), JETSONS.items())
+def test_a_bundle_carries_machine_code_of_the_boards_gpu(name: str, arch: str, tmp_path: Path) -> None:
+    target = load_target(name)
+    manifest = compile_network(small_network(), target, tmp_path / "bundle")
+    for file in ("model", "libmodel.so"):
+        data = (tmp_path / "bundle" / file).read_bytes()
+        assert embedded_gpus(data) == [arch]
+        assert b"__global__" not in data, "no source"
+        assert b".target sm_" not in data, "no PTX"
+        assert all(f"\0.text.{k.symbol}_kernel\0".encode() in data for k in manifest.kernels)
+    needs = read_needs(tmp_path / "bundle" / "model")
+    assert needs is not None
+    assert (needs.architecture, needs.bits) == ("aarch64", 64)
+    assert not [library for library in needs.libraries if "cud" in library or "tvm" in library]
+    assert manifest.versions[nvrtc.PACKAGE]
+
+
+@needs_nvrtc
+def test_source_that_nvrtc_refuses_is_quoted() -> None:
+    with pytest.raises(KernelBuildError, match=r"for sm_87: kernels\.cu\(1\): error"):
+        compile_cubin("nonsense;", "sm_87", [])
+
+
+@needs_nvrtc
+def test_nvrtc_leaves_the_caller_its_locale() -> None:
+    before = locale.getencoding()
+    compile_cubin('extern "C" __global__ void k() {}', "sm_87", ["k"])
+    assert locale.getencoding() == before
+
+
+@needs_nvrtc
+def test_a_gpu_that_nvrtc_does_not_know() -> None:
+    with pytest.raises(KernelBuildError, match="sm_110"):
+        compile_cubin("", "sm_110", [])
+
+
+@needs_nvrtc
+def test_the_build_check_calls_it_compiled_and_no_more() -> None:
+    result = check_one(small_network(), load_target("jetson_xavier_nx"))
+    assert (result.status, result.evidence, result.architecture) == ("built", "compiled", "aarch64 64 bit + sm_72")
+    assert result.why == "never run: it needs the board's GPU"
+    assert "may refuse code of CUDA 11" in check_one(small_network(), load_target("jetson_nano")).why
+
+
+def test_flash_refuses_a_board_of_another_processor(tmp_path: Path, board: Target) -> None:
+    compile_network(small_network(), board.model_copy(update=_cores("rpi4")), tmp_path / "bundle")
+    device = FakeDevice(tmp_path / "board")
+    if device.describe().machine == "aarch64":
+        pytest.skip("this computer is of that processor")
+    with pytest.raises(BundleError, match="built for aarch64"):
+        flash(tmp_path / "bundle", device)
+
+
+def _cores(name: str) -> dict[str, object]:
+    return {field: getattr(load_target(name), field) for field in ("arch", "llvm", "zig_target", "requires")}
