@@ -28,10 +28,11 @@ def bench(
     from edgeprune.devices.registry import open_device
     from edgeprune.profiling.measure import spread
 
-    result = bench_installed(open_device(device), warmup, repeats, threads)
+    board = open_device(device)
+    result = bench_installed(board, warmup, repeats, threads)
     samples = [s / 1e6 for s in result.samples_ns]
     fields = {
-        "device": device,
+        "device": board.url,
         "latency_ms": result.median_ms,
         "spread_ms": spread(samples),
         "min_ms": min(samples),

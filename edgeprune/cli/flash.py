@@ -35,10 +35,11 @@ def flash(
     limit = None if latency is None else parse_latency(latency)
     if limit is not None and limit.relative:
         raise UsageError("flash knows no dense network to be relative to", hint="give --latency in ms")
+    board = open_device(device)
     with progress(quiet) as bar:
         done = install(
             bundle,
-            open_device(device),
+            board,
             resume=resume,
             latency_budget_ms=None if limit is None else limit.value,
             progress=bar,
@@ -47,4 +48,4 @@ def flash(
     timing = body.pop("bench")
     body["latency_ms"] = timing["median_ms"]
     body["evidence"] = timing["evidence"]
-    emit(record("edgeprune.flash/1", {"device": device, **body}), as_json)
+    emit(record("edgeprune.flash/1", {"device": board.url, **body}), as_json)

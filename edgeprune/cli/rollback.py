@@ -19,4 +19,5 @@ def rollback(device: DeviceUrl = "local:", as_json: JsonOption = False) -> None:
     from edgeprune.deploy.rollback import rollback as go_back
     from edgeprune.devices.registry import open_device
 
-    emit(record("edgeprune.rollback/1", {"device": device, **go_back(open_device(device)).to_json()}), as_json)
+    board = open_device(device)
+    emit(record("edgeprune.rollback/1", {"device": board.url, **go_back(board).to_json()}), as_json)

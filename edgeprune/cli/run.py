@@ -56,7 +56,8 @@ def run(
         np.save(buffer, np.frombuffer(data, np.float32).reshape(samples * port.shape[0], *port.shape[1:]))
         path.write_bytes(buffer.getvalue())
     emit(
-        record("edgeprune.run/1", {"device": device, "samples": samples, "outputs": [str(p) for p in outputs]}), as_json
+        record("edgeprune.run/1", {"device": board.url, "samples": samples, "outputs": [str(p) for p in outputs]}),
+        as_json,
     )
 
 

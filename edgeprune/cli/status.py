@@ -19,4 +19,5 @@ def status(device: DeviceUrl = "local:", as_json: JsonOption = False) -> None:
     from edgeprune.deploy.status import status as ask
     from edgeprune.devices.registry import open_device
 
-    emit(record("edgeprune.status/1", {"device": device, **ask(open_device(device)).to_json()}), as_json)
+    board = open_device(device)
+    emit(record("edgeprune.status/1", {"device": board.url, **ask(board).to_json()}), as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from tempfile import TemporaryDirectory
@@ -9,7 +10,9 @@ from typing import Any, cast
 
 from edgeprune.devices.protocol import Device
 from edgeprune.devices.trust import accepting_new_host_keys, accepts_new_host_keys
-from edgeprune.errors import MissingDependencyError, UsageError
+from edgeprune.errors import DeviceUnreachableError, MissingDependencyError, UsageError
+
+TRACKER = "EDGEPRUNE_TRACKER"
 
 # Each class has ``from_url(url)``. Named by text, so a transport's libraries load when it is used.
 SCHEMES: dict[str, str] = {
@@ -62,12 +65,13 @@ def list_devices() -> list[Listed]:
 
     Raises:
         MissingDependencyError: pyserial is not installed.
+        UsageError: $EDGEPRUNE_TRACKER does not name a tracker of this computer.
     """
     # Any folder describes this computer, and a list should not make the one in the home.
     with TemporaryDirectory() as folder:
         info = open_device(f"local:{folder}").describe()
     local = Listed("local:", f"this computer: {info.cpu}", True, {"machine": info.machine})
-    return [local, *_serial_ports(), *_emulated()]
+    return [local, *_serial_ports(), *_emulated(), *_tracked_servers()]
 
 
 def _emulated() -> list[Listed]:
@@ -96,3 +100,28 @@ def _serial_row(port: Any) -> Listed:
     }
     known = {key: text for key, text in details.items() if text}
     return Listed(f"serial://{port.device}", port.product or port.description, "serial" in SCHEMES, known)
+
+
+def _tracked_servers() -> list[Listed]:
+    place = os.environ.get(TRACKER)
+    if not place:
+        return []
+    from edgeprune.devices.rpc_address import loopback, parse_place
+    from edgeprune.devices.rpc_tracker import servers_of
+
+    host, port = parse_place(place)
+    url = f"rpc+tracker://{host}:{port}"
+    address = loopback(host, port, url)
+    try:
+        servers = servers_of(address, port, url)
+    except DeviceUnreachableError as e:
+        return [Listed(url, e.message.removeprefix(f"{url}: "), False)]
+    return [
+        Listed(
+            f"{url}/{server.key}?server={server.name}",
+            f"TVM RPC server {server.key} at {server.name}",
+            True,
+            {"key": server.key, "free": f"{server.free} of {server.total}"},
+        )
+        for server in servers
+    ]

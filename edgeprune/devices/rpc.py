@@ -11,6 +11,7 @@ import errno
 import os
 import secrets
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -21,7 +22,7 @@ from edgeprune.devices.local import check_argv, chunks_of, require_space
 from edgeprune.devices.paths import check_path
 from edgeprune.devices.protocol import Completed, DeviceInfo, Progress
 from edgeprune.devices.rpc_address import Address, loopback, parse_server, parse_tracker
-from edgeprune.devices.rpc_session import Server, Session
+from edgeprune.devices.rpc_session import CALL_S, Server, Session
 from edgeprune.devices.rpc_tracker import take
 from edgeprune.devices.rpc_wire import Reply, State, Verb
 from edgeprune.errors import DeviceError, DeviceUnreachableError
@@ -156,22 +157,24 @@ class RpcDevice:
                         session.call(Verb.ABORT, -1, partial)
                         self._litter.discard(partial)
                 except BaseException:
-                    session.kill()
+                    session.abandon()
                     raise
                 self._session = session
             return self._session
 
     def _outcome(self, session: Session, command: int, argv: Sequence[str], timeout_s: float) -> Completed:
         out, err = bytearray(), bytearray()
+        # The board ends the command; should its clock stand still, this one runs on.
+        latest = time.monotonic() + timeout_s + CALL_S
         while True:
             reply = session.call(Verb.POLL, command, round(_POLL_S * 1000), patience_s=_POLL_S)
             self._checked(reply, f"waiting for {argv[0]}")
             state, code = reply.integer(0), reply.integer(1)
             out += reply.fields[2]
             err += reply.fields[3]
-            if state != State.RUNNING:
+            if state != State.RUNNING or time.monotonic() > latest:
                 break
-        if state == State.TIMED_OUT:
+        if state in (State.RUNNING, State.TIMED_OUT):
             raise DeviceError(
                 f"{self.url}: {argv[0]} did not finish in {timeout_s:g} s and was killed",
                 argv=list(argv),

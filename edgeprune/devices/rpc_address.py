@@ -121,7 +121,7 @@ def _split(url: str, example: str) -> tuple[SplitResult, str, int]:
 
 
 def _folder(url: str, path: str) -> str:
-    folder = path.rstrip("/")
+    folder = path.removesuffix("/")
     if folder and any(part in ("", ".", "..") for part in folder[1:].split("/")):
         raise _no_url(url, "an absolute folder without '.' and '..' behind the port")
     return folder

@@ -22,11 +22,10 @@ from edgeprune.home import home
 
 FUNCTION = "edgeprune_exec"
 
-_FLAGS = ("-std=c11", "-O2", "-g0", "-Wall", "-Wextra", "-fno-sanitize=all", "-fvisibility=hidden")
-_FLAGS += ("-shared", "-fPIC", "-Wl,-Bsymbolic", "-s")
+_FLAGS = "-std=c11 -O2 -g0 -Wall -Wextra -fno-sanitize=all -fvisibility=hidden -shared -fPIC -Wl,-Bsymbolic -s"
 _MACHINES = {40: "arm", 62: "x86_64", 183: "aarch64"}  # e_machine
-# The oldest of which TVM may have been built by hand; a newer one runs it as well.
-_GLIBC = "2.17"
+# The oldest that the programs of edgeprune's targets run with.
+_GLIBC = "2.28"
 _PT_INTERP = 3
 
 
@@ -101,7 +100,7 @@ def library_for(url: str, program: Program) -> Path:
 def _build(target: str, sources: list[Path], library: Path) -> None:
     partial = library.with_suffix(f".{secrets.token_hex(4)}.so")
     try:
-        done = zig.cc(["-target", target, *_FLAGS, "-o", str(partial), *map(str, sources)])
+        done = zig.cc(["-target", target, *_FLAGS.split(), "-o", str(partial), *map(str, sources)])
         if done.returncode != 0:
             raise DeviceError(
                 f"building {library.name} for {target} failed: {done.stderr.strip()[-800:]}",

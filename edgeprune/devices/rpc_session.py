@@ -1,7 +1,8 @@
-"""One session with a TVM RPC server, held by a worker process (rpc_worker.py) that can be killed.
+"""One session with a TVM RPC server, held by a worker process (rpc_worker.py) that can be left.
 
-Every exchange has an end: a worker that does not answer in time is killed, the server sees the
-connection go, and whoever calls next opens a new session.
+Every exchange has an end: a worker that does not answer in time is left to itself, to end the
+connection and itself as soon as it can and within a minute, and whoever calls next opens a new
+session with another worker.
 """
 
 from __future__ import annotations
@@ -47,8 +48,10 @@ class Session:
     def __init__(self, url: str, server: Server) -> None:
         self.url = url
         self._lock = threading.Lock()
-        self._worker: _Worker | None = _idle_worker()
+        self._worker: _Worker | None = None
+        opened = False
         try:
+            self._worker = _idle_worker()
             if self._worker is None:
                 self._worker = _Worker()
                 ready = self._worker.exchange(None, START_S)
@@ -57,15 +60,22 @@ class Session:
                         f"{url}: TVM RPC needs the package {missing}, which is not installed",
                         hint="pip install 'edgeprune[rpc]'",
                     )
-            about = self._ask(CONNECT_S, do="open", host=server.address, port=server.port, key=server.key)
+            self._ask(CONNECT_S, do="open", host=server.address, port=server.port, key=server.key)
+            opened = True
+            about = self._ask(CONNECT_S, do="about")
             library = library_for(url, Program(about["machine"], about["interpreter"]))
             self._ask(CONNECT_S, do="load", path=str(library))
-        except _GoneError as e:
-            self.kill()
-            raise self._unreachable(str(e)) from None
-        except BaseException:
-            self.kill()
+        except BaseException as e:
+            if self._worker is not None and not opened:
+                self._worker.kill()  # it must not become a client that nobody wants when its turn comes
+                self._worker = None
+            self.abandon()
+            if isinstance(e, _GoneError):
+                raise self._unreachable(str(e)) from None
             raise
+
+    def __del__(self) -> None:
+        self.abandon()  # a device that nobody closed
 
     @property
     def alive(self) -> bool:
@@ -86,10 +96,10 @@ class Session:
                 answer = self._ask(CALL_S + patience_s, do="call", data=data)
                 return unpack(base64.b64decode(answer["data"]))
             except (_GoneError, ValueError) as e:
-                self.kill()
+                self.abandon()
                 raise self._unreachable(str(e)) from None
             except BaseException:  # Ctrl-C: the answer would be taken for that of the next request
-                self.kill()
+                self.abandon()
                 raise
 
     def close(self) -> None:
@@ -101,20 +111,20 @@ class Session:
         try:
             worker.exchange({"do": "close"}, CALL_S)
         except BaseException as e:
-            worker.kill()
+            worker.leave()
             if not isinstance(e, _GoneError):
                 raise
             return
         if len(_idle) < _MOST_IDLE:
             _idle.append(worker)
         else:
-            worker.kill()
+            worker.leave()
 
-    def kill(self) -> None:
-        """End the session now. The board kills what still runs there when the connection breaks."""
+    def abandon(self) -> None:
+        """End the session without waiting. The board kills what still runs there when the connection ends."""
         worker, self._worker = self._worker, None
         if worker is not None:
-            worker.kill()
+            worker.leave()
 
     def _ask(self, patience_s: float, **request: Any) -> dict[str, Any]:
         if self._worker is None:
@@ -186,6 +196,16 @@ class _Worker:
         answer: dict[str, Any] = json.loads(got)
         return answer
 
+    def leave(self) -> None:
+        """The end of its input lets it finish what it is at; then it ends."""
+        self._to.close()
+        self._from.close()
+        _leaving.append(self)
+        for worker in list(_leaving):
+            if not worker.alive:
+                with contextlib.suppress(ValueError):  # another thread was quicker
+                    _leaving.remove(worker)
+
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
@@ -194,6 +214,7 @@ class _Worker:
 
 
 _idle: list[_Worker] = []  # list.pop and list.append are atomic
+_leaving: list[_Worker] = []
 
 
 def _idle_worker() -> _Worker | None:
@@ -204,11 +225,11 @@ def _idle_worker() -> _Worker | None:
             break  # another thread was quicker
         if worker.alive:
             return worker
-        worker.kill()
+        worker.leave()
     return None
 
 
 @atexit.register
 def _end_all() -> None:
     while _idle:
-        _idle.pop().kill()
+        _idle.pop().leave()

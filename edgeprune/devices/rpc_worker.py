@@ -1,7 +1,7 @@
 """The process that speaks TVM RPC. TVM's client waits for a server without end, and a process can be
 killed where a call cannot; what TVM loads stays out of the user's process besides.
 
-One JSON object a line, in and out: ``open``, ``load``, ``call``, ``close``, each with an answer, and
+One JSON object a line, in and out: ``open``, ``about``, ``load``, ``call``, ``close``, each with an answer, and
 a first line that says whether TVM's client can be had. Only byte strings and one function name of our
 own cross the connection: nothing is pickled.
 """
@@ -9,6 +9,8 @@ own cross the connection: nothing is pickled.
 from __future__ import annotations
 
 import base64
+import contextlib
+import importlib
 import json
 import os
 import queue
@@ -20,6 +22,9 @@ from typing import Any
 
 from edgeprune.devices.rpc_library import FUNCTION, Program
 
+# How long a call that was given up may still take to end well.
+LINGER_S = 60
+
 
 class _Connection:
     def __init__(self, rpc: Any) -> None:
@@ -30,6 +35,9 @@ class _Connection:
 
     def open(self, host: str, port: int, key: str) -> dict[str, Any]:
         self._session = self._rpc.connect(host, port, key)
+        return {}
+
+    def about(self) -> dict[str, Any]:
         # An absolute path is taken as it is by servers in Python and in C++.
         program = Program.of(bytes(self._session.download("/proc/self/exe")))
         return {"machine": program.machine, "interpreter": program.interpreter}
@@ -61,31 +69,41 @@ def main() -> None:
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
-    requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    requests: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(requests,), daemon=True).start()
+    sys.modules["torch"] = None  # type: ignore[assignment]  # TVM takes it along where it is, for seconds and for nothing
     try:
-        import cloudpickle  # type: ignore[import-not-found]  # noqa: F401  tvm.rpc asks for both late
-        import psutil  # type: ignore[import-not-found,import-untyped]  # noqa: F401
+        for late in ("cloudpickle", "psutil"):  # tvm.rpc asks for both only when it needs them
+            importlib.import_module(late)
         from tvm import rpc
     except ImportError as e:
         say({"missing": e.name or str(e)})
         return
     say({})
     connection = _Connection(rpc)
-    while True:
-        request = requests.get()
+    while request := requests.get():
         verb = getattr(connection, request.pop("do"))
         try:
-            say(verb(**request))
+            answer = verb(**request)
         except Exception as e:  # TVM raises errors of any kind, each of which ends the session
-            say({"error": _last_line(e)})
-
-
-def _read(requests: queue.SimpleQueue[dict[str, Any]]) -> None:
-    """A thread, so that this process ends with the one who asks, even while a server keeps it waiting."""
-    for line in sys.stdin:
-        requests.put(json.loads(line))
+            answer = {"error": _last_line(e)}
+        with contextlib.suppress(BrokenPipeError):  # nobody waits for it any more
+            say(answer)
+    connection.close()
     os._exit(0)
+
+
+def _read(requests: queue.SimpleQueue[dict[str, Any] | None]) -> None:
+    """A thread, so that this process ends with the one who asks, even while a server keeps it waiting.
+
+    Not at once: a connection that is closed over a reply that nobody read is reset, and a reset makes
+    TVM's server refuse service until it is started again.
+    """
+    for line in sys.stdin:
+        if line.endswith("\n"):
+            requests.put(json.loads(line))
+    signal.alarm(LINGER_S)
+    requests.put(None)
 
 
 def _last_line(error: Exception) -> str:

@@ -45,6 +45,7 @@ def rpc_server() -> Iterator[RpcServer]:
 def rpc_tracker() -> Iterator[RpcTracker]:
     """With one server under the key ``board``."""
     tracker = RpcTracker()
+    tracker.wait()  # a server that does not find it waits five seconds
     server = RpcServer("--tracker", f"127.0.0.1:{tracker.port}", "--key", "board")
     try:
         tracker.wait_for(server)

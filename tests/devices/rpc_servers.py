@@ -24,7 +24,7 @@ class Process:
 
     module = ""
 
-    def __init__(self, *options: str, home: Path | None = None) -> None:
+    def __init__(self, *options: str) -> None:
         self.port = free_port()
         command = [sys.executable, "-m", self.module, "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--port-end", str(self.port + 1), *options]
@@ -34,7 +34,7 @@ class Process:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **({"HOME": str(home)} if home else {})},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent / "rpc_no_torch")},
         )
 
     def wait(self) -> None:
@@ -71,7 +71,6 @@ class RpcTracker(Process):
 
     def wait_for(self, *servers: RpcServer) -> None:
         """Until the tracker knows them: they register after they listen."""
-        self.wait()
         wanted = {server.port for server in servers}
         while not wanted <= {known.port for known in servers_of("127.0.0.1", self.port, self.url)}:
             time.sleep(0.05)
