@@ -1,4 +1,5 @@
 # make demo    the whole chain on this computer: profile, prune, compile, deploy, measure
+# make emulated  the same on emulated boards: profiled on one, installed over the serial console of another
 # make test    what CI runs: lint, types, tests
 # make lint    ruff and mypy alone
 # make setup   the virtual environment alone
@@ -11,10 +12,14 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 export PYTHON
 
-.PHONY: demo test lint setup clean
+.PHONY: demo emulated test lint setup clean
 
 demo: $(STAMP)
 	$(PY) examples/demo.py
+
+emulated: $(STAMP)
+	@sh tools/install_qemu.sh
+	$(PY) examples/emulated.py
 
 # One thread a worker: thread pools of two workers would only get in each other's way.
 test: lint

@@ -29,5 +29,5 @@ def mnist(size: int) -> Mapping[str, Any]:
     return {"x_train": x[:TRAIN], "y_train": y[:TRAIN], "x_test": x[TRAIN:], "y_test": y[TRAIN:]}
 
 
-mnist48, mnist56, mnist64, mnist68 = (partial(mnist, size) for size in (48, 56, 64, 68))
+mnist16, mnist48, mnist56, mnist64, mnist68 = (partial(mnist, size) for size in (16, 48, 56, 64, 68))
 mnist72, mnist80, mnist96 = (partial(mnist, size) for size in (72, 80, 96))

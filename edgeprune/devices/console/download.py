@@ -8,8 +8,8 @@ import re
 import shlex
 import zlib
 
-from edgeprune.devices.console.session import Session
-from edgeprune.errors import DeviceError, DeviceUnreachableError
+from edgeprune.devices.console.session import NoisyLineError, Session
+from edgeprune.errors import DeviceError
 
 _FIRST, _SMALLEST, _LARGEST = 1 << 14, 1 << 8, 1 << 17
 _WORTH_PACKING = 2048
@@ -74,12 +74,11 @@ def _pieces(session: Session, name: str, size: int) -> bytes:
                 f"dd if={name} bs={length} skip={len(data) // length} count=1 2>/dev/null",
                 timeout_s=20 + 4 * slow,
                 patience_s=2 + 2 * slow,
+                attempts=None if length == _SMALLEST else 3,
             )
-        except DeviceUnreachableError:
+        except NoisyLineError:
             # Under heavy noise no long frame is ever whole.
-            if length == _SMALLEST:
-                raise
-            length = max(_SMALLEST, length // 8)
+            length = max(_SMALLEST, length // 4)
             continue
         if got.status or len(got.data) != min(length, size - len(data)):
             break  # it became shorter: the hash tells

@@ -25,6 +25,10 @@ _SHORTEST_S = 0.05
 POWER_CYCLE = "check the cable; if the board hangs, switch its power off and on"
 
 
+class NoisyLineError(DeviceUnreachableError):
+    """Answers come, and none is whole: a shorter one may be."""
+
+
 class Session:
     """An agent that runs on the board. ``pace`` is how many times slower than a board it may be.
 
@@ -49,6 +53,7 @@ class Session:
         timeout_s: float = 30.0,
         patience_s: float = 1.0,
         interrupt: bool = False,
+        attempts: int | None = None,
         meanwhile: Callable[[], None] | None = None,
     ) -> Frame:
         """Have the board's shell evaluate ``script``; its output and exit status.
@@ -57,10 +62,12 @@ class Session:
             payload: bytes for the script, base64 in its variable ``P``; together at most one line.
             timeout_s: for all of it. Then Ctrl-C is sent if ``interrupt``, and the answer awaited.
             patience_s: silence after which the answer is asked for again.
+            attempts: how often the answer is asked for again before :class:`NoisyLineError`.
             meanwhile: called once the request was sent, to speak with what it starts.
 
         Raises:
             DeviceUnreachableError: no answer in time, or the line is gone.
+            NoisyLineError: no answer arrived whole, so many times.
         """
         if not payload and payload_room("") // 3 * 4 < len(base64.b64encode(script.encode())):
             script = self._stage(script)
@@ -86,6 +93,10 @@ class Session:
             if frame and frame.number == self._number:
                 return frame
             self.retries += 1
+            if attempts is not None:
+                attempts -= 1
+                if attempts < 0:
+                    raise NoisyLineError(f"{self.name}: too much noise on the line", hint="try a lower baud rate")
             # An older frame says that the request never arrived whole; silence, that something is lost.
             self.link.write(b"\n" + line if frame else b"\n?\n")
 

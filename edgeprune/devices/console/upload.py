@@ -140,7 +140,7 @@ def _xmodem(session: Session, piece: bytes, receiver: str, on_bytes: Callable[[i
     def meanwhile() -> None:
         nonlocal failed
         try:
-            if not session.listen(mark, 5.0 * session.pace):
+            if not session.listen(mark, 2.0 * session.pace):
                 raise xmodem.TransferError("the receiver did not start")
             session.receiver_pause_s = xmodem.send(
                 session.link,
