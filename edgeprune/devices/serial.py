@@ -8,8 +8,10 @@ number. Files lie in ``~/.edgeprune`` of the board's user, or in the URL's ``roo
 
 from __future__ import annotations
 
+import atexit
 import shlex
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -70,6 +72,8 @@ class SerialDevice:
             if owns_link:
                 link.close()
             raise
+        # A command that ends without closing would leave the agent at work on the console.
+        atexit.register(_close, weakref.ref(self))
         tools = {line.rpartition("/")[2] for line in text.splitlines()}
         self.has_gzip = "gzip" in tools
         # lrzsz asks for blocks with CRC only if it is told to; busybox knows no such option.
@@ -150,6 +154,12 @@ class SerialDevice:
 
     def _usable(self) -> _Usable:
         return _Usable(self)
+
+
+def _close(device: weakref.ref[SerialDevice]) -> None:
+    alive = device()
+    if alive:
+        alive.close()
 
 
 class _Usable:

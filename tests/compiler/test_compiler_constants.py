@@ -81,6 +81,25 @@ def test_zeros_of_today_are_not_taken_for_the_same_everywhere() -> None:
     assert recipe.shape == (1, 8, 16, 16)
 
 
+def test_attention_with_a_bias_for_each_head_and_place(tmp_path: Path) -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.qkv, self.head = nn.Conv2d(3, 16, 4, 4), nn.Linear(16, 48), nn.Linear(16, 4)
+            self.table = nn.Parameter(torch.randn(31, 2))
+            self.register_buffer("places", (torch.arange(16)[:, None] - torch.arange(16)) + 15)
+
+        def forward(self, x: Tensor) -> Tensor:
+            tokens = self.conv(x).flatten(2).transpose(1, 2)
+            q, k, v = self.qkv(tokens).reshape(1, 16, 3, 2, 8).permute(2, 0, 3, 1, 4).unbind(0)
+            bias = self.table[self.places].permute(2, 0, 1).unsqueeze(0)
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+            return self.head(y.transpose(1, 2).reshape(1, 16, 16).mean(1))
+
+    torch.manual_seed(0)
+    assert differs(read_network(Attention().eval(), (IMAGE,)), tmp_path / "bundle") <= 1e-5
+
+
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "squeezenet"])
 def test_networks_without_their_blocks_compile(name: str, tmp_path: Path) -> None:
     module, image = build(name).eval(), torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))

@@ -8,6 +8,7 @@ ends, the pipe closes and the shell kills QEMU.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -19,7 +20,9 @@ from edgeprune.devices.emulator.images import Images
 from edgeprune.errors import DeviceUnreachableError, MissingDependencyError
 
 QEMU = "qemu-system-aarch64"
-_GUARD = '"$@" </dev/null & p=$!; read -r x; kill -9 $p'
+# Comes with the console as input and the pipe as output. It must not keep the console open itself: a
+# QEMU that ended would look alive. Its child stays a zombie until it ends, so the id is no one else's.
+_GUARD = 'exec 3<&0 </dev/null; "$@" >/dev/null & p=$!; exec 3<&-; read -r x <&1; kill -9 $p'
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +93,24 @@ class Machine:
         if program is None:
             raise MissingDependencyError(f"{QEMU} is not installed", hint="sudo apt-get install qemu-system-arm")
         ours, theirs = socket.socketpair()
+        watched, self._alive = os.pipe()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the machine)
+        self.link = SocketLink(ours, name)
+        self._guard: subprocess.Popen[bytes] | None = None
         try:
             self._guard = subprocess.Popen(
-                ["/bin/sh", "-c", _GUARD, "guard", program, *_arguments(board, images, theirs.fileno())],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
+                ["/bin/sh", "-c", _GUARD, "guard", program, *_arguments(board, images)],
+                stdin=theirs.fileno(),
+                stdout=watched,
                 stderr=self._log,
-                pass_fds=(theirs.fileno(),),
                 start_new_session=True,  # Ctrl-C in the terminal is not for QEMU
             )
         except OSError as e:
-            ours.close()
-            self._log.close()
+            self.close()
             raise DeviceUnreachableError(f"{name}: QEMU does not start: {e}") from e
         finally:
             theirs.close()
-        self._name = name
-        self.link = SocketLink(ours, name)
+            os.close(watched)
 
     def complaint(self) -> str:
         """What QEMU said on its error output."""
@@ -117,14 +120,16 @@ class Machine:
     def close(self) -> None:
         """Switch off; twice is fine."""
         self.link.close()
-        if self._guard.stdin and not self._guard.stdin.closed:
-            self._guard.stdin.close()
+        if self._log.closed:
+            return
+        os.close(self._alive)
+        if self._guard:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._guard.wait(10)
-            self._log.close()
+        self._log.close()
 
 
-def _arguments(board: Board, images: Images, fd: int) -> list[str]:
+def _arguments(board: Board, images: Images) -> list[str]:
     said = f"console={board.console} panic=-1 {board.kernel}{' edgeprune.login' if board.login else ''}"
     tree = ["-dtb", str(images.dtb)] if board.dtb else []
     silent = ["-serial", "null"] * board.port
@@ -132,5 +137,5 @@ def _arguments(board: Board, images: Images, fd: int) -> list[str]:
         *board.options,
         *("-nodefaults", "-display", "none", "-no-reboot", "-nic", "none"),
         *("-kernel", str(images.kernel), "-initrd", str(images.initramfs), *tree),
-        *("-append", said, "-chardev", f"socket,id=console,fd={fd}", *silent, "-serial", "chardev:console"),
+        *("-append", said, "-chardev", "socket,id=console,fd=3", *silent, "-serial", "chardev:console"),
     ]

@@ -52,8 +52,10 @@ def _same(loops: int) -> dict[int, int]:
 @handles(aten.scaled_dot_product_attention.default)
 def _attention(cutter: Cutter, node: Node) -> None:
     named = arguments(node)
-    if named["attn_mask"] is not None or named["is_causal"] or named["dropout_p"]:
-        raise unsupported(node, "attention with a mask or dropout", "use plain attention in evaluation")
+    mask = named["attn_mask"]
+    if named["is_causal"] or named["dropout_p"] or (mask is not None and mask.meta["val"].dtype != torch.float32):
+        hint = "use plain attention in evaluation, or a mask of numbers that are added"
+        raise unsupported(node, "attention with dropout or a mask of truth values", hint)
     query, key, value = (cutter.seen(a, node) for a in node.args[:3])
     *batch, rows, depth = query[1].shape
     keys = key[1].shape[-2]
@@ -64,6 +66,13 @@ def _attention(cutter: Cutter, node: Node) -> None:
     scores = cutter.between(node, "scores")
     multiply(cutter, scores, query, (key[0], key[1].permuted(order)), (*batch, rows, keys))
     cutter.grow(cutter.drafts[-1], scores, step("times", scale))
+    if mask is not None:
+        biased = cutter.between(node, "biased")
+        biased.meta["val"] = torch.empty((*batch, rows, keys), device="meta")
+        of_plain_tensors(
+            cutter, biased, "add", ((cutter.values[scores], cutter.values[scores].seen), cutter.seen(mask, node))
+        )
+        scores = biased
     weights, spec = cutter.between(node, "weights"), TensorSpec((*batch, rows, keys), "plain")
     cutter.open("softmax", weights, spec, [cutter.values[scores]], axis=len(batch) + 1, log=False)
     multiply(cutter, node, (cutter.values[weights], View.whole(spec.shape)), value, static_shape(node))
