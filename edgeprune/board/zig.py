@@ -6,7 +6,6 @@ build is a cross build. Here and not in the compiler, because devices bring C on
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,7 +17,8 @@ def cc(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
     Raises:
         ModuleNotFoundError: ziglang is not installed.
     """
-    if importlib.util.find_spec("ziglang") is None:
-        raise ModuleNotFoundError("No module named 'ziglang'", name="ziglang")
     command = [sys.executable, "-m", "ziglang", "cc", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode != 0 and "No module named ziglang" in done.stderr:
+        raise ModuleNotFoundError("No module named 'ziglang'", name="ziglang")
+    return done

@@ -47,7 +47,7 @@ class Session:
 
     def __init__(self, url: str, server: Server) -> None:
         self.url = url
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._worker: _Worker | None = None
         opened = False
         try:
@@ -122,7 +122,8 @@ class Session:
 
     def abandon(self) -> None:
         """End the session without waiting. The board kills what still runs there when the connection ends."""
-        worker, self._worker = self._worker, None
+        with self._lock:
+            worker, self._worker = self._worker, None
         if worker is not None:
             worker.leave()
 
@@ -206,6 +207,10 @@ class _Worker:
                 with contextlib.suppress(ValueError):  # another thread was quicker
                     _leaving.remove(worker)
 
+    def wait(self, patience_s: float) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(patience_s)
+
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
@@ -233,3 +238,5 @@ def _idle_worker() -> _Worker | None:
 def _end_all() -> None:
     while _idle:
         _idle.pop().leave()
+    for worker in _leaving:
+        worker.wait(2.0)
