@@ -66,9 +66,11 @@ def test_latencies_are_instructions_and_repeat(counting_board: EmulatedDevice, t
     command = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl", "-O2", "-s", "-static"]
     subprocess.run([*command, str(tmp_path / "count.c"), "-o", str(tmp_path / "count")], check=True)
     counting_board.put(tmp_path / "count", "/".join(["counting", "count"]), executable=True)
-    times = [float(line) for _ in range(2) for line in counting_board.run(["counting/count"]).stdout.splitlines()]
-    assert len(times) == 4
-    # three instructions a turn; a timer interrupt now and then
+    launches = [counting_board.run(["counting/count"]).stdout.splitlines() for _ in range(3)]
+    assert all(len(lines) == 2 for lines in launches)
+    # Interrupts of the timer and the console only ever add to a sample: the smaller one of each launch is compared.
+    times = [min(map(float, lines)) for lines in launches]
+    # three instructions a turn
     assert min(times) == pytest.approx(600_000, rel=0.05)
     assert max(times) == pytest.approx(min(times), rel=0.02)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from serial_board import Noise, PtyBoard
 
@@ -64,8 +64,9 @@ def test_a_shell_without_gzip_and_receiver(boards, tmp_path, shell):
     again.close()
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10_000), kind=st.sampled_from(["message", "drop", "double", "all"]))
+@example(seed=3, kind="drop")  # a receiver that still waits although the sender saw its end acknowledged
 def test_fault_17_noise_never_changes_a_result(seed, kind):
     message, drop, double = {
         "message": (0.002, 0, 0),
@@ -89,7 +90,7 @@ def test_fault_17_noise_never_changes_a_result(seed, kind):
             board.close()
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(st.integers(0, 16_000))
 def test_fault_13_a_line_cut_at_byte_k_leaves_the_old_file_and_can_be_resumed(k):
     with tempfile.TemporaryDirectory() as folder:

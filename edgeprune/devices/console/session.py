@@ -97,8 +97,9 @@ class Session:
                 attempts -= 1
                 if attempts < 0:
                     raise NoisyLineError(f"{self.name}: too much noise on the line", hint="try a lower baud rate")
-            # An older frame says that the request never arrived whole; silence, that something is lost.
-            self.link.write(b"\n" + line if frame else b"\n?\n")
+            # An older frame says that the request never arrived whole; silence, that something is lost, or
+            # that a receiver still waits which was taken to be done: to the agent its end is one more spoilt line.
+            self.link.write(b"\n" + line if frame else (STOP_RECEIVER if meanwhile else b"") + b"\n?\n")
 
     def interrupt(self) -> None:
         """Ctrl-C, for what the agent waits for; its answer is dropped."""
