@@ -30,6 +30,7 @@ from edgeprune.latency.store import ProfileStore
 from edgeprune.models.loading import LoadedModel
 from edgeprune.profiling.profile import profile
 from edgeprune.progress import SILENT, Progress
+from edgeprune.pruning.plan import Plan
 from edgeprune.targets import Target
 from edgeprune.training.data import DataSet
 from edgeprune.training.teach import taught
@@ -120,7 +121,7 @@ def fit(
             dense=dense,
             pruned=pruned,
             uniform=uniform,
-            predicted_kernels_ms=_predicted(latency_model, small),
+            predicted_kernels_ms=_predicted(latency_model, small, plan),
             rounds=tuple(rounds),
             plan=plan,
             deployment=deployment,
@@ -131,9 +132,9 @@ def fit(
         )
 
 
-def _predicted(model: LatencyModel, network: Network) -> dict[str, float]:
-    """By kernel; without those that are new because a block around them is gone, which nobody profiled."""
-    known = (n for n in network.kernels.nodes if model.family(n.spec))
+def _predicted(model: LatencyModel, network: Network, plan: Plan) -> dict[str, float]:
+    """By kernel; where blocks are gone, without those that are new around them, which nobody profiled."""
+    known = (n for n in network.kernels.nodes if not plan.empty or model.family(n.spec))
     return {n.name: model.predict_kernel(n.spec).latency_ms for n in known}
 
 
