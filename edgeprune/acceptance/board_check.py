@@ -31,7 +31,7 @@ from edgeprune.deploy.status import status
 from edgeprune.devices.protocol import Device, DeviceInfo
 from edgeprune.devices.subfolder import Subfolder
 from edgeprune.errors import DeviceUnreachableError, EdgepruneError, VerificationError
-from edgeprune.fitting.trial import trial
+from edgeprune.fitting.trial import Trials
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.loading import LoadedModel
@@ -64,6 +64,7 @@ class _Work:
     store: ProfileStore
     options: ProfileOptions
     progress: Progress
+    trials: Trials
 
     def compiled(self, network: Network, name: str, book: ScheduleBook | None = None) -> tuple[Path, Manifest]:
         out = self.folder / name
@@ -101,7 +102,7 @@ def board_check(
         ProfileStore(store or Path(folder) / "profiles.sqlite3") as opened,
     ):
         options = ProfileOptions(threads=threads, points=1, tune=1)
-        work = _Work(model, network, target, inner, info, Path(folder), opened, options, progress)
+        work = _Work(model, network, target, inner, info, Path(folder), opened, options, progress, Trials(inner))
         for name, check in _CHECKS.items():
             progress.stage(f"checking {name}")
             if checks and checks[0].status == "fail":
@@ -162,7 +163,7 @@ def _transfer(work: _Work) -> Iterator[Check]:
 def _numerics(work: _Work) -> Iterator[Check]:
     generator = torch.Generator().manual_seed(1)
     x = [torch.randn((3, *t.shape[1:]), generator=generator) for t in work.model.example_inputs]
-    with trial(work.folder / "dense", work.device) as tried, torch.no_grad():
+    with work.trials.open(work.folder / "dense", keep=True) as tried, torch.no_grad():
         tried.check()
         raw = tried.run([np.ascontiguousarray(t.numpy()).tobytes() for t in x], 3)
         expected = torch.cat([work.network.module(*(t[i : i + 1] for t in x)) for i in range(3)]).numpy()
@@ -175,7 +176,7 @@ def _numerics(work: _Work) -> Iterator[Check]:
 
 
 def _timing(work: _Work) -> Iterator[Check]:
-    with trial(work.folder / "dense", work.device) as tried:
+    with work.trials.open(work.folder / "dense", keep=True) as tried:
         launches = [tried.launch(warmup=3, repeats=30) for _ in range(4)]
     medians = sorted(r.median_ms for r in launches)
     apart = (medians[1] - medians[0]) / medians[0]
@@ -210,7 +211,7 @@ def _prediction(work: _Work) -> Iterator[Check]:
 def _predicted(work: _Work, network: Network, name: str, model: LatencyModel, profiled: ProfileResult) -> Check:
     book = ScheduleBook(work.target, profiled.profile.records())
     bundle, _ = work.compiled(network, name, book)
-    with trial(bundle, work.device) as tried:
+    with work.trials.open(bundle) as tried:
         bench = tried.bench()
     predicted = model.network(n.spec for n in network.kernels.nodes).latency_ms
     error = (predicted - bench.median_ms) / bench.median_ms

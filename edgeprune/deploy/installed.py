@@ -31,11 +31,7 @@ def run_installed(
         BadInputError: the number or the sizes of the inputs are not the model's.
         VerificationError: the program crashes or does not end.
     """
-    board = Board(device)
-    # By its folder, not through the link: a switch in the middle changes nothing here.
-    release = _require_release(board, None)
-    manifest = installed_manifest(board, release)
-    home = release_path(release)
+    home, manifest = current_release(device)
     return run_release(device, home, manifest, inputs, batch, threads=threads, timeout_s=timeout_s)
 
 
@@ -50,22 +46,40 @@ def run_release(
     timeout_s: float = 300.0,
 ) -> list[bytes]:
     """:func:`run_installed` for the program in the folder ``home``, installed or not."""
+    folder = f"{IO}/{secrets.token_hex(8)}"
+    try:
+        stored = [f"{folder}/input{i}" for i in range(len(inputs))]
+        for path, data in zip(stored, inputs, strict=True):
+            device.put(data, path)
+        return run_stored(device, home, manifest, stored, batch, threads=threads, timeout_s=timeout_s)
+    finally:
+        device.remove(folder)
+
+
+def run_stored(
+    device: Device,
+    home: str,
+    manifest: Manifest,
+    inputs: Sequence[str],
+    batch: int = 1,
+    *,
+    threads: int | None = None,
+    timeout_s: float = 300.0,
+) -> list[bytes]:
+    """:func:`run_release` on inputs that lie on the device already, each at its path."""
     if len(inputs) != len(manifest.inputs) or batch < 1:
         names = ", ".join(tensor.name for tensor in manifest.inputs)
         raise BadInputError(
             f"the model has the inputs {names}; {len(inputs)} were given, with batch {batch}",
             hint="give one array for each input and a batch of at least 1",
         )
-    folder = f"{IO}/{secrets.token_hex(8)}"
-    arguments = ["run"]
-    outputs = [f"{folder}/output{i}" for i in range(len(manifest.outputs))]
+    # Beside the input: that folder exists, whatever tools the board has.
+    folder, mark = inputs[0].rpartition("/")[0], secrets.token_hex(8)
+    outputs = [f"{folder}/{mark}.output{i}" for i in range(len(manifest.outputs))]
+    arguments = ["run", *(part for path in inputs for part in ("--input", path))]
+    arguments += [part for path in outputs for part in ("--output", path)]
+    arguments += ["--batch", str(batch), "--threads", str(threads or manifest.threads)]
     try:
-        for i, data in enumerate(inputs):
-            device.put(data, f"{folder}/input{i}")
-            arguments += ["--input", f"{folder}/input{i}"]
-        for path in outputs:
-            arguments += ["--output", path]
-        arguments += ["--batch", str(batch), "--threads", str(threads or manifest.threads)]
         done = run_program(device, home, manifest, arguments, timeout_s=timeout_s)
         if done.returncode == _BAD_INPUT:
             raise BadInputError(f"the model refuses the input: {done.stderr.strip()}", hint="see edgeprune run --help")
@@ -73,7 +87,20 @@ def run_release(
             raise crashed("run", done)
         return [device.get(path) for path in outputs]
     finally:
-        device.remove(folder)
+        for path in outputs:
+            device.remove(path)
+
+
+def current_release(device: Device) -> tuple[str, Manifest]:
+    """Folder and manifest of the current release; by its folder, not through the link, which may be switched.
+
+    Raises:
+        UsageError: nothing is installed.
+        VerificationError: its manifest is missing or altered.
+    """
+    board = Board(device)
+    release = _require_release(board, None)
+    return release_path(release), installed_manifest(board, release)
 
 
 def installed_ports(device: Device) -> tuple[tuple[TensorEntry, ...], tuple[TensorEntry, ...]]:
@@ -82,8 +109,7 @@ def installed_ports(device: Device) -> tuple[tuple[TensorEntry, ...], tuple[Tens
     Raises:
         UsageError: nothing is installed.
     """
-    board = Board(device)
-    manifest = installed_manifest(board, _require_release(board, None))
+    _, manifest = current_release(device)
     return manifest.inputs, manifest.outputs
 
 

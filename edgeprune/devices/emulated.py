@@ -1,7 +1,7 @@
 """``emulated:`` boards inside QEMU, for whoever has none on the desk, and for tests.
 
 ``emulated:a53`` and ``emulated:a72`` count: their clock advances by a nanosecond for each instruction,
-so latencies repeat to the digit, and say how many instructions a network takes. ``emulated:rpi3`` is
+so latencies are the instructions that a network takes, whatever else this computer does. ``emulated:rpi3`` is
 a whole Raspberry Pi 3 with a login on its serial console, and a clock that means nothing. All three
 are reached as a ``serial:`` board is. ``emulated:aarch64`` runs single ARM programs on this computer's
 kernel, which is the quickest way to see whether numbers are right. docs/EMULATED.md says more.
@@ -68,7 +68,7 @@ class EmulatedDevice(SerialDevice):
     def __init__(self, name: str, *, url: str = "", machine: Machine | None = None, root: str = "") -> None:
         board = BOARDS[name]
         url = url or f"emulated:{name}"
-        self._label = board.label
+        self._board = board
         self._machine = machine or switch_on(name)
         self._owns_machine = machine is None
         try:
@@ -89,7 +89,7 @@ class EmulatedDevice(SerialDevice):
 
     def describe(self) -> DeviceInfo:
         info = super().describe()
-        return replace(info, cpu=f"{info.cpu} ({self._label})", evidence=EVIDENCE)
+        return replace(info, cpu=f"{info.cpu} ({self._board.label})", evidence=EVIDENCE, clock=self._board.clock)
 
     def close(self) -> None:
         if not self._owns_machine:

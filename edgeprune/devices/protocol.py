@@ -30,7 +30,12 @@ class DeviceInfo:
     features: tuple[str, ...] = ()  # CPU flags the compiler cares about, sorted
     libc: str = ""  # "glibc 2.36", "musl 1.2.3", ""
     evidence: str = "measured"  # level of every figure taken on this device
-    clock: str = "monotonic"  # "virtual": the program counts cost, not time
+    clock: str = "monotonic"  # "virtual": the program counts cost, not time; "instructions": the board does
+
+    @property
+    def counts(self) -> bool:
+        """Its clock counts what a program does: how busy the computer is, or was a minute ago, changes nothing."""
+        return self.clock != "monotonic"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

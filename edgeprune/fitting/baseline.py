@@ -11,7 +11,6 @@ from edgeprune.fitting.job import Job
 from edgeprune.fitting.recover import recover
 from edgeprune.fitting.resolve import Kept
 from edgeprune.fitting.result import VariantResult
-from edgeprune.fitting.trial import trial
 from edgeprune.importance.criterion import Scores
 from edgeprune.pruning.plan import Plan
 
@@ -48,7 +47,7 @@ def uniform(job: Job, scores: Scores, best: Kept, dense: VariantResult) -> tuple
             continue
         network = job.shrunk(chosen.plan)
         job.compile(network, job.scratch / f"uniform-{number}")
-        with trial(job.scratch / f"uniform-{number}", job.device) as tried:
+        with job.trials.open(job.scratch / f"uniform-{number}") as tried:
             measured[width] = job.look(tried, dense).latency_ms
         if measured[width] <= limit:
             fits = aim

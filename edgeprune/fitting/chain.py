@@ -11,7 +11,7 @@ from edgeprune.budget.registry import get_solver
 from edgeprune.compiler.compile import Network, read_network
 from edgeprune.compiler.manifest import MANIFEST
 from edgeprune.deploy.flash import flash
-from edgeprune.deploy.installed import bench_installed, run_installed
+from edgeprune.deploy.installed import bench_installed
 from edgeprune.deploy.steady import patient_bench
 from edgeprune.devices.protocol import Device
 from edgeprune.errors import BadInputError, UsageError
@@ -23,7 +23,7 @@ from edgeprune.fitting.recover import recover
 from edgeprune.fitting.resolve import solve
 from edgeprune.fitting.result import FitResult, VariantResult
 from edgeprune.fitting.run_folder import RunRecord, check_out, save_run
-from edgeprune.fitting.trial import trial
+from edgeprune.fitting.trial import Trials
 from edgeprune.importance.registry import criterion as find_criterion
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
@@ -78,7 +78,7 @@ def fit(
         _check_data(network, data)
         if not data.labelled:
             data, options = taught(model.module, data), replace(options, distil_weight=1.0)
-    with tempfile.TemporaryDirectory(prefix="edgeprune-fit-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="edgeprune-fit-") as scratch, Trials(device) as trials:
         profiled = profile(
             network.kernels,
             network.channels,
@@ -89,8 +89,8 @@ def fit(
             allow_mismatch=options.allow_mismatch,
             progress=progress,
         )
-        job = Job(model, network, target, device, device.describe(), data, options, progress, Path(scratch), profiled)
-        dense = job.variant(network, "dense")
+        job = Job(model, network, target, device, device.describe(), data, options, progress, Path(scratch), profiled, trials)
+        dense = job.variant(network, "dense", keep=True)
         progress.stage("scoring channels")
         scores = score(network, options.criterion, data, batch_size=options.batch_size, seed=options.seed)
         best, rounds, dense = solve(job, scores, limits, dense)
@@ -106,9 +106,8 @@ def fit(
         deployment = flash(out / "bundle", device, latency_budget_ms=budget.latency_ms, progress=progress)
         progress.stage("verifying the installed network")
         timing = patient_bench(budget.latency_ms, lambda: bench_installed(device, 5, 50))
-        accuracy = job.accuracy(lambda inputs, batch: run_installed(device, inputs, batch))
-        with trial(out / "bundle", device) as tried:
-            pruned = VariantResult("pruned", small, manifest, timing, accuracy, tried.kernels_ms())
+        proved = trials.installed()
+        pruned = VariantResult("pruned", small, manifest, timing, job.accuracy(proved.run), proved.kernels_ms())
         return FitResult(
             model_name=model.name,
             model_source=model.source,

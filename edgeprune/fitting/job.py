@@ -18,7 +18,7 @@ from edgeprune.deploy.steady import side_by_side
 from edgeprune.devices.protocol import Device, DeviceInfo
 from edgeprune.fitting.choose import Chosen, choose, shrunk
 from edgeprune.fitting.result import VariantResult
-from edgeprune.fitting.trial import Trial, trial
+from edgeprune.fitting.trial import Trial, Trials
 from edgeprune.importance.criterion import Scores
 from edgeprune.latency.model import LatencyModel
 from edgeprune.models.loading import LoadedModel
@@ -85,6 +85,7 @@ class Job:
     progress: Progress
     scratch: Path
     profiled: ProfileResult
+    trials: Trials
 
     def compile(
         self, network: Network, out: Path, *, budget: Budget | None = None, plan: Plan | None = None
@@ -111,22 +112,22 @@ class Job:
             progress=self.progress,
         )
 
-    def variant(self, network: Network, name: str) -> VariantResult:
-        """Compile, check, time and run a network without installing it."""
+    def variant(self, network: Network, name: str, *, keep: bool = False) -> VariantResult:
+        """Compile, check, time and run a network without installing it; ``keep`` one that will be timed again."""
         self.progress.stage(f"measuring the {name} network")
         bundle = self.scratch / name
         manifest = self.compile(network, bundle)
-        with trial(bundle, self.device) as tried:
+        with self.trials.open(bundle, keep=keep) as tried:
             tried.check()
             timing = tried.bench()
             return VariantResult(name, network, manifest, timing, self.accuracy(tried.run), tried.kernels_ms())
 
     def look(self, tried: Trial, dense: VariantResult) -> Look:
         """Time a network in turns with the dense one."""
-        if self.info.clock == "virtual":
-            timing = tried.launch()
+        if self.info.counts:
+            timing = tried.bench()
             return Look(timing, dense, timing.median_ms)
-        with trial(self.scratch / dense.name, self.device) as other:
+        with self.trials.open(self.scratch / dense.name, keep=True) as other:
             both = side_by_side(tried.launch, other.launch)
         if both.second.median_ms < dense.bench.median_ms:
             dense = replace(dense, bench=both.second)
@@ -136,11 +137,11 @@ class Job:
         """The variant with its lowest latency so far: that of now, if it is lower.
 
         A computer that is shared or warm runs faster or slower from minute to minute, and what disturbs it only
-        adds time. A virtual clock has no minutes.
+        adds time. A clock that counts has no minutes.
         """
-        if self.info.clock == "virtual":
+        if self.info.counts:
             return variant
-        with trial(self.scratch / variant.name, self.device) as tried:
+        with self.trials.open(self.scratch / variant.name) as tried:
             now = tried.bench()
         return replace(variant, bench=now) if now.median_ms < variant.bench.median_ms else variant
 

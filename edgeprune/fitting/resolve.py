@@ -12,7 +12,6 @@ from edgeprune.fitting.choose import Chosen
 from edgeprune.fitting.job import Job
 from edgeprune.fitting.limits import Limits
 from edgeprune.fitting.result import RoundResult, VariantResult
-from edgeprune.fitting.trial import trial
 from edgeprune.importance.criterion import Scores
 from edgeprune.latency.model import LatencyModel
 
@@ -63,7 +62,7 @@ def solve(
             break  # nothing better is to be found between two levels
         network = job.shrunk(chosen.plan)
         manifest = job.compile(network, job.scratch / f"round-{number}")
-        with trial(job.scratch / f"round-{number}", job.device) as tried:
+        with job.trials.open(job.scratch / f"round-{number}") as tried:
             tried.check()
             look = job.look(tried, dense)
         dense = look.dense

@@ -1,34 +1,36 @@
-"""A bundle tried out on a device without being installed: time it, run it, leave nothing behind."""
+"""Bundles tried out on a device without being installed: time them, run them, leave nothing behind."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import secrets
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeprune.compiler.manifest import Manifest, read_manifest
 from edgeprune.deploy.checks import BenchResult, GoldenResult, bench, check_golden, crashed, run_program
-from edgeprune.deploy.installed import run_release
+from edgeprune.deploy.installed import current_release, run_stored
 from edgeprune.deploy.steady import steady_bench
 from edgeprune.devices.protocol import Device
-from edgeprune.errors import VerificationError
+from edgeprune.errors import DeviceError, VerificationError
 
 FOLDER = "trials"
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A program lying on the device in a folder of its own."""
+    """A program lying on the device in the folder ``home``, and the inputs that lie there."""
 
     device: Device
     home: str
     manifest: Manifest
     evidence: str
     timeout_s: float
+    inputs: Inputs
 
     def check(self) -> GoldenResult:
         """Golden input and output, compared on the device."""
@@ -69,18 +71,83 @@ class Trial:
 
     def run(self, inputs: Sequence[bytes], batch: int) -> list[bytes]:
         """Outputs for ``batch`` stacked samples."""
-        return run_release(self.device, self.home, self.manifest, inputs, batch, timeout_s=self.timeout_s)
+        stored = [self.inputs.put(data) for data in inputs]
+        return run_stored(self.device, self.home, self.manifest, stored, batch, timeout_s=self.timeout_s)
 
 
-@contextmanager
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Inputs on the device, each sent once."""
+
+    device: Device
+    home: str
+    sent: set[str] = field(default_factory=set)
+
+    def put(self, data: bytes) -> str:
+        """Where ``data`` lies."""
+        path = f"{self.home}/{hashlib.sha256(data).hexdigest()}"
+        if path not in self.sent:
+            self.device.put(data, path)
+            self.sent.add(path)
+        return path
+
+
+class Trials:
+    """All that is tried on one device: what is needed again is sent once, and removed when the block ends.
+
+    A console carries some kilobytes a second, and the dense network is timed beside every other one.
+    """
+
+    def __init__(self, device: Device, *, timeout_s: float = 300.0) -> None:
+        self._device, self._timeout_s = device, timeout_s
+        self._home = f"{FOLDER}/{secrets.token_hex(8)}"
+        self._inputs = Inputs(device, f"{self._home}/inputs")
+        self._kept: set[str] = set()
+        self._evidence = device.describe().evidence
+
+    @contextlib.contextmanager
+    def open(self, bundle: Path, *, keep: bool = False) -> Iterator[Trial]:
+        """A bundle's deployable files on the device.
+
+        Args:
+            keep: leave it there for a next time, not only for the length of this block.
+        """
+        manifest = read_manifest(bundle)
+        home = f"{self._home}/{manifest.release_id}"
+        try:
+            if home not in self._kept:
+                for name, entry in manifest.files.items():
+                    if entry.deploy:
+                        self._device.put(bundle / name, f"{home}/{name}", executable=entry.executable)
+                if keep:
+                    self._kept.add(home)
+            yield self._trial(home, manifest)
+        finally:
+            if home not in self._kept:
+                self._device.remove(home)
+
+    def installed(self) -> Trial:
+        """The release that is current on the device, where it is.
+
+        Raises:
+            UsageError: nothing is installed.
+        """
+        return self._trial(*current_release(self._device))
+
+    def _trial(self, home: str, manifest: Manifest) -> Trial:
+        return Trial(self._device, home, manifest, self._evidence, self._timeout_s, self._inputs)
+
+    def __enter__(self) -> Trials:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        # A board that is gone is told by what met it first.
+        with contextlib.suppress(*(DeviceError,) if kind else ()):
+            self._device.remove(self._home)
+
+
+@contextlib.contextmanager
 def trial(bundle: Path, device: Device, *, timeout_s: float = 300.0) -> Iterator[Trial]:
-    """Put a bundle's deployable files on the device for the length of the block."""
-    manifest = read_manifest(bundle)
-    home = f"{FOLDER}/{secrets.token_hex(8)}"
-    try:
-        for name, entry in manifest.files.items():
-            if entry.deploy:
-                device.put(bundle / name, f"{home}/{name}", executable=entry.executable)
-        yield Trial(device, home, manifest, device.describe().evidence, timeout_s)
-    finally:
-        device.remove(home)
+    """One bundle on a device for the length of the block."""
+    with Trials(device, timeout_s=timeout_s) as trials, trials.open(bundle) as tried:
+        yield tried

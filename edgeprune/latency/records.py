@@ -25,7 +25,7 @@ class Fingerprint:
         compiler: package name -> version (apache-tvm, ziglang, …).
         schedules: version of the schedule rules.
         threads: threads the kernels ran on.
-        clock: "monotonic" or "virtual".
+        clock: "monotonic", "virtual" or "instructions", as in DeviceInfo.
         weight_span: bytes of weights that go through the caches between two calls of a kernel; that of
             the network that was profiled, rounded up to a power of two.
     """

@@ -38,12 +38,14 @@ class Board:
         boot_s: longest boot.
         title: for lists.
         label: said beside the processor's name, and so in every fingerprint.
+        clock: what the board's clock counts, as in :class:`DeviceInfo`.
     """
 
     options: tuple[str, ...]
     console: str
     title: str
     label: str
+    clock: str = "monotonic"
     kernel: str = "quiet"
     port: int = 0
     dtb: bool = False
@@ -58,6 +60,7 @@ def _counting(cpu: str) -> Board:
         "ttyAMA0",
         f"one {cpu.capitalize()}, instructions as nanoseconds",
         "emulated, instructions as nanoseconds",
+        "instructions",
         pace=30,
     )
 
