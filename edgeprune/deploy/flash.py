@@ -133,7 +133,7 @@ def flash(
                     repeats=BENCH_REPEATS,
                     threads=manifest.threads,
                     timeout_s=timeout_s,
-                    evidence=info.evidence,
+                    info=info,
                 ),
             )
             if budget_ms is not None:
