@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 
 from edgeprune.deploy.layout import CURRENT, PREVIOUS, RELEASES, release_of
 from edgeprune.devices.protocol import Completed, Device
@@ -57,13 +58,17 @@ class Board:
         return release_of(self.link_target(PREVIOUS) or "")
 
     def point(self, name: str, target: str | None) -> None:
-        """Make the link ``name`` point to ``target``, or remove it; readers see the old or the new."""
+        """Make the link ``name`` point to ``target``, or remove it; readers see the old or the new.
+
+        It is on the disk when this returns: what was reported done is done after the power was cut, too.
+        """
         if target is None:
             self.device.remove(name)
-            return
-        # ln -sf alone unlinks first, and for a moment nothing would be current.
-        self.must("ln", "-sfn", target, f".{name}.new")
-        self.must("mv", "-fT", f".{name}.new", name)
+        else:
+            # ln -sf alone unlinks first, and for a moment nothing would be current.
+            self.must("ln", "-sfn", target, f".{name}.new")
+            self.must("mv", "-fT", f".{name}.new", name)
+        self.to_disk(".")
 
     def require_switch(self) -> None:
         """Try what :meth:`point` needs, before anything depends on it.
@@ -86,7 +91,14 @@ class Board:
                 self.device.remove(name)
 
     def rename(self, source: str, target: str) -> None:
+        """Rename a folder; it is on the disk when this returns."""
         self.must("mv", "-T", source, target)
+        self.to_disk(str(PurePosixPath(target).parent))
+
+    def to_disk(self, folder: str = ".") -> None:
+        """Have what was made, renamed or removed in a folder survive a power cut."""
+        # A sync that takes no names does more than is asked for here, and that is fine, too.
+        self.must("sync", folder)
 
     def must(self, *argv: str) -> str:
         """stdout of a tool that has to succeed."""
