@@ -12,6 +12,7 @@ from edgeprune.errors import ProfileError
 from edgeprune.graph.spec import KernelSpec
 
 EVIDENCE = ("measured", "emulated", "simulated", "compiled")
+"""From the strongest to the weakest."""
 STATUS = ("ok", "failed")
 
 
