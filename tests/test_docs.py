@@ -19,6 +19,7 @@ from edgeprune.targets import list_targets
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+RECOVER = ROOT / "docs" / "boards" / "RECOVER.md"
 TARGETS = {"host", *(target.name for target in list_targets())}
 PLACEHOLDER = re.compile(r"[A-Z]+")
 BEFORE_A_COMMAND = re.compile(r"\$|\w+\$|sudo|\w+=.*")
@@ -198,3 +199,21 @@ def test_every_page_is_linked_from_another():
         for place in re.findall(r"\]\(([^)#\s]+\.md)", page.read_text(encoding="utf-8")):
             linked.add((page.parent / place).resolve())
     assert not {page for page in PAGES if page.parent != ROOT} - linked
+
+
+def test_every_target_has_a_page_of_its_family():
+    index = (ROOT / "docs" / "boards" / "README.md").read_text(encoding="utf-8")
+    assert not {name for name in TARGETS - {"host"} if f"`{name}`" not in index}
+
+
+FAMILIES = sorted(set((ROOT / "docs" / "boards").glob("*.md")) - {ROOT / "docs/boards/README.md", RECOVER})
+
+
+@pytest.mark.parametrize("page", FAMILIES, ids=lambda p: p.stem)
+def test_a_family_s_page_has_every_chapter(page):
+    text = page.read_text(encoding="utf-8")
+    chapters = " ".join(re.findall(r"^## (.*)$", text, re.MULTILINE)).lower()
+    wanted = ("wiring the serial console", "first contact", "clock", "profile", "fit", "flash", "after a bad flash")
+    assert not [word for word in wanted if word not in chapters]
+    typed = {args[0] for _, line in blocks(text) for args in commands(line) if args}
+    assert {"status", "board-check", "fit", "flash", "rollback"} <= typed
