@@ -37,7 +37,7 @@ setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PY) -m pip --version >/dev/null 2>&1 || { python=$$(sh tools/find_python.sh) && "$$python" -m venv --clear $(VENV); }
-	$(PY) -m pip install --quiet -c constraints.txt -e ".[demo,test]"
+	$(PY) -m pip install --quiet -c constraints.txt -e ".[demo,jetson,test]"
 	@touch $@
 
 clean:

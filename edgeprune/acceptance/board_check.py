@@ -47,6 +47,7 @@ AGREES = 1e-4
 """Of the board's outputs with torch, relative to the largest."""
 UNSTEADY, SHAKY = 0.02, 0.10
 """Difference of two launches of one program, over the smaller, that is worth a warning, and that fails."""
+_TOOLS = ("sha256sum", "df", "mv", "ln", "readlink", "ls")
 INEXACT, WRONG = 0.10, 0.30
 """Difference of the predicted latency from the measured one, over the measured one: the same two."""
 
@@ -134,7 +135,8 @@ def _outcome(name: str, check: Callable[[_Work], Iterator[Check]], work: _Work) 
 def _identity(work: _Work) -> Iterator[Check]:
     require_match(work.target, work.info)
     info = work.info
-    lacking = [tool for tool in ("sha256sum", "df", "mv", "ln") if work.device.run(["which", tool]).returncode]
+    # Small boards have no "which"; every shell has "command".
+    lacking = [t for t in _TOOLS if work.device.run(["sh", "-c", 'command -v "$0"', t]).returncode]
     ram = f"{info.ram_bytes / 2**20:.0f} MiB"
     found = f"{info.cpu}, {info.machine}, {info.cores} cores, {ram}, {info.libc or 'no C library found'}"
     if lacking:

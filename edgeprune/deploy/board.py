@@ -6,10 +6,11 @@ import re
 
 from edgeprune.deploy.layout import CURRENT, PREVIOUS, RELEASES, release_of
 from edgeprune.devices.protocol import Completed, Device
-from edgeprune.errors import DeviceError
+from edgeprune.errors import DeviceError, DeviceUnreachableError
 
 _HASHING_TIMEOUT_S = 600.0  # a slow card under a large model
 _TOOL_MISSING = 127
+_TRIED_LINK = "switch-test"
 
 
 class Board:
@@ -63,6 +64,26 @@ class Board:
         # ln -sf alone unlinks first, and for a moment nothing would be current.
         self.must("ln", "-sfn", target, f".{name}.new")
         self.must("mv", "-fT", f".{name}.new", name)
+
+    def require_switch(self) -> None:
+        """Try what :meth:`point` needs, before anything depends on it.
+
+        Raises:
+            DeviceError: a link cannot be replaced at one stroke there, so a release could not be made current safely.
+        """
+        try:
+            self.point(_TRIED_LINK, "nowhere")
+        except DeviceUnreachableError:
+            raise
+        except DeviceError as e:
+            raise DeviceError(
+                f"{e.message}: no release could be made current at one stroke",
+                hint="it needs symbolic links, and a mv that knows -T: that of coreutils, toybox or a newer busybox",
+                **e.details,
+            ) from e
+        finally:
+            for name in (_TRIED_LINK, f".{_TRIED_LINK}.new"):
+                self.device.remove(name)
 
     def rename(self, source: str, target: str) -> None:
         self.must("mv", "-T", source, target)

@@ -19,6 +19,7 @@ from edgeprune.devices.console.login import Credentials, hear
 from edgeprune.devices.emulator.images import PASSWORD, USER, find_images
 from edgeprune.devices.emulator.machine import BOARDS, QEMU, Machine
 from edgeprune.devices.local import LocalDevice, check_argv
+from edgeprune.devices.paths import check_path
 from edgeprune.devices.protocol import Completed, Device, DeviceInfo
 from edgeprune.devices.serial import SerialDevice
 from edgeprune.errors import DeviceUnreachableError, MissingDependencyError, UsageError
@@ -139,6 +140,10 @@ class UserModeDevice(LocalDevice):
             )
         super().__init__(root, url=url or f"emulated:{_USER_MODE}:{root}")
         self._emulator = [found, "-cpu", cpu]
+
+    def enter(self, folder: str) -> UserModeDevice:
+        """Another folder of this computer: its shell knows nothing of the emulator."""
+        return UserModeDevice(self.root / check_path(folder))
 
     def describe(self) -> DeviceInfo:
         return replace(
