@@ -10,7 +10,7 @@ from pathlib import Path
 from edgeprune.errors import ProfileError
 from edgeprune.latency.records import Fingerprint, KernelRecord, canonical_json, check_record, parse_json
 
-SCHEMA = "edgeprune.profile/1"
+SCHEMA = "edgeprune.profile-file/1"
 
 
 def write_jsonl(path: Path, fingerprint: Fingerprint, records: Iterable[KernelRecord]) -> None:

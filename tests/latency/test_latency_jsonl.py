@@ -81,7 +81,7 @@ def test_a_file_cut_anywhere_is_refused(exported, keep):
 
 
 @pytest.mark.parametrize(
-    "header", ["{}", "[]", '{"schema": "edgeprune.profile/99"}', '{"schema": "edgeprune.profile/1"}']
+    "header", ["{}", "[]", '{"schema": "edgeprune.profile-file/99"}', '{"schema": "edgeprune.profile-file/1"}']
 )
 def test_a_file_without_our_header_is_refused(exported, header):
     exported.write_text("\n".join([header, *exported.read_text().splitlines()[1:]]) + "\n")
