@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeprune.devices.emulator.disk import disk_maker
 from edgeprune.devices.emulator.images import images_folder
 from edgeprune.devices.emulator.machine import QEMU
 
@@ -61,3 +62,11 @@ def emulator_images() -> Path:
         with contextlib.suppress(FileExistsError):  # the other worker was quicker
             ours.symlink_to(theirs)
     return images_folder()
+
+
+@pytest.fixture(scope="session")
+def emulator_disks(emulator_images: Path) -> Path:
+    """The folder of the images, where boards can have disks as well; the test is skipped elsewhere."""
+    if disk_maker() is None:
+        pytest.skip("mkfs.ext4 is not installed: sudo apt-get install e2fsprogs")
+    return emulator_images

@@ -58,7 +58,7 @@ class Cuts:
 
 
 @pytest.fixture(scope="module")
-def cuts(emulator_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Cuts:
+def cuts(emulator_disks: Path, tmp_path_factory: pytest.TempPathFactory) -> Cuts:
     return Cuts(tmp_path_factory.mktemp("cuts"))
 
 

@@ -8,14 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from edgeprune.devices.emulated import EmulatedDevice, boards_here, emulated_boards
-from edgeprune.devices.emulator import machine
+from edgeprune.devices.emulator import disk, machine
+from edgeprune.devices.emulator.disk import make_disk
 from edgeprune.devices.registry import list_devices, open_device
-from edgeprune.errors import DeviceUnreachableError, MissingDependencyError, UsageError
+from edgeprune.errors import BusyError, DeviceError, DeviceUnreachableError, MissingDependencyError, UsageError
 
 # A loop of a fixed number of instructions, timed with the board's own clock.
 COUNTING = r"""
@@ -113,6 +115,29 @@ def _members(session: int) -> list[str]:
         if int(fields[3]) == session and fields[0] != "Z":
             found.append(stat.parent.name)
     return found
+
+
+def test_a_disk_outlives_its_board_and_serves_one_at_a_time(emulator_disks: Path, tmp_path: Path):
+    url = f"emulated:a53:{tmp_path}/a, b.img"
+    with closing(open_device(url)) as board:
+        board.put(b"kept", "folder/file")
+        with pytest.raises(BusyError, match="another emulated board"):
+            open_device(url)
+    with closing(open_device(url)) as board:
+        assert board.get("folder/file") == b"kept"
+        assert board.run(["df", "-P", "."]).stdout.splitlines()[-1].startswith("/dev/vda ")
+    assert [p.name for p in tmp_path.iterdir()] == ["a, b.img"]
+
+
+def test_a_disk_that_cannot_be_made_costs_nothing(emulator_disks: Path, tmp_path: Path, monkeypatch):
+    with pytest.raises(DeviceError, match="cannot be made"):
+        make_disk(tmp_path / "missing" / "board.img")
+    with pytest.raises(DeviceError):
+        make_disk(tmp_path / "board.img", size=1000)  # no file system is that small
+    monkeypatch.setattr(disk.shutil, "which", lambda name, path=None: None)
+    with pytest.raises(MissingDependencyError, match=r"mkfs\.ext4"):
+        make_disk(tmp_path / "board.img")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_raspberry_pi_with_a_login_and_kernel_messages(emulator_images: Path):

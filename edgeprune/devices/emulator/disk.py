@@ -19,6 +19,11 @@ BYTES = 256 << 20
 """Its size; the file holds only what was written."""
 
 
+def disk_maker() -> str | None:
+    """Path of mkfs.ext4, which users that are not root often have outside their own path."""
+    return shutil.which(MAKE) or shutil.which(MAKE, path="/usr/sbin:/sbin")
+
+
 def make_disk(file: Path, *, size: int = BYTES) -> None:
     """An empty disk in ``file``, unless there is one already.
 
@@ -28,7 +33,7 @@ def make_disk(file: Path, *, size: int = BYTES) -> None:
     """
     if file.exists():
         return
-    tool = shutil.which(MAKE) or shutil.which(MAKE, path="/usr/sbin:/sbin")
+    tool = disk_maker()
     if tool is None:
         raise MissingDependencyError(f"{MAKE} is not installed", hint="sudo apt-get install e2fsprogs")
     partial = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
