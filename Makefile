@@ -26,7 +26,7 @@ test: lint
 	@sh tools/install_qemu.sh
 	@sh tools/install_sshd.sh
 	@$(PY) -m edgeprune emulator prepare --quiet >/dev/null || echo "The tests of emulated boards are skipped" >&2
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup
 
 lint: $(STAMP)
 	$(PY) -m ruff check .
@@ -37,7 +37,7 @@ setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PY) -m pip --version >/dev/null 2>&1 || { python=$$(sh tools/find_python.sh) && "$$python" -m venv --clear $(VENV); }
-	$(PY) -m pip install --quiet -c constraints.txt -e ".[demo,test]"
+	$(PY) -m pip install --quiet -c constraints.txt -e ".[demo,jetson,test]"
 	@touch $@
 
 clean:

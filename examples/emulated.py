@@ -244,7 +244,9 @@ def failures_of(report: dict[str, Any]) -> list[str]:
 def show(report: dict[str, Any]) -> None:
     a53 = report["a53"]
     print(f"emulated:a53 ({a53['evidence']}, instructions as nanoseconds)")
-    print(f"{'network':12}{'predicted ms':>13}{'ms':>10}{'second boot':>13}{'accuracy':>10}{'flash kB':>10}{'RAM kB':>8}")
+    print(
+        f"{'network':12}{'predicted ms':>13}{'ms':>10}{'second boot':>13}{'accuracy':>10}{'flash kB':>10}{'RAM kB':>8}"
+    )
     for name, v in a53["networks"].items():
         predicted = f"{a53['predicted_ms']:.4f}" if name == "pruned" else ""
         print(

@@ -1,11 +1,16 @@
 """What every test shares: a home of its own, so that nothing of the developer's is read or written."""
 
+import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from edgeprune.devices.emulator.images import images_folder
+from edgeprune.devices.emulator.machine import QEMU
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,3 +46,18 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == file.read_text(), f"{file} differs; if that is meant: pytest {request.path} --update-golden"
 
     return compare
+
+
+@pytest.fixture(scope="session")
+def emulator_images() -> Path:
+    """The folder of the images in the tests' home; without them or QEMU the test is skipped."""
+    if shutil.which(QEMU) is None:
+        pytest.skip(f"{QEMU} is not installed: sudo apt-get install qemu-system-arm")
+    theirs, ours = Path(os.environ["EDGEPRUNE_TEST_EMULATOR"]), images_folder().parent
+    if not (theirs / "images" / "manifest.json").is_file():
+        pytest.skip("the images of the emulated boards are missing: edgeprune emulator prepare")
+    if theirs != ours and not ours.exists():
+        ours.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # the other worker was quicker
+            ours.symlink_to(theirs)
+    return images_folder()

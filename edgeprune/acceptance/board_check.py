@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
@@ -33,7 +33,7 @@ from edgeprune.devices.subfolder import Subfolder
 from edgeprune.errors import DeviceUnreachableError, EdgepruneError, VerificationError
 from edgeprune.fitting.trial import Trials
 from edgeprune.latency.model import LatencyModel
-from edgeprune.latency.store import ProfileStore
+from edgeprune.latency.store import Profile, ProfileStore
 from edgeprune.models.loading import LoadedModel
 from edgeprune.profiling.fingerprint import require_match
 from edgeprune.profiling.profile import ProfileOptions, ProfileResult, profile
@@ -47,6 +47,7 @@ AGREES = 1e-4
 """Of the board's outputs with torch, relative to the largest."""
 UNSTEADY, SHAKY = 0.02, 0.10
 """Difference of two launches of one program, over the smaller, that is worth a warning, and that fails."""
+_TOOLS = ("sha256sum", "df", "mv", "ln", "readlink", "ls")
 INEXACT, WRONG = 0.10, 0.30
 """Difference of the predicted latency from the measured one, over the measured one: the same two."""
 
@@ -65,6 +66,7 @@ class _Work:
     options: ProfileOptions
     progress: Progress
     trials: Trials
+    measured: list[Profile] = field(default_factory=list)
 
     def compiled(self, network: Network, name: str, book: ScheduleBook | None = None) -> tuple[Path, Manifest]:
         out = self.folder / name
@@ -80,6 +82,7 @@ def board_check(
     model: LoadedModel,
     *,
     store: Path | None = None,
+    profile_out: Path | None = None,
     threads: int = 1,
     progress: Progress = SILENT,
 ) -> Acceptance:
@@ -88,8 +91,10 @@ def board_check(
     Args:
         model: a small network, prunable; the zoo's resnet20 is meant for this.
         store: a profile store that keeps what is measured; a temporary one if it is None.
+        profile_out: a file for the profile that was measured, as JSON lines; not written where nothing was.
 
     Raises:
+        ProfileError: ``profile_out`` cannot be written.
         DeviceUnreachableError: the board does not answer at all.
         UnsupportedOperatorError: the model cannot be compiled for any board.
     """
@@ -109,7 +114,10 @@ def board_check(
                 checks.append(Check(name, "skipped", "the board is not of this target"))
             else:
                 checks += _outcome(name, check, work)
-    return Acceptance(device.url, target.name, target.digest, info.to_json(), tuple(checks))
+        if profile_out is not None and work.measured:
+            opened.export_jsonl(work.measured[0], profile_out)
+    digest = work.measured[0].fingerprint.digest if work.measured else None
+    return Acceptance(device.url, target.name, target.digest, info.to_json(), tuple(checks), digest)
 
 
 def _outcome(name: str, check: Callable[[_Work], Iterator[Check]], work: _Work) -> list[Check]:
@@ -127,7 +135,8 @@ def _outcome(name: str, check: Callable[[_Work], Iterator[Check]], work: _Work) 
 def _identity(work: _Work) -> Iterator[Check]:
     require_match(work.target, work.info)
     info = work.info
-    lacking = [tool for tool in ("sha256sum", "df", "mv", "ln") if work.device.run(["which", tool]).returncode]
+    # Small boards have no "which"; every shell has "command".
+    lacking = [t for t in _TOOLS if work.device.run(["sh", "-c", 'command -v "$0"', t]).returncode]
     ram = f"{info.ram_bytes / 2**20:.0f} MiB"
     found = f"{info.cpu}, {info.machine}, {info.cores} cores, {ram}, {info.libc or 'no C library found'}"
     if lacking:
@@ -202,6 +211,7 @@ def _prediction(work: _Work) -> Iterator[Check]:
         work.options,
         progress=work.progress,
     )
+    work.measured.append(profiled.profile)
     if profiled.failed:
         raise VerificationError(f"{len(profiled.failed)} kernels failed, the first: {profiled.failed[0].error}")
     model = LatencyModel(profiled.profile.records())

@@ -43,13 +43,17 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """All checks of one board, in the order in which they ran."""
+    """All checks of one board, in the order in which they ran.
+
+    ``profile``: the digest of the fingerprint of the profile that was measured; None where none was.
+    """
 
     device: str
     target: str
     target_digest: str
     info: Mapping[str, Any]
     checks: tuple[Check, ...]
+    profile: str | None = None
 
     @property
     def accepted(self) -> bool:
@@ -65,5 +69,6 @@ class Acceptance:
             "target_digest": self.target_digest,
             "board": dict(self.info),
             "checks": [c.to_json() for c in self.checks],
+            "profile": self.profile,
             "versions": {p: importlib.metadata.version(p) for p in PACKAGES},
         }

@@ -12,7 +12,7 @@ import typer
 from edgeprune.cli.options import DeviceUrl, StoreOption, TargetOption, ThreadsOption
 from edgeprune.cli.output import Column, JsonOption, QuietOption, emit, listing
 from edgeprune.cli.progress import progress
-from edgeprune.errors import VerificationError
+from edgeprune.errors import UsageError, VerificationError
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -24,7 +24,9 @@ def board_check(
     device: DeviceUrl = "local:",
     target: TargetOption = "host",
     model: Annotated[str, typer.Option("--model", help="A small network.")] = "zoo:resnet20",
-    out: Annotated[Path | None, typer.Option("--out", help="Also write the outcome as JSON, to pass on.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Also write outcome and profile, to pass on: NAME.json.")
+    ] = None,
     store: StoreOption = None,
     threads: ThreadsOption = 1,
     as_json: JsonOption = False,
@@ -33,15 +35,22 @@ def board_check(
     """Try everything on a board: identity, build, transfer, numerics, timing, flash, rollback.
 
     In a folder of its own; what is installed stays. Exits with 7 if a check failed.
+    With --out NAME.json, the profile that was measured goes to NAME.profile.jsonl beside it.
     """
     from edgeprune.acceptance.board_check import board_check as run
     from edgeprune.cli.options import target_and_device
     from edgeprune.models.loading import load_model
 
+    # A check takes minutes: what would be lost at its end is told before.
+    if out is not None and out.is_dir():
+        raise UsageError(f"{out} is a folder", hint=f"name a file in it: --out {out / 'board.json'}")
+    if out is not None and not out.parent.is_dir():
+        raise UsageError(f"there is no folder {out.parent} for {out.name}", hint="make it first")
     loaded = load_model(model, input_shape=(1, 3, 32, 32) if model == "zoo:resnet20" else None)
     kind, board = target_and_device(target, device)
     with progress(quiet) as bar:
-        outcome = run(board, kind, loaded, store=store, threads=threads, progress=bar)
+        profile_out = None if out is None else out.with_suffix(".profile.jsonl")
+        outcome = run(board, kind, loaded, store=store, profile_out=profile_out, threads=threads, progress=bar)
     body = outcome.to_json()
     if out is not None:
         partial = out.with_name(f".{out.name}.partial")

@@ -54,25 +54,26 @@ def load_command(name: str) -> Any:
     command = typer.main.get_command(module.app)
     for place, parameter in enumerate(command.params, start=1):
         if "--device" in parameter.opts:
-            _offer_new_host_keys(command, place)
+            _for_devices(command, place)
             break
     return command
 
 
-def _offer_new_host_keys(command: Any, place: int) -> None:
-    """``--accept-new-host-key``, on every command that opens a device by its URL."""
+def _for_devices(command: Any, place: int) -> None:
+    """What every command with a ``--device`` does: take ``--accept-new-host-key``, and close the device at its end."""
     from edgeprune.cli.options import accept_new_host_key
+    from edgeprune.devices.registry import closing_devices
     from edgeprune.devices.trust import accepting_new_host_keys
 
     option = accept_new_host_key()
     run = command.callback
 
-    def run_with_permission(**given: Any) -> Any:
-        with accepting_new_host_keys(given.pop(option.name)):
+    def run_and_close(**given: Any) -> Any:
+        with accepting_new_host_keys(given.pop(option.name)), closing_devices():
             return run(**given)
 
     command.params.insert(place, option)
-    command.callback = run_with_permission
+    command.callback = run_and_close
 
 
 def _print_version(wanted: bool) -> None:

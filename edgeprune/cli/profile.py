@@ -64,11 +64,13 @@ def profile(
         result = run(network.kernels, network.channels, kind, board, opened, options, progress=bar)
         if export is not None:
             opened.export_jsonl(result.profile, export)
+        info = board.describe()
         fields = {
             "model": loaded.name,
             "target": kind.name,
             "device": board.url,
-            "evidence": board.describe().evidence,
+            "board": info.cpu,
+            "evidence": info.evidence,
             "kernels_measured": result.measured,
             "kernels_reused": result.reused,
             "kernels_failed": [{"kernel": str(r.spec), "error": r.error} for r in result.failed],

@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, str] = {
     "run": "Run the installed network on data.",
     "bench": "Time the installed network.",
     "report": "Show the report of a run, and draw its page anew.",
+    "profiles": "List the profiles at hand; pass one on: profiles export, profiles import.",
     "targets": "List the kinds of board edgeprune knows, or show one.",
     "devices": "List the boards and emulators that can be reached from here.",
     "board-check": "Try everything on a board: identity, build, transfer, numerics, timing, flash, rollback.",

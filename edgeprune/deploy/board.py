@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 
-from edgeprune.deploy.layout import CURRENT, PREVIOUS, RELEASES, release_of
+from edgeprune.deploy.layout import CURRENT, PREVIOUS, RELEASES, TRIED_LINK, release_of
 from edgeprune.devices.protocol import Completed, Device
-from edgeprune.errors import DeviceError
+from edgeprune.errors import DeviceError, DeviceUnreachableError
 
 _HASHING_TIMEOUT_S = 600.0  # a slow card under a large model
 _TOOL_MISSING = 127
@@ -56,16 +57,47 @@ class Board:
         return release_of(self.link_target(PREVIOUS) or "")
 
     def point(self, name: str, target: str | None) -> None:
-        """Make the link ``name`` point to ``target``, or remove it; readers see the old or the new."""
+        """Make the link ``name`` point to ``target``, or remove it; readers see the old or the new.
+
+        It is on the disk when this returns: what was reported done is done after the power was cut, too.
+        """
         if target is None:
             self.device.remove(name)
-            return
-        # ln -sf alone unlinks first, and for a moment nothing would be current.
-        self.must("ln", "-sfn", target, f".{name}.new")
-        self.must("mv", "-fT", f".{name}.new", name)
+        else:
+            # ln -sf alone unlinks first, and for a moment nothing would be current.
+            self.must("ln", "-sfn", target, f".{name}.new")
+            self.must("mv", "-fT", f".{name}.new", name)
+        self.to_disk(".")
+
+    def require_switch(self) -> None:
+        """Try what :meth:`point` needs, before anything depends on it.
+
+        Raises:
+            DeviceError: a link cannot be replaced at one stroke there, so a release could not be made current safely.
+        """
+        try:
+            self.point(TRIED_LINK, "nowhere")
+        except DeviceUnreachableError:
+            raise
+        except DeviceError as e:
+            raise DeviceError(
+                f"{e.message}: no release could be made current at one stroke",
+                hint="it needs symbolic links, and a mv that knows -T: that of coreutils, toybox or a newer busybox",
+                **e.details,
+            ) from e
+        finally:
+            for name in (TRIED_LINK, f".{TRIED_LINK}.new"):
+                self.device.remove(name)
 
     def rename(self, source: str, target: str) -> None:
+        """Rename a folder; it is on the disk when this returns."""
         self.must("mv", "-T", source, target)
+        self.to_disk(str(PurePosixPath(target).parent))
+
+    def to_disk(self, folder: str = ".") -> None:
+        """Have what was made, renamed or removed in a folder survive a power cut."""
+        # A sync that takes no names does more than is asked for here, and that is fine, too.
+        self.must("sync", folder)
 
     def must(self, *argv: str) -> str:
         """stdout of a tool that has to succeed."""

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from edgeprune.compiler.manifest import Manifest
-from edgeprune.devices.protocol import Completed, Device
+from edgeprune.devices.protocol import Completed, Device, DeviceInfo
 from edgeprune.errors import DeviceError, DeviceUnreachableError, VerificationError
 
 _OUTPUTS_DIFFER = 7  # docs/BOARD.md
@@ -94,12 +94,12 @@ def bench(
     repeats: int,
     threads: int,
     timeout_s: float,
-    evidence: str,
+    info: DeviceInfo,
 ) -> BenchResult:
     """Time the program in the folder ``home``.
 
     Args:
-        evidence: level of what this device measures, ``DeviceInfo.evidence``.
+        info: what the device said of itself: its figures have its evidence level.
 
     Raises:
         VerificationError: it crashes, hangs or prints no such samples.
@@ -116,8 +116,10 @@ def bench(
         raise VerificationError("bench prints no samples", stdout=done.stdout) from e
     if unit != "ns" or len(samples) != repeats or not all(math.isfinite(s) and s > 0 for s in samples):
         raise VerificationError(f"bench does not print {repeats} positive samples in ns", stdout=done.stdout)
-    # A virtual clock was never measured, whatever device it ran on.
-    return BenchResult(samples, clock, "simulated" if clock == "virtual" else evidence)
+    if clock == "virtual":  # never measured, whatever device it ran on
+        return BenchResult(samples, clock, "simulated")
+    # The program knows which clock it reads, and not what that counts.
+    return BenchResult(samples, info.clock if info.counts else clock, info.evidence)
 
 
 def require_latency(result: BenchResult, budget_ms: float, tolerance: float) -> None:

@@ -133,7 +133,7 @@ def flash(
                     repeats=BENCH_REPEATS,
                     threads=manifest.threads,
                     timeout_s=timeout_s,
-                    evidence=info.evidence,
+                    info=info,
                 ),
             )
             if budget_ms is not None:
@@ -173,6 +173,7 @@ def _upload(
     home = release_path(release) if installed else partial
     missing = [item for item in items if board.sha256(f"{home}/{item.name}") != item.sha256]
     _require_space(board, missing)
+    board.require_switch()
     enter(State.CHECKED)
     journal.write(board, State.UPLOADING)
     enter(State.UPLOADING)

@@ -141,7 +141,7 @@ def bench_installed(
         repeats=repeats,
         threads=threads or manifest.threads,
         timeout_s=timeout_s,
-        evidence=device.describe().evidence,
+        info=device.describe(),
     )
 
 

@@ -56,6 +56,7 @@ class Journal:
     def write(self, board: Board, state: State) -> None:
         data = replace(self, state=state).to_json()
         board.device.put((json.dumps(data, sort_keys=True) + "\n").encode(), JOURNAL)
+        board.to_disk()
 
 
 def read_journal(board: Board) -> Journal | None:
@@ -80,3 +81,4 @@ def read_journal(board: Board) -> Journal | None:
 
 def clear_journal(board: Board) -> None:
     board.device.remove(JOURNAL)
+    board.to_disk()

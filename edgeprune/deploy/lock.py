@@ -160,6 +160,7 @@ def _take(board: Board, name: str, me: Owner) -> None:
 def _give(board: Board, name: str, me: Owner) -> None:
     if board.link_target(name) == me.to_text():
         board.device.remove(name)
+        board.to_disk()  # a lock that came back with the power would have to be judged
 
 
 def _busy(board: Board, name: str, owner: Owner | None) -> BusyError:

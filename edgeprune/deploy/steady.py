@@ -15,7 +15,7 @@ from statistics import median
 
 from edgeprune.compiler.manifest import Manifest
 from edgeprune.deploy.checks import BenchResult, bench
-from edgeprune.devices.protocol import Device
+from edgeprune.devices.protocol import Device, DeviceInfo
 
 AGREEING = 3
 AGREEMENT = 0.02
@@ -35,7 +35,7 @@ def steady_bench(
     repeats: int,
     threads: int,
     timeout_s: float,
-    evidence: str,
+    info: DeviceInfo,
 ) -> BenchResult:
     """Time the program in the folder ``home`` with ``repeats`` samples a launch.
 
@@ -56,7 +56,7 @@ def steady_bench(
                 repeats=repeats,
                 threads=threads,
                 timeout_s=timeout_s,
-                evidence=evidence,
+                info=info,
             )
         )
         if launches[0].clock == "virtual":

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 
 from edgeprune.deploy.board import Board
-from edgeprune.deploy.layout import CURRENT, JOURNAL, LOCK, PREVIOUS
+from edgeprune.deploy.layout import CURRENT, JOURNAL, LOCK, PREVIOUS, TRIED_LINK
 from edgeprune.deploy.lock import Owner
 
 # The transports name a partial file after its target and a hash or a random number, or after two of these.
 _CUT_SHORT = re.compile(
-    rf"\.(?:{re.escape(JOURNAL)}|[0-9a-f]{{16}})\.[0-9a-f]{{8,16}}\.partial|\.(?:{CURRENT}|{PREVIOUS})\.new"
+    rf"\.(?:{re.escape(JOURNAL)}|[0-9a-f]{{16}})\.[0-9a-f]{{8,16}}\.partial"
+    rf"|\.(?:{CURRENT}|{PREVIOUS}|{TRIED_LINK})\.new|{TRIED_LINK}"
 )
 
 

@@ -9,6 +9,7 @@ kernel, which is the quickest way to see whether numbers are right. docs/EMULATE
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 from collections.abc import Sequence
@@ -16,12 +17,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeprune.devices.console.login import Credentials, hear
+from edgeprune.devices.emulator.disk import make_disk
 from edgeprune.devices.emulator.images import PASSWORD, USER, find_images
 from edgeprune.devices.emulator.machine import BOARDS, QEMU, Machine
 from edgeprune.devices.local import LocalDevice, check_argv
+from edgeprune.devices.paths import check_path
 from edgeprune.devices.protocol import Completed, Device, DeviceInfo
 from edgeprune.devices.serial import SerialDevice
-from edgeprune.errors import DeviceUnreachableError, MissingDependencyError, UsageError
+from edgeprune.errors import BusyError, DeviceError, DeviceUnreachableError, MissingDependencyError, UsageError
 from edgeprune.home import home
 
 _PROMPT = re.compile(r"(login: |[#$] )$")
@@ -30,6 +33,7 @@ _USER_MODE_PROGRAMS = ("qemu-aarch64-static", "qemu-aarch64")
 _AARCH64_ELF = b"\x7fELF\x02\x01"
 _AARCH64 = 183
 _RECEIVER_PAUSE_S = 0.01
+_LOCKED = "Failed to get"  # … "write" lock: what QEMU says of a file that another QEMU uses
 EVIDENCE = "emulated"
 
 
@@ -38,39 +42,51 @@ class AnyEmulated:
 
     @classmethod
     def from_url(cls, url: str) -> Device:
-        """The device behind ``emulated:NAME``, or ``emulated:aarch64:/a/folder``.
+        """The device behind ``emulated:NAME``, ``emulated:a53:/a/disk.img`` or ``emulated:aarch64:/a/folder``.
 
         Raises:
-            UsageError: there is no such board.
+            UsageError: there is no such board, or it can have no disk.
+            BusyError: another board runs with that disk.
             MissingDependencyError: QEMU or the boards' images are missing.
             DeviceUnreachableError: it does not boot.
         """
         _, _, name = url.partition(":")
-        kind, colon, folder = name.partition(":")
-        if kind == _USER_MODE and (not colon or (folder.startswith("/") and folder.isprintable())):
-            return UserModeDevice(Path(folder) if folder else home() / "emulated" / _USER_MODE, url=url)
-        if name not in BOARDS:
-            known = emulated_boards()
+        kind, colon, path = name.partition(":")
+        place = Path(path) if path.startswith("/") and path.isprintable() else None
+        known = emulated_boards()
+        if kind != _USER_MODE and kind not in BOARDS:
             raise UsageError(
-                f"there is no emulated board {name!r}", hint=f"these exist: {', '.join(known)}", boards=known
+                f"there is no emulated board {kind!r}", hint=f"these exist: {', '.join(known)}", boards=known
             )
-        return EmulatedDevice(name, url=url)
+        if colon and (place is None or (kind in BOARDS and not BOARDS[kind].disks)):
+            with_disk = ", ".join(f"emulated:{n}:/a/disk.img" for n, board in BOARDS.items() if board.disks)
+            raise UsageError(
+                f"{url!r} is no emulated board",
+                hint=f"with files that stay: {with_disk}, emulated:{_USER_MODE}:/a/folder",
+                boards=known,
+            )
+        if kind == _USER_MODE:
+            return UserModeDevice(place or home() / "emulated" / _USER_MODE, url=url)
+        return EmulatedDevice(kind, url=url, disk=place)
 
 
 class EmulatedDevice(SerialDevice):
-    """A board in a QEMU of its own, switched off with :meth:`close`; its files are gone then.
+    """A board in a QEMU of its own, switched off with :meth:`close`; files that are not on a disk are gone then.
 
     Args:
         machine: one that runs already, and goes on running.
         root: the device's folder on the board.
+        disk: a file with the board's disk, made if it is missing.
     """
 
-    def __init__(self, name: str, *, url: str = "", machine: Machine | None = None, root: str = "") -> None:
+    def __init__(
+        self, name: str, *, url: str = "", machine: Machine | None = None, root: str = "", disk: Path | None = None
+    ) -> None:
         board = BOARDS[name]
         url = url or f"emulated:{name}"
         self._board = board
-        self._machine = machine or switch_on(name)
-        self._owns_machine = machine is None
+        self._machine = machine or switch_on(name, disk)
+        self._owns_machine, self._disk = machine is None, disk
         try:
             super().__init__(
                 self._machine.link,
@@ -95,19 +111,26 @@ class EmulatedDevice(SerialDevice):
         if not self._owns_machine:
             super().close()
             return
-        self._closed = True  # a board that goes off needs no farewell
+        if not self._closed and self._disk:
+            with contextlib.suppress(DeviceError):
+                self.session.ask("sync")
+        self._closed = True  # a board that goes off needs no other farewell
         self._machine.close()
 
 
-def switch_on(name: str) -> Machine:
+def switch_on(name: str, disk: Path | None = None) -> Machine:
     """Start a board and wait until its console asks for something.
 
     Raises:
+        BusyError: another board runs with that disk.
         MissingDependencyError: QEMU or the boards' images are missing.
         DeviceUnreachableError: it does not boot.
     """
     board = BOARDS[name]
-    machine = Machine(board, find_images(), f"emulated:{name}")
+    images = find_images()
+    if disk:
+        make_disk(disk)
+    machine = Machine(board, images, f"emulated:{name}", disk)
     try:
         seen = hear(machine.link, until=_PROMPT, timeout_s=board.boot_s)
         if not _PROMPT.search(seen):
@@ -115,6 +138,8 @@ def switch_on(name: str) -> Machine:
     except DeviceUnreachableError as e:
         said = machine.complaint()
         machine.close()
+        if disk and _LOCKED in said:
+            raise BusyError(f"another emulated board runs with {disk}", hint="close it first", disk=str(disk)) from e
         raise DeviceUnreachableError(
             f"{e.message}{': ' + said.splitlines()[-1] if said else ''}", hint=e.hint, **e.details
         ) from e
@@ -139,6 +164,10 @@ class UserModeDevice(LocalDevice):
             )
         super().__init__(root, url=url or f"emulated:{_USER_MODE}:{root}")
         self._emulator = [found, "-cpu", cpu]
+
+    def enter(self, folder: str) -> UserModeDevice:
+        """Another folder of this computer: its shell knows nothing of the emulator."""
+        return UserModeDevice(self.root / check_path(folder))
 
     def describe(self) -> DeviceInfo:
         return replace(

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from edgeprune.devices.paths import check_path
 from edgeprune.devices.protocol import Completed, Device, DeviceInfo, Progress
 
 _ENTER = 'cd "$0" && exec "$@"'
+
+
+@runtime_checkable
+class Enterable(Protocol):
+    """A device whose shell cannot start its programs, and that can open a folder of itself instead."""
+
+    def enter(self, folder: str) -> Device: ...
 
 
 class Subfolder:
@@ -22,6 +30,7 @@ class Subfolder:
         self.url = device.url
         self._device, self._folder = device, check_path(folder)
         self._device.put(b"", self._in(".edgeprune"))  # makes the folder, whatever tools the board has
+        self._entered = device.enter(folder) if isinstance(device, Enterable) else None
 
     def _in(self, path: str) -> str:
         return f"{self._folder}/{check_path(path)}"
@@ -38,6 +47,8 @@ class Subfolder:
         return self._device.get(self._in(path))
 
     def run(self, argv: Sequence[str], *, timeout_s: float = 60.0) -> Completed:
+        if self._entered:
+            return self._entered.run(argv, timeout_s=timeout_s)
         return self._device.run(["sh", "-c", _ENTER, self._folder, *argv], timeout_s=timeout_s)
 
     def remove(self, path: str) -> None:

@@ -89,7 +89,8 @@ def fit(
             allow_mismatch=options.allow_mismatch,
             progress=progress,
         )
-        job = Job(model, network, target, device, device.describe(), data, options, progress, Path(scratch), profiled, trials)
+        info, folder = device.describe(), Path(scratch)
+        job = Job(model, network, target, device, info, data, options, progress, folder, profiled, trials)
         dense = job.variant(network, "dense", keep=True)
         progress.stage("scoring channels")
         scores = score(network, options.criterion, data, batch_size=options.batch_size, seed=options.seed)

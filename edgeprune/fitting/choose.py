@@ -64,15 +64,13 @@ def choose(
     *,
     solver: str,
     criterion_name: str,
-    evidence: str,
     program_bytes: float = 0.0,
     progress: Progress = SILENT,
 ) -> Chosen:
     """The widths of highest retained saliency that ``solver`` finds inside the budget.
 
     Args:
-        model: already corrected by what was measured.
-        evidence: level of the profile; predicted figures carry it.
+        model: already corrected by what was measured; predicted figures carry its evidence level.
         program_bytes: flash of the program beyond what the tables say. Often below 0: a linked
             program has the code of equal kernels once, and none of the symbols of object files.
 
@@ -104,7 +102,7 @@ def choose(
             "latency_ms": solution.latency_ms,
             "flash_bytes": solution.flash_bytes - surplus,
             "saliency_retained": solution.saliency,
-            "evidence": evidence,
+            "evidence": model.evidence,
         },
         method={
             "solver": solver,

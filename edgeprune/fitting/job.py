@@ -173,7 +173,6 @@ class Job:
             budget,
             solver=solver,
             criterion_name=self.options.criterion,
-            evidence=self.info.evidence,
             program_bytes=program_bytes,
             progress=self.progress,
         )

@@ -92,7 +92,6 @@ def plan_only(
         ),
         solver=request.solver,
         criterion_name=request.criterion,
-        evidence=info.evidence,
         progress=progress,
     )
     paths = save_run(out, record, chosen.plan, shrunk(network, chosen.plan))

@@ -15,7 +15,7 @@ from edgeprune.compiler.manifest import Manifest, read_manifest
 from edgeprune.deploy.checks import BenchResult, GoldenResult, bench, check_golden, crashed, run_program
 from edgeprune.deploy.installed import current_release, run_stored
 from edgeprune.deploy.steady import steady_bench
-from edgeprune.devices.protocol import Device
+from edgeprune.devices.protocol import Device, DeviceInfo
 from edgeprune.errors import DeviceError, VerificationError
 
 FOLDER = "trials"
@@ -28,7 +28,7 @@ class Trial:
     device: Device
     home: str
     manifest: Manifest
-    evidence: str
+    info: DeviceInfo
     timeout_s: float
     inputs: Inputs
 
@@ -53,7 +53,7 @@ class Trial:
             repeats=repeats,
             threads=self.manifest.threads,
             timeout_s=self.timeout_s,
-            evidence=self.evidence,
+            info=self.info,
         )
 
     def kernels_ms(self, *, warmup: int = 2, repeats: int = 15) -> Mapping[str, float]:
@@ -103,7 +103,7 @@ class Trials:
         self._home = f"{FOLDER}/{secrets.token_hex(8)}"
         self._inputs = Inputs(device, f"{self._home}/inputs")
         self._kept: set[str] = set()
-        self._evidence = device.describe().evidence
+        self._info = device.describe()
 
     @contextlib.contextmanager
     def open(self, bundle: Path, *, keep: bool = False) -> Iterator[Trial]:
@@ -135,7 +135,7 @@ class Trials:
         return self._trial(*current_release(self._device))
 
     def _trial(self, home: str, manifest: Manifest) -> Trial:
-        return Trial(self._device, home, manifest, self._evidence, self._timeout_s, self._inputs)
+        return Trial(self._device, home, manifest, self._info, self._timeout_s, self._inputs)
 
     def __enter__(self) -> Trials:
         return self

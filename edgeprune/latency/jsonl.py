@@ -17,7 +17,7 @@ def write_jsonl(path: Path, fingerprint: Fingerprint, records: Iterable[KernelRe
     """Write a profile. The file appears whole or not at all, and equal profiles give equal files.
 
     Raises:
-        ProfileError: a record does not check; nothing is written.
+        ProfileError: a record does not check, or the file cannot be written; nothing is.
     """
     checked = list(records)
     for record in checked:
@@ -25,7 +25,12 @@ def write_jsonl(path: Path, fingerprint: Fingerprint, records: Iterable[KernelRe
     checked.sort(key=lambda r: (r.spec.op, r.spec.family, tuple(r.spec.widths.values()), r.spec.key))
     header = {"schema": SCHEMA, "fingerprint": fingerprint.to_json()}
     lines = [canonical_json(header), *(canonical_json(r.to_json()) for r in checked)]
-    _write_whole(path, "".join(line + "\n" for line in lines))
+    try:
+        _write_whole(path, "".join(line + "\n" for line in lines))
+    except OSError as e:
+        raise ProfileError(
+            f"{path} cannot be written: {e}", hint="give a file in a folder that you may write to"
+        ) from e
 
 
 def read_jsonl(path: Path) -> tuple[Fingerprint, tuple[KernelRecord, ...]]:

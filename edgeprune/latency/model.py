@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgeprune.errors import ProfileError
 from edgeprune.graph.spec import KernelSpec
-from edgeprune.latency.records import KernelRecord, check_record
+from edgeprune.latency.records import EVIDENCE, KernelRecord, check_record
 from edgeprune.latency.tables import LatencyTable, Prediction, table_from_records
 
 
@@ -53,6 +53,11 @@ class LatencyModel:
         self._by_family: dict[str, list[KernelRecord]] = {}
         for record in self._by_key.values():
             self._by_family.setdefault(record.spec.family, []).append(record)
+
+    @property
+    def evidence(self) -> str:
+        """The weakest level among the records: that of every figure that is made of them."""
+        return max((r.evidence for r in self._by_key.values()), key=EVIDENCE.index, default=EVIDENCE[-1])
 
     def record(self, spec: KernelSpec) -> KernelRecord | None:
         """The record of this very spec, failed ones included."""

@@ -12,6 +12,7 @@ from edgeprune.errors import ProfileError
 from edgeprune.graph.spec import KernelSpec
 
 EVIDENCE = ("measured", "emulated", "simulated", "compiled")
+"""From the strongest to the weakest."""
 STATUS = ("ok", "failed")
 
 
@@ -172,6 +173,8 @@ def _record_faults(record: KernelRecord) -> Iterator[str]:
         yield "median_ns is 0"
     if record.ok and record.samples == 0:
         yield "it has no samples"
+    if record.ok and not isinstance(record.schedule.get("rule"), str):
+        yield "its schedule names no rule"
     if record.status == "failed" and not record.error:
         yield "it failed without saying why"
     if record.status == "failed" and record.median_ns != 0:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,12 +32,23 @@ CREATE TABLE records (
     status TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (profile, spec_key));
 """
 
-# A failure today must not cost a figure measured yesterday.
 _UPSERT = """
 INSERT INTO records (profile, spec_key, family, status, body) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (profile, spec_key) DO UPDATE SET status = excluded.status, body = excluded.body
-WHERE NOT (excluded.status = 'failed' AND records.status = 'ok')
-"""
+WHERE """
+# A failure today must not cost a figure measured yesterday.
+_MEASURED = _UPSERT + "NOT (excluded.status = 'failed' AND records.status = 'ok')"
+# Nor must a figure of somebody else's board.
+_IMPORTED = _UPSERT + "excluded.status = 'ok' AND records.status = 'failed'"
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What :meth:`ProfileStore.merge` did: how many records were ``added``, of how many the store ``kept`` its own."""
+
+    profile: Profile
+    added: int
+    kept: int
 
 
 class Profile:
@@ -75,7 +87,7 @@ class Profile:
             )
         check_record(record)
         with self._store.transaction() as connection:
-            return _upsert(connection, self._row, [record]) == 1
+            return _store(connection, self._row, [record], _MEASURED) == 1
 
     def get(self, spec_key: str) -> KernelRecord | None:
         """The record of a spec (``KernelSpec.key``), or None."""
@@ -175,17 +187,24 @@ class ProfileStore:
         """Write a profile as sorted JSON lines, atomically; see :mod:`edgeprune.latency.jsonl`."""
         write_jsonl(path, profile.fingerprint, profile.records())
 
-    def import_jsonl(self, path: Path) -> Profile:
-        """Add an exported profile to the store, all of it or nothing.
+    def merge(self, fingerprint: Fingerprint, records: Sequence[KernelRecord]) -> Imported:
+        """Add a profile that was measured elsewhere, all of it or nothing: a latency that is here already stays.
+
+        Args:
+            records: checked ones, as :func:`~edgeprune.latency.jsonl.read_jsonl` gives them.
+        """
+        with self.transaction() as connection:
+            row = _profile_row(connection, fingerprint)
+            added = _store(connection, row, records, _IMPORTED)
+        return Imported(Profile(self, row, fingerprint), added, len(records) - added)
+
+    def import_jsonl(self, path: Path) -> Imported:
+        """:meth:`merge` an exported profile.
 
         Raises:
             ProfileError: the file is refused; every bad line is named.
         """
-        fingerprint, records = read_jsonl(path)
-        with self.transaction() as connection:
-            row = _profile_row(connection, fingerprint)
-            _upsert(connection, row, records)
-        return Profile(self, row, fingerprint)
+        return self.merge(*read_jsonl(path))
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -272,9 +291,9 @@ def _profile_row(connection: sqlite3.Connection, fingerprint: Fingerprint) -> in
     return int(row)
 
 
-def _upsert(connection: sqlite3.Connection, row: int, records: Iterable[KernelRecord]) -> int:
+def _store(connection: sqlite3.Connection, row: int, records: Iterable[KernelRecord], statement: str) -> int:
     stored = 0
     for r in records:
         values = (row, r.spec.key, r.spec.family, r.status, canonical_json(r.to_json()))
-        stored += connection.execute(_UPSERT, values).rowcount
+        stored += connection.execute(statement, values).rowcount
     return stored

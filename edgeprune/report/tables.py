@@ -24,7 +24,7 @@ class Table:
 def report_tables(report: Report) -> tuple[Table, ...]:
     """The report for a terminal: variants, rounds, layers, groups; empty tables are left out."""
     tables = (
-        variants_table(report.variants, report.accuracy_name),
+        variants_table(report.variants, report.accuracy_name, on=report.device.cpu),
         rounds_table(report),
         layers_table(report),
         groups_table(report),
@@ -32,7 +32,8 @@ def report_tables(report: Report) -> tuple[Table, ...]:
     return tuple(t for t in tables if t.rows)
 
 
-def variants_table(variants: Iterable[Variant], accuracy_name: str = "accuracy") -> Table:
+def variants_table(variants: Iterable[Variant], accuracy_name: str = "accuracy", *, on: str) -> Table:
+    """``on``: the processor, with the words that say what its figures are worth."""
     rows = (
         (
             v.name,
@@ -44,7 +45,7 @@ def variants_table(variants: Iterable[Variant], accuracy_name: str = "accuracy")
         for v in variants
     )
     columns = ("network", "latency", accuracy_name, "flash", "peak RAM", "MACs", "parameters", "sparsity")
-    return Table("Networks", columns, tuple(rows))
+    return Table(f"Networks on {printable(on)}", columns, tuple(rows))
 
 
 def rounds_table(report: Report) -> Table:

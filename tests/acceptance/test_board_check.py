@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from edgeprune.acceptance.board_check import board_check
 from edgeprune.acceptance.outcome import Acceptance
+from edgeprune.cli.main import main
 from edgeprune.deploy.status import status
 from edgeprune.devices.fake import FakeDevice, FakeFaults
 from edgeprune.devices.subfolder import Subfolder
 from edgeprune.errors import DeviceUnreachableError
+from edgeprune.latency.jsonl import read_jsonl
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.loading import load_model
 from edgeprune.targets import load_target
@@ -32,7 +35,8 @@ def good(tmp_path_factory) -> tuple[Acceptance, FakeDevice, Path]:
     folder = tmp_path_factory.mktemp("good")
     device = FakeDevice(folder / "board")
     device.put(b"mine", "notes.txt")
-    return checked(device, store=folder / "kept.sqlite3"), device, folder
+    outcome = checked(device, store=folder / "kept.sqlite3", profile_out=folder / "kept.profile.jsonl")
+    return outcome, device, folder
 
 
 def test_a_good_board_is_accepted(good):
@@ -62,6 +66,40 @@ def test_nothing_is_left_behind_and_nothing_installed_is_touched(good):
     with ProfileStore(folder / "kept.sqlite3") as store:
         (profile,) = store.profiles()
         assert len(profile.records()) > 10, "the owner of a board can pass on what was measured"
+
+
+def test_the_profile_lies_beside_the_outcome_which_names_it(good):
+    outcome, _, folder = good
+    fingerprint, records = read_jsonl(folder / "kept.profile.jsonl")
+    assert outcome.to_json()["profile"] == fingerprint.digest
+    with ProfileStore(folder / "kept.sqlite3") as store:
+        (profile,) = store.profiles()
+        assert sorted(map(str, records)) == sorted(map(str, profile.records()))
+    assert {r.evidence for r in records} == {"simulated"}
+
+
+def test_one_command_writes_both_files_and_they_can_be_imported(capsys, home, tmp_path):
+    arguments = ["board-check", "--device", f"fake:{tmp_path / 'board'}", "-q", "--out", str(tmp_path / "a.b.json")]
+    assert main(arguments) == 0
+    outcome = json.loads((tmp_path / "a.b.json").read_text())
+    assert outcome["schema"] == "edgeprune.board-check/1"
+    capsys.readouterr()
+    assert main(["profiles", "import", str(tmp_path / "a.b.profile.jsonl"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["fingerprint"] == outcome["profile"]
+
+
+def test_a_board_that_was_not_measured_has_an_outcome_and_no_profile(capsys, tmp_path):
+    board = f"fake:{tmp_path / 'board'}"
+    assert main(["board-check", "--device", board, "--target", "rpi4", "--out", str(tmp_path / "a.json"), "-q"]) == 7
+    assert json.loads((tmp_path / "a.json").read_text())["profile"] is None
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
+@pytest.mark.parametrize("out", ["absent/a.json", "."])
+def test_where_nothing_can_be_written_nothing_is_tried(capsys, tmp_path, out):
+    assert main(["board-check", "--device", f"fake:{tmp_path / 'board'}", "--out", str(tmp_path / out), "-q"]) == 2
+    assert "folder" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_board_of_another_kind_is_told_at_once(tmp_path):

@@ -18,6 +18,7 @@ from edgeprune.cli import main as frame
 from edgeprune.cli.main import load_command, main
 from edgeprune.cli.output import ERROR_SCHEMA
 from edgeprune.cli.registry import COMMANDS
+from edgeprune.devices.local import LocalDevice
 
 DOC = Path(__file__).parents[2] / "docs" / "CLI.md"
 HEAVY = {"torch", "tvm", "numpy", "scipy", "onnx", "matplotlib", "pydantic", "rich", "jinja2"}
@@ -84,6 +85,14 @@ def test_every_command_loads_light_and_takes_json(name):
 def test_who_takes_a_device_takes_the_permission_for_new_host_keys(name):
     options = [option for parameter in load_command(name).params for option in parameter.opts]
     assert ("--accept-new-host-key" in options) is ("--device" in options)
+
+
+@pytest.mark.parametrize(("command", "code"), [("status", 0), ("rollback", errors.UsageError.exit_code)])
+def test_a_command_closes_its_device_however_it_ends(command, code, tmp_path, monkeypatch, capsys):
+    closed = []
+    monkeypatch.setattr(LocalDevice, "close", lambda self: closed.append(self.url))
+    assert main([command, "--device", f"local:{tmp_path}"]) == code
+    assert closed == [f"local:{tmp_path}"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

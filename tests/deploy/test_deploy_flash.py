@@ -12,6 +12,7 @@ from edgeprune.deploy.rollback import rollback
 from edgeprune.deploy.status import status
 from edgeprune.devices.fake import FakeDevice, FakeFaults
 from edgeprune.devices.local import LocalDevice
+from edgeprune.devices.protocol import Completed
 from edgeprune.errors import (
     BadInputError,
     BundleError,
@@ -141,6 +142,23 @@ def test_fault_15_too_little_space_is_found_before_the_upload(device, bundle):
     assert State.UPLOADING not in states
     assert small.uploaded_bytes == 0
     assert_clean(device, current=good)
+
+
+class OldTools(FakeDevice):
+    """Its mv knows no -T, as that of an older busybox."""
+
+    def run(self, argv, *, timeout_s=60.0):
+        if argv[0] == "mv" and any("T" in a for a in argv if a.startswith("-")):
+            return Completed(1, "", "mv: invalid option -- 'T'\n")
+        return super().run(argv, timeout_s=timeout_s)
+
+
+def test_a_board_that_cannot_switch_at_one_stroke_is_refused_before_the_upload(tmp_path, bundle):
+    device = OldTools(tmp_path / "board")
+    with pytest.raises(DeviceError, match="at one stroke") as caught:
+        flash(bundle("one"), device)
+    assert "-T" in caught.value.hint
+    assert list(device.root.rglob("*")) == []
 
 
 @pytest.mark.parametrize("full_after", [0, 200, 5000, 90_000])

@@ -223,7 +223,8 @@ def test_what_killed_commands_left_is_removed_and_nothing_else(tmp_path, bundle,
     dead = replace(Owner.me(), boot="an earlier boot")
     for name in (".deploy.json.0badcafe.partial", ".0123456789abcdef.0badcafe.partial"):
         device.put(b"{", name)
-    for name, target in ((".current.new", "releases/x"), (f"lock.{dead.token}", dead.to_text())):
+    links = {".current.new": "releases/x", "switch-test": "nowhere", f"lock.{dead.token}": dead.to_text()}
+    for name, target in links.items():
         (device.root / name).symlink_to(target)
     foreign = {".mine.partial", "lock.of-my-bike", "current.new"}
     for name in foreign:

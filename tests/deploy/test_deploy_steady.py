@@ -1,13 +1,16 @@
 """The steady bench against scripted launches: which samples count, and when it gives up."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from edgeprune.compiler.manifest import read_manifest
 from edgeprune.deploy import steady
 from edgeprune.deploy.checks import bench
-from edgeprune.devices.protocol import Completed
+from edgeprune.devices.protocol import Completed, DeviceInfo
+
+INFO = DeviceInfo("x86_64", "Linux", "any", 1, 1 << 30)
 
 
 class Scripted:
@@ -32,9 +35,7 @@ def timed(bundle, monkeypatch):
     manifest = read_manifest(bundle("one"))
 
     def run(device):
-        return steady.steady_bench(
-            device, "home", manifest, warmup=0, repeats=4, threads=1, timeout_s=1.0, evidence="measured"
-        )
+        return steady.steady_bench(device, "home", manifest, warmup=0, repeats=4, threads=1, timeout_s=1.0, info=INFO)
 
     return run
 
@@ -75,9 +76,7 @@ def test_side_by_side_a_slow_phase_meets_both(bundle):
     manifest = read_manifest(bundle("one"))
 
     def launch(device):
-        return lambda: bench(
-            device, "home", manifest, warmup=0, repeats=4, threads=1, timeout_s=1.0, evidence="measured"
-        )
+        return lambda: bench(device, "home", manifest, warmup=0, repeats=4, threads=1, timeout_s=1.0, info=INFO)
 
     phases = (1.3, 1.3, 1.3, 1.0, 1.0, 1.0, 1.3, 2.0, 2.0)
     small, large = (Scripted(*(ms * phase for phase in phases)) for ms in (1.5, 3.0))
@@ -96,8 +95,15 @@ def test_too_slow_is_what_stays_too_slow(bundle, monkeypatch, medians_ms, budget
     device, manifest = Scripted(*medians_ms), read_manifest(bundle("one"))
     result = steady.patient_bench(
         budget_ms,
-        lambda: steady.steady_bench(
-            device, "home", manifest, warmup=0, repeats=4, threads=1, timeout_s=1.0, evidence="measured"
-        ),
+        lambda: steady.steady_bench(device, "home", manifest, warmup=0, repeats=4, threads=1, timeout_s=1.0, info=INFO),
     )
     assert (device.launches, result.median_ms) == (launches, median_ms)
+
+
+def test_a_clock_that_counts_is_named_whatever_the_program_calls_it(bundle):
+    counting = replace(INFO, clock="instructions", evidence="emulated")
+    manifest = read_manifest(bundle("one"))
+    options = {"warmup": 0, "repeats": 4, "threads": 1, "timeout_s": 1.0}
+    found = bench(Scripted(1.0), "home", manifest, **options, info=counting)
+    assert (found.clock, found.evidence) == ("instructions", "emulated")
+    assert bench(Scripted(1.0, clock="virtual"), "home", manifest, **options, info=counting).evidence == "simulated"

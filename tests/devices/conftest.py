@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +10,6 @@ from rpc_servers import RpcServer, RpcTracker
 from ssh_servers import Board, Me
 
 from edgeprune.devices.emulated import EmulatedDevice
-from edgeprune.devices.emulator.images import images_folder
-from edgeprune.devices.emulator.machine import QEMU
 
 
 @pytest.fixture
@@ -53,21 +48,6 @@ def rpc_tracker() -> Iterator[RpcTracker]:
     finally:
         server.close()
         tracker.close()
-
-
-@pytest.fixture(scope="session")
-def emulator_images() -> Path:
-    """The folder of the images in the tests' home; without them or QEMU the test is skipped."""
-    if shutil.which(QEMU) is None:
-        pytest.skip(f"{QEMU} is not installed: sudo apt-get install qemu-system-arm")
-    theirs, ours = Path(os.environ["EDGEPRUNE_TEST_EMULATOR"]), images_folder().parent
-    if not (theirs / "images" / "manifest.json").is_file():
-        pytest.skip("the images of the emulated boards are missing: edgeprune emulator prepare")
-    if theirs != ours and not ours.exists():
-        ours.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):  # the other worker was quicker
-            ours.symlink_to(theirs)
-    return images_folder()
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,11 @@ from typing import ClassVar
 
 import pytest
 
+from edgeprune.acceptance.board_check import board_check
 from edgeprune.devices.protocol import Device
 from edgeprune.errors import BadInputError, DeviceError, UsageError
+from edgeprune.models.loading import load_model
+from edgeprune.targets import load_target
 
 CONTENTS = {
     "empty": b"",
@@ -80,6 +83,7 @@ class DeviceConformance:
     # A slow line may be spared the longest files.
     large: ClassVar[bytes] = CONTENTS["large"]
     rounds: ClassVar[int] = 8
+    target: ClassVar[str] = "host"
 
     def connect(self, tmp_path: Path) -> Device:
         raise NotImplementedError
@@ -254,6 +258,17 @@ class DeviceConformance:
         assert first.cores >= 1
         assert list(first.features) == sorted(first.features)
         assert (first.clock == "virtual") <= (first.evidence == "simulated")
+
+    def test_a_network_is_built_timed_profiled_installed_and_rolled_back(self, device):
+        """The whole acceptance over this transport. How steady and well predicted this computer is, does not count."""
+        model = load_model("zoo:resnet20?width=0.25", input_shape=(1, 3, 8, 8))
+        outcome = board_check(device, load_target(self.target), model)
+        checks = {c.name: c for c in outcome.checks}
+        timed = {name: checks.pop(name) for name in ("timing", "prediction")}
+        assert {name: (c.status, c.found) for name, c in checks.items() if c.status != "ok"} == {}
+        assert all(c.figures["latency_ms"] > 0 for c in timed.values()), timed
+        assert {c.evidence for c in timed.values()} == {device.describe().evidence}
+        assert self.names(device) == []
 
     def test_closing_twice_is_fine(self, device):
         device.close()

@@ -84,6 +84,7 @@ class TestTrackedRpc(DeviceConformance):
 
 class TestUserMode(DeviceConformance):
     scheme = "emulated"
+    target = "emulated_a53"  # linked statically: there is no C library for 64-bit ARM here
 
     def connect(self, tmp_path: Path) -> Device:
         if not shutil.which("qemu-aarch64-static"):
@@ -109,6 +110,7 @@ class KeptOpen:
 
 class TestCountingBoard(DeviceConformance):
     scheme = "emulated"
+    target = "emulated_a53"
     large = random.Random(7).randbytes(9_001)
     rounds = 1
 

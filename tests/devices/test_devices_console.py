@@ -182,7 +182,7 @@ def test_no_apt(home, monkeypatch, tmp_path):
 
 
 def test_the_file_system_repeats():
-    made = images.file_system(b"busybox", b"rx", {"libc.so.6": b"c"})
-    assert made == images.file_system(b"busybox", b"rx", {"libc.so.6": b"c"})
+    made = images.file_system(b"busybox", b"rx", {"libc.so.6": b"c"}, {"ext4.ko": b"e"})
+    assert made == images.file_system(b"busybox", b"rx", {"libc.so.6": b"c"}, {"ext4.ko": b"e"})
     assert gzip.compress(made, mtime=0) == gzip.compress(made, mtime=0)
     assert b"devtmpfs" in made

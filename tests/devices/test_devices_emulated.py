@@ -34,7 +34,9 @@ int main(void) {
 """
 
 
-@pytest.mark.parametrize("url", ["emulated:", "emulated:z80", "emulated:aarch64:relative", "emulated:a53:/folder"])
+@pytest.mark.parametrize(
+    "url", ["emulated:", "emulated:z80", "emulated:aarch64:relative", "emulated:a53:relative", "emulated:rpi3:/disk"]
+)
 def test_other_boards_do_not_exist(url):
     with pytest.raises(UsageError) as caught:
         open_device(url)

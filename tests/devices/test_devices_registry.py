@@ -44,6 +44,19 @@ def test_a_serial_port_is_listed_with_what_identifies_it():
     assert registry._serial_row(bare).details == {}
 
 
+def test_the_list_has_ports_and_emulated_boards(monkeypatch):
+    ports = [
+        SimpleNamespace(device=f"/dev/{name}", vid=0x0403, pid=0x6001, product="FT232R", serial_number=number)
+        for name, number in (("ttyUSB1", "A5XK"), ("ttyUSB0", "A5XK"))
+    ]
+    monkeypatch.setattr("serial.tools.list_ports.comports", lambda: ports)
+    monkeypatch.delenv(registry.TRACKER, raising=False)
+    rows = {row.url: row.details for row in list_devices()}
+    assert [url for url in rows if url.startswith("serial:")] == ["serial:///dev/ttyUSB0", "serial:///dev/ttyUSB1"]
+    assert rows["serial:///dev/ttyUSB1"]["serial_number"] == "A5XK"
+    assert any(url.startswith("emulated:") for url in rows)
+
+
 def test_opening_one_scheme_loads_no_other():
     code = (
         "import sys\n"

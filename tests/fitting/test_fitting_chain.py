@@ -20,7 +20,7 @@ from edgeprune.deploy.flash import flash
 from edgeprune.deploy.installed import run_installed
 from edgeprune.deploy.status import status
 from edgeprune.devices.fake import FakeDevice, FakeFaults
-from edgeprune.devices.protocol import Completed
+from edgeprune.devices.protocol import Completed, DeviceInfo
 from edgeprune.errors import (
     BadInputError,
     DeviceError,
@@ -405,6 +405,33 @@ def test_a_trial_leaves_nothing_behind_even_when_it_fails(fitted, tmp_path):
     with pytest.raises(DeviceError, match="mine"):
         fail_in_a_trial()
     assert not [p for p in device.root.rglob("*") if p.is_file()]
+
+
+class Recording(FakeDevice):
+    """Keeps the hash of all that is sent; says that its clock is a common one, so networks are timed in turns."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.sent: list[str] = []
+
+    def describe(self) -> DeviceInfo:
+        return replace(super().describe(), clock="monotonic")
+
+    def put(self, source, path, **options) -> None:
+        content = source if isinstance(source, bytes) else source.read_bytes()
+        self.sent.append(hashlib.sha256(content).hexdigest())
+        super().put(source, path, **options)
+
+
+def test_what_is_tried_again_is_sent_once(record, target, data, store, tmp_path):
+    device = Recording(tmp_path / "board")
+    options = replace(OPTIONS, baseline=True)
+    result = fit(record.load(), target, device, store, tmp_path / "run", latency=BUDGET, data=data, options=options)
+    images = hashlib.sha256(data.test[0].numpy().tobytes()).hexdigest()
+    programs = {v.name: v.manifest.files[v.manifest.program].sha256 for v in (result.dense, result.pruned)}
+    assert device.sent.count(images) == 1
+    assert {name: device.sent.count(digest) for name, digest in programs.items()} == {"dense": 1, "pruned": 1}
+    assert not list((device.root / "trials").rglob("*")), "and nothing of it stays"
 
 
 def test_a_whole_block_goes_where_it_may(record, target, device, store, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -40,6 +41,16 @@ def planned(records, target, record, tmp_path):
             return plan_only(record, target, device, store, tmp_path / "run", REQUEST).plan
 
     return plan
+
+
+def test_a_plan_carries_the_weakest_evidence_of_its_profile(planned, records):
+    """Not that of the device at hand: a profile may come from elsewhere."""
+    assert planned(lambda r: replace(r, evidence="measured")).predicted["evidence"] == "measured"
+
+    def mixed(found: KernelRecord) -> KernelRecord:
+        return replace(found, evidence="emulated" if found is records[3] else "measured")
+
+    assert planned(mixed).predicted["evidence"] == "emulated"
 
 
 def test_a_plan_avoids_a_kernel_that_failed(planned, records):

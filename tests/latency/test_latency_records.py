@@ -32,7 +32,9 @@ def test_a_latency_that_is_none_is_refused_by_kernel(bad):
         ({"status": "maybe"}, "maybe"),
         ({"status": "failed"}, "without saying why"),
         ({"status": "failed", "error": "crashed"}, "yet has a latency"),
-        ({"schedule": {"score": float("nan")}}, "schedule"),
+        ({"schedule": {"rule": "direct", "score": float("nan")}}, "its schedule is no JSON"),
+        ({"schedule": {"columns": 4}}, "names no rule"),
+        ({"schedule": {"rule": 7}}, "names no rule"),
     ],
 )
 def test_a_record_that_cannot_be_is_refused(changes, says):

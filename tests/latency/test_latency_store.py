@@ -142,8 +142,22 @@ class TestExchange:
             profile.add(r)
         store.export_jsonl(profile, tmp_path / "p.jsonl")
         with ProfileStore(tmp_path / "other.sqlite3") as other:
-            assert other.import_jsonl(tmp_path / "p.jsonl").records() == profile.records()
+            done = other.import_jsonl(tmp_path / "p.jsonl")
+            assert (done.added, done.kept) == (2, 0)
+            assert done.profile.records() == profile.records()
             assert other.find(fingerprint()).mismatch == {}
+
+    def test_what_was_measured_here_stays_what_it_is(self, store, tmp_path):
+        """The same kind of board on another desk: its figures fill gaps, and replace failures only."""
+        mine = record(conv(8, 8), 100.0)
+        theirs = [record(conv(8, 8), 777.0), record(conv(16, 8), 888.0), failed(conv(24, 8)), record(conv(32, 8))]
+        write_jsonl(tmp_path / "p.jsonl", fingerprint(), theirs)
+        profile = store.open_profile(fingerprint())
+        for r in (mine, failed(conv(16, 8)), record(conv(24, 8), 55.0)):
+            profile.add(r)
+        done = store.import_jsonl(tmp_path / "p.jsonl")
+        assert (done.added, done.kept) == (2, 2)
+        assert {r.spec.widths["in"]: r.median_ns for r in profile.records()} == {8: 100, 16: 888, 24: 55, 32: 1000}
 
     def test_a_bad_row_imports_nothing(self, store, tmp_path):
         path = tmp_path / "p.jsonl"

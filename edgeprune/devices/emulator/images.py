@@ -22,7 +22,7 @@ from edgeprune.errors import MissingDependencyError
 from edgeprune.home import home
 from edgeprune.progress import SILENT, Progress
 
-LAYOUT = 1
+LAYOUT = 2
 """Raised whenever the images change, so that older ones are made again."""
 
 USER, PASSWORD = "pi", "edgeprune"
@@ -38,7 +38,13 @@ export PATH=/bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
-for d in root home tmp; do mount -t tmpfs tmpfs /$d; done
+for d in home tmp; do mount -t tmpfs tmpfs /$d; done
+if grep -q edgeprune.disk /proc/cmdline; then
+  for m in @MODULES@; do insmod /lib/modules/$m; done
+  mount -t ext4 -o noatime /dev/vda /root || { echo "the disk cannot be mounted"; poweroff -f; }
+else
+  mount -t tmpfs tmpfs /root
+fi
 chmod 1777 /tmp
 mkdir /home/pi && chown 1000:1000 /home/pi
 tty=$(sed 's/.*console=\\([A-Za-z0-9]*\\).*/\\1/' /proc/cmdline)
@@ -49,6 +55,8 @@ else
 fi
 exec init
 """
+# What mounting a disk takes, in the order of loading.
+_MODULES = ("crc16.ko", "crc32c_generic.ko", "mbcache.ko", "jbd2.ko", "ext4.ko", "virtio_mmio.ko", "virtio_blk.ko")
 _FILES = {
     "etc/passwd": f"root:*:0:0:root:/root:/bin/sh\n{USER}:{_HASH}:1000:1000::/home/pi:/bin/sh\n",
     "etc/group": "root:x:0:\npi:x:1000:\n",
@@ -146,7 +154,9 @@ def _fill(folder: Path, apt: Apt, progress: Progress) -> dict[str, str]:
     linux, busybox, lrzsz, libc = packages
     progress.stage("images")
     # The device tree comes first in the patterns' package, but the order of a tar file is not ours.
-    kernel = extract(linux, {KERNEL: r"boot/vmlinuz-.*", DTB: rf"usr/lib/linux-image-[^/]*/broadcom/{DTB}"})
+    modules = {name: rf"(usr/)?lib/modules/[^/]*/kernel/.*/{name}" for name in _MODULES}
+    parts = {KERNEL: r"boot/vmlinuz-.*", DTB: rf"usr/lib/linux-image-[^/]*/broadcom/{DTB}"}
+    kernel = extract(linux, parts | modules)
     binary = extract(busybox, {"busybox": r"(usr/)?bin/busybox"})["busybox"]
     # One program under several names, some of them hard links: any will do.
     receiver = extract(lrzsz, {"rx": r"usr/bin/r[bxz]"})["rx"]
@@ -155,7 +165,7 @@ def _fill(folder: Path, apt: Apt, progress: Progress) -> dict[str, str]:
     contents = {
         KERNEL: kernel[KERNEL],
         DTB: kernel[DTB],
-        INITRAMFS: gzip.compress(file_system(binary, receiver, libraries), 6, mtime=0),
+        INITRAMFS: gzip.compress(file_system(binary, receiver, libraries, {m: kernel[m] for m in modules}), 6, mtime=0),
     }
     for name, data in contents.items():
         (folder / name).write_bytes(data)
@@ -169,17 +179,18 @@ def _fill(folder: Path, apt: Apt, progress: Progress) -> dict[str, str]:
     return names(packages)
 
 
-def file_system(busybox: bytes, receiver: bytes, libraries: dict[str, bytes]) -> bytes:
+def file_system(busybox: bytes, receiver: bytes, libraries: dict[str, bytes], modules: dict[str, bytes]) -> bytes:
     """The archive that the kernel unpacks into memory."""
-    folders = ("bin", "dev", "etc", "home", "lib", "lib/aarch64-linux-gnu", "proc", "root", "sys", "tmp")
+    folders = ("bin", "dev", "etc", "home", "lib", "lib/aarch64-linux-gnu", "lib/modules", "proc", "root", "sys", "tmp")
     return archive(
         [
             *(Entry.folder(name) for name in folders),
-            Entry.file("init", _INIT.encode(), executable=True),
+            Entry.file("init", _INIT.replace("@MODULES@", " ".join(_MODULES)).encode(), executable=True),
             *(Entry.file(name, text.encode()) for name, text in _FILES.items()),
             Entry.file("bin/busybox", busybox, executable=True),
             Entry.file("bin/rx", receiver, executable=True),
             *(Entry.file(f"lib/aarch64-linux-gnu/{n}", data, executable=True) for n, data in libraries.items()),
+            *(Entry.file(f"lib/modules/{n}", data) for n, data in modules.items()),
             Entry.link("lib/ld-linux-aarch64.so.1", "aarch64-linux-gnu/ld-linux-aarch64.so.1"),
         ]
     )

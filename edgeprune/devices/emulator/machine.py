@@ -8,12 +8,14 @@ ends, the pipe closes and the shell kills QEMU.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
 import subprocess
 import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgeprune.devices.console.link import SocketLink
 from edgeprune.devices.emulator.images import Images
@@ -39,6 +41,7 @@ class Board:
         title: for lists.
         label: said beside the processor's name, and so in every fingerprint.
         clock: what the board's clock counts, as in :class:`DeviceInfo`.
+        disks: it can have a disk.
     """
 
     options: tuple[str, ...]
@@ -46,6 +49,7 @@ class Board:
     title: str
     label: str
     clock: str = "monotonic"
+    disks: bool = False
     kernel: str = "quiet"
     port: int = 0
     dtb: bool = False
@@ -61,6 +65,7 @@ def _counting(cpu: str) -> Board:
         f"one {cpu.capitalize()}, instructions as nanoseconds",
         "emulated, instructions as nanoseconds",
         "instructions",
+        disks=True,
         pace=30,
     )
 
@@ -86,12 +91,15 @@ BOARDS = {
 class Machine:
     """A board that was switched on. Its console is ``link``.
 
+    Args:
+        disk: a file system for the home of its user (emulator/disk.py); without one, that is gone with the power.
+
     Raises:
         MissingDependencyError: QEMU is not installed.
         DeviceUnreachableError: QEMU does not start.
     """
 
-    def __init__(self, board: Board, images: Images, name: str) -> None:
+    def __init__(self, board: Board, images: Images, name: str, disk: Path | None = None) -> None:
         program = shutil.which(QEMU)
         if program is None:
             raise MissingDependencyError(f"{QEMU} is not installed", hint="sudo apt-get install qemu-system-arm")
@@ -102,7 +110,7 @@ class Machine:
         self._guard: subprocess.Popen[bytes] | None = None
         try:
             self._guard = subprocess.Popen(
-                ["/bin/sh", "-c", _GUARD, "guard", program, *_arguments(board, images)],
+                ["/bin/sh", "-c", _GUARD, "guard", program, *_arguments(board, images, disk)],
                 stdin=theirs.fileno(),
                 stdout=watched,
                 stderr=self._log,
@@ -132,13 +140,23 @@ class Machine:
         self._log.close()
 
 
-def _arguments(board: Board, images: Images) -> list[str]:
-    said = f"console={board.console} panic=-1 {board.kernel}{' edgeprune.login' if board.login else ''}"
+def _arguments(board: Board, images: Images, disk: Path | None) -> list[str]:
+    words = [f"console={board.console} panic=-1", board.kernel, "edgeprune.login" if board.login else ""]
+    words += ["edgeprune.disk"] if disk else []
     tree = ["-dtb", str(images.dtb)] if board.dtb else []
     silent = ["-serial", "null"] * board.port
     return [
         *board.options,
         *("-nodefaults", "-display", "none", "-no-reboot", "-nic", "none"),
-        *("-kernel", str(images.kernel), "-initrd", str(images.initramfs), *tree),
-        *("-append", said, "-chardev", "socket,id=console,fd=3", *silent, "-serial", "chardev:console"),
+        *("-kernel", str(images.kernel), "-initrd", str(images.initramfs), *tree, *_disk(disk)),
+        *("-append", " ".join(w for w in words if w)),
+        *("-chardev", "socket,id=console,fd=3", *silent, "-serial", "chardev:console"),
     ]
+
+
+def _disk(file: Path | None) -> list[str]:
+    if file is None:
+        return []
+    # As JSON, for a comma in the name would end it.
+    node = {"driver": "raw", "node-name": "disk", "file": {"driver": "file", "filename": str(file)}}
+    return ["-blockdev", json.dumps(node), "-device", "virtio-blk-device,drive=disk"]

@@ -1,0 +1,100 @@
+"""Which profiles there are: in a store, and among those that edgeprune ships."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeprune.errors import ProfileError
+from edgeprune.latency.jsonl import read_jsonl
+from edgeprune.latency.records import EVIDENCE, Fingerprint, KernelRecord
+from edgeprune.latency.store import Profile, ProfileStore
+from edgeprune.targets import data_folder
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One profile in a line.
+
+    Attributes:
+        kernels, failed: counts of records with a latency and without.
+        evidence: every level that occurs among them, from the strongest to the weakest.
+        file: where it lies; None for one in a store.
+    """
+
+    fingerprint: Fingerprint
+    kernels: int
+    failed: int
+    evidence: tuple[str, ...]
+    file: Path | None = None
+
+    @classmethod
+    def of(cls, fingerprint: Fingerprint, records: Iterable[KernelRecord], file: Path | None = None) -> Summary:
+        found = tuple(records)
+        levels = {r.evidence for r in found}
+        ok = sum(r.ok for r in found)
+        return cls(fingerprint, ok, len(found) - ok, tuple(e for e in EVIDENCE if e in levels), file)
+
+    def to_json(self) -> dict[str, Any]:
+        fp = self.fingerprint
+        return {
+            "fingerprint": fp.digest,
+            "target": fp.target,
+            "cpu": str(fp.device.get("cpu", "")),
+            "threads": fp.threads,
+            "clock": fp.clock,
+            "kernels": self.kernels,
+            "failed": self.failed,
+            "evidence": list(self.evidence),
+            "file": None if self.file is None else str(self.file),
+        }
+
+
+def stored_profiles(path: Path) -> list[Summary]:
+    """Those of a store, oldest first; none if there is no such file, which is not made."""
+    if not path.exists():
+        return []
+    with ProfileStore(path) as store:
+        return [Summary.of(p.fingerprint, p.records()) for p in store.profiles()]
+
+
+def shipped_profiles() -> list[Summary]:
+    """Those that edgeprune brings along, by name of the file.
+
+    Raises:
+        ProfileError: one of them does not check.
+    """
+    files = sorted(data_folder("profiles").glob("*.jsonl"))
+    return [Summary.of(*read_jsonl(file), file) for file in files]
+
+
+def export_profile(path: Path, digest: str, out: Path) -> Summary:
+    """Write the one profile of a store whose fingerprint's digest begins with ``digest`` as JSON lines.
+
+    Raises:
+        ProfileError: there is no such store, or no such profile, or several; or ``out`` cannot be written.
+    """
+    if not path.exists():
+        raise ProfileError(
+            f"there is no profile store {path}", hint="edgeprune profile MODEL makes one; or give --store"
+        )
+    with ProfileStore(path) as store:
+        profile = _the_one(store, digest)
+        store.export_jsonl(profile, out)
+        return Summary.of(profile.fingerprint, profile.records(), out)
+
+
+def _the_one(store: ProfileStore, digest: str) -> Profile:
+    profiles = store.profiles()
+    found = [p for p in profiles if p.fingerprint.digest.startswith(digest)]
+    if len(found) == 1:
+        return found[0]
+    known = [p.fingerprint.digest for p in found or profiles]
+    count = f"{len(found)} profiles" if found else "no profile"
+    raise ProfileError(
+        f"{store.path} has {count} whose fingerprint begins with {digest!r}; there are: {', '.join(known) or 'none'}",
+        hint="edgeprune profiles lists them",
+        known=known,
+    )

@@ -1,0 +1,109 @@
+"""profiles, profiles export, profiles import: a profile passed from one store to another."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgeprune.cli.main import main
+from edgeprune.graph.spec import KernelSpec, TensorSpec
+from edgeprune.latency.jsonl import read_jsonl, write_jsonl
+from edgeprune.latency.records import Fingerprint, KernelRecord
+from edgeprune.latency.store import ProfileStore
+
+FINGERPRINT = Fingerprint("rpi4", "ab12", {"cpu": "Cortex-A72"}, {"apache-tvm": "0.27.0"}, "5", 1)
+
+
+def kernel(width: int, median_ns: float) -> KernelRecord:
+    shapes = TensorSpec((1, width)), TensorSpec((1, 10))
+    spec = KernelSpec("dense", shapes[:1], shapes[1], (), ("bias",))
+    return KernelRecord(spec, {"rule": "dense"}, "ok", median_ns, 1.0, median_ns, samples=9)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """As the owner of a board passes it on."""
+    path = tmp_path / "rpi4.profile.jsonl"
+    write_jsonl(path, FINGERPRINT, [kernel(8, 100.0), kernel(16, 200.0)])
+    return path
+
+
+def call(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, dict]:
+    code = main([*map(str, args), "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_a_file_goes_into_the_store_of_this_user_and_out_again(capsys, home, file):
+    code, said = call(capsys, "profiles", "import", file)
+    assert (code, said["schema"]) == (0, "edgeprune.profiles_import/1")
+    assert (said["target"], said["kernels"], said["added"], said["kept"]) == ("rpi4", 2, 2, 0)
+    assert said["store"] == str(home / "profiles.sqlite3")
+
+    code, listed = call(capsys, "profiles")
+    assert (code, listed["schema"]) == (0, "edgeprune.profiles/1")
+    (row,) = [r for r in listed["profiles"] if r["file"] is None]
+    assert (row["fingerprint"], row["evidence"]) == (FINGERPRINT.digest, ["measured"])
+
+    code, out = call(capsys, "profiles", "export", row["fingerprint"][:8], "--out", file.with_name("again.jsonl"))
+    assert (code, out["schema"], out["kernels"]) == (0, "edgeprune.profiles_export/1", 2)
+    assert file.with_name("again.jsonl").read_bytes() == file.read_bytes()
+
+
+def test_the_list_is_for_people_too(capsys, file, tmp_path):
+    assert main(["profiles", "import", str(file), "--store", str(tmp_path / "s.sqlite3")]) == 0
+    capsys.readouterr()
+    assert main(["profiles", "--store", str(tmp_path / "s.sqlite3")]) == 0
+    out = capsys.readouterr().out
+    assert FINGERPRINT.digest in out
+    assert "Cortex-A72" in out
+
+
+def test_json_counts_before_the_name_of_the_subcommand(capsys, home, file):
+    assert main(["profiles", "--json", "import", str(file)]) == 0
+    assert json.loads(capsys.readouterr().out)["added"] == 2
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 0.0, -1.0, None])
+def test_a_row_that_is_no_measurement_refuses_the_file_and_imports_nothing(capsys, home, file, bad):
+    """FAULTS 6."""
+    head, good, last = file.read_text().splitlines()
+    file.write_text("\n".join([head, good, json.dumps({**json.loads(last), "median_ns": bad})]) + "\n")
+    code, said = call(capsys, "profiles", "import", file)
+    assert (code, said["error"]["type"]) == (3, "ProfileError")
+    assert "line 3" in said["error"]["message"]
+    assert not home.exists(), "not even an empty store"
+
+
+def test_a_bad_file_leaves_a_store_as_it_was(capsys, tmp_path, file):
+    path = tmp_path / "s.sqlite3"
+    with ProfileStore(path) as store:
+        store.open_profile(FINGERPRINT).add(kernel(8, 55.0))
+    file.write_text(file.read_text() + "{oops}\n")
+    assert call(capsys, "profiles", "import", file, "--store", path)[0] == 3
+    with ProfileStore(path) as store:
+        assert [r.median_ns for r in store.find(FINGERPRINT).records()] == [55.0]
+
+
+def test_what_was_measured_here_stays(capsys, tmp_path, file):
+    path = tmp_path / "s.sqlite3"
+    with ProfileStore(path) as store:
+        store.open_profile(FINGERPRINT).add(kernel(8, 55.0))
+    _, said = call(capsys, "profiles", "import", file, "--store", path)
+    assert (said["added"], said["kept"], said["kernels"]) == (1, 1, 2)
+    assert call(capsys, "profiles", "export", FINGERPRINT.digest, "--store", path, "--out", file)[0] == 0
+    assert sorted(r.median_ns for r in read_jsonl(file)[1]) == [55.0, 200.0]
+
+
+def test_an_option_that_would_be_passed_over_is_refused(capsys, tmp_path, file):
+    code, said = call(capsys, "profiles", "--store", tmp_path / "s.sqlite3", "import", file)
+    assert (code, said["error"]["type"]) == (2, "UsageError")
+    assert "profiles import" in said["error"]["hint"]
+
+
+def test_a_fingerprint_that_is_not_there(capsys, home, file):
+    assert call(capsys, "profiles", "import", file)[0] == 0
+    code, said = call(capsys, "profiles", "export", "zzz", "--out", file.with_name("out.jsonl"))
+    assert code == 3
+    assert FINGERPRINT.digest in said["error"]["message"]
