@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from edgeprune.deploy.layout import CURRENT, PREVIOUS, RELEASES, release_of
+from edgeprune.deploy.layout import CURRENT, PREVIOUS, RELEASES, TRIED_LINK, release_of
 from edgeprune.devices.protocol import Completed, Device
 from edgeprune.errors import DeviceError, DeviceUnreachableError
 
 _HASHING_TIMEOUT_S = 600.0  # a slow card under a large model
 _TOOL_MISSING = 127
-_TRIED_LINK = "switch-test"
 
 
 class Board:
@@ -77,7 +76,7 @@ class Board:
             DeviceError: a link cannot be replaced at one stroke there, so a release could not be made current safely.
         """
         try:
-            self.point(_TRIED_LINK, "nowhere")
+            self.point(TRIED_LINK, "nowhere")
         except DeviceUnreachableError:
             raise
         except DeviceError as e:
@@ -87,7 +86,7 @@ class Board:
                 **e.details,
             ) from e
         finally:
-            for name in (_TRIED_LINK, f".{_TRIED_LINK}.new"):
+            for name in (TRIED_LINK, f".{TRIED_LINK}.new"):
                 self.device.remove(name)
 
     def rename(self, source: str, target: str) -> None:

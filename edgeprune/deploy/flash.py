@@ -192,9 +192,9 @@ def _upload(
         raise
     _require_hashes(board, home, missing, removable=not installed)
     enter(State.UPLOADED)
+    for stray in set(board.names(home)) - {item.name for item in items}:
+        board.device.remove(f"{home}/{stray}")
     if not installed:
-        for stray in set(board.names(partial)) - {item.name for item in items}:
-            board.device.remove(f"{partial}/{stray}")
         board.rename(partial, release_path(release))
     enter(State.INSTALLED)
     return missing

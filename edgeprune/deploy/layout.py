@@ -8,6 +8,7 @@
     previous  -> releases/<id>      what rollback goes back to
     deploy.json                     the journal, while a deployment is under way
     lock      -> the owner          held while a deployment runs
+    switch-test                     a link, while it is tried whether one can be replaced
     io/<random>/                    inputs and outputs of one ``run``
 
 A release id is the sha256 of the manifest text, so a release proves itself: its manifest hashes to
@@ -23,6 +24,7 @@ CURRENT = "current"
 PREVIOUS = "previous"
 JOURNAL = "deploy.json"
 LOCK = "lock"
+TRIED_LINK = "switch-test"
 IO = "io"
 
 _RELEASE = re.compile(rf"{RELEASES}/([0-9a-f]{{64}})")

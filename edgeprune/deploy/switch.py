@@ -12,6 +12,7 @@ from edgeprune.deploy.checks import GoldenResult, check_golden
 from edgeprune.deploy.journal import Journal, OnState, State, clear_journal, read_journal
 from edgeprune.deploy.layout import CURRENT, PREVIOUS, release_path, short
 from edgeprune.deploy.package import installed_manifest
+from edgeprune.deploy.tidy import tidy
 from edgeprune.errors import VerificationError
 from edgeprune.progress import Progress
 
@@ -46,6 +47,7 @@ def withdraw(board: Board, journal: Journal) -> None:
 
 def settle(board: Board, *, timeout_s: float, progress: Progress) -> None:
     """Finish or undo a switch that was interrupted; uploads are left for ``resume``."""
+    tidy(board)
     journal = read_journal(board)
     if journal is None or not journal.switching:
         return

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import json
 import re
 import shutil
@@ -13,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import call, done, refused
 
 from edgeprune.cli.main import main
 from edgeprune.cli.registry import COMMANDS
@@ -26,28 +25,6 @@ ROOT = Path(__file__).parents[2]
 NET = ROOT / "tests" / "fitting" / "tiny_net.py"
 MODEL = (f"{NET}:net", "--input-shape", "1x3x8x8")
 WIDTHS = ("--points", "3", "--step", "8")
-
-
-def call(*args: object) -> tuple[int, dict]:
-    """Exit code and JSON of one command line."""
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        code = main([*map(str, args), "--json"])
-    return code, json.loads(out.getvalue())
-
-
-def done(*args: object) -> dict:
-    code, body = call(*args)
-    assert code == 0, body
-    return body
-
-
-def refused(code: int, kind: str, *args: object) -> dict:
-    found, body = call(*args)
-    assert (found, body["schema"]) == (code, "edgeprune.error/1"), body
-    error = body["error"]
-    assert (error["exit_code"], error["type"]) == (code, kind), error
-    return error
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,27 @@ def variant(program: bytes, name: str) -> bytes:
     return program.replace(old, new)
 
 
+def with_elf_machine(program: bytes, bits: int, machine: int) -> bytes:
+    """The program, with a header that says it is for another processor."""
+    return program[:4] + bytes([2 if bits == 64 else 1]) + program[5:18] + struct.pack("<H", machine) + program[20:]
+
+
+def needing_a_newer_libc(program: bytes) -> bytes:
+    """The program, asking for a version of the C library that does not exist yet."""
+    start = program.index(b"\0GLIBC_2.") + 1
+    old = program[start : program.index(b"\0", start)]
+    new = old.replace(b"GLIBC_2", b"GLIBC_9")
+
+    def elf_hash(name: bytes) -> bytes:  # System V ABI, "Hash Table"
+        h = 0
+        for c in name:
+            h = (h << 4) + c
+            h = (h ^ (h & 0xF0000000) >> 24) & 0x0FFFFFFF
+        return struct.pack("<I", h)
+
+    return program.replace(old + b"\0", new + b"\0").replace(elf_hash(old), elf_hash(new))
+
+
 def make_bundle(
     folder: Path, program: bytes, *, files: dict[str, bytes] | None = None, budget: dict[str, float] | None = None
 ) -> Path:

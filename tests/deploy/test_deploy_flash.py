@@ -1,9 +1,8 @@
 import json
 import shutil
-import struct
 
 import pytest
-from deploy_bundles import DOUBLED, SAMPLE, make_bundle
+from deploy_bundles import DOUBLED, SAMPLE, make_bundle, needing_a_newer_libc, with_elf_machine
 
 from edgeprune.compiler.manifest import read_manifest
 from edgeprune.deploy.flash import flash
@@ -203,36 +202,16 @@ def test_fault_20_odd_but_legal_names_arrive(device, program, tmp_path):
     assert not list(device.root.rglob("pwned*"))
 
 
-def elf_machine(program, bits, machine):
-    return program[:4] + bytes([2 if bits == 64 else 1]) + program[5:18] + struct.pack("<H", machine) + program[20:]
-
-
 def test_fault_21_a_program_for_another_processor_is_refused_before_the_upload(device, program, bundle, tmp_path):
     good = flash(bundle("one"), device).release
     other = (64, 183) if device.describe().machine == "x86_64" else (64, 62)
-    folder = make_bundle(tmp_path / "bundle", elf_machine(program, *other))
+    folder = make_bundle(tmp_path / "bundle", with_elf_machine(program, *other))
     sent = device.uploaded_bytes
     with pytest.raises(BundleError, match="built for") as caught:
         flash(folder, device)
     assert caught.value.details["device"] == device.describe().machine
     assert device.uploaded_bytes == sent
     assert_clean(device, current=good)
-
-
-def needing_a_newer_libc(program):
-    """The program, asking for a version of the C library that does not exist yet."""
-    start = program.index(b"\0GLIBC_2.") + 1
-    old = program[start : program.index(b"\0", start)]
-    new = old.replace(b"GLIBC_2", b"GLIBC_9")
-
-    def elf_hash(name):  # System V ABI, "Hash Table"
-        h = 0
-        for c in name:
-            h = (h << 4) + c
-            h = (h ^ (h & 0xF0000000) >> 24) & 0x0FFFFFFF
-        return struct.pack("<I", h)
-
-    return program.replace(old + b"\0", new + b"\0").replace(elf_hash(old), elf_hash(new))
 
 
 def test_fault_21_a_program_for_a_newer_c_library_is_refused_before_the_switch(device, program, bundle, tmp_path):

@@ -6,24 +6,29 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from deploy_bundles import DOUBLED, SAMPLE
-from deploy_child import MIDDLE_OF_A_FILE
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edgeprune.compiler.manifest import read_manifest
+from edgeprune.deploy.board import Board
 from edgeprune.deploy.flash import flash
-from edgeprune.deploy.installed import run_installed
+from edgeprune.deploy.installed import run_installed, run_release
 from edgeprune.deploy.journal import State
+from edgeprune.deploy.layout import release_path
+from edgeprune.deploy.lock import Owner
+from edgeprune.deploy.package import installed_manifest
 from edgeprune.deploy.rollback import rollback
 from edgeprune.deploy.status import status
 from edgeprune.devices.fake import FakeDevice, FakeFaults
 from edgeprune.errors import DeviceError, DeviceUnreachableError, RolledBackError
 
 FILES = 5  # the program, two golden files, the weights, the manifest
+MIDDLE_OF_A_FILE = "byte 300000"
 # moment -> (is the new release current, does the journal tell of it, files that resume still sends)
 MOMENTS = {
     State.LOCKED: (False, False, FILES),
@@ -60,12 +65,28 @@ def copy_of(board: Path, folder: Path) -> Path:
     return shutil.copytree(board, folder / "board", symlinks=True)
 
 
+def killed(command: str, device: FakeDevice, moment: str, bundle: Path) -> bool:
+    """Whether a process of its own died at that moment of its command; else it came to its end, or to an error."""
+    script = Path(__file__).with_name("deploy_child.py")
+    arguments = [sys.executable, str(script), command, str(device.root), moment, str(bundle)]
+    return subprocess.run(arguments, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
+
+
+def assert_whole(device, release):
+    """The files of a release are those of its manifest, and it runs, current or not."""
+    board, home = Board(device), release_path(release)
+    manifest = installed_manifest(board, release)
+    assert all(board.sha256(f"{home}/{name}") == entry.sha256 for name, entry in manifest.files.items())
+    assert run_release(device, home, manifest, [SAMPLE]) == [DOUBLED]
+
+
 def assert_settled(device, *, current, previous):
     now = status(device)
     assert (now.current, now.previous) == (current, previous)
     assert set(now.releases) == {current, previous}
     assert (now.partial, now.interrupted, now.owner) == ((), None, None)
-    assert not list(device.root.rglob("*.partial"))
+    assert {path.name for path in device.root.iterdir()} <= {"releases", "current", "previous", "io"}
+    assert not [path for path in device.root.rglob("*") if ".partial" in path.name]
     assert run_installed(device, [SAMPLE]) == [DOUBLED]
 
 
@@ -77,9 +98,7 @@ def test_every_state_is_killed():
 def test_fault_12_kill_9_leaves_a_release_that_runs_and_resume_completes(tmp_path, bundle, board, weighty, moment):
     device = FakeDevice(copy_of(board, tmp_path))
     old, new = status(device).current, read_manifest(weighty).release_id
-    script = Path(__file__).with_name("deploy_child.py")
-    child = subprocess.run([sys.executable, str(script), str(weighty), f"fake:{device.root}", moment])
-    assert child.returncode == -signal.SIGKILL
+    assert killed("flash", device, moment, weighty)
 
     switched, journalled, left_to_send = MOMENTS[moment]
     found = status(device)
@@ -89,6 +108,7 @@ def test_fault_12_kill_9_leaves_a_release_that_runs_and_resume_completes(tmp_pat
     if found.interrupted:
         assert (found.interrupted.release, found.interrupted.current) == (new, old)
     assert run_installed(device, [SAMPLE]) == [DOUBLED]
+    assert_whole(device, old)
     json.dumps(found.to_json())
 
     done = flash(weighty, device, resume=True)
@@ -96,6 +116,134 @@ def test_fault_12_kill_9_leaves_a_release_that_runs_and_resume_completes(tmp_pat
     assert_settled(device, current=new, previous=old)
     assert rollback(device).release == old
     assert_settled(device, current=old, previous=new)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_fault_12_a_resume_that_is_killed_itself_is_resumed(tmp_path, board, weighty, moment):
+    device = FakeDevice(copy_of(board, tmp_path))
+    old, new = status(device).current, read_manifest(weighty).release_id
+    assert killed("flash", device, "byte 100000", weighty)
+    assert killed("resume", device, "byte 200000" if moment == MIDDLE_OF_A_FILE else moment, weighty)
+    assert status(device).current == (new if MOMENTS[moment][0] else old)
+    assert run_installed(device, [SAMPLE]) == [DOUBLED]
+    assert_whole(device, old)
+    done = flash(weighty, device, resume=True)
+    assert (done.release, done.previous) == (new, old)
+    assert_settled(device, current=new, previous=old)
+
+
+# moment of a rollback -> did it happen
+BACK = {
+    State.LOCKED: False,
+    State.PROVED: False,
+    State.SWITCHING: False,
+    State.SWITCHED: True,
+    State.CONFIRMED: True,
+    State.COMMITTED: True,
+}
+
+
+def test_every_state_of_a_rollback_is_killed(tmp_path, board):
+    seen = []
+    rollback(FakeDevice(copy_of(board, tmp_path)), on_state=seen.append)
+    assert seen == list(BACK)
+
+
+@pytest.mark.parametrize("then", ["rollback", "resume"])
+@pytest.mark.parametrize("moment", BACK)
+def test_fault_12_kill_9_of_a_rollback(tmp_path, board, weighty, moment, then):
+    """What was current stays so, or the previous release is, and has been proved once more."""
+    device = FakeDevice(copy_of(board, tmp_path))
+    before = status(device)
+    assert killed("rollback", device, moment, weighty)
+    found = status(device)
+    assert found.current == (before.previous if BACK[moment] else before.current)
+    assert found.owner_dead
+    for release in (before.current, before.previous):
+        assert_whole(device, release)
+    if then == "resume":
+        done = flash(weighty, device, resume=True)
+        assert_settled(device, current=done.release, previous=found.current)
+    else:
+        done = rollback(device)
+        assert_settled(device, current=done.release, previous=found.current)
+
+
+MOMENTS_OF_ALL_KINDS = st.one_of(
+    st.sampled_from(list(State)),
+    st.integers(0, 60).map(lambda n: f"call {n}"),
+    st.integers(0, 720_000).map(lambda n: f"byte {n}"),
+    st.integers(0, 1_000).map(lambda n: f"byte {n}"),  # journals are short
+)
+
+
+@settings(max_examples=8, deadline=None)
+@example([("rollback", "byte 100", 0), ("flash", "call 3", 0)])
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["flash", "resume", "rollback"]), MOMENTS_OF_ALL_KINDS, st.integers(0, 1)),
+        min_size=2,
+        max_size=4,
+    )
+)
+def test_fault_12_commands_that_are_killed_one_after_the_other(tmp_path_factory, bundle, board, weighty, deaths):
+    device = FakeDevice(copy_of(board, tmp_path_factory.mktemp("deaths")))
+    bundles = (weighty, bundle("three"))
+    for command, moment, which in deaths:
+        before = status(device)
+        new = {before.previous} if command == "rollback" else {read_manifest(bundles[which]).release_id}
+        if (journal := before.interrupted) and journal.switching:
+            # The next command finishes or undoes that first, and its own previous release depends on it.
+            new |= {journal.release, journal.current, journal.previous}
+        killed(command, device, moment, bundles[which])
+        assert status(device).current in {before.current, *new}
+        assert run_installed(device, [SAMPLE]) == [DOUBLED]
+        assert_whole(device, before.current)
+    ran = status(device).current
+    done = flash(weighty, device, resume=True)
+    assert done.release == read_manifest(weighty).release_id
+    assert_settled(device, current=done.release, previous=done.previous)
+    assert ran in (done.release, done.previous)
+
+
+@settings(max_examples=6, deadline=None)
+@given(moment=MOMENTS_OF_ALL_KINDS)
+def test_fault_12_a_release_that_fails_its_checks_is_never_current(tmp_path_factory, bundle, board, moment):
+    device = FakeDevice(copy_of(board, tmp_path_factory.mktemp("bad")))
+    before = status(device)
+    killed("flash", device, moment, bundle("wrong"))
+    assert (status(device).current, status(device).previous) == (before.current, before.previous)
+    with pytest.raises(RolledBackError):
+        flash(bundle("wrong"), device, resume=True)
+    assert_settled(device, current=before.current, previous=before.previous)
+
+
+def test_what_killed_commands_left_is_removed_and_nothing_else(tmp_path, bundle, board):
+    device = FakeDevice(copy_of(board, tmp_path))
+    dead = replace(Owner.me(), boot="an earlier boot")
+    for name in (".deploy.json.0badcafe.partial", ".0123456789abcdef.0badcafe.partial"):
+        device.put(b"{", name)
+    links = {".current.new": "releases/x", "switch-test": "nowhere", f"lock.{dead.token}": dead.to_text()}
+    for name, target in links.items():
+        (device.root / name).symlink_to(target)
+    foreign = {".mine.partial", "lock.of-my-bike", "current.new"}
+    for name in foreign:
+        device.put(b"", name)
+    before = {path.name for path in board.iterdir()}
+    rollback(device)
+    assert {path.name for path in device.root.iterdir()} == before | foreign
+
+
+@pytest.mark.parametrize("byte", [100_000, 500_000])
+def test_a_repair_that_was_killed_leaves_nothing_in_the_release(tmp_path, board, weighty, byte):
+    device = FakeDevice(copy_of(board, tmp_path))
+    done = flash(weighty, device)
+    (device.root / "releases" / done.release / "weights.bin").write_bytes(b"rotten")
+    assert killed("flash", device, f"byte {byte}", weighty)
+    assert run_installed(device, [SAMPLE]) == [DOUBLED]
+    again = flash(weighty, device, resume=True)
+    assert (again.state, again.files_sent) == ("unchanged", 1)
+    assert_settled(device, current=done.release, previous=done.previous)
 
 
 def test_without_resume_a_partial_upload_is_sent_again_from_the_start(tmp_path, board, weighty):
@@ -127,20 +275,54 @@ def test_a_partial_upload_of_another_bundle_is_dropped(tmp_path, bundle, board, 
     assert_settled(device, current=done.release, previous=old)
 
 
+@pytest.fixture(scope="module")
+def uploaded(bundle, board, tmp_path_factory):
+    """Bytes that a whole flash of "two" and a whole rollback send, journals included."""
+    flashing, back = (FakeDevice(copy_of(board, tmp_path_factory.mktemp("count"))) for _ in range(2))
+    flash(bundle("two"), flashing)
+    rollback(back)
+    return {"flash": flashing.uploaded_bytes, "rollback": back.uploaded_bytes}
+
+
 @settings(max_examples=10, deadline=None)
-@given(share=st.floats(0, 1, exclude_max=True))
-def test_fault_13_the_link_drops_at_any_byte(tmp_path_factory, bundle, board, share):
+@given(share=st.floats(0, 1, exclude_max=True), again=st.floats(0, 1, exclude_max=True))
+@example(share=0.999, again=0.0)  # inside the journal of the switch
+def test_fault_13_the_link_drops_at_any_byte(tmp_path_factory, bundle, board, uploaded, share, again):
+    """Of a flash, and of the resume after it."""
     root = copy_of(board, tmp_path_factory.mktemp("drop"))
-    total = sum(path.stat().st_size for path in bundle("two").iterdir())
-    link = FakeDevice(root, faults=FakeFaults(drop_after_bytes=int(share * total)))
     old = status(FakeDevice(root)).current
+    new = read_manifest(bundle("two")).release_id
     with pytest.raises(DeviceUnreachableError):
-        flash(bundle("two"), link)
+        flash(bundle("two"), FakeDevice(root, faults=FakeFaults(drop_after_bytes=int(share * uploaded["flash"]))))
     device = FakeDevice(root)
-    assert status(device).current == old
+    found = status(device)
+    assert found.current == old or (found.current == new and found.interrupted.switching)
+    assert run_installed(device, [SAMPLE]) == [DOUBLED]
+    assert_whole(device, old)
+    with suppress(DeviceUnreachableError):
+        left = uploaded["flash"] * again
+        flash(bundle("two"), FakeDevice(root, faults=FakeFaults(drop_after_bytes=int(left))), resume=True)
+    assert status(device).current in (old, new)
     assert run_installed(device, [SAMPLE]) == [DOUBLED]
     done = flash(bundle("two"), device, resume=True)
     assert_settled(device, current=done.release, previous=old)
+
+
+@settings(max_examples=8, deadline=None)
+@given(share=st.floats(0, 1, exclude_max=True), then=st.sampled_from(["rollback", "resume"]))
+def test_fault_13_the_link_drops_at_any_byte_of_a_rollback(tmp_path_factory, bundle, board, uploaded, share, then):
+    root = copy_of(board, tmp_path_factory.mktemp("drop"))
+    before = status(FakeDevice(root))
+    with pytest.raises(DeviceUnreachableError):
+        rollback(FakeDevice(root, faults=FakeFaults(drop_after_bytes=int(share * uploaded["rollback"]))))
+    device = FakeDevice(root)
+    ran = status(device).current
+    assert ran in (before.current, before.previous)
+    for release in (before.current, before.previous):
+        assert_whole(device, release)
+    done = rollback(device) if then == "rollback" else flash(bundle("two"), device, resume=True)
+    assert_settled(device, current=done.release, previous=done.previous)
+    assert ran in (done.release, done.previous)
 
 
 @pytest.mark.parametrize("name", ["two", "crash as current"])

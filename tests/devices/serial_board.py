@@ -19,26 +19,11 @@ import sys
 import threading
 import time
 import tty
-from dataclasses import dataclass
 from pathlib import Path
 
-KERNEL_MESSAGES = (
-    b"[   12.345678] usb 1-1: new high-speed USB device number 2 using dwc2\r\n",
-    b"[ 1234.000001] CPU: 0 PID: 1 Comm: Cached EP:0 not a frame C C\r\n",
-    b"\x1b[1;31m[  OK  ]\x1b[0m Started \x1b]0;title\x07daily clean-up.\r\n\x1b[?2004h",
-)
+from line_noise import QUIET, Noise, spoil
+
 HERE = Path(__file__).parent
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Chances per byte, either way unless it says otherwise. Kernel messages come from the board only."""
-
-    message: float = 0.0
-    drop: float = 0.0
-    double: float = 0.0
-    spared_bytes: int = 0  # so many bytes pass unharmed first
-    seed: int = 0
 
 
 class PtyBoard:
@@ -49,7 +34,7 @@ class PtyBoard:
         home: Path,
         *,
         shell: tuple[str, ...] = ("sh", "-i"),
-        noise: Noise = Noise(),
+        noise: Noise = QUIET,
         receiver: str | None = None,
         hidden: tuple[str, ...] = (),
         bytes_per_s: float | None = None,
@@ -143,20 +128,9 @@ class PtyBoard:
             data = data[os.write(to, data) :]
 
     def _spoil(self, data: bytes, *, board: bool) -> bytes:
-        noise = self.noise
-        if not (noise.message or noise.drop or noise.double) or self.sent + self.received < noise.spared_bytes:
+        if not self.noise or self.sent + self.received < self.noise.spared_bytes:
             return data
-        out = bytearray()
-        for c in data:
-            chance = self._random.random()
-            if board and self._random.random() < noise.message:
-                out += self._random.choice(KERNEL_MESSAGES)
-            if chance < noise.drop:
-                continue
-            out.append(c)
-            if chance > 1 - noise.double:
-                out.append(c)
-        return bytes(out)
+        return spoil(data, self.noise, self._random, board=board)
 
 
 # The shell needs the terminal as its own and the usual signals, as a getty gives it.

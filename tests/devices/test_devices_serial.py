@@ -13,13 +13,21 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from serial_board import Noise, PtyBoard
+from line_noise import Noise
+from serial_board import PtyBoard
 
 from edgeprune.devices.console import ports
 from edgeprune.devices.console.login import PASSWORD, USER, Credentials
 from edgeprune.devices.console.ports import find_port, parse_serial_url
 from edgeprune.devices.serial import SerialDevice
-from edgeprune.errors import BusyError, DeviceError, DeviceUnreachableError, EdgepruneError, UsageError
+from edgeprune.errors import (
+    BusyError,
+    DeviceError,
+    DeviceUnreachableError,
+    EdgepruneError,
+    UsageError,
+    VerificationError,
+)
 
 CONTENT = random.Random(3).randbytes(30_000)
 HERE = Path(__file__).parent
@@ -136,6 +144,32 @@ def test_a_foreign_partial_file_is_not_gone_on_with(boards, tmp_path):
 
 def _interrupt(done: int, total: int) -> None:
     raise KeyboardInterrupt
+
+
+COMPRESSIBLE = b"compressible " * 20_000
+
+
+@pytest.mark.parametrize("content", [CONTENT, COMPRESSIBLE], ids=["as it is", "compressed"])
+@pytest.mark.parametrize(
+    ("damage", "kind", "message"),
+    [
+        ('printf X | dd of="$f" bs=1 seek=20 conv=notrunc', VerificationError, "not on the board's disk what was sent"),
+        (': >"$f"', DeviceError, "bytes were stored"),  # as a disk that fills up and does not say so
+    ],
+    ids=["flipped", "lost"],
+)
+def test_fault_14_what_the_board_stored_is_hashed_before_it_gets_its_name(
+    boards, tmp_path, content, damage, kind, message
+):
+    boards.append(board := PtyBoard(tmp_path / "board"))
+    device = SerialDevice.from_url(board.url)
+    device.put(b"old", "file")
+    with pytest.raises(kind, match=message) as caught:
+        device.put(content, "file", progress=lambda done, total: device.session.ask(damage) and None)
+    assert caught.value.exit_code == (7 if kind is VerificationError else 6)
+    assert device.get("file") == b"old"
+    assert [path.name for path in (board.home / ".edgeprune").iterdir()] == ["file"]
+    device.close()
 
 
 @pytest.mark.parametrize("mode", ["checksum", "refuse"])

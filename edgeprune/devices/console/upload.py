@@ -60,7 +60,7 @@ def upload(
     done = _begin(session, path, partial, payload, len(content))
     try:
         _send(session, payload, done, receiver, _scaled(progress, len(payload), len(content)))
-        _finish(session, path, digest, packed=payload is not content, executable=executable)
+        _finish(session, path, payload, digest, packed=payload is not content, executable=executable)
     except DeviceUnreachableError:
         raise
     except BaseException:
@@ -173,11 +173,20 @@ def _xmodem(session: Session, piece: bytes, receiver: str, on_bytes: Callable[[i
     return told.status == 0 and not failed
 
 
-def _finish(session: Session, path: str, digest: str, *, packed: bool, executable: bool) -> None:
+def _finish(session: Session, path: str, payload: bytes, digest: str, *, packed: bool, executable: bool) -> None:
+    """Give the file its name, once the board has hashed what it stored, and what it unpacked from that."""
     mode = "755" if executable else "644"
-    unpack = 'gzip -dc <"$f" >"$f.whole"' if packed else 'mv -f "$f" "$f.whole"'
+    arrived = hashlib.sha256(payload).hexdigest()
+    unpack = (
+        f'elif ! gzip -dc <"$f" >"$f.whole"; then false\n'
+        f'elif [ "$(sha256sum <"$f.whole")" != "{digest}  -" ]; then (exit 7)\n'
+        if packed
+        else 'elif ! mv -f "$f" "$f.whole"; then false\n'
+    )
     told = session.ask(
-        f'if ! {unpack}; then false\nelif [ "$(sha256sum <"$f.whole")" != "{digest}  -" ]; then (exit 7)\n'
+        # base64 of busybox says nothing of a disk that fills up.
+        f'if [ $(wc -c <"$f") -ne {len(payload)} ]; then wc -c <"$f"; (exit 28)\n'
+        f'elif [ "$(sha256sum <"$f")" != "{arrived}  -" ]; then (exit 7)\n{unpack}'
         f'else chmod {mode} "$f.whole" && sync && mv -f "$f.whole" "$t" && rm -f "$f"; fi',
         timeout_s=_LONG_S,
         patience_s=_PATIENCE_S,
@@ -187,6 +196,8 @@ def _finish(session: Session, path: str, digest: str, *, packed: bool, executabl
         raise VerificationError(
             f"{session.name}: {path} is not on the board's disk what was sent", hint="suspect the card", path=path
         )
+    if told.status == 28:
+        why = f"{why} of {len(payload)} bytes were stored"
     if told.status:
         raise DeviceError(f"{session.name}: writing {path}: {why}", hint="is the disk full or read-only?", path=path)
 
