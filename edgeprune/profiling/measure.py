@@ -22,6 +22,8 @@ from edgeprune.latency.records import KernelRecord
 from edgeprune.targets import Target
 
 FOLDER = "profiling"
+_NOT_OPENED = 6
+"""Exit code of a program that got no memory, or no GPU (docs/BOARD.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ def measure(
     it is halved until one is left.
 
     Raises:
+        DeviceError: its GPU cannot be used.
         DeviceUnreachableError: the device is gone; nothing that came before is lost to the caller's
             store if it stores batch by batch.
     """
@@ -118,6 +121,12 @@ def _run(
             raise
         except DeviceError as e:
             raise _Hung(e.message) from e
+        if target.cuda and done.returncode == _NOT_OPENED:
+            raise DeviceError(
+                f"{device.url}: its GPU cannot be used for {target.name}: {done.stderr.strip()[-300:]}",
+                hint=f"choose a target of its GPU, or one of its cores: {target.cores_target} (docs/JETSON.md)",
+                target=target.name,
+            )
         for line in done.stdout.splitlines():
             row = _row(line, len(records))
             if row is None or len(records) == len(candidates):

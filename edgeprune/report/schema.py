@@ -82,6 +82,7 @@ class Device(_Strict):
     threads: Count
     features: tuple[str, ...] = ()
     libc: str = ""
+    gpu: str = ""
     clock: str = "monotonic"
     evidence: Evidence
 
