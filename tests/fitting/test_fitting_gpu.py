@@ -140,11 +140,14 @@ def test_the_gpu_is_part_of_the_fingerprint_and_threads_are_not(
     assert fingerprint_of(cores, other, 1, kernels).digest == fingerprint_of(cores, info, 1, kernels).digest
 
 
-def test_profile_on_the_command_line(fake_gpu: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without --device: that of the target."""
+def test_profile_and_prune_on_the_command_line(
+    fake_gpu: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without --device: that of the target. The budget is one of bytes, which no clock decides."""
     net = f"{Path(__file__).with_name('tiny_net.py')}:net"
-    command = ["profile", net, "--input-shape", "1x3x8x8", "--target", "host_gpu", "--points", "1", "--tune", "1"]
-    assert main([*command, "--store", str(tmp_path / "profiles.sqlite3"), "--json", "--quiet"]) == 0
+    store_file = str(tmp_path / "profiles.sqlite3")
+    options = ["--input-shape", "1x3x8x8", "--target", "host_gpu", "--points", "2", "--store", store_file, "--json"]
+    assert main(["profile", net, *options, "--tune", "1", "--quiet"]) == 0
     assert json.loads(capsys.readouterr().out)["schema"] == "edgeprune.profile/1"
     with ProfileStore(tmp_path / "profiles.sqlite3") as store:
         (known,) = store.profiles()
@@ -152,6 +155,8 @@ def test_profile_on_the_command_line(fake_gpu: None, tmp_path: Path, capsys: pyt
     assert known.fingerprint.target == load_target("host_gpu").name
     assert records
     assert all(r.ok and r.evidence == "simulated" and r.median_ns > 0 for r in records)
+    assert main(["prune", net, *options, "--flash", "95%", "--out", str(tmp_path / "run"), "--quiet"]) == 0
+    assert json.loads(capsys.readouterr().out)["schema"].startswith("edgeprune.prune/")
 
 
 def test_compiling_for_a_gpu_that_is_elsewhere_needs_none_here(
