@@ -86,6 +86,11 @@ class Device(_Strict):
     clock: str = "monotonic"
     evidence: Evidence
 
+    @property
+    def processor(self) -> str:
+        """What the kernels ran on."""
+        return self.gpu or self.cpu
+
 
 class Budget(_Strict):
     """Limits that were asked for; null where there is none."""

@@ -94,7 +94,7 @@ def test_a_network_is_fitted_to_half_of_its_latency_and_installed(
         expected = result.pruned.network.module(images).numpy()
     np.testing.assert_allclose(np.frombuffer(raw, np.float32).reshape(expected.shape), expected, rtol=1e-4, atol=1e-4)
 
-    assert report_of(result).device.gpu == "simulated GPU 0 (sm_86)"
+    assert report_of(result).device.processor == "simulated GPU 0 (sm_86)"
 
     # Where another GPU is, the bundle is refused before anything is sent.
     device.gpu = Gpu("simulated GPU of Turing", "sm_75", 1 << 30)
@@ -148,7 +148,7 @@ def test_profile_and_prune_on_the_command_line(
     store_file = str(tmp_path / "profiles.sqlite3")
     options = ["--input-shape", "1x3x8x8", "--target", "host_gpu", "--points", "2", "--store", store_file, "--json"]
     assert main(["profile", net, *options, "--tune", "1", "--quiet"]) == 0
-    assert json.loads(capsys.readouterr().out)["schema"] == "edgeprune.profile/1"
+    assert json.loads(capsys.readouterr().out)["board"] == "simulated GPU 0"
     with ProfileStore(tmp_path / "profiles.sqlite3") as store:
         (known,) = store.profiles()
         records = list(store.find(known.fingerprint, allow_mismatch=False).records())
