@@ -62,6 +62,13 @@ class Cuda(Record):
     toolkit: Positive
 
 
+def cuda_of(arch: str) -> Cuda:
+    """What any GPU of that compute capability has (CUDA C++ Programming Guide, Technical Specifications)."""
+    registers = 32768 if arch in ("sm_53", "sm_62") else 65536
+    # Drivers of CUDA 11 at least: what is compiled is of that release.
+    return Cuda(arch=arch, multiprocessors=1, shared_bytes=49152, registers=registers, threads=1024, toolkit=11)
+
+
 class Vta(Record):
     """A VTA accelerator in the board's FPGA, in the configuration that apache/tvm-vta ships for the board.
 

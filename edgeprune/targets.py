@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,8 +22,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StrictBool, ValidationError, model_validator
 
 from edgeprune.errors import EdgepruneError, TargetError
+from edgeprune.gpus import COMPILED_FOR, code_for, local_gpus
 from edgeprune.home import home
-from edgeprune.processors import Caches, Cuda, Llvm, Positive, Record, Vta, host_features
+from edgeprune.processors import Caches, Cuda, Llvm, Positive, Record, Vta, cuda_of, host_features
 
 ENVIRONMENT = "EDGEPRUNE_TARGETS"
 
@@ -32,6 +34,8 @@ Feature = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.]*$")]
 _TRIPLE_STARTS = {"x86_64": ("x86_64-",), "aarch64": ("aarch64-",), "armv7l": ("arm-", "armv7", "thumbv7")}
 _ACCELERATORS = ("cuda", "vta")
 _CPU_TARGETS = {"x86_64": "x86_64_sse4", "aarch64": "aarch64_generic", "armv7l": "armv7_generic"}
+_GPU_TARGET = re.compile(r"(x86_64|aarch64)_sm_([1-9]\d{1,2})")
+HOST, HOST_GPU = "host", "host_gpu"
 _PROSE = {"title", "notes", "sources", "default_device"}
 
 
@@ -109,6 +113,11 @@ class Target(Record):
         return self.vector_bits // 32 if self.kind == "cpu" else 1
 
     @property
+    def width_step(self) -> int:
+        """Smallest difference of widths that can pay: half a vector register; on a GPU, the channels of a thread."""
+        return 4 if self.kind == "cuda" else max(1, self.lanes // 2)
+
+    @property
     def digest(self) -> str:
         """16 hex digits of all that can change compiled code or its speed (so: not of the prose)."""
         # A kind of accelerator that is added here must not make profiles of other boards foreign.
@@ -119,16 +128,19 @@ class Target(Record):
     def to_json(self) -> dict[str, Any]:
         return self.model_dump(mode="json", by_alias=True)
 
-    def require_cpu(self) -> None:
+    @property
+    def cores_target(self) -> str:
+        """The generic target of the board's cores, for what its accelerator cannot do."""
+        return _CPU_TARGETS[self.arch]
+
+    def require_buildable(self) -> None:
         """Raises:
-        TargetError: kernels do not run on this board's cores.
+        TargetError: edgeprune builds nothing for what executes kernels there.
         """
-        if self.kind != "cpu":
+        if self.kind == "vta":
             raise TargetError(
-                f"kernels of {self.name} run on its GPU ({self.cuda.arch}): they can be compiled, not yet profiled"
-                if self.cuda
-                else f"nothing can be built for {self.name} yet: its kernels would run on VTA",
-                hint=f"for the board's cores choose a cpu target: {_CPU_TARGETS[self.arch]}",
+                f"nothing can be built for {self.name} yet: its kernels would run on VTA",
+                hint=f"for the board's cores choose a cpu target: {self.cores_target}",
                 name=self.name,
                 kind=self.kind,
             )
@@ -151,12 +163,21 @@ def data_folder(kind: Literal["targets", "profiles"]) -> Path:
 def load_target(name: str, folders: Iterable[str | os.PathLike[str]] = ()) -> Target:
     """The target of that name; ``host`` is the best generic one that this computer can run.
 
+    A name such as ``x86_64_sm_86`` stands for any computer of that architecture with any GPU that runs code for
+    ``sm_86``; ``host_gpu`` is the one of this computer and its GPU.
+
     Raises:
-        TargetError: no such target (lists those that exist), or a file that does not check (names its fields).
+        TargetError: no such target (lists those that exist), a file that does not check (names its fields), or a GPU
+            that nothing can be compiled for.
+        MissingDependencyError, DeviceUnreachableError: ``host_gpu`` where there is no driver or no GPU.
     """
     files = _files(folders)
-    if name == "host":
+    if name == HOST:
         return _host(files)
+    if name == HOST_GPU:
+        return _host_gpu(files)
+    if name not in files and (parts := _GPU_TARGET.fullmatch(name)):
+        return _with_gpu(files, parts[1], f"sm_{parts[2]}")
     if name not in files:
         close = difflib.get_close_matches(name, files, n=1)
         raise TargetError(
@@ -221,6 +242,52 @@ def _host(files: dict[str, Path]) -> Target:
             features=list(features),
         )
     return max(fits, key=lambda target: (target.vector_bits, len(target.requires)))
+
+
+def _host_gpu(files: dict[str, Path]) -> Target:
+    """Of the GPUs here, which all have to take the same code: between two kinds nobody is there to choose."""
+    gpus, machine = local_gpus(), platform.machine()
+    for gpu in gpus:
+        if code_for(gpu.arch) is None:
+            raise _not_compiled_for(gpu.arch, f"{gpu.name} is an {gpu.arch}; ")
+    codes = sorted({str(code_for(gpu.arch)) for gpu in gpus})
+    if len(codes) > 1:
+        raise TargetError(
+            f"this computer has GPUs of several kinds: {', '.join(f'{g.name} ({g.arch})' for g in gpus)}",
+            hint=f"name the target of the one that you mean: {' or '.join(f'{machine}_{code}' for code in codes)}",
+            codes=codes,
+        )
+    if machine not in ("x86_64", "aarch64"):
+        raise TargetError(f"there is no GPU target of {machine}", hint="use the cores: --target host", machine=machine)
+    return _with_gpu(files, machine, codes[0])
+
+
+def _with_gpu(files: dict[str, Path], machine: str, arch: str) -> Target:
+    """Any processor of ``machine`` beside a GPU that runs code for ``arch``: the program on the cores only feeds it."""
+    if int(arch.removeprefix("sm_")) not in COMPILED_FOR:
+        raise _not_compiled_for(arch)
+    cores = read_target(files[_CPU_TARGETS[machine]])
+    return cores.model_copy(
+        update={
+            "name": f"{machine}_{arch}",
+            "title": f"{machine} with an NVIDIA GPU ({arch})",
+            "kind": "cuda",
+            "default_device": "local-gpu:",
+            "cuda": cuda_of(arch),
+            "generic": False,
+            "notes": ("Not a file: made of the generic target of the cores and the limits of GPUs of this kind.",),
+            "sources": (*cores.sources, "cuda: CUDA C++ Programming Guide, Technical Specifications per Capability"),
+        }
+    )
+
+
+def _not_compiled_for(arch: str, which: str = "") -> TargetError:
+    return TargetError(
+        f"{which}nothing can be compiled for {arch}: NVRTC 11.8 knows sm_{min(COMPILED_FOR)} to "
+        f"sm_{max(COMPILED_FOR)}, and machine code runs only on GPUs of its own generation",
+        hint="use the cores, with --target host --device local:, or a GPU of an earlier generation",
+        arch=arch,
+    )
 
 
 def target_file(name: str, folders: Iterable[str | os.PathLike[str]] = ()) -> Path | None:

@@ -3,8 +3,9 @@
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,27 @@ def emulator_disks(emulator_images: Path) -> Path:
     if disk_maker() is None:
         pytest.skip("mkfs.ext4 is not installed: sudo apt-get install e2fsprogs")
     return emulator_images
+
+
+@pytest.fixture
+def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A GPU that is none (tests/fakes): its driver is found by programs that start now, its compiler by edgeprune."""
+    import fake_nvrtc
+
+    from edgeprune.compiler import workers
+    from edgeprune.compiler.cuda import nvrtc
+
+    folder = Path(os.environ["EDGEPRUNE_TEST_HOME"], "fake-gpu")
+    folder.mkdir(exist_ok=True)
+    if not (folder / "libcuda.so.1").is_file():
+        here = Path(fake_nvrtc.__file__)
+        partial = folder / f"{os.getpid()}.so"
+        fake_nvrtc.zig("cc", "-Wall", "-Wextra", "-Werror", str(here.with_name("fake_driver.c")), "-o", str(partial))
+        partial.replace(folder / "libcuda.so.1")
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(folder))
+    monkeypatch.setattr(nvrtc, "_compile", fake_nvrtc.compiled)
+    monkeypatch.setattr(nvrtc, "versions", lambda: fake_nvrtc.VERSIONS)
+    monkeypatch.setattr(workers, "COMMAND", (sys.executable, "-P", fake_nvrtc.__file__))
+    monkeypatch.setattr(workers, "_idle", [])
+    yield
+    workers._end_all()

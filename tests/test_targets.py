@@ -68,11 +68,12 @@ def test_every_figure_names_its_source(target: Target) -> None:
             assert figure in cited, f"no source for {figure}"
 
 
-@pytest.mark.parametrize("name", sorted([*CUDA, *VTA]))
-def test_only_kernels_for_cores_are_built_and_a_target_says_so(name: str) -> None:
-    load_target("rpi4").require_cpu()
+@pytest.mark.parametrize("name", sorted(VTA))
+def test_nothing_is_built_for_vta_and_a_target_says_so(name: str) -> None:
+    for other in ("rpi4", *CUDA):
+        load_target(other).require_buildable()
     with pytest.raises(TargetError, match=name) as caught:
-        load_target(name).require_cpu()
+        load_target(name).require_buildable()
     assert load_target(caught.value.hint.split()[-1]).arch == load_target(name).arch
 
 

@@ -138,7 +138,8 @@ def _identity(work: _Work) -> Iterator[Check]:
     # Small boards have no "which"; every shell has "command".
     lacking = [t for t in _TOOLS if work.device.run(["sh", "-c", 'command -v "$0"', t]).returncode]
     ram = f"{info.ram_bytes / 2**20:.0f} MiB"
-    found = f"{info.cpu}, {info.machine}, {info.cores} cores, {ram}, {info.libc or 'no C library found'}"
+    gpu = f", {info.gpu.name} ({info.gpu.arch})" if info.gpu else ""
+    found = f"{info.cpu}{gpu}, {info.machine}, {info.cores} cores, {ram}, {info.libc or 'no C library found'}"
     if lacking:
         yield Check("", "fail", f"{found}; it lacks {', '.join(lacking)}", mend="install coreutils or busybox on it")
     else:

@@ -1,4 +1,4 @@
-/* runtime.c for a GPU: the same static plan, arena and weights in the GPU's memory, kernels from a cubin.
+/* runtime.c for a GPU: the same static plan, arena and weights in the GPU's memory, kernels from cubins.
  *
  * Only the driver is used (libcuda.so.1, part of every Jetson's system), opened when the model is: no CUDA
  * runtime library of some version has to be on the board. */
@@ -95,23 +95,20 @@ static int failed(int code, const char *what) {
 /* ---- the model --------------------------------------------------------------------------- */
 
 static uint64_t weight_span, allocated;
-static handle *functions; /* of the open model, for ep_start */
 
 struct ep_model {
   int device, retained;
-  handle context, module;
+  handle context;
   address arena, weights;
   uint64_t stretch;
   ep_dl_tensor *tensors;
   int64_t *shapes;
-  handle *functions;
 };
 
 static uint64_t round_up(uint64_t n) { return (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 
 static uint64_t table_bytes(void) {
-  return round_up(sizeof(struct ep_model)) + (uint64_t)ep_buffer_count * (sizeof(ep_dl_tensor) + sizeof(int64_t)) +
-         (uint64_t)ep_launch_count * sizeof(handle);
+  return round_up(sizeof(struct ep_model)) + (uint64_t)ep_buffer_count * (sizeof(ep_dl_tensor) + sizeof(int64_t));
 }
 
 static uint64_t held_weights(void) {
@@ -164,10 +161,11 @@ static int prepare(ep_model *model) {
   if (failed(cu.CtxSetCurrent(model->context), "using the GPU") != 0) return -1;
   char what[64];
   snprintf(what, sizeof what, "loading kernels for %.16s", ep_gpu);
-  if (failed(cu.ModuleLoadData(&model->module, ep_cubin), what) != 0) return -1;
-  for (int i = 0; i < ep_launch_count; i++)
-    if (failed(cu.ModuleGetFunction(&model->functions[i], model->module, ep_launches[i].kernel), ep_launches[i].kernel) != 0)
-      return -1;
+  for (int i = 0; i < ep_launch_count; i++) {
+    ep_launch *launch = ep_launches[i];
+    if (failed(cu.ModuleLoadData(&launch->module, launch->cubin), what) != 0) return -1;
+    if (failed(cu.ModuleGetFunction(&launch->function, launch->module, launch->kernel), launch->kernel) != 0) return -1;
+  }
   if (take(&model->arena, held_arena()) != 0 || take(&model->weights, held_weights()) != 0) return -1;
   if (ep_synthetic_weights) return fill(model->weights, held_weights(), 0.1f, 2);
   return ep_weight_bytes ? failed(cu.MemcpyHtoD(model->weights, ep_weights, ep_weight_bytes), "copying weights") : 0;
@@ -184,12 +182,10 @@ ep_model *ep_open(int threads) {
   allocated += table_bytes();
   model->tensors = (ep_dl_tensor *)((unsigned char *)model + round_up(sizeof *model));
   model->shapes = (int64_t *)(model->tensors + ep_buffer_count);
-  model->functions = (handle *)(model->shapes + ep_buffer_count);
   if (prepare(model) != 0) {
     ep_close(model);
     return NULL;
   }
-  functions = model->functions;
   for (int i = 0; i < ep_buffer_count; i++) {
     const ep_buffer *b = &ep_buffers[i];
     ep_dl_tensor *t = &model->tensors[i];
@@ -205,16 +201,17 @@ ep_model *ep_open(int threads) {
 
 void ep_close(ep_model *model) {
   if (model == NULL) return;
-  functions = NULL;
   if (model->weights) cu.MemFree(model->weights);
   if (model->arena) cu.MemFree(model->arena);
-  if (model->module) cu.ModuleUnload(model->module);
+  for (int i = 0; i < ep_launch_count; i++) {
+    if (ep_launches[i]->module) cu.ModuleUnload(ep_launches[i]->module);
+    ep_launches[i]->module = ep_launches[i]->function = NULL;
+  }
   if (model->retained) cu.DevicePrimaryCtxRelease(model->device);
   free(model);
 }
 
-int ep_start(int index, ep_ffi_any *args, int32_t nargs) {
-  const ep_launch *launch = &ep_launches[index];
+int ep_start(const ep_launch *launch, ep_ffi_any *args, int32_t nargs) {
   address addresses[MAX_BUFFERS];
   void *parameters[MAX_BUFFERS];
   if (nargs > MAX_BUFFERS || launch->parameters > nargs) {
@@ -225,7 +222,7 @@ int ep_start(int index, ep_ffi_any *args, int32_t nargs) {
     addresses[i] = (address)(uintptr_t)((ep_dl_tensor *)args[launch->order[i]].v_ptr)->data;
     parameters[i] = &addresses[i];
   }
-  return failed(cu.LaunchKernel(functions[index], launch->blocks, 1, 1, launch->threads, 1, 1, 0, NULL, parameters, NULL),
+  return failed(cu.LaunchKernel(launch->function, launch->blocks, 1, 1, launch->threads, 1, 1, 0, NULL, parameters, NULL),
                 "starting it");
 }
 
@@ -244,9 +241,11 @@ static int start_call(ep_model *model, int index) {
   return call->kernel(NULL, args, call->buffers, &result);
 }
 
-int ep_run_call(ep_model *model, int index) {
-  if (start_call(model, index) != 0) return -1;
-  return failed(cu.CtxSynchronize(), "running it"); /* who times a kernel waits for its end */
+int ep_run_call(ep_model *model, int index) { return start_call(model, index); }
+
+int ep_finish(ep_model *model) {
+  (void)model;
+  return failed(cu.CtxSynchronize(), "running it");
 }
 
 void ep_next_weights(ep_model *model, int index) {

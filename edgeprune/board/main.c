@@ -8,7 +8,7 @@
 
 #include "program.h"
 
-enum { OK = 0, INTERNAL = 1, USAGE = 2, BAD_INPUT = 3, DIFFERENT = 7 };
+enum { OK = 0, INTERNAL = 1, USAGE = 2, BAD_INPUT = 3, NOT_OPENED = 6, DIFFERENT = 7 };
 enum { MAX_PORTS = 16 };
 
 typedef struct {
@@ -211,7 +211,7 @@ static int check(ep_model *model, const options *o) {
   return ok ? OK : DIFFERENT;
 }
 
-/* Calls `one` until min_ns passed (at least once) and returns ns a call. */
+/* Calls `one` until min_ns passed (at least once), waits for the end of all, and returns ns a call. */
 static int sample(ep_model *model, const options *o, int (*one)(ep_model *, int), int index, uint64_t cost, double *ns) {
   long calls = 0;
   uint64_t begin = clock_ns(o), elapsed;
@@ -219,8 +219,12 @@ static int sample(ep_model *model, const options *o, int (*one)(ep_model *, int)
     if (one(model, index) != 0) return -1;
     virtual_now += cost;
     calls++;
+    /* The first alone: slow ones must not queue up unseen behind the GPU. */
+    if (calls == 1 && ep_finish(model) != 0) return -1;
     elapsed = clock_ns(o) - begin;
   } while (!o->virtual_clock && elapsed < (uint64_t)o->min_ns);
+  if (ep_finish(model) != 0) return -1;
+  elapsed = clock_ns(o) - begin;
   *ns = (double)elapsed / (double)calls;
   return 0;
 }
@@ -287,7 +291,7 @@ static int in_place(ep_model *model, const options *o) {
   for (long r = -o->warmup; code == OK && r < o->repeats; r++)
     for (int i = 0; code == OK && i < ep_call_count; i++) {
       uint64_t begin = clock_ns(o);
-      if (ep_run_call(model, i) != 0) code = fail(INTERNAL, ep_error(), ep_calls[i].name);
+      if (ep_run_call(model, i) != 0 || ep_finish(model) != 0) code = fail(INTERNAL, ep_error(), ep_calls[i].name);
       virtual_now += ep_calls[i].virtual_ns;
       if (r >= 0) ns[(long)i * o->repeats + r] = (double)(clock_ns(o) - begin);
     }
@@ -343,7 +347,7 @@ int main(int argc, char **argv) {
   if (code != OK) return code;
   ep_set_weight_span((uint64_t)o.weight_span);
   ep_model *model = ep_open((int)o.threads);
-  if (model == NULL) return fail(INTERNAL, ep_error(), NULL);
+  if (model == NULL) return fail(NOT_OPENED, ep_error(), NULL);
   code = verb(model, &o);
   ep_close(model);
   return fflush(stdout) == 0 ? code : fail(INTERNAL, "cannot write to stdout", NULL);

@@ -20,7 +20,9 @@ WeightsOption = Annotated[
     str | None, typer.Option("--weights", help="A safetensors file; pickled checkpoints are refused.")
 ]
 ShapeOption = Annotated[str | None, typer.Option("--input-shape", help="For example 1x3x224x224.")]
-TargetOption = Annotated[str, typer.Option("--target", help="A kind of board (edgeprune targets); host: this one.")]
+TargetOption = Annotated[
+    str, typer.Option("--target", help="A kind of board (edgeprune targets); host, host_gpu: this computer.")
+]
 DeviceOption = Annotated[
     str | None,
     typer.Option("--device", help="URL of the board, local: for this computer; the target's by default."),
@@ -33,7 +35,8 @@ ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Threads th
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything that is random.")]
 PointsOption = Annotated[int, typer.Option("--points", min=1, help="Most widths each group is offered.")]
 StepOption = Annotated[
-    int | None, typer.Option("--step", min=1, help="Smallest step between widths; half a vector register by default.")
+    int | None,
+    typer.Option("--step", min=1, help="Smallest step between widths; half a vector register (GPU: 4) by default."),
 ]
 TuneOption = Annotated[int, typer.Option("--tune", min=1, help="Schedules tried for each kernel; 1 is quick.")]
 BlocksOption = Annotated[
@@ -96,11 +99,11 @@ def target_and_device(target: str, url: str | None) -> tuple[Target, Device]:
     """Load the target; open the device that was named, or the target's own.
 
     Raises:
-        TargetError: no such target, or one that kernels are not timed for yet.
+        TargetError: no such target, or one that nothing is built for yet.
     """
     from edgeprune.devices.registry import open_device
     from edgeprune.targets import load_target
 
     loaded = load_target(target)
-    loaded.require_cpu()
+    loaded.require_buildable()
     return loaded, open_device(url or loaded.default_device)

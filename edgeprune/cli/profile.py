@@ -69,7 +69,7 @@ def profile(
             "model": loaded.name,
             "target": kind.name,
             "device": board.url,
-            "board": info.cpu,
+            "board": info.gpu.name if kind.cuda and info.gpu else info.cpu,
             "evidence": info.evidence,
             "kernels_measured": result.measured,
             "kernels_reused": result.reused,

@@ -82,7 +82,7 @@ def _build_check(as_json: bool, quiet: bool) -> None:
 
 @app.command()
 def show(ctx: typer.Context, name: str, as_json: JsonOption = False) -> None:
-    """Show everything about one target; NAME may be "host", the best generic one for this computer."""
+    """Show everything about one target; NAME may be "host" or "host_gpu", those of this computer."""
     from edgeprune.targets import load_target, target_file
 
     target = load_target(name)

@@ -118,7 +118,8 @@ def _build(network: Network, target: Target, folder: Path) -> BuildResult:
 def _proved(lowered: Lowered, target: Target, bundle: Path, manifest: Manifest, folder: Path) -> tuple[str, str]:
     """Run the golden check where it can be run: the evidence, and what stood in the way of better."""
     if target.cuda:
-        if (found := embedded_gpus((bundle / manifest.program).read_bytes())) != [target.cuda.arch]:
+        found = sorted(set(embedded_gpus((bundle / manifest.program).read_bytes())))
+        if found != [target.cuda.arch]:
             raise VerificationError(f"the program for {target.name} carries code for {found}, not {target.cuda.arch}")
         older = f"; the board's drivers are of CUDA {target.cuda.toolkit} and may refuse code of CUDA {CUDA_MAJOR}"
         return "compiled", "never run: it needs the board's GPU" + (older if target.cuda.toolkit < CUDA_MAJOR else "")

@@ -28,7 +28,7 @@ from edgeprune.compiler.manifest import (
 )
 from edgeprune.compiler.memory import aligned
 from edgeprune.compiler.objects import compiler_versions
-from edgeprune.compiler.program import DeviceCode, Program, write_program
+from edgeprune.compiler.program import Program, write_program
 from edgeprune.errors import BundleError, UsageError
 from edgeprune.targets import Target
 
@@ -44,14 +44,14 @@ class GoldenPair:
     outputs: tuple[NDArray[np.float32], ...]
 
 
-def peak_ram_bytes(program: Program, target: Target, device: DeviceCode | None = None) -> int:
+def peak_ram_bytes(program: Program, target: Target) -> int:
     """What ``ep_open`` allocates (board/runtime.c): the arena, and one descriptor a buffer.
 
-    On a GPU (board/cuda.c) the weights as well, which are copied there, and one handle a kernel.
+    On a GPU (board/cuda.c) the weights as well, which are copied there.
     """
-    if device is not None:
+    if target.kind == "cuda":
         held = sum(aligned(max(n, 1)) for n in (program.arena_bytes, program.weight_bytes))
-        return held + aligned(9 * 8) + sum(len(c.buffers) for c in program.calls) * (48 + 8) + 8 * device.launches
+        return held + aligned(7 * 8) + sum(len(c.buffers) for c in program.calls) * (48 + 8)
     pointer = 4 if target.arch == "armv7l" else 8
     descriptor = 48 if pointer == 8 else 40
     buffers = sum(len(c.buffers) for c in program.calls)
@@ -112,7 +112,7 @@ def _fill(
     provenance: Mapping[str, Any],
 ) -> Manifest:
     program = lowered.program
-    built = write_program(program, target, work, library=True, device=lowered.device)
+    built = write_program(program, target, work, library=True)
     shutil.copy2(built["program"], folder / "model")
     shutil.copy2(built["library"], folder / "libmodel.so")
     shutil.copy2(board_sources() / "edgeprune_model.h", folder / "edgeprune_model.h")
@@ -158,13 +158,13 @@ def _fill(
         golden=Golden(inputs=named["golden_input"], outputs=named["golden_output"], rtol=RTOL, atol=ATOL),
         memory=Memory(
             arena=program.arena_bytes,
-            peak_ram=peak_ram_bytes(program, target, lowered.device),
+            peak_ram=peak_ram_bytes(program, target),
             weights=program.weight_bytes,
             flash=files["model"].bytes,
         ),
         threads=threads,
         kernels=kernels,
-        versions=dict(compiler_versions()) | dict(lowered.device.versions if lowered.device else {}),
+        versions=dict(compiler_versions(target)),
         provenance=dict(provenance),
         budget=dict(budget),
     )

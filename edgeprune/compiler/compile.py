@@ -92,7 +92,7 @@ def lower_network(
 ) -> Lowered:
     """The network's kernels built and its memory laid out, nothing linked yet.
 
-    ``book`` is for kernels that run on the cores; without it each gets its default schedule.
+    Without a ``book`` each kernel gets its default schedule.
 
     Raises:
         TargetError, KernelBuildError: see :func:`edgeprune.compiler.lower.lower`.
@@ -102,8 +102,4 @@ def lower_network(
     tensors = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
     state = {name: t.detach().cpu().numpy() for name, t in tensors}
     state |= {name: recipe.values(state) for name, recipe in network.kernels.computed.items()}
-    if target.kind == "cuda":
-        from edgeprune.compiler.cuda.lower import lower_cuda  # imports TVM, which takes a second
-
-        return lower_cuda(network.kernels, state, target, name=name, progress=progress)
     return lower(network.kernels, state, target, book or ScheduleBook(target), name=name, progress=progress)

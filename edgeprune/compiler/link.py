@@ -1,4 +1,4 @@
-"""Linking: kernels + generated tables + the C sources of board/ -> one program, one library.
+"""Compiling C and linking: kernels + generated tables + the C sources of board/ -> one program, one library.
 
 The linker and C compiler is that of ``board/zig.py``.
 """
@@ -34,15 +34,52 @@ def link(
         MissingDependencyError: ziglang is not installed.
         LinkError: undefined symbols, no space, ….
     """
-    command = ["-target", target.zig_target, "-std=c11", "-O2", "-g0"]
-    command += ["-Wall", "-Wextra", "-fno-sanitize=all", f"-I{board_sources()}"]
     # .incbin looks for weights.bin along the include path.
-    command += [f"-I{output.parent}", "-o", str(output)]
+    command = [*_options(target), f"-I{output.parent}", "-o", str(output)]
     command += ["-shared", "-fPIC", "-Wl,-Bsymbolic"] if shared else []
     command += ["-static"] if "musl" in target.zig_target and not shared else []
     command += [str(p) for p in (*sources, *objects)]
     command += ["-ldl"] if target.kind == "cuda" else []  # the driver is opened by the program, on the board
     command += ["-lm", "-lpthread", "-Wl,--gc-sections"] + ([] if shared else ["-s"])
+    _run(command, target, output)
+    return output
+
+
+def compile_object(target: Target, sources: Sequence[Path], output: Path) -> None:
+    """Compile C and assembler, all in one folder, into one object file for :func:`link`.
+
+    Raises:
+        MissingDependencyError, LinkError: as :func:`link`.
+    """
+    folders = sorted({str(source.parent) for source in sources})
+    command = [*_options(target), *(f"-I{folder}" for folder in folders), "-fPIC", "-r", "-o", str(output)]
+    _run([*command, *(str(source) for source in sources)], target, output)
+
+
+def embed(file: Path, symbol: str) -> Path:
+    """Write the assembler source beside ``file`` that makes its content a constant of the program."""
+    assembly = file.with_suffix(".S")
+    assembly.write_text(_EMBED_S.format(symbol=symbol, file=file.name))
+    return assembly
+
+
+_EMBED_S = """\
+.section .rodata.{symbol},"a",%progbits
+.balign 64
+.globl {symbol}
+.hidden {symbol}
+{symbol}:
+.incbin "{file}"
+.section .note.GNU-stack,"",%progbits
+"""
+
+
+def _options(target: Target) -> list[str]:
+    command = ["-target", target.zig_target, "-std=c11", "-O2", "-g0"]
+    return [*command, "-Wall", "-Wextra", "-fno-sanitize=all", f"-I{board_sources()}"]
+
+
+def _run(command: Sequence[str], target: Target, output: Path) -> None:
     try:
         done = zig.cc(command)
     except ModuleNotFoundError:
@@ -53,4 +90,3 @@ def link(
             hint="edgeprune doctor checks the linker",
             stderr=done.stderr,
         )
-    return output

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune.compiler.failures import KernelBuildError
 from edgeprune.compiler.folding import State, folded
 from edgeprune.compiler.inplace import overwritten, places, scheduled
 from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.registry import rule_named
 from edgeprune.compiler.layouts import stored_elements, to_blocked
 from edgeprune.compiler.memory import Lifetime, aligned, plan_arena
-from edgeprune.compiler.objects import KernelBuildError
-from edgeprune.compiler.program import Buffer, Call, DeviceCode, Port, Program
+from edgeprune.compiler.program import Buffer, Call, Port, Program
 from edgeprune.compiler.schedules import Chosen, ScheduleBook
 from edgeprune.compiler.workers import build_all
 from edgeprune.graph.channels import KernelGraph
@@ -25,11 +25,10 @@ from edgeprune.targets import Target
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """A program and, call by call, where its schedule came from; ``device``: kernels that run on a GPU."""
+    """A program and, call by call, where its schedule came from."""
 
     program: Program
     chosen: tuple[Chosen, ...]
-    device: DeviceCode | None = None
 
 
 def lower(
@@ -41,12 +40,15 @@ def lower(
     calls, so that an inference streams through them.
 
     Raises:
-        TargetError: the target's kernels do not run on its cores.
+        TargetError: nothing is built for that kind of target.
+        UnsupportedOperatorError: a kernel that there is no rule for.
+        MissingDependencyError: what compiles for the target's GPU is not installed.
         KernelBuildError: the compiler failed.
     """
-    target.require_cpu()
+    target.require_buildable()
     chosen = [book.choose(n.spec) for n in graph.nodes]
-    over = overwritten(graph)
+    # On a GPU no two arguments may overlap: compiled code counts on it (__restrict__).
+    over = overwritten(graph) if target.kind == "cpu" else {}
     schedules = [scheduled(c.schedule, over.get(step)) for step, c in enumerate(chosen)]
     progress.stage("building kernels", len(graph.nodes))
     objects = []
@@ -110,16 +112,10 @@ def lifetimes(
 
     ``place``: tensors that take the place of another, which is in use until the last reader of either.
     """
-    tensors = tensor_lifetimes(graph, target, place)
     scratch = []
     for step, (node, schedule) in enumerate(zip(graph.nodes, schedules, strict=True)):
         if elements := rule_named(schedule).scratch(node.spec, schedule, target):
             scratch.append(Lifetime(_scratch_of(step), 4 * elements, step, step))
-    return [*tensors, *scratch]
-
-
-def tensor_lifetimes(graph: KernelGraph, target: Target, place: Mapping[str, str]) -> list[Lifetime]:
-    """The same without scratch."""
     last = {t: step for step, node in enumerate(graph.nodes) for t in (*node.inputs, node.output)}
     first = {node.output: step for step, node in enumerate(graph.nodes)} | {p.tensor: -1 for p in graph.inputs}
     last |= {p.tensor: len(graph.nodes) for p in graph.outputs}
@@ -127,4 +123,5 @@ def tensor_lifetimes(graph: KernelGraph, target: Target, place: Mapping[str, str
     for tensor in first:
         at = place.get(tensor, tensor)
         until[at] = max(until.get(at, -1), last.get(tensor, -1))
-    return [Lifetime(t, 4 * stored_elements(graph.tensors[t], target.lanes), first[t], until[t]) for t in until]
+    tensors = [Lifetime(t, 4 * stored_elements(graph.tensors[t], target.lanes), first[t], until[t]) for t in until]
+    return [*tensors, *scratch]

@@ -18,17 +18,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from edgeprune.compiler.cuda import nvrtc
+from edgeprune.compiler.failures import KernelBuildError
 from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.emit import Function
-from edgeprune.compiler.kernels.registry import SCHEDULES_VERSION, rule_named, schedules_for
-from edgeprune.errors import EdgepruneError
+from edgeprune.compiler.kernels.registry import SCHEDULES_VERSIONS, rule_named, schedules_for
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.home import home
 from edgeprune.targets import Target
-
-
-class KernelBuildError(EdgepruneError):
-    """TVM could not build a kernel; a defect of a rule or of the compiler, never of the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +41,17 @@ class KernelObject:
 
 
 @cache
-def compiler_versions() -> Mapping[str, str]:
-    """Versions that decide what machine code comes out; part of every fingerprint."""
+def _versions() -> Mapping[str, str]:
     return {name: metadata.version(name) for name in ("apache-tvm", "apache-tvm-ffi", "ziglang")}
+
+
+def compiler_versions(target: Target) -> Mapping[str, str]:
+    """Versions that decide what machine code comes out; part of every fingerprint.
+
+    Raises:
+        MissingDependencyError: what compiles for the target's GPU is not installed.
+    """
+    return {**_versions(), **nvrtc.versions()} if target.kind == "cuda" else _versions()
 
 
 def default_schedule(spec: KernelSpec, target: Target) -> Schedule:
@@ -60,8 +65,8 @@ def symbol_of(spec: KernelSpec, schedule: Schedule, target: Target) -> str:
         "spec": spec.to_json(),
         "schedule": dict(schedule),
         "target": target.digest,
-        "versions": dict(compiler_versions()),
-        "schedules": SCHEDULES_VERSION,
+        "versions": dict(compiler_versions(target)),
+        "schedules": SCHEDULES_VERSIONS[target.kind],
     }
     text = json.dumps(identity, sort_keys=True)
     return "ep_" + hashlib.sha256(text.encode()).hexdigest()[:20]
@@ -103,13 +108,17 @@ def build_object(spec: KernelSpec, schedule: Schedule, target: Target, folder: P
     rule = rule_named(schedule)
     try:
         function = rule.build(symbol, spec, schedule, target)
-        library = machine_code(symbol, function, target)
         folder.mkdir(parents=True, exist_ok=True)
         # The suffix tells TVM the format; the final name appears only once the file is whole.
         handle, partial = tempfile.mkstemp(prefix=f".{symbol}.", suffix=".o", dir=folder)
         os.close(handle)
         try:
-            library.mod.write_to_file(partial, "o")
+            if target.kind == "cuda":
+                from edgeprune.compiler.cuda.kernel import write_object  # imports TVM, as machine_code does
+
+                write_object(symbol, spec, function, target, Path(partial))
+            else:
+                machine_code(symbol, function, target).mod.write_to_file(partial, "o")
             os.replace(partial, path)
         finally:
             Path(partial).unlink(missing_ok=True)

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.compiler.cost import virtual_cost_ns
+from edgeprune.compiler.cuda.launch import render_launches
 from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.registry import rule_named
 from edgeprune.compiler.layouts import stored_elements
-from edgeprune.compiler.link import board_sources, link
+from edgeprune.compiler.link import board_sources, embed, link
 from edgeprune.compiler.memory import aligned
 from edgeprune.compiler.objects import KernelObject
 from edgeprune.graph.spec import KernelSpec
@@ -63,22 +64,6 @@ class Program:
     weights: NDArray[np.float32] | None  # None: filled with noise on the board, for timing only
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceCode:
-    """Kernels that do not run on the cores: machine code of ``arch`` for all of them, and the C that starts them.
-
-    ``source`` is what the machine code was made of; ``launches`` counts the kernels in it,
-    ``versions`` are those of what compiled it.
-    """
-
-    arch: str
-    source: str
-    machine_code: bytes
-    launches_c: str
-    launches: int
-    versions: Mapping[str, str]
-
-
 def timing_program(name: str, kernels: Sequence[tuple[KernelSpec, Schedule, KernelObject]], target: Target) -> Program:
     """A program whose calls are independent kernels, to be timed one by one.
 
@@ -107,24 +92,24 @@ def timing_program(name: str, kernels: Sequence[tuple[KernelSpec, Schedule, Kern
     return Program(name, tuple(calls), (), (), arena, weights, None)
 
 
-def write_program(
-    program: Program, target: Target, folder: Path, *, library: bool = False, device: DeviceCode | None = None
-) -> Mapping[str, Path]:
+def write_program(program: Program, target: Target, folder: Path, *, library: bool = False) -> Mapping[str, Path]:
     """Generate model.c and link it: ``{"program": …, "library": …}`` in ``folder``."""
     sources = write_sources(program, folder)
     board = board_sources()
-    if device is None:
-        sources.append(board / "runtime.c")
-        objects = sorted({c.kernel.path for c in program.calls})
+    if target.kind == "cuda":
+        (folder / "launches.c").write_text(render_launches(_symbols(program), target))
+        sources += [folder / "launches.c", board / "cuda.c"]
     else:
-        (folder / "launches.c").write_text(device.launches_c)
-        (folder / "kernels.cubin").write_bytes(device.machine_code)
-        sources += [folder / "launches.c", embed(folder / "kernels.cubin", "ep_cubin"), board / "cuda.c"]
-        objects = []
+        sources.append(board / "runtime.c")
+    objects = sorted({c.kernel.path for c in program.calls})
     built = {"program": link(target, [*sources, board / "main.c"], objects, folder / "model")}
     if library:
         built["library"] = link(target, sources, objects, folder / "libmodel.so", shared=True)
     return built
+
+
+def _symbols(program: Program) -> list[str]:
+    return sorted({c.kernel.symbol for c in program.calls})
 
 
 def write_sources(program: Program, folder: Path) -> list[Path]:
@@ -138,27 +123,9 @@ def write_sources(program: Program, folder: Path) -> list[Path]:
     return sources
 
 
-def embed(file: Path, symbol: str) -> Path:
-    """Write the assembler source beside ``file`` that makes its content a constant of the program."""
-    assembly = file.with_suffix(".S")
-    assembly.write_text(_EMBED_S.format(symbol=symbol, file=file.name))
-    return assembly
-
-
-_EMBED_S = """\
-.section .rodata.{symbol},"a",%progbits
-.balign 64
-.globl {symbol}
-.hidden {symbol}
-{symbol}:
-.incbin "{file}"
-.section .note.GNU-stack,"",%progbits
-"""
-
-
 def render(program: Program) -> str:
     """The text of model.c: data only, deterministic."""
-    symbols = sorted({c.kernel.symbol for c in program.calls})
+    symbols = _symbols(program)
     lines = [f"/* {_c_text(program.name)}: written by edgeprune. Tables only. */", '#include "program.h"', ""]
     lines += [f"int __tvm_ffi_{s}(void *, ep_ffi_any *, int32_t, ep_ffi_any *);" for s in symbols]
     lines += ["", f'const char ep_name[] = "{_c_text(program.name)}";']

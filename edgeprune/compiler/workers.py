@@ -22,8 +22,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from edgeprune.compiler.failures import KernelBuildError
 from edgeprune.compiler.kernels.base import Schedule
-from edgeprune.compiler.objects import KernelBuildError, KernelObject, build_object, find_object, symbol_of
+from edgeprune.compiler.objects import KernelObject, build_object, find_object, symbol_of
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.home import home
 from edgeprune.targets import Target

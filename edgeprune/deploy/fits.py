@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgeprune.compiler.cuda.nvrtc import embedded_gpus
 from edgeprune.compiler.elf import Needs, read_needs, version_of
 from edgeprune.compiler.manifest import Manifest
 from edgeprune.devices.protocol import DeviceInfo
 from edgeprune.errors import BundleError
+from edgeprune.gpus import runs_on
 
 # uname -m -> what it may run: 64-bit kernels run 32-bit programs of the same family.
 _RUNS = {
@@ -21,10 +23,10 @@ _RUNS = {
 
 
 def require_fit(bundle: Path, manifest: Manifest, info: DeviceInfo) -> None:
-    """Refuse a bundle with a file that the device's processor or C library cannot load.
+    """Refuse a bundle with a file that the device's processor, C library or GPU cannot load.
 
     What cannot be known passes: files that are not ELF, machines that are not listed here, and
-    devices that do not tell their C library. The golden check runs the program before anything is
+    devices that do not tell their C library or GPU. The golden check runs the program before anything is
     switched.
 
     Raises:
@@ -35,6 +37,7 @@ def require_fit(bundle: Path, manifest: Manifest, info: DeviceInfo) -> None:
             # Not from the manifest, though it says the same: the file is what will be loaded.
             _require_processor(bundle / name, needs, info)
             _require_libc(bundle / name, needs, info)
+            _require_gpu(bundle / name, info)
 
 
 def _require_processor(file: Path, needs: Needs, info: DeviceInfo) -> None:
@@ -60,3 +63,16 @@ def _require_libc(file: Path, needs: Needs, info: DeviceInfo) -> None:
     else:
         return
     raise BundleError(f"{file} needs {what}; the device has {info.libc}", hint=hint, needs=needs.libc, device=info.libc)
+
+
+def _require_gpu(file: Path, info: DeviceInfo) -> None:
+    if info.gpu is None:
+        return
+    built_for = sorted({code for code in embedded_gpus(file.read_bytes()) if not runs_on(code, info.gpu.arch)})
+    if built_for:
+        raise BundleError(
+            f"{file} is built for GPUs of {', '.join(built_for)}; the device has {info.gpu.name} ({info.gpu.arch})",
+            hint="compile for the target of this device's GPU",
+            built_for=built_for,
+            device=info.gpu.arch,
+        )

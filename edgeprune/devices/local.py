@@ -13,7 +13,7 @@ import secrets
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -96,6 +96,10 @@ class LocalDevice:
             return self._path(path).read_bytes()
 
     def run(self, argv: Sequence[str], *, timeout_s: float = 60.0) -> Completed:
+        return self.run_with(os.environ, argv, timeout_s)
+
+    def run_with(self, environment: Mapping[str, str], argv: Sequence[str], timeout_s: float) -> Completed:
+        """:meth:`run` with another environment than this process has."""
         check_argv(argv)
         if not self.root.is_dir():
             raise DeviceUnreachableError(f"{self.url}: the folder {self.root} is gone")
@@ -107,7 +111,7 @@ class LocalDevice:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env={**os.environ, "LC_ALL": "C"},
+                env={**environment, "LC_ALL": "C"},
                 start_new_session=True,
             )
         except FileNotFoundError:

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from edgeprune.gpus import Gpu
+
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all)."""
 
@@ -30,6 +32,7 @@ class DeviceInfo:
     features: tuple[str, ...] = ()  # CPU flags the compiler cares about, sorted
     libc: str = ""  # "glibc 2.36", "musl 1.2.3", ""
     evidence: str = "measured"  # level of every figure taken on this device
+    gpu: Gpu | None = None  # None: no GPU, or the device cannot tell
     clock: str = "monotonic"  # "virtual": the program counts cost, not time; "instructions": the board does
 
     @property

@@ -21,6 +21,7 @@ _opened: ContextVar[list[Device] | None] = ContextVar("opened devices", default=
 # Each class has ``from_url(url)``. Named by text, so a transport's libraries load when it is used.
 SCHEMES: dict[str, str] = {
     "local": "edgeprune.devices.local:LocalDevice",
+    "local-gpu": "edgeprune.devices.local_gpu:LocalGpuDevice",
     "fake": "edgeprune.devices.fake:FakeDevice",
     "ssh": "edgeprune.devices.ssh:SshDevice",
     "serial": "edgeprune.devices.serial:SerialDevice",
@@ -92,7 +93,22 @@ def list_devices() -> list[Listed]:
     with TemporaryDirectory() as folder:
         info = open_device(f"local:{folder}").describe()
     local = Listed("local:", f"this computer: {info.cpu}", True, {"machine": info.machine})
-    return [local, *_serial_ports(), *_emulated(), *_tracked_servers()]
+    return [local, *_gpus(), *_serial_ports(), *_emulated(), *_tracked_servers()]
+
+
+def _gpus() -> list[Listed]:
+    """The GPUs of this computer; none without a word where there is no driver or no GPU."""
+    from edgeprune.devices.local_gpu import url_of
+    from edgeprune.gpus import local_gpus
+
+    try:
+        gpus = local_gpus()
+    except (MissingDependencyError, DeviceUnreachableError):
+        return []
+    return [
+        Listed(url_of(i, gpus), f"this computer's GPU: {gpu.name}", True, {"arch": gpu.arch, "uuid": gpu.uuid})
+        for i, gpu in enumerate(gpus)
+    ]
 
 
 def _emulated() -> list[Listed]:

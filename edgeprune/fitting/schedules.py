@@ -9,7 +9,7 @@ from pathlib import Path
 from edgeprune.compiler.compile import Network
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.devices.registry import open_device
-from edgeprune.errors import DeviceError, ProfileError, UsageError
+from edgeprune.errors import DeviceError, MissingDependencyError, ProfileError, UsageError
 from edgeprune.latency.store import ProfileStore
 from edgeprune.profiling.fingerprint import fingerprint_of
 from edgeprune.targets import Target
@@ -32,7 +32,7 @@ def schedule_book(
 
     Raises:
         ProfileMismatchError, ProfileError: ``required`` and the store holds no such profile.
-        UsageError, DeviceError: ``required`` and the device cannot be asked.
+        UsageError, DeviceError, MissingDependencyError: ``required`` and the device cannot be asked.
     """
     if not store.exists() and not required:
         return ScheduleBook(target)
@@ -46,7 +46,7 @@ def schedule_book(
             known = {p.fingerprint.digest for p in opened.profiles()}
             nearest = next((f for f in (asked, *others) if f.digest in known), asked)
             return ScheduleBook(target, opened.find(nearest, allow_mismatch=allow_mismatch).records())
-    except (ProfileError, UsageError, DeviceError):
+    except (ProfileError, UsageError, DeviceError, MissingDependencyError):
         if required:
             raise
         return ScheduleBook(target)

@@ -22,12 +22,17 @@ from edgeprune.latency.records import KernelRecord
 from edgeprune.targets import Target
 
 FOLDER = "profiling"
+GPU_SAMPLE = 10
+"""How much longer a sample is on a GPU: it is waited for twice, which takes some ten microseconds each time."""
+_NOT_OPENED = 6
+"""Exit code of a program that got no memory, or no GPU (docs/BOARD.md)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How each kernel is timed. A sample is the mean over as many calls as fill ``sample_us``; each call
-    takes its weights from the next stretch of ``weight_span`` bytes, as it would in its network.
+    """How each kernel is timed. A sample is the mean over as many calls as fill ``sample_us``
+    (:data:`GPU_SAMPLE` times as much on a GPU); each call takes its weights from the next
+    stretch of ``weight_span`` bytes, as it would in its network.
 
     ``timeout_s`` is what each kernel may take, all its samples together; a program of many may take
     as often as much.
@@ -67,6 +72,7 @@ def measure(
     it is halved until one is left.
 
     Raises:
+        DeviceError: its GPU cannot be used.
         DeviceUnreachableError: the device is gone; nothing that came before is lost to the caller's
             store if it stores batch by batch.
     """
@@ -111,13 +117,20 @@ def _run(
     while len(records) < len(candidates):
         argv = [f"./{program}", "kernels", "--first", str(len(records)), "--threads", str(threads)]
         argv += ["--warmup", str(timing.warmup), "--repeats", str(timing.repeats)]
-        argv += ["--min-ns", str(timing.sample_us * 1000), "--weight-span", str(timing.weight_span)]
+        sample_us = timing.sample_us * (GPU_SAMPLE if target.cuda else 1)
+        argv += ["--min-ns", str(sample_us * 1000), "--weight-span", str(timing.weight_span)]
         try:
             done = device.run(argv, timeout_s=timing.timeout_s * (len(candidates) - len(records)))
         except DeviceUnreachableError:
             raise
         except DeviceError as e:
             raise _Hung(e.message) from e
+        if target.cuda and done.returncode == _NOT_OPENED:
+            raise DeviceError(
+                f"{device.url}: its GPU cannot be used for {target.name}: {done.stderr.strip()[-300:]}",
+                hint=f"choose a target of its GPU, or one of its cores: {target.cores_target} (docs/JETSON.md)",
+                target=target.name,
+            )
         for line in done.stdout.splitlines():
             row = _row(line, len(records))
             if row is None or len(records) == len(candidates):

@@ -38,7 +38,7 @@ class ProfileOptions:
     """Attributes:
     threads: threads the kernels run on.
     points: most widths a group is offered; its step is a multiple of ``step``.
-    step: smallest difference of widths; None: half a vector register, the finest that can pay.
+    step: smallest difference of widths; None: the finest that can pay on the target.
     tune: schedules measured for each kernel of the network as it is; the best is kept. At other widths two are
         measured, the one that was best nearby and the one that is estimated best; with 1, the latter alone.
     workers: processes that build kernels; None: one a core.
@@ -66,8 +66,8 @@ class ProfileResult:
 
 
 def levels_of(channels: ChannelGraph, target: Target, options: ProfileOptions) -> dict[str, tuple[int, ...]]:
-    """Widths offered to each group: at most ``points``, multiples of a step of whole half vectors, and 0 in blocks."""
-    unit, points = options.step or max(1, target.lanes // 2), options.points
+    """Widths offered to each group: at most ``points``, multiples of a step that can pay, and 0 in blocks."""
+    unit, points = options.step or target.width_step, options.points
     levels: dict[str, tuple[int, ...]] = {}
     for group in channels.groups:
         if group.frozen:
@@ -110,6 +110,7 @@ def profile(
 
     Raises:
         TargetError: the device cannot run code for this target.
+        MissingDependencyError: what compiles for the target's GPU is not installed.
         ProfileError: ``allow_mismatch`` and the stored profile lacks kernels (when tables are read).
         BusyError, DeviceError: store or device failed; what was measured is kept.
     """

@@ -52,6 +52,7 @@ def report_of(result: FitResult, command: Sequence[str] = ()) -> Report:
             threads=result.threads,
             features=result.info.features,
             libc=result.info.libc,
+            gpu=f"{gpu.name} ({gpu.arch})" if result.target.cuda and (gpu := result.info.gpu) else "",
             clock=result.info.clock,
             evidence=result.evidence,  # type: ignore[arg-type]
         ),

@@ -82,8 +82,14 @@ class Device(_Strict):
     threads: Count
     features: tuple[str, ...] = ()
     libc: str = ""
+    gpu: str = ""
     clock: str = "monotonic"
     evidence: Evidence
+
+    @property
+    def processor(self) -> str:
+        """What the kernels ran on."""
+        return self.gpu or self.cpu
 
 
 class Budget(_Strict):

@@ -24,7 +24,7 @@ class Table:
 def report_tables(report: Report) -> tuple[Table, ...]:
     """The report for a terminal: variants, rounds, layers, groups; empty tables are left out."""
     tables = (
-        variants_table(report.variants, report.accuracy_name, on=report.device.cpu),
+        variants_table(report.variants, report.accuracy_name, on=report.device.processor),
         rounds_table(report),
         layers_table(report),
         groups_table(report),

@@ -58,7 +58,7 @@ def test_an_unknown_target_is_bad_input(capsys):
 
 @pytest.mark.parametrize(
     ("verb", "name", "why"),
-    [("profile", "jetson_nano", "sm_53"), ("profile", "ultra96", "VTA"), ("compile", "ultra96", "VTA")],
+    [("profile", "ultra96", "VTA"), ("compile", "ultra96", "VTA")],
 )
 def test_what_cannot_be_done_for_a_board_is_said(capsys, tmp_path, verb, name, why):
     out = [] if verb == "profile" else ["--out", str(tmp_path / "bundle")]

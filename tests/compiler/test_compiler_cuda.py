@@ -1,13 +1,13 @@
-"""Bundles for GPUs. No GPU is here: machine code is looked at, and the kernels' CUDA source is run on the processor."""
+"""Bundles for GPUs. None is here: machine code is looked at, and the kernels' CUDA source is run on the processor."""
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import json
 import locale
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,18 +15,25 @@ import pytest
 import torch
 import torch.nn.functional as F
 from compiler_nets import net
+from fake_nvrtc import header
 from torch import Tensor, nn
 
 from edgeprune.cli.main import main
 from edgeprune.compiler.build_check import check_one, small_network
 from edgeprune.compiler.compile import compile_network, lower_network, read_network
-from edgeprune.compiler.cuda import lower, nvrtc
+from edgeprune.compiler.cuda import compute, nvrtc
 from edgeprune.compiler.cuda.nvrtc import compile_cubin, embedded_gpus, gpu_of, require_cubin
+from edgeprune.compiler.cuda.rules import ACTIVATIONS, OPERATORS
 from edgeprune.compiler.elf import read_needs
-from edgeprune.compiler.objects import KernelBuildError
+from edgeprune.compiler.failures import KernelBuildError
+from edgeprune.compiler.kernels.registry import schedules_for
+from edgeprune.compiler.objects import build_object, find_object
+from edgeprune.compiler.schedules import Chosen, ScheduleBook
 from edgeprune.deploy.flash import flash
 from edgeprune.devices.fake import FakeDevice
 from edgeprune.errors import BundleError, MissingDependencyError, UnsupportedOperatorError
+from edgeprune.gpus import COMPILED_FOR
+from edgeprune.graph.spec import KernelSpec
 from edgeprune.targets import Target, load_target
 
 JETSONS = {
@@ -36,15 +43,9 @@ JETSONS = {
     "jetson_agx_orin": "sm_87",
 }
 HOST = load_target("host")
-DRIVER = Path(__file__).with_name("fake_driver.cpp")
+WITH_A_NUMBER = ("leaky_relu", "elu", "plus", "times")
 installed = importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.cuda_nvrtc") is not None
 needs_nvrtc = pytest.mark.skipif(not installed, reason="NVRTC is missing: pip install 'edgeprune[jetson]'")
-
-
-def cubin_header(arch: str) -> bytes:
-    """The ELF header of a cubin, as long as a file has to be to have one."""
-    number = int(arch.removeprefix("sm_"))
-    return b"\x7fELF" + bytes(14) + (190).to_bytes(2, "little") + bytes(28) + bytes([number, 5, number, 0]) + bytes(16)
 
 
 class Varied(nn.Module):
@@ -74,43 +75,25 @@ def varied() -> tuple[nn.Module, tuple[Tensor, ...]]:
 
 
 @pytest.fixture
-def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
-    """A GPU target with this computer's cores, whose machine code is only a header."""
-    monkeypatch.setattr(lower, "compile_cubin", lambda source, arch, kernels: cubin_header(arch))
-    monkeypatch.setattr(lower, "versions", dict)
-    nano = load_target("jetson_nano")
+def board(fake_gpu: None) -> Target:
+    """A GPU target with this computer's cores, whose machine code is of this computer too."""
+    nano = load_target("jetson_xavier_nx")
     cores = {name: getattr(HOST, name) for name in ("arch", "llvm", "zig_target", "requires")}
     return nano.model_copy(update=cores)
 
 
-def driver(folder: Path, source: str, launches_c: str) -> dict[str, str]:
-    """Build the driver that runs these kernels; the environment in which a program finds it."""
-    (folder / "kernels.cu").write_text(source)
-    rows = []
-    for line in launches_c.splitlines():
-        if line.startswith('  {"'):
-            name, _, _, count, _ = (part.strip(' "{},') for part in line.strip().strip("{},").split(","))
-            arguments = ", ".join(f"*(float **)p[{i}]" for i in range(int(count)))
-            rows.append(f'  {{"{name}", [](void **p) {{ {name}({arguments}); }}}},')
-    (folder / "table.h").write_text("\n".join(["static const kernel kernels[] = {", *rows, "};", ""]))
-    command = [sys.executable, "-m", "ziglang", "c++", "-target", HOST.zig_target, "-O2", "-std=c++17", "-nostdlib++"]
-    command += ["-fno-exceptions", "-fno-rtti", "-fno-sanitize=all", "-Wno-everything", "-shared", "-fPIC"]
-    command += [f'-DKERNELS="{folder / "kernels.cu"}"', f'-DTABLE="{folder / "table.h"}"']
-    subprocess.run([*command, str(DRIVER), "-o", str(folder / "libcuda.so.1"), "-lm"], check=True, capture_output=True)
-    return {**os.environ, "LD_LIBRARY_PATH": str(folder)}
-
-
 @pytest.fixture
-def ready(tmp_path: Path, board: Target) -> Callable[..., Callable[..., subprocess.CompletedProcess[str]]]:
+def ready(
+    tmp_path: Path, board: Target, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Callable[..., subprocess.CompletedProcess[str]]]:
     """``ready(module, inputs)``: the network compiled, and a function that runs its program beside the driver."""
+    monkeypatch.setenv("FAKE_GPUS", "sm_72")
 
-    def prepare(module: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[..., subprocess.CompletedProcess[str]]:
-        network = read_network(module, inputs)
+    def prepare(
+        module: nn.Module, inputs: tuple[Tensor, ...], book: ScheduleBook | None = None
+    ) -> Callable[..., subprocess.CompletedProcess[str]]:
         bundle = tmp_path / "bundle"
-        manifest = compile_network(network, board, bundle, name="net")
-        device = lower_network(network, board, name="net").device
-        assert device is not None
-        environment = driver(tmp_path, device.source, device.launches_c)
+        manifest = compile_network(read_network(module, inputs), board, bundle, book=book, name="net")
         golden = manifest.golden
         files = [("--input", n) for n in golden.inputs] + [("--expect", n) for n in golden.outputs]
         check = [str(part) for option, name in files for part in (option, bundle / name)]
@@ -118,7 +101,7 @@ def ready(tmp_path: Path, board: Target) -> Callable[..., Callable[..., subproce
         def run(command: str, *arguments: str, **wrong: str) -> subprocess.CompletedProcess[str]:
             whole = [str(bundle / "model"), command, *(check if command == "check" else []), *arguments]
             return subprocess.run(
-                whole, env={**environment, **wrong}, capture_output=True, text=True, check=False, timeout=60
+                whole, env={**os.environ, **wrong}, capture_output=True, text=True, check=False, timeout=60
             )
 
         return run
@@ -131,7 +114,7 @@ def test_the_kernels_compute_what_torch_computes(name: str, ready: Callable[...,
     done = ready(*(varied() if name == "varied" else net(name)))("check")
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout)["max_abs_diff"] <= 1e-5 * json.loads(done.stdout)["scale"]
-    assert done.stderr == "", "all memory of the GPU is given back"
+    assert done.stderr == "", "all memory and modules of the GPU are given back"
 
 
 def test_the_whole_interface_of_a_program(ready: Callable[..., Callable[..., object]]) -> None:
@@ -146,21 +129,69 @@ def test_the_whole_interface_of_a_program(ready: Callable[..., Callable[..., obj
 
 
 WRONG = (
-    ({"LD_LIBRARY_PATH": ""}, "no NVIDIA driver"),
-    ({"FAKE_CUDA": "cuInit"}, "starting the NVIDIA driver: CUDA_ERROR"),
-    ({"FAKE_CUDA": "cuModuleLoadData"}, "loading kernels for sm_53: CUDA_ERROR"),
-    ({"FAKE_CUDA": "cuMemAlloc"}, "CUDA_ERROR_OUT_OF_MEMORY"),
-    ({"FAKE_CUDA": "cuLaunchKernel"}, "starting it: CUDA_ERROR"),
-    ({"FAKE_CUDA": "cuCtxSynchronize"}, "running the kernels: CUDA_ERROR"),
+    ({"LD_LIBRARY_PATH": ""}, 6, "no NVIDIA driver"),
+    ({"FAKE_CUDA": "cuInit"}, 6, "starting the NVIDIA driver: CUDA_ERROR"),
+    ({"FAKE_CUDA": "cuModuleLoadData"}, 6, "loading kernels for sm_72: CUDA_ERROR"),
+    ({"FAKE_GPUS": "sm_86"}, 6, "loading kernels for sm_72: CUDA_ERROR_NO_BINARY_FOR_GPU"),
+    ({"FAKE_CUDA": "cuMemAlloc"}, 6, "CUDA_ERROR_OUT_OF_MEMORY"),
+    ({"FAKE_CUDA": "cuLaunchKernel"}, 1, "starting it: CUDA_ERROR"),
+    ({"FAKE_CUDA": "cuCtxSynchronize"}, 1, "running the kernels: CUDA_ERROR"),
 )
 
 
 def test_a_driver_that_fails_is_told(ready: Callable[..., Callable[..., object]]) -> None:
     run = ready(*net("residual"))
-    for wrong, says in WRONG:
+    for wrong, code, says in WRONG:
         done = run("check", **wrong)
-        assert done.returncode == 1, wrong
+        assert done.returncode == code, wrong
         assert says in done.stderr
+
+
+class Tiled(nn.Module):
+    """Convolutions 3x3 and 1x1 with stride and residual, and a linear layer, whose channels several tiles divide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.point = nn.Conv2d(3, 16, 3, 2, 1), nn.Conv2d(16, 16, 1)
+        self.head = nn.Linear(16 * 9 * 7, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        return self.head((x + F.hardswish(self.point(x))).flatten(1))  # type: ignore[no-any-return]
+
+
+class Nth(ScheduleBook):
+    """Schedule ``n`` of each kernel, or its last one."""
+
+    def __init__(self, target: Target, n: int) -> None:
+        super().__init__(target)
+        self.n = n
+
+    def choose(self, spec: KernelSpec) -> Chosen:
+        space = schedules_for(spec, self.target)
+        return Chosen(space[min(self.n, len(space) - 1)], "profile")
+
+
+def test_every_schedule_computes_the_same(ready: Callable[..., Callable[..., object]], board: Target) -> None:
+    torch.manual_seed(4)
+    module, inputs = Tiled().eval(), (torch.randn(2, 3, 17, 13),)
+    spaces = [schedules_for(node.spec, board) for node in read_network(module, inputs).kernels.nodes]
+    assert {schedule.get("channels") for space in spaces for schedule in space} == {None, 2, 4, 8}
+    for n in range(max(map(len, spaces))):
+        done = ready(module, inputs, Nth(board, n))("check")
+        assert done.returncode == 0, (n, done.stdout + done.stderr)
+        assert json.loads(done.stdout)["max_abs_diff"] <= 1e-5 * json.loads(done.stdout)["scale"]
+
+
+def test_only_what_divides_the_channels_is_tried(board: Target) -> None:
+    odd = read_network(nn.Sequential(nn.Conv2d(3, 7, 3)), (torch.randn(1, 3, 8, 8),)).kernels.nodes[0].spec
+    assert {s["rule"] for s in schedules_for(odd, board)} == {"cuda_result_per_thread"}
+
+
+def test_rules_know_what_can_be_computed() -> None:
+    assert set(compute._ANCHORS) == OPERATORS
+    for step in ACTIVATIONS:
+        compute._activation({"clip": "clip:0,1"}.get(step, step + ":1" * (step in WITH_A_NUMBER)), compute._zero())
 
 
 def test_a_kernel_without_a_rule_is_named(board: Target) -> None:
@@ -183,18 +214,19 @@ def test_source_and_ptx_are_no_machine_code(data: bytes) -> None:
 
 
 def test_machine_code_of_another_gpu_or_without_a_kernel() -> None:
-    assert gpu_of(cubin_header("sm_72")) == "sm_72"
+    assert gpu_of(header("sm_72")) == "sm_72"
     with pytest.raises(KernelBuildError, match="sm_72 instead of sm_87"):
-        require_cubin(cubin_header("sm_72"), "sm_87", [])
+        require_cubin(header("sm_72"), "sm_87", [])
     with pytest.raises(KernelBuildError, match="lacks ep_k_kernel"):
-        require_cubin(cubin_header("sm_87"), "sm_87", ["ep_k_kernel"])
-    require_cubin(cubin_header("sm_87") + b"\0.text.ep_k_kernel\0", "sm_87", ["ep_k_kernel"])
+        require_cubin(header("sm_87"), "sm_87", ["ep_k_kernel"])
+    require_cubin(header("sm_87") + b"\0.text.ep_k_kernel\0", "sm_87", ["ep_k_kernel"])
 
 
 def test_without_nvrtc_the_command_that_mends_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     nvrtc._library.cache_clear()
+    nvrtc._folder.cache_clear()
     monkeypatch.setattr(nvrtc.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError) as caught:
         compile_cubin("", "sm_87", [])
@@ -215,7 +247,7 @@ def test_a_bundle_carries_machine_code_of_the_boards_gpu(name: str, arch: str, t
     manifest = compile_network(small_network(), target, tmp_path / "bundle")
     for file in ("model", "libmodel.so"):
         data = (tmp_path / "bundle" / file).read_bytes()
-        assert embedded_gpus(data) == [arch]
+        assert set(embedded_gpus(data)) == {arch}
         assert b"__global__" not in data, "no source"
         assert b".target sm_" not in data, "no PTX"
         assert all(f"\0.text.{k.symbol}_kernel\0".encode() in data for k in manifest.kernels)
@@ -224,6 +256,16 @@ def test_a_bundle_carries_machine_code_of_the_boards_gpu(name: str, arch: str, t
     assert (needs.architecture, needs.bits) == ("aarch64", 64)
     assert not [library for library in needs.libraries if "cud" in library or "tvm" in library]
     assert manifest.versions[nvrtc.PACKAGE]
+
+
+@needs_nvrtc
+def test_nvrtc_takes_every_schedule(tmp_path: Path) -> None:
+    target = load_target("jetson_orin_nano")
+    for node in read_network(Tiled().eval(), (torch.randn(1, 3, 17, 13),)).kernels.nodes:
+        for schedule in schedules_for(node.spec, target):
+            built = build_object(node.spec, schedule, target, tmp_path)
+            assert embedded_gpus(built.path.read_bytes()) == ["sm_87"]
+            assert built == find_object(node.spec, schedule, target, tmp_path)
 
 
 @needs_nvrtc
@@ -237,6 +279,15 @@ def test_nvrtc_leaves_the_caller_its_locale() -> None:
     before = locale.getencoding()
     compile_cubin('extern "C" __global__ void k() {}', "sm_87", ["k"])
     assert locale.getencoding() == before
+
+
+@needs_nvrtc
+def test_the_list_of_gpus_is_that_of_nvrtc() -> None:
+    library, count = nvrtc._library(), ctypes.c_int()
+    library.nvrtcGetNumSupportedArchs(ctypes.byref(count))
+    known = (ctypes.c_int * count.value)()
+    library.nvrtcGetSupportedArchs(known)
+    assert tuple(known) == COMPILED_FOR
 
 
 @needs_nvrtc

@@ -10,10 +10,11 @@ import pytest
 from kernel_harness import kernel
 
 from edgeprune.compiler import objects
+from edgeprune.compiler.failures import KernelBuildError
 from edgeprune.compiler.kernels import registry
 from edgeprune.compiler.kernels.emit import Emitter, T, function
 from edgeprune.compiler.kernels.movement import Elementwise
-from edgeprune.compiler.objects import KernelBuildError, build_object, default_schedule, symbol_of
+from edgeprune.compiler.objects import build_object, default_schedule, symbol_of
 from edgeprune.graph.spec import KernelSpec, TensorSpec
 from edgeprune.targets import load_target
 
@@ -58,10 +59,10 @@ def test_whatever_decides_the_code_is_in_the_symbol(monkeypatch: pytest.MonkeyPa
         symbol_of(relu(), other, TARGET),
         symbol_of(relu(), SCHEDULE, load_target("x86_64_sse4")),
     ]
-    monkeypatch.setattr(objects, "SCHEDULES_VERSION", "next")
+    monkeypatch.setitem(objects.SCHEDULES_VERSIONS, "cpu", "next")
     names.append(symbol_of(relu(), SCHEDULE, TARGET))
     monkeypatch.undo()
-    monkeypatch.setattr(objects, "compiler_versions", lambda: {"apache-tvm": "next"})
+    monkeypatch.setattr(objects, "compiler_versions", lambda target: {"apache-tvm": "next"})
     names.append(symbol_of(relu(), SCHEDULE, TARGET))
     assert len(set(names)) == len(names)
     monkeypatch.undo()

@@ -12,7 +12,8 @@ import pytest
 from kernel_harness import kernel
 
 from edgeprune.compiler import workers
-from edgeprune.compiler.objects import KernelBuildError, KernelObject, build_object, default_schedule, symbol_of
+from edgeprune.compiler.failures import KernelBuildError
+from edgeprune.compiler.objects import KernelObject, build_object, default_schedule, symbol_of
 from edgeprune.compiler.workers import build_all
 from edgeprune.graph.spec import KernelSpec, TensorSpec
 from edgeprune.targets import load_target

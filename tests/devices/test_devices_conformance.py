@@ -24,6 +24,16 @@ class TestLocal(DeviceConformance):
         return open_device(f"local:{tmp_path}")
 
 
+class TestLocalGpu(DeviceConformance):
+    scheme = "local-gpu"
+
+    @pytest.fixture(autouse=True)
+    def _gpu(self, fake_gpu: None) -> None: ...
+
+    def connect(self, tmp_path: Path) -> Device:
+        return open_device(f"local-gpu:{tmp_path}")
+
+
 class TestFake(DeviceConformance):
     scheme = "fake"
 

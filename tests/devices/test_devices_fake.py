@@ -16,7 +16,7 @@ def test_it_describes_itself_alike_everywhere_but_for_the_processor_that_program
     rest = {key: value for key, value in info.to_json().items() if key not in own}
     assert json.dumps(rest, sort_keys=True) == (
         '{"clock": "virtual", "cores": 1, "cpu": "edgeprune fake CPU", "evidence": "simulated", '
-        '"libc": "", "ram_bytes": 1073741824}'
+        '"gpu": null, "libc": "", "ram_bytes": 1073741824}'
     )
 
 

@@ -8,11 +8,12 @@ from collections.abc import Callable
 import pytest
 
 from edgeprune.compiler.cost import virtual_cost_ns
+from edgeprune.compiler.failures import KernelBuildError
 from edgeprune.compiler.kernels import registry
 from edgeprune.compiler.kernels.base import Rule
 from edgeprune.compiler.kernels.emit import Emitter, T, function
 from edgeprune.compiler.kernels.registry import schedules_for
-from edgeprune.compiler.objects import KernelBuildError, build_object
+from edgeprune.compiler.objects import build_object
 from edgeprune.devices.fake import FakeDevice
 from edgeprune.devices.protocol import Completed
 from edgeprune.profiling import profile as profiling

@@ -1,7 +1,7 @@
-"""What a kernel computes, as tensor expressions over plain row-major tensors, for one thread a result.
+"""What a kernel computes, as tensor expressions over plain row-major tensors.
 
-The kernels of small convolutional networks; the rest is refused by name. ``acc`` is the reduction,
-if there is one, and ``out`` the epilogue's result: the schedule needs no more than these two names.
+The kernels of small convolutional networks. ``acc`` is the reduction, if there is one, and ``out`` the
+epilogue's result: the schedule needs no more than these two names.
 """
 
 from __future__ import annotations
@@ -14,34 +14,25 @@ import numpy as np
 from tvm import te
 from tvm import tirx as tir
 
-from edgeprune.errors import UnsupportedOperatorError
+from edgeprune.compiler.cuda.rules import constant_shapes
 from edgeprune.graph.spec import OPERATIONS, KernelSpec
 
 Expr = Any
+Flat = tuple[Any, Any]  # row and pixel
 LOWEST = -3.4028234663852886e38
 
 
 def prim_func(symbol: str, spec: KernelSpec) -> Any:
-    """The kernel as a PrimFunc of its inputs, weight and bias if it has any, and output: ``in0 …, weight, bias, out``.
-
-    Raises:
-        UnsupportedOperatorError: there is no rule for it on GPUs.
-    """
-    if spec.op not in _ANCHORS:
-        raise UnsupportedOperatorError(
-            f"{spec} cannot be built for a GPU yet",
-            hint=f"there are: {', '.join(sorted(_ANCHORS))}",
-            op=spec.op,
-        )
+    """The kernel as a PrimFunc of its inputs, weight and bias if any, and output: ``in0 …, weight, bias, out``."""
     inputs = [te.placeholder(t.shape, name=f"in{i}") for i, t in enumerate(spec.inputs)]
     constants = [te.placeholder(shape, name=name) for name, shape in constant_shapes(spec).items()]
     anchor = _ANCHORS[spec.op](spec, inputs[: spec.anchor_inputs], constants)
     operands = iter(zip(inputs[spec.anchor_inputs :], spec.inputs[spec.anchor_inputs :], strict=True))
     taken = [next(operands) for step in spec.epilogue if step in OPERATIONS]
 
-    def result(i: Expr) -> Expr:
-        at = _places(i, spec.output.shape)
-        value, rest = anchor(i, *at), iter(taken)
+    def result(row: Expr, pixel: Expr) -> Expr:
+        at = _places((row, pixel), spec.output.shape)
+        value, rest = anchor((row, pixel), *at), iter(taken)
         for step in spec.epilogue:
             if step == "bias":
                 value = value + constants[1][at[1]]
@@ -53,20 +44,9 @@ def prim_func(symbol: str, spec: KernelSpec) -> Any:
                 value = _activation(step, value)
         return value
 
-    # One flat dimension, so that a thread's sum is one element whatever the shape.
-    out = te.compute((spec.output.elements,), result, name="out")
+    out = te.compute(_flat(spec.output.shape), result, name="out")
     function = te.create_prim_func([*inputs, *constants, out])
     return function.with_attr("global_symbol", symbol)
-
-
-def constant_shapes(spec: KernelSpec) -> dict[str, tuple[int, ...]]:
-    """Logical shapes of the kernel's constants, in order; none where it has none."""
-    out = spec.output.channels
-    if spec.op == "conv2d":
-        return {"weight": (out, spec.inputs[0].channels // spec.attr("groups"), *spec.attr("kernel")), "bias": (out,)}
-    if spec.op == "dense":
-        return {"weight": (out, math.prod(spec.inputs[0].shape[1:])), "bias": (out,)}
-    return {}
 
 
 def _zero() -> Expr:
@@ -96,7 +76,7 @@ def _dense(spec: KernelSpec, inputs: Sequence[Any], constants: Sequence[Any]) ->
     (x,), weight = inputs, constants[0]
     shape = spec.inputs[0].shape
     axis = te.reduce_axis((0, math.prod(shape[1:])), name="rf")
-    place = _places(axis, shape[1:])
+    place = _unravelled(axis, shape[1:])
     return _stage(spec.output.shape, lambda n, k: te.sum(x(n, *place) * weight(k, axis), axis=[axis]))
 
 
@@ -121,7 +101,7 @@ def _window(spec: KernelSpec, inputs: Sequence[Any], constants: Sequence[Any]) -
         first = at * stride - padding
         return tir.min(first + kernel, size) - tir.max(first, 0)
 
-    def mean(i: Expr, n: Expr, c: Expr, h: Expr, w: Expr) -> Expr:
+    def mean(i: Flat, n: Expr, c: Expr, h: Expr, w: Expr) -> Expr:
         if spec.attr("count_include_pad"):
             return acc(i) * tir.const(1.0 / (kh * kw), "float32")
         count = inside_of(h, sh, ph, kh, height) * inside_of(w, sw, pw, kw, width)
@@ -143,7 +123,7 @@ def _whole(spec: KernelSpec, inputs: Sequence[Any], constants: Sequence[Any]) ->
 def _concat(spec: KernelSpec, inputs: Sequence[Any], constants: Sequence[Any]) -> Callable[..., Expr]:
     starts = [sum(t.channels for t in spec.inputs[:i]) for i in range(len(inputs))]
 
-    def pick(i: Expr, n: Expr, c: Expr, *place: Expr) -> Expr:
+    def pick(i: Flat, n: Expr, c: Expr, *place: Expr) -> Expr:
         value = inputs[0](n, c, *place)
         for x, start in zip(inputs[1:], starts[1:], strict=True):
             value = tir.if_then_else(c >= start, x(n, c - start, *place), value)
@@ -175,7 +155,7 @@ def _resize(spec: KernelSpec, inputs: Sequence[Any], constants: Sequence[Any]) -
         low = tir.min(tir.Cast("int32", tir.floor(where)), size - 1)
         return low, tir.min(low + 1, size - 1), where - number(low)
 
-    def pick(i: Expr, n: Expr, c: Expr, h: Expr, w: Expr) -> Expr:
+    def pick(i: Flat, n: Expr, c: Expr, h: Expr, w: Expr) -> Expr:
         if spec.attr("mode") == "nearest":
             return x(n, c, nearest(h, height, oh), nearest(w, width, ow))
         one = tir.const(1.0, "float32")
@@ -188,15 +168,27 @@ def _resize(spec: KernelSpec, inputs: Sequence[Any], constants: Sequence[Any]) -
 
 def _same(spec: KernelSpec, inputs: Sequence[Any], constants: Sequence[Any]) -> Callable[..., Expr]:
     """The input as it lies: every layout is row-major here, and a flatten changes nothing."""
-    return lambda i, *at: inputs[0](*_places(i, spec.inputs[0].shape))
+    _, pixels = _flat(spec.output.shape)
+    return lambda i, *at: inputs[0](*_unravelled(i[0] * pixels + i[1], spec.inputs[0].shape))
 
 
 def _stage(shape: tuple[int, ...], tap: Callable[..., Expr]) -> Callable[..., Expr]:
-    acc = te.compute((math.prod(shape),), lambda i: tap(*_places(i, shape)), name="acc")
-    return lambda i, *at: acc(i)
+    acc = te.compute(_flat(shape), lambda row, pixel: tap(*_places((row, pixel), shape)), name="acc")
+    return lambda i, *at: acc(*i)
 
 
-def _places(i: Expr, shape: Sequence[int]) -> list[Expr]:
+def _flat(shape: Sequence[int]) -> tuple[int, int]:
+    """(samples times channels, pixels): two axes, so that a thread's sums are a column whatever the shape."""
+    return math.prod(shape[:2]), math.prod(shape[2:])
+
+
+def _places(flat: Flat, shape: Sequence[int]) -> list[Expr]:
+    """Indices of a place of :func:`_flat` in the tensor itself."""
+    row, pixel = flat
+    return [*_unravelled(row, shape[:2]), *_unravelled(pixel, shape[2:])]
+
+
+def _unravelled(i: Expr, shape: Sequence[int]) -> list[Expr]:
     """Indices of element ``i`` of a row-major tensor."""
     steps = [math.prod(shape[d + 1 :]) for d in range(len(shape))]
     return [i // step % size for step, size in zip(steps, shape, strict=True)]
@@ -258,6 +250,4 @@ def _activation(step: str, x: Expr) -> Expr:
         "plus": lambda value: x + value,
         "times": lambda value: x * value,
     }
-    if name not in known:
-        raise UnsupportedOperatorError(f"{step} cannot be built for a GPU yet", hint=f"there are: {', '.join(known)}")
     return known[name](*numbers)

@@ -16,7 +16,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from edgeprune.compiler.objects import KernelBuildError
+from edgeprune.compiler.failures import KernelBuildError
 from edgeprune.errors import MissingDependencyError
 
 PACKAGE = "nvidia-cuda-nvrtc-cu11"
@@ -85,12 +85,17 @@ def embedded_gpus(program: bytes) -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    """Of what compiles for GPUs; part of a bundle's provenance."""
+    """Of what compiles for GPUs; part of fingerprints and of a bundle's provenance.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    _folder()
     return {PACKAGE: metadata.version(PACKAGE)}
 
 
 @cache
-def _library() -> ctypes.CDLL:
+def _folder() -> Path:
     spec = importlib.util.find_spec("nvidia")
     folders = [Path(place) / "cuda_nvrtc" / "lib" for place in (spec and spec.submodule_search_locations) or ()]
     folder = next((f for f in folders if all((f / name).is_file() for name in _LIBRARIES)), None)
@@ -100,6 +105,12 @@ def _library() -> ctypes.CDLL:
             hint="pip install 'edgeprune[jetson]'",
             package=PACKAGE,
         )
+    return folder
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    folder = _folder()
     try:
         # The first is what the second looks for by name.
         return [ctypes.CDLL(str(folder / name), mode=ctypes.RTLD_GLOBAL) for name in _LIBRARIES][-1]

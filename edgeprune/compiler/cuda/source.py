@@ -1,21 +1,15 @@
-"""CUDA source of kernels, by TVM: one thread for each result, sums in a register."""
+"""CUDA source of a kernel, by TVM, and how it is started."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import tvm
-from tvm import s_tir
 
-from edgeprune.compiler.cuda.compute import prim_func
-from edgeprune.compiler.objects import KernelBuildError
-from edgeprune.graph.spec import KernelSpec
+from edgeprune.compiler.cuda.launch import Launch
+from edgeprune.compiler.cuda.threads import EXTENTS
 from edgeprune.targets import Target
-
-THREADS = 256
 
 _KERNEL = re.compile(
     r'^extern "C" __global__ void (?:__launch_bounds__\(\d+\) )?(\w+)_kernel\(([^)]*)\) \{$', re.MULTILINE
@@ -23,32 +17,12 @@ _KERNEL = re.compile(
 _PARAMETER = re.compile(r"^(?:const )?float\* __restrict__ (\w+?)_ptr$")
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """How a kernel is started: ``blocks`` x ``threads`` of them; ``parameters``: its buffers by name, in order."""
-
-    symbol: str
-    blocks: int
-    threads: int
-    parameters: tuple[str, ...]
-
-    @property
-    def kernel(self) -> str:
-        """Its name in the CUDA source and in the cubin."""
-        return f"{self.symbol}_kernel"
-
-
-def cuda_source(kernels: Mapping[str, KernelSpec], target: Target) -> tuple[str, tuple[Launch, ...]]:
-    """One translation unit for all kernels, by symbol, and how each is started.
+def cuda_source(symbol: str, function: Any, target: Target) -> tuple[str, Launch]:
+    """One translation unit with the kernel of a scheduled ``function``, and how it is started.
 
     Raises:
-        UnsupportedOperatorError: no rule for a kernel.
-        KernelBuildError: TVM refused one, or wrote something else than expected.
+        ValueError: TVM wrote something else than expected; whatever TVM raises.
     """
-    scheduled, sizes = {}, {}
-    for symbol, spec in kernels.items():
-        scheduled[symbol] = _one_thread_a_result(symbol, prim_func(symbol, spec))
-        sizes[symbol] = spec.output.elements
     assert target.cuda is not None
     device = {
         "kind": "cuda",
@@ -58,43 +32,19 @@ def cuda_source(kernels: Mapping[str, KernelSpec], target: Target) -> tuple[str,
         "registers_per_block": target.cuda.registers,
         "thread_warp_size": 32,
     }
-    try:
-        compiled = tvm.compile(
-            tvm.IRModule(scheduled), tvm.target.Target(device, host=tvm.target.Target(target.llvm.to_dict()))
-        )
-        (module,) = [m for m in compiled.mod.imports if m.kind == "cuda"]
-        text = str(module.inspect_source())
-    except Exception as e:  # TVM raises a dozen types
-        raise KernelBuildError(f"CUDA code for {target.name} cannot be generated: {type(e).__name__}: {e}") from e
-    return _kernels_of(text, sizes)
-
-
-def _one_thread_a_result(symbol: str, function: Any) -> Any:
-    schedule = s_tir.Schedule(tvm.IRModule({symbol: function}))
-    schedule.work_on(symbol)
-    out = schedule.get_sblock("out")
-    fused = schedule.fuse(*schedule.get_loops(out))
-    block, thread = schedule.split(fused, [None, THREADS])
-    schedule.bind(block, "blockIdx.x")
-    schedule.bind(thread, "threadIdx.x")
-    if 'T.sblock("acc")' in function.script():
-        acc = schedule.get_sblock("acc")
-        schedule.compute_at(acc, thread)
-        schedule.set_scope(acc, 0, "local")
-        if summed := schedule.get_loops(acc)[2:]:  # none where a single value is summed
-            schedule.decompose_reduction(acc, summed[0])
-    return schedule.mod[symbol]
-
-
-def _kernels_of(text: str, sizes: Mapping[str, int]) -> tuple[str, tuple[Launch, ...]]:
-    """The kernels without what TVM writes before them, which includes headers that are not everywhere."""
-    launches = []
-    for symbol, parameters in _KERNEL.findall(text):
-        names = [_PARAMETER.match(p.strip()) for p in parameters.split(",")]
-        if symbol not in sizes or None in names:
-            raise KernelBuildError(f"TVM wrote a kernel that nobody asked for: {symbol}({parameters})")
-        blocks = -(-sizes[symbol] // THREADS)
-        launches.append(Launch(symbol, blocks, THREADS, tuple(name[1] for name in names if name)))
-    if sorted(x.symbol for x in launches) != sorted(sizes):
-        raise KernelBuildError(f"TVM wrote the kernels {[x.symbol for x in launches]} instead of {list(sizes)}")
-    return text[text.index('extern "C" __global__') :], tuple(sorted(launches, key=lambda x: x.symbol))
+    compiled = tvm.compile(
+        tvm.IRModule({symbol: function}), tvm.target.Target(device, host=tvm.target.Target(target.llvm.to_dict()))
+    )
+    (module,) = [m for m in compiled.mod.imports if m.kind == "cuda"]
+    text = str(module.inspect_source())
+    found = _KERNEL.findall(text)
+    if [name for name, _ in found] != [symbol]:
+        raise ValueError(f"TVM wrote the kernels {[name for name, _ in found]} instead of {symbol}")
+    names = [_PARAMETER.match(p.strip()) for p in found[0][1].split(",")]
+    if None in names:
+        raise ValueError(f"TVM wrote a kernel with other parameters than buffers: {found[0][1]}")
+    blocks, threads = (int(extent) for extent in function.attrs[EXTENTS])
+    # Without what TVM writes before the kernel, which includes headers that are not everywhere.
+    return text[text.index('extern "C" __global__') :], Launch(
+        symbol, blocks, threads, tuple(name[1] for name in names if name)
+    )

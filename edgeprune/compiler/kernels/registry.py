@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import zip_longest
 
+from edgeprune.compiler.cuda.rules import ChannelsPerThread, ResultPerThread
 from edgeprune.compiler.kernels.base import Rule, Schedule
 from edgeprune.compiler.kernels.conv import DirectConv
 from edgeprune.compiler.kernels.dense import Dense
@@ -54,8 +55,10 @@ RULES: tuple[Rule, ...] = (
     Layout(),
 )
 
-SCHEDULES_VERSION = "5"
-"""Raise it whenever the code a schedule stands for changes: old profiles then no longer match."""
+GPU_RULES: tuple[Rule, ...] = (ResultPerThread(), ChannelsPerThread())
+
+SCHEDULES_VERSIONS = {"cpu": "5", "cuda": "2"}
+"""By kind of target. Raise it whenever the code a schedule stands for changes: old profiles then no longer match."""
 
 
 def schedules_for(spec: KernelSpec, target: Target) -> list[Schedule]:
@@ -64,7 +67,15 @@ def schedules_for(spec: KernelSpec, target: Target) -> list[Schedule]:
     Raises:
         UnsupportedOperatorError: no rule builds ``spec``.
     """
-    spaces = [rule.space(spec, target) for rule in RULES if rule.matches(spec)]
+    rules = GPU_RULES if target.kind == "cuda" else RULES
+    spaces = [rule.space(spec, target) for rule in rules if rule.matches(spec)]
+    if not any(spaces) and target.kind == "cuda":
+        raise UnsupportedOperatorError(
+            f"{spec} cannot be built for a GPU yet",
+            hint=f"docs/JETSON.md lists what can; for the board's cores choose a cpu target: {target.cores_target}",
+            spec=spec.to_json(),
+            op=spec.op,
+        )
     if not any(spaces):
         raise UnsupportedOperatorError(
             f"no kernel rule builds {spec}",
@@ -76,7 +87,9 @@ def schedules_for(spec: KernelSpec, target: Target) -> list[Schedule]:
 
 def rule_named(schedule: Schedule) -> Rule:
     """The rule a stored schedule belongs to."""
-    for rule in RULES:
+    for rule in (*RULES, *GPU_RULES):
         if rule.name == schedule["rule"]:
             return rule
-    raise UnsupportedOperatorError(f"no kernel rule is called {schedule['rule']!r}", known=[r.name for r in RULES])
+    raise UnsupportedOperatorError(
+        f"no kernel rule is called {schedule['rule']!r}", known=[r.name for r in (*RULES, *GPU_RULES)]
+    )

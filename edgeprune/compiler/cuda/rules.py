@@ -1,0 +1,88 @@
+"""How kernels are scheduled on a GPU: rules like those of the cores, chosen and measured in the same way.
+
+Tensors are plain and row-major there, so constants are stored as they are. What a kernel computes is
+written in ``compute.py``, which imports TVM; this file does not, since profiling asks it in the user's process.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from edgeprune.compiler.kernels.base import Constants, Rule, Schedule
+from edgeprune.compiler.kernels.emit import Function
+from edgeprune.graph.spec import OPERATIONS, KernelSpec
+from edgeprune.targets import Target
+
+OPERATORS = frozenset(
+    {
+        "conv2d", "dense", "max_pool2d", "avg_pool2d", "global_avg_pool", "global_max_pool", "concat", "elementwise",
+        "layout", "resize2d",
+    }
+)  # fmt: skip
+ACTIVATIONS = frozenset(
+    {
+        "relu", "relu6", "clip", "hardsigmoid", "hardswish", "sigmoid", "silu", "tanh", "gelu", "leaky_relu", "elu",
+        "plus", "times",
+    }
+)  # fmt: skip
+THREADS = 256
+_TILES = (4, 8, 2)
+
+
+def constant_shapes(spec: KernelSpec) -> dict[str, tuple[int, ...]]:
+    """Logical shapes of the kernel's constants, in order; none where it has none."""
+    out = spec.output.channels
+    if spec.op == "conv2d":
+        return {"weight": (out, spec.inputs[0].channels // spec.attr("groups"), *spec.attr("kernel")), "bias": (out,)}
+    if spec.op == "dense":
+        return {"weight": (out, math.prod(spec.inputs[0].shape[1:])), "bias": (out,)}
+    return {}
+
+
+class _GpuRule(Rule):
+    """Threads of a block are along one axis, sums stay in registers, nothing is shared between threads."""
+
+    def matches(self, spec: KernelSpec) -> bool:
+        steps = {step.partition(":")[0] for step in spec.epilogue}
+        return spec.op in OPERATORS and steps <= {"bias", *OPERATIONS, *ACTIVATIONS}
+
+    def constants(self, spec: KernelSpec, schedule: Schedule, target: Target) -> list[int]:
+        return [math.prod(shape) for shape in constant_shapes(spec).values()]
+
+    def pack(self, spec: KernelSpec, schedule: Schedule, target: Target, weight: Any, bias: Any) -> Constants:
+        return [np.asarray(values, np.float32).reshape(-1) for values in (weight, bias)[: len(constant_shapes(spec))]]
+
+    def build(self, name: str, spec: KernelSpec, schedule: Schedule, target: Target) -> Function:
+        from edgeprune.compiler.cuda.compute import prim_func  # imports TVM, which takes a second
+        from edgeprune.compiler.cuda.threads import scheduled
+
+        return scheduled(name, prim_func(name, spec), int(schedule.get("channels", 1)), int(schedule["threads"]))
+
+
+class ResultPerThread(_GpuRule):
+    """One thread computes one result: right for everything, quick for what reads each input once."""
+
+    name = "cuda_result_per_thread"
+
+    def space(self, spec: KernelSpec, target: Target) -> list[Schedule]:
+        return [{"rule": self.name, "threads": threads} for threads in (THREADS, 128)]
+
+
+class ChannelsPerThread(_GpuRule):
+    """One thread computes a pixel in several output channels: an input that was read serves all of them.
+
+    ``channels`` of them, which has to divide the output's channels (so no thread has less to do).
+    """
+
+    name = "cuda_channels_per_thread"
+
+    def matches(self, spec: KernelSpec) -> bool:
+        dense = spec.op == "dense" or (spec.op == "conv2d" and spec.attr("groups") == 1)
+        return dense and super().matches(spec)
+
+    def space(self, spec: KernelSpec, target: Target) -> list[Schedule]:
+        fits = [channels for channels in _TILES if spec.output.channels % channels == 0]
+        return [{"rule": self.name, "threads": t, "channels": c} for c in fits for t in (128, 64)]
