@@ -129,9 +129,13 @@ class Target(Record):
         return self.model_dump(mode="json", by_alias=True)
 
     @property
-    def cores_target(self) -> str:
-        """The generic target of the board's cores, for what its accelerator cannot do."""
-        return _CPU_TARGETS[self.arch]
+    def cores_hint(self) -> str:
+        """Which target to take for the board's cores, where its accelerator cannot do something."""
+        name = _CPU_TARGETS[self.arch]
+        # A Cortex-A9 has fewer features than any target for its architecture asks for.
+        if read_target(data_folder("targets") / f"{name}.toml").missing_features(self.requires):
+            return "no target fits the board's cores"
+        return f"for the board's cores choose a cpu target: {name}"
 
     def require_buildable(self) -> None:
         """Raises:
@@ -140,7 +144,7 @@ class Target(Record):
         if self.kind == "vta":
             raise TargetError(
                 f"nothing can be built for {self.name} yet: its kernels would run on VTA",
-                hint=f"for the board's cores choose a cpu target: {self.cores_target}",
+                hint=self.cores_hint,
                 name=self.name,
                 kind=self.kind,
             )

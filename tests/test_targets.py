@@ -74,7 +74,8 @@ def test_nothing_is_built_for_vta_and_a_target_says_so(name: str) -> None:
         load_target(other).require_buildable()
     with pytest.raises(TargetError, match=name) as caught:
         load_target(name).require_buildable()
-    assert load_target(caught.value.hint.split()[-1]).arch == load_target(name).arch
+    offered = {"ultra96": "aarch64_generic", "pynq_z1": "no target fits"}
+    assert offered[name] in caught.value.hint, "a Cortex-A9 has no VFPv4"
 
 
 def test_the_c_library_of_a_target(tmp_path: Path) -> None:

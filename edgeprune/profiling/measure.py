@@ -128,7 +128,7 @@ def _run(
         if target.cuda and done.returncode == _NOT_OPENED:
             raise DeviceError(
                 f"{device.url}: its GPU cannot be used for {target.name}: {done.stderr.strip()[-300:]}",
-                hint=f"choose a target of its GPU, or one of its cores: {target.cores_target} (docs/JETSON.md)",
+                hint=f"choose a target of its GPU (docs/JETSON.md); {target.cores_hint}",
                 target=target.name,
             )
         for line in done.stdout.splitlines():

@@ -72,7 +72,7 @@ def schedules_for(spec: KernelSpec, target: Target) -> list[Schedule]:
     if not any(spaces) and target.kind == "cuda":
         raise UnsupportedOperatorError(
             f"{spec} cannot be built for a GPU yet",
-            hint=f"docs/JETSON.md lists what can; for the board's cores choose a cpu target: {target.cores_target}",
+            hint=f"docs/JETSON.md lists what can; {target.cores_hint}",
             spec=spec.to_json(),
             op=spec.op,
         )
