@@ -73,6 +73,7 @@ def profile(
             "evidence": info.evidence,
             "kernels_measured": result.measured,
             "kernels_reused": result.reused,
+            "kernels_drifted": result.drifted,
             "kernels_failed": [{"kernel": str(r.spec), "error": r.error} for r in result.failed],
             "store": opened.path,
             "export": export,

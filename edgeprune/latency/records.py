@@ -81,7 +81,7 @@ class KernelRecord:
     weight_bytes: int = 0  # packed weights as stored
     evidence: str = "measured"
     error: str = ""
-    flags: tuple[str, ...] = field(default=())  # "drift": measured again because the clock drifted
+    flags: tuple[str, ...] = field(default=())  # "drift": measured again, for the device's speed had changed
 
     @property
     def ok(self) -> bool:

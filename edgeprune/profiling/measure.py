@@ -7,8 +7,9 @@ import math
 import secrets
 import statistics
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeprune.compiler.kernels.base import Schedule
@@ -22,6 +23,9 @@ from edgeprune.latency.records import KernelRecord
 from edgeprune.targets import Target
 
 FOLDER = "profiling"
+DRIFT = 0.25
+"""Difference of one kernel's smallest samples, first and last in a program, above which the device was not the same."""
+ATTEMPTS, REST_S = 5, 1.0
 GPU_SAMPLE = 10
 """How much longer a sample is on a GPU: it is waited for twice, which takes some ten microseconds each time."""
 _NOT_OPENED = 6
@@ -69,9 +73,11 @@ def measure(
 
     A kernel that crashes, hangs, fails or yields values that are not finite gets a failed record,
     and the rest go on. A program that did not end in time does not say at which kernel it hung, so
-    it is halved until one is left.
+    it is halved until one is left. Where the device's speed changed meanwhile (a clock that throttles, another load),
+    all are measured again, and the records are flagged "drift".
 
     Raises:
+        DeviceError: its speed changes all the time.
         DeviceError: its GPU cannot be used.
         DeviceUnreachableError: the device is gone; nothing that came before is lost to the caller's
             store if it stores batch by batch.
@@ -95,13 +101,39 @@ def _time(
 ) -> list[KernelRecord]:
     folder = f"{FOLDER}/{secrets.token_hex(8)}"
     with tempfile.TemporaryDirectory(prefix="edgeprune-") as scratch:
-        program = timing_program("timing", [(c.spec, c.schedule, c.kernel) for c in candidates], target)
+        timed = candidates if info.counts else [*candidates, candidates[0]]
+        program = timing_program("timing", [(c.spec, c.schedule, c.kernel) for c in timed], target)
         built = write_program(program, target, Path(scratch))
         try:
             device.put(built["program"], f"{folder}/timing", executable=True)
-            return _run(candidates, target, device, info, f"{folder}/timing", threads, timing)
+            return _steadily(
+                device, lambda: _run(timed, target, device, info, f"{folder}/timing", threads, timing), info
+            )
         finally:
             device.remove(folder)
+
+
+def _steadily(device: Device, run: Callable[[], list[KernelRecord]], info: DeviceInfo) -> list[KernelRecord]:
+    """Records of a program whose last kernel is its first one once more: if these differ, all are measured again.
+
+    Raises:
+        DeviceError: the device's speed changed in every attempt.
+    """
+    if info.counts:
+        return run()
+    for attempt in range(1, ATTEMPTS + 1):
+        *records, last = run()
+        first = records[0]
+        # The smallest samples: a moment's disturbance spares some of them, a throttled clock none.
+        slower = last.min_ns / first.min_ns - 1 if first.ok and last.ok else 0.0
+        if 1 / (1 + DRIFT) - 1 <= slower <= DRIFT:
+            return records if attempt == 1 else [replace(r, flags=(*r.flags, "drift")) for r in records]
+        time.sleep(REST_S * attempt)
+    raise DeviceError(
+        f"{device.url}: its speed changed while kernels were timed, {ATTEMPTS} times in a row, last by {slower:+.0%}",
+        hint="fix its clock (docs/boards), cool it, stop other programs; what was measured before is kept",
+        drift=slower,
+    )
 
 
 def _run(

@@ -56,13 +56,16 @@ class ProfileOptions:
 
 @dataclass(frozen=True, slots=True)
 class ProfileResult:
-    """``levels``: group -> widths the tables cover. ``measured`` and ``reused`` count kernels."""
+    """``levels``: group -> widths the tables cover. ``measured``, ``reused`` and ``drifted`` (measured again, for the
+    device's speed had changed) count kernels.
+    """
 
     profile: Profile
     levels: Mapping[str, tuple[int, ...]]
     measured: int
     reused: int
     failed: tuple[KernelRecord, ...]
+    drifted: int = 0
 
 
 def levels_of(channels: ChannelGraph, target: Target, options: ProfileOptions) -> dict[str, tuple[int, ...]]:
@@ -125,6 +128,7 @@ def profile(
     known = {r.spec.key: r for r in opened.records()}
     missing = [] if opened.mismatch else [s for s in wanted if s.key not in known or not known[s.key].ok]
     failed: list[KernelRecord] = []
+    drifted: list[KernelRecord] = []
     reused = sum(s.key in known and known[s.key].ok for s in wanted)
     progress.stage("profiling kernels", len(missing))
     own = {n.spec.key for n in kernels.nodes}
@@ -134,6 +138,7 @@ def profile(
             for record in _measured(batch, target, device, info, options):
                 opened.add(record)
                 progress.advance()
+                drifted.extend([record] * ("drift" in record.flags))
                 if not record.ok:
                     failed.append(record)
                     progress.note(f"{record.spec}: {record.error}")
@@ -141,7 +146,7 @@ def profile(
     run([(s, schedules_for(s, target)[: max(1, options.tune)]) for s in missing if s.key in own])
     book = ScheduleBook(target, opened.records())
     run([(s, _transferred(s, book, target, options.tune)) for s in missing if s.key not in own])
-    return ProfileResult(opened, levels, len(missing), reused, tuple(failed))
+    return ProfileResult(opened, levels, len(missing), reused, tuple(failed), len(drifted))
 
 
 def _transferred(spec: KernelSpec, book: ScheduleBook, target: Target, tune: int) -> list[Schedule]:
