@@ -104,10 +104,11 @@ def board_check(
     with (
         tempfile.TemporaryDirectory(prefix="edgeprune-check-") as folder,
         closing(Subfolder(device, f"board-check-{secrets.token_hex(4)}")) as inner,
+        Trials(inner) as trials,
         ProfileStore(store or Path(folder) / "profiles.sqlite3") as opened,
     ):
         options = ProfileOptions(threads=threads, points=1, tune=1)
-        work = _Work(model, network, target, inner, info, Path(folder), opened, options, progress, Trials(inner))
+        work = _Work(model, network, target, inner, info, Path(folder), opened, options, progress, trials)
         for name, check in _CHECKS.items():
             progress.stage(f"checking {name}")
             if checks and checks[0].status == "fail":

@@ -12,6 +12,7 @@ from edgeprune.deploy.layout import IO, release_path, short
 from edgeprune.deploy.package import installed_manifest
 from edgeprune.deploy.steady import steady_bench
 from edgeprune.devices.protocol import Device
+from edgeprune.devices.scratch import scratch
 from edgeprune.errors import BadInputError, UsageError
 
 _BAD_INPUT = 3  # docs/BOARD.md
@@ -46,14 +47,11 @@ def run_release(
     timeout_s: float = 300.0,
 ) -> list[bytes]:
     """:func:`run_installed` for the program in the folder ``home``, installed or not."""
-    folder = f"{IO}/{secrets.token_hex(8)}"
-    try:
+    with scratch(device, IO) as folder:
         stored = [f"{folder}/input{i}" for i in range(len(inputs))]
         for path, data in zip(stored, inputs, strict=True):
             device.put(data, path)
         return run_stored(device, home, manifest, stored, batch, threads=threads, timeout_s=timeout_s)
-    finally:
-        device.remove(folder)
 
 
 def run_stored(

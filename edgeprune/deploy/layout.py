@@ -9,7 +9,7 @@
     deploy.json                     the journal, while a deployment is under way
     lock      -> the owner          held while a deployment runs
     switch-test                     a link, while it is tried whether one can be replaced
-    io/<random>/                    inputs and outputs of one ``run``
+    io/<random>/                    inputs and outputs of one ``run``, and who runs it (devices/scratch.py)
 
 A release id is the sha256 of the manifest text, so a release proves itself: its manifest hashes to
 its name, and its files hash to what the manifest says.

@@ -8,7 +8,8 @@ from typing import Any
 from edgeprune.deploy.board import Board
 from edgeprune.deploy.journal import Journal, read_journal
 from edgeprune.deploy.layout import RELEASES
-from edgeprune.deploy.lock import Owner, read_owner
+from edgeprune.deploy.lock import read_owner
+from edgeprune.devices.owner import Owner
 from edgeprune.devices.protocol import Device
 
 

@@ -6,7 +6,7 @@ import re
 
 from edgeprune.deploy.board import Board
 from edgeprune.deploy.layout import CURRENT, JOURNAL, LOCK, PREVIOUS, TRIED_LINK
-from edgeprune.deploy.lock import Owner
+from edgeprune.devices.owner import Owner
 
 # The transports name a partial file after its target and a hash or a random number, or after two of these.
 _CUT_SHORT = re.compile(

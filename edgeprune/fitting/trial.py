@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import secrets
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from edgeprune.compiler.manifest import Manifest, read_manifest
 from edgeprune.deploy.checks import BenchResult, GoldenResult, bench, check_golden, crashed, run_program
 from edgeprune.deploy.installed import current_release, run_stored
 from edgeprune.deploy.steady import steady_bench
 from edgeprune.devices.protocol import Device, DeviceInfo
-from edgeprune.errors import DeviceError, VerificationError
+from edgeprune.devices.scratch import scratch
+from edgeprune.errors import VerificationError
 
 FOLDER = "trials"
 
@@ -100,10 +101,10 @@ class Trials:
 
     def __init__(self, device: Device, *, timeout_s: float = 300.0) -> None:
         self._device, self._timeout_s = device, timeout_s
-        self._home = f"{FOLDER}/{secrets.token_hex(8)}"
-        self._inputs = Inputs(device, f"{self._home}/inputs")
         self._kept: set[str] = set()
         self._info = device.describe()
+        self._stack = contextlib.ExitStack()
+        self._home = ""
 
     @contextlib.contextmanager
     def open(self, bundle: Path, *, keep: bool = False) -> Iterator[Trial]:
@@ -138,12 +139,12 @@ class Trials:
         return Trial(self._device, home, manifest, self._info, self._timeout_s, self._inputs)
 
     def __enter__(self) -> Trials:
+        self._home = self._stack.enter_context(scratch(self._device, FOLDER))
+        self._inputs = Inputs(self._device, f"{self._home}/inputs")
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        # A board that is gone is told by what met it first.
-        with contextlib.suppress(*(DeviceError,) if kind else ()):
-            self._device.remove(self._home)
+    def __exit__(self, *raised: Any) -> None:
+        self._stack.__exit__(*raised)
 
 
 @contextlib.contextmanager

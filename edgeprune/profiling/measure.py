@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import secrets
 import statistics
 import tempfile
 import time
@@ -17,6 +16,7 @@ from edgeprune.compiler.kernels.registry import rule_named
 from edgeprune.compiler.objects import KernelObject
 from edgeprune.compiler.program import timing_program, write_program
 from edgeprune.devices.protocol import Device, DeviceInfo
+from edgeprune.devices.scratch import scratch
 from edgeprune.errors import DeviceError, DeviceUnreachableError
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.latency.records import KernelRecord
@@ -99,18 +99,13 @@ class _Hung(Exception):
 def _time(
     candidates: Sequence[Candidate], target: Target, device: Device, info: DeviceInfo, threads: int, timing: Timing
 ) -> list[KernelRecord]:
-    folder = f"{FOLDER}/{secrets.token_hex(8)}"
-    with tempfile.TemporaryDirectory(prefix="edgeprune-") as scratch:
-        timed = candidates if info.counts else [*candidates, candidates[0]]
+    timed = candidates if info.counts else [*candidates, candidates[0]]
+    with tempfile.TemporaryDirectory(prefix="edgeprune-") as here, scratch(device, FOLDER) as there:
         program = timing_program("timing", [(c.spec, c.schedule, c.kernel) for c in timed], target)
-        built = write_program(program, target, Path(scratch))
-        try:
-            device.put(built["program"], f"{folder}/timing", executable=True)
-            return _steadily(
-                device, lambda: _run(timed, target, device, info, f"{folder}/timing", threads, timing), info
-            )
-        finally:
-            device.remove(folder)
+        built = write_program(program, target, Path(here))
+        path = f"{there}/timing"
+        device.put(built["program"], path, executable=True)
+        return _steadily(device, lambda: _run(timed, target, device, info, path, threads, timing), info)
 
 
 def _steadily(device: Device, run: Callable[[], list[KernelRecord]], info: DeviceInfo) -> list[KernelRecord]:

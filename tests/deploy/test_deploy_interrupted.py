@@ -20,11 +20,11 @@ from edgeprune.deploy.flash import flash
 from edgeprune.deploy.installed import run_installed, run_release
 from edgeprune.deploy.journal import State
 from edgeprune.deploy.layout import release_path
-from edgeprune.deploy.lock import Owner
 from edgeprune.deploy.package import installed_manifest
 from edgeprune.deploy.rollback import rollback
 from edgeprune.deploy.status import status
 from edgeprune.devices.fake import FakeDevice, FakeFaults
+from edgeprune.devices.owner import Owner
 from edgeprune.errors import DeviceError, DeviceUnreachableError, RolledBackError
 
 FILES = 5  # the program, two golden files, the weights, the manifest

@@ -12,10 +12,11 @@ import pytest
 from edgeprune.deploy.board import Board
 from edgeprune.deploy.flash import flash
 from edgeprune.deploy.journal import State
-from edgeprune.deploy.lock import Owner, hold, read_owner
+from edgeprune.deploy.lock import hold, read_owner
 from edgeprune.deploy.rollback import rollback
 from edgeprune.deploy.status import status
 from edgeprune.devices.fake import FakeDevice, FakeFaults
+from edgeprune.devices.owner import Owner
 from edgeprune.errors import BusyError, DeviceError, DeviceUnreachableError
 
 
