@@ -48,7 +48,8 @@ def test_what_a_killed_process_left_goes_with_the_next_one(device):
     program = (
         "import os, pathlib, signal, sys\nfrom edgeprune.devices.fake import FakeDevice\n"
         "from edgeprune.devices.scratch import scratch\n"
-        "with scratch(FakeDevice(pathlib.Path(sys.argv[1])), 'trials') as folder:\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "device = FakeDevice(pathlib.Path(sys.argv[1]))\n"
+        "with scratch(device, 'trials') as folder:\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     killed = subprocess.run([sys.executable, "-c", program, str(device.root)], check=False)
     assert killed.returncode == -signal.SIGKILL
