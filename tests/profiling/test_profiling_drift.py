@@ -60,7 +60,7 @@ def test_a_steady_device_is_measured_once(profiled, tmp_path):
     assert {r.flags for r in result.profile.records()} == {()}
 
 
-@pytest.mark.parametrize("by", [1.5, 0.5])
+@pytest.mark.parametrize("by", [1.5, 0.5, 3.0])
 def test_what_was_timed_while_the_speed_changed_is_timed_again_and_flagged(profiled, store, tmp_path, by):
     device = Throttling(tmp_path / "board", drifts=range(2), by=by)
     result = profiled(device)
@@ -72,12 +72,18 @@ def test_what_was_timed_while_the_speed_changed_is_timed_again_and_flagged(profi
     assert medians(result) == medians(profiled(steady))
 
 
+def test_of_attempts_that_all_drift_a_little_the_steadiest_is_kept_and_flagged(profiled, tmp_path):
+    device = Throttling(tmp_path / "board", drifts=range(99), by=1.5)
+    result = profiled(device)
+    assert (device.runs, result.drifted, result.failed) == (measure.ATTEMPTS, result.measured, ())
+
+
 def test_a_device_that_never_keeps_its_speed_is_refused_and_earlier_batches_stay(
     profiled, store, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(profile, "BATCH", 3)
-    device = Throttling(tmp_path / "board", drifts=range(1, 99))
-    with pytest.raises(DeviceError, match=r"5 times in a row, last by \+50%") as caught:
+    device = Throttling(tmp_path / "board", drifts=range(1, 99), by=2.5)
+    with pytest.raises(DeviceError, match=r"by 150% or more .* 5 times running") as caught:
         profiled(device)
     assert device.runs == 1 + measure.ATTEMPTS
     assert "docs/boards" in caught.value.hint
