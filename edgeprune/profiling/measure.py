@@ -132,7 +132,7 @@ def _steadily(device: Device, run: Callable[[], list[KernelRecord]], info: Devic
     drift, records = min(attempts, key=lambda attempt: attempt[0])
     if drift > WORST_DRIFT:
         raise DeviceError(
-            f"{device.url}: its speed changed by {drift:.0%} or more while kernels were timed, {ATTEMPTS} times running",
+            f"{device.url}: in all {ATTEMPTS} attempts its speed changed by {drift:.0%} or more while it timed kernels",
             hint="fix its clock (docs/boards), cool it, stop other programs; what was measured before is kept",
             drift=drift,
         )
