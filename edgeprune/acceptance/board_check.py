@@ -31,7 +31,7 @@ from edgeprune.deploy.status import status
 from edgeprune.devices.protocol import Device, DeviceInfo
 from edgeprune.devices.subfolder import Subfolder
 from edgeprune.errors import DeviceUnreachableError, EdgepruneError, VerificationError
-from edgeprune.fitting.trial import Trials
+from edgeprune.fitting.trial import Trials, on_trial
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import Profile, ProfileStore
 from edgeprune.models.loading import LoadedModel
@@ -47,9 +47,9 @@ AGREES = 1e-4
 """Of the board's outputs with torch, relative to the largest."""
 UNSTEADY, SHAKY = 0.02, 0.10
 """Difference of two launches of one program, over the smaller, that is worth a warning, and that fails."""
-_TOOLS = ("sha256sum", "df", "mv", "ln", "readlink", "ls")
 INEXACT, WRONG = 0.10, 0.30
 """Difference of the predicted latency from the measured one, over the measured one: the same two."""
+_TOOLS = ("sha256sum", "df", "mv", "ln", "readlink", "ls", "sync")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def board_check(
     with (
         tempfile.TemporaryDirectory(prefix="edgeprune-check-") as folder,
         closing(Subfolder(device, f"board-check-{secrets.token_hex(4)}")) as inner,
-        Trials(inner) as trials,
+        on_trial(inner) as trials,
         ProfileStore(store or Path(folder) / "profiles.sqlite3") as opened,
     ):
         options = ProfileOptions(threads=threads, points=1, tune=1)

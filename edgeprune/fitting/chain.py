@@ -23,7 +23,7 @@ from edgeprune.fitting.recover import recover
 from edgeprune.fitting.resolve import solve
 from edgeprune.fitting.result import FitResult, VariantResult
 from edgeprune.fitting.run_folder import RunRecord, check_out, save_run
-from edgeprune.fitting.trial import Trials
+from edgeprune.fitting.trial import on_trial
 from edgeprune.importance.registry import criterion as find_criterion
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
@@ -78,7 +78,7 @@ def fit(
         _check_data(network, data)
         if not data.labelled:
             data, options = taught(model.module, data), replace(options, distil_weight=1.0)
-    with tempfile.TemporaryDirectory(prefix="edgeprune-fit-") as scratch, Trials(device) as trials:
+    with tempfile.TemporaryDirectory(prefix="edgeprune-fit-") as scratch, on_trial(device) as trials:
         profiled = profile(
             network.kernels,
             network.channels,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from edgeprune.compiler.manifest import Manifest, read_manifest
 from edgeprune.deploy.checks import BenchResult, GoldenResult, bench, check_golden, crashed, run_program
@@ -94,19 +93,18 @@ class Inputs:
 
 
 class Trials:
-    """All that is tried on one device: what is needed again is sent once, and removed when the block ends.
+    """All that is tried on one device, in its folder ``home``: what is needed again is sent once.
 
     A console carries some kilobytes a second, and the dense network is timed beside every other one.
     """
 
-    def __init__(self, device: Device, *, timeout_s: float = 300.0) -> None:
-        self._device, self._timeout_s = device, timeout_s
+    def __init__(self, device: Device, home: str, *, timeout_s: float = 300.0) -> None:
+        self._device, self._home, self._timeout_s = device, home, timeout_s
+        self._inputs = Inputs(device, f"{home}/inputs")
         self._kept: set[str] = set()
         self._info = device.describe()
-        self._stack = contextlib.ExitStack()
-        self._home = ""
 
-    @contextlib.contextmanager
+    @contextmanager
     def open(self, bundle: Path, *, keep: bool = False) -> Iterator[Trial]:
         """A bundle's deployable files on the device.
 
@@ -138,17 +136,16 @@ class Trials:
     def _trial(self, home: str, manifest: Manifest) -> Trial:
         return Trial(self._device, home, manifest, self._info, self._timeout_s, self._inputs)
 
-    def __enter__(self) -> Trials:
-        self._home = self._stack.enter_context(scratch(self._device, FOLDER))
-        self._inputs = Inputs(self._device, f"{self._home}/inputs")
-        return self
 
-    def __exit__(self, *raised: Any) -> None:
-        self._stack.__exit__(*raised)
+@contextmanager
+def on_trial(device: Device, *, timeout_s: float = 300.0) -> Iterator[Trials]:
+    """Try bundles on a device; nothing of them stays when the block ends."""
+    with scratch(device, FOLDER) as home:
+        yield Trials(device, home, timeout_s=timeout_s)
 
 
-@contextlib.contextmanager
+@contextmanager
 def trial(bundle: Path, device: Device, *, timeout_s: float = 300.0) -> Iterator[Trial]:
     """One bundle on a device for the length of the block."""
-    with Trials(device, timeout_s=timeout_s) as trials, trials.open(bundle) as tried:
+    with on_trial(device, timeout_s=timeout_s) as trials, trials.open(bundle) as tried:
         yield tried
