@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from mnist import mnist
 
-from edgeprune.budget.limits import Limit
+from edgeprune.budget.promise import Limit
 from edgeprune.compiler.compile import Network, compile_network, read_network
 from edgeprune.deploy.flash import flash
 from edgeprune.deploy.installed import bench_installed, run_installed

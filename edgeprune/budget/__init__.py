@@ -1,8 +1,8 @@
 """Widths under a budget: the problem as arrays, and the methods that solve it."""
 
 from edgeprune.budget.evaluate import Evaluator
-from edgeprune.budget.limits import Limit, parse_bytes, parse_latency
 from edgeprune.budget.problem import Axis, Budget, Choice, Problem, Solution, Term
+from edgeprune.budget.promise import Limit, Promise, parse_bytes, parse_latency
 from edgeprune.budget.reach import smallest_reachable
 from edgeprune.budget.registry import SOLVERS, Solver, get_solver
 
@@ -14,6 +14,7 @@ __all__ = [
     "Evaluator",
     "Limit",
     "Problem",
+    "Promise",
     "Solution",
     "Solver",
     "Term",

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from edgeprune.budget.evaluate import Evaluator, Limits
+from edgeprune.budget.check import check_budget
+from edgeprune.budget.evaluate import Evaluator
 from edgeprune.budget.problem import RESOURCES, Budget, Problem, Solution
 from edgeprune.budget.reach import infeasible
 from edgeprune.errors import UsageError
@@ -23,7 +24,7 @@ class BruteForce:
 
     def solve(self, problem: Problem, budget: Budget, *, progress: Progress = SILENT) -> Solution:
         """Raises InfeasibleBudgetError with proven figures, and UsageError over 2 million combinations."""
-        evaluator, limits = Evaluator(problem), Limits(budget)
+        evaluator, limits = Evaluator(problem), check_budget(budget)
         count = math.prod(evaluator.sizes)
         if count > MAX_COMBINATIONS:
             raise UsageError(

@@ -7,32 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.budget.check import check_budget, check_problem
+from edgeprune.budget.check import check_problem
 from edgeprune.budget.interpolate import interpolate
-from edgeprune.budget.problem import RESOURCES, Budget, Problem, Solution
+from edgeprune.budget.problem import RESOURCES, Problem, Solution
 from edgeprune.errors import PlanError
-
-TOLERANCE = 1e-9
-"""A sum of floats depends on its order; a difference this small (relative) must not decide whether a budget holds."""
-
-
-class Limits:
-    """A budget as an array, infinite where nothing is limited."""
-
-    def __init__(self, budget: Budget) -> None:
-        check_budget(budget)
-        given = [getattr(budget, r) for r in RESOURCES]
-        self.values: NDArray[np.float64] = np.array([np.inf if v is None else v for v in given])
-        self.active: tuple[int, ...] = tuple(i for i, v in enumerate(given) if v is not None)
-
-    def violation(self, costs: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Relative excess, summed over resources; 0 where the budget holds. (…, 2) -> (…)."""
-        excess: NDArray[np.float64] = np.maximum(costs / (self.values * (1 + TOLERANCE)) - 1, 0).sum(axis=-1)
-        return excess
-
-    def fits(self, costs: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether every limit holds. (…, 2) -> (…)."""
-        return np.asarray(self.violation(costs) == 0)
 
 
 class Evaluator:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from edgeprune.budget.evaluate import Evaluator, Limits
+from edgeprune.budget.check import check_budget
+from edgeprune.budget.evaluate import Evaluator
 from edgeprune.budget.problem import Budget, Problem, Solution
 from edgeprune.budget.reach import reach
 from edgeprune.budget.search import Point, improve, reduce, trade
@@ -17,7 +18,7 @@ class Greedy:
     def solve(self, problem: Problem, budget: Budget, *, progress: Progress = SILENT) -> Solution:
         """Raises InfeasibleBudgetError, and PlanError or ProfileError for a problem that does not check."""
         progress.stage("greedy")
-        evaluator, limits = Evaluator(problem), Limits(budget)
+        evaluator, limits = Evaluator(problem), check_budget(budget)
         point = Point(evaluator, evaluator.full)
         steps = reduce(point, limits)
         if steps is None:

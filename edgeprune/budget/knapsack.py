@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.budget.evaluate import Evaluator, Limits
+from edgeprune.budget.check import check_budget
+from edgeprune.budget.evaluate import Evaluator
 from edgeprune.budget.problem import Budget, Problem, Solution
 from edgeprune.budget.reach import reach
 from edgeprune.budget.search import Point, improve, reduce, trade
@@ -34,7 +35,7 @@ class Knapsack:
 
     def solve(self, problem: Problem, budget: Budget, *, progress: Progress = SILENT) -> Solution:
         """Raises InfeasibleBudgetError, and PlanError or ProfileError for a problem that does not check."""
-        evaluator, limits = Evaluator(problem), Limits(budget)
+        evaluator, limits = Evaluator(problem), check_budget(budget)
         point = Point(evaluator, evaluator.full)
         if limits.fits(point.costs):
             return evaluator.solution(point.levels, self.name)

@@ -7,7 +7,7 @@ Choose one width k_g per group g: maximise sum_g s_g(k_g) subject to, for each b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,41 @@ from numpy.typing import NDArray
 RESOURCES = ("latency_ms", "flash_bytes")
 
 
+TOLERANCE = 1e-9
+"""A sum of floats depends on its order; a difference this small (relative) must not decide whether a budget holds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Limits; ``None`` means the resource is not limited. At least one must be given to solve."""
+    """Limits; ``None`` means the resource is not limited. At least one must be given to solve.
+
+    Attributes:
+        values: the limits as an array that follows :data:`RESOURCES`, infinite where nothing is limited.
+        active: indices of the resources that are limited.
+    """
 
     latency_ms: float | None = None
     flash_bytes: float | None = None
+    values: NDArray[np.float64] = field(init=False, repr=False, compare=False)
+    active: tuple[int, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        given = [getattr(self, r) for r in RESOURCES]
+        object.__setattr__(self, "values", np.array([np.inf if v is None else v for v in given], dtype=np.float64))
+        object.__setattr__(self, "active", tuple(i for i, v in enumerate(given) if v is not None))
+
+    def violation(self, costs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Relative excess, summed over resources; 0 where the budget holds. (…, 2) -> (…)."""
+        excess: NDArray[np.float64] = np.maximum(costs / (self.values * (1 + TOLERANCE)) - 1, 0).sum(axis=-1)
+        return excess
+
+    def fits(self, costs: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether every limit holds. (…, 2) -> (…)."""
+        return np.asarray(self.violation(costs) == 0)
+
+    def to_json(self) -> dict[str, float]:
+        """The limits by resource; only those there are."""
+        return {RESOURCES[r]: float(self.values[r]) for r in self.active}
 
 
 @dataclass(frozen=True, slots=True)

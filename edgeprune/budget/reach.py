@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.budget.elimination import MAX_CELLS, Factor, minimise
-from edgeprune.budget.evaluate import Evaluator, Limits
-from edgeprune.budget.problem import RESOURCES, Problem
+from edgeprune.budget.evaluate import Evaluator
+from edgeprune.budget.problem import RESOURCES, Budget, Problem
 from edgeprune.budget.search import Point, reduce
 from edgeprune.errors import InfeasibleBudgetError
 
@@ -94,7 +94,7 @@ def smallest_reachable(problem: Problem) -> dict[str, float]:
     return _smallest(Floor(Evaluator(problem)))
 
 
-def reach(evaluator: Evaluator, limits: Limits) -> Point:
+def reach(evaluator: Evaluator, limits: Budget) -> Point:
     """A point inside the budget, whatever it retains.
 
     With one limit the answer is exact wherever :class:`Floor` is. With two, the mix of the two
@@ -130,7 +130,7 @@ def reach(evaluator: Evaluator, limits: Limits) -> Point:
     raise infeasible(limits, _smallest(floor))
 
 
-def infeasible(limits: Limits, smallest: dict[str, float], *, what: str = "plan") -> InfeasibleBudgetError:
+def infeasible(limits: Budget, smallest: dict[str, float], *, what: str = "plan") -> InfeasibleBudgetError:
     """The error for a budget out of reach; ``smallest`` maps each resource to its smallest reachable."""
     asked = {RESOURCES[r]: float(limits.values[r]) for r in limits.active}
     reached = {name: smallest[name] for name in asked}

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.budget.evaluate import Evaluator, Limits
+from edgeprune.budget.evaluate import Evaluator
+from edgeprune.budget.problem import Budget
 
 Moves = tuple[tuple[int, int], ...]
 """Choices, and the level each goes to."""
@@ -100,7 +101,7 @@ class Point:
                 self._deltas.pop(other, None)
 
 
-def reduce(point: Point, limits: Limits, *, held: frozenset[int] = frozenset()) -> int | None:
+def reduce(point: Point, limits: Budget, *, held: frozenset[int] = frozenset()) -> int | None:
     """Walk down until the budget holds: NetAdapt's rule (Yang et al. 2018), over any number of levels.
 
     Each step changes one choice, or removes one block, with the best (violation removed) / (saliency lost).
@@ -124,7 +125,7 @@ def reduce(point: Point, limits: Limits, *, held: frozenset[int] = frozenset()) 
     return steps
 
 
-def _removing(point: Point, limits: Limits, held: frozenset[int]) -> Iterator[tuple[float, float, Moves]]:
+def _removing(point: Point, limits: Budget, held: frozenset[int]) -> Iterator[tuple[float, float, Moves]]:
     """Moves that remove violation: (removed / saliency lost, removed, the move), wider levels first."""
     costs = point.costs
     violation = float(limits.violation(costs))
@@ -144,7 +145,7 @@ def _removing(point: Point, limits: Limits, held: frozenset[int]) -> Iterator[tu
             yield from rated(violation - float(limits.violation(costs + change)), -gain, moves)
 
 
-def improve(point: Point, limits: Limits) -> int:
+def improve(point: Point, limits: Budget) -> int:
     """Grow back what still fits, largest gain of saliency first, until no change of one choice or block is better.
 
     Args:
@@ -175,7 +176,7 @@ def improve(point: Point, limits: Limits) -> int:
         steps += 1
 
 
-def trade(point: Point, limits: Limits) -> Point:
+def trade(point: Point, limits: Budget) -> Point:
     """Give a whole block for channels elsewhere, or channels for a block, as long as that retains more saliency.
 
     Args:

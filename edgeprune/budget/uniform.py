@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeprune.budget.evaluate import Evaluator, Limits
+from edgeprune.budget.check import check_budget
+from edgeprune.budget.evaluate import Evaluator
 from edgeprune.budget.problem import RESOURCES, Budget, Problem, Solution
 from edgeprune.budget.reach import infeasible
 from edgeprune.progress import SILENT, Progress
@@ -22,7 +23,7 @@ class Uniform:
         """Raises InfeasibleBudgetError if no uniform ratio fits; details carry the smallest over all ratios,
         which a method free to choose each width may undercut."""
         progress.stage("uniform")
-        evaluator, limits = Evaluator(problem), Limits(budget)
+        evaluator, limits = Evaluator(problem), check_budget(budget)
         # The nearest level changes only where r passes the middle of two levels, so these ratios are all there are.
         offered = [lv[first:] for lv, first in zip(evaluator.levels, evaluator.narrowest, strict=True)]
         middles = [(lv[1:] + lv[:-1]) / 2 / lv[-1] for lv in offered]

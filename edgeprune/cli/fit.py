@@ -72,7 +72,7 @@ def fit(
 
     Exits with 4, and writes nothing, if MODEL cannot reach the budget.
     """
-    from edgeprune.budget.limits import parse_bytes, parse_latency
+    from edgeprune.budget.promise import parse_bytes, parse_latency
     from edgeprune.fitting.chain import fit as run
     from edgeprune.fitting.job import FitOptions
     from edgeprune.fitting.run_folder import RunRecord

@@ -28,7 +28,7 @@ def flash(
 
     Hashes, output and latency are checked on the device before the bundle becomes current.
     """
-    from edgeprune.budget.limits import parse_latency
+    from edgeprune.budget.promise import parse_latency
     from edgeprune.deploy.flash import flash as install
     from edgeprune.devices.registry import open_device
 

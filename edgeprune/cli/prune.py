@@ -62,7 +62,7 @@ def prune(
 
     Nothing is measured and nothing is fine-tuned: plan and remaining weights go to --out.
     """
-    from edgeprune.budget.limits import parse_bytes, parse_latency
+    from edgeprune.budget.promise import parse_bytes, parse_latency
     from edgeprune.fitting.plan_only import PlanRequest, plan_only
     from edgeprune.fitting.run_folder import RunRecord
     from edgeprune.latency.store import ProfileStore

@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from edgeprune.budget.limits import Limit
+from edgeprune.budget.promise import Limit
 from edgeprune.budget.registry import get_solver
 from edgeprune.compiler.compile import Network, read_network
 from edgeprune.compiler.manifest import MANIFEST

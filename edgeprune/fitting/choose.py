@@ -7,12 +7,9 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from edgeprune.budget.evaluate import Limits
 from edgeprune.budget.problem import Budget, Problem, Solution
-from edgeprune.budget.reach import infeasible
 from edgeprune.budget.registry import get_solver
 from edgeprune.compiler.compile import Network
-from edgeprune.errors import InfeasibleBudgetError
 from edgeprune.importance.criterion import Scores
 from edgeprune.importance.registry import criterion
 from edgeprune.latency.model import LatencyModel
@@ -80,19 +77,8 @@ def choose(
     """
     usable, dropped = usable_levels(network.kernels, network.channels, levels, model)
     problem = build_problem(network.kernels, network.channels, scores, usable, model, estimate=True)
-    base = problem.base_flash_bytes + program_bytes
-    # A problem has no negative costs: what the tables count too much is added to the limit instead.
-    surplus = max(0.0, -base)
-    problem = replace(problem, base_flash_bytes=max(0.0, base))
-    flash = budget.flash_bytes
-    try:
-        solution = get_solver(solver).solve(
-            problem, Budget(budget.latency_ms, None if flash is None else flash + surplus), progress=progress
-        )
-    except InfeasibleBudgetError as e:
-        if flash is None or not surplus:
-            raise
-        raise infeasible(Limits(budget), {**e.details, "flash_bytes": e.details["flash_bytes"] - surplus}) from e
+    problem = replace(problem, base_flash_bytes=problem.base_flash_bytes + program_bytes)
+    solution = get_solver(solver).solve(problem, budget, progress=progress)
     widths = {c.name: w for c, w in zip(problem.choices, solution.widths, strict=True)}
     plan = make_plan(
         network.channels,
@@ -100,7 +86,7 @@ def choose(
         scores,
         predicted={
             "latency_ms": solution.latency_ms,
-            "flash_bytes": solution.flash_bytes - surplus,
+            "flash_bytes": solution.flash_bytes,
             "saliency_retained": solution.saliency,
             "evidence": model.evidence,
         },
@@ -109,7 +95,7 @@ def choose(
             "criterion": criterion_name,
             "steps": solution.steps,
             "latency_correction": model.correction,
-            "budget": {"latency_ms": budget.latency_ms, "flash_bytes": budget.flash_bytes},
+            "budget": budget.to_json(),
         },
         certificate={} if solution.bound is None else {"saliency_upper_bound": solution.bound},
     )

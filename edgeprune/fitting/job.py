@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ class Job:
         self, network: Network, out: Path, *, budget: Budget | None = None, plan: Plan | None = None
     ) -> Manifest:
         """Compile with the schedules of the profile; budget and widths go into the manifest."""
-        limits = {} if budget is None else {k: v for k, v in asdict(budget).items() if v is not None}
+        limits = {} if budget is None else budget.to_json()
         provenance: dict[str, Any] = {
             "model": self.model.source,
             "seed": self.options.seed,

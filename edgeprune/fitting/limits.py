@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeprune.budget.limits import Limit
 from edgeprune.budget.problem import Budget
+from edgeprune.budget.promise import Limit
 from edgeprune.fitting.result import VariantResult
 
 

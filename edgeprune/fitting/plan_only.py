@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgeprune.budget.limits import Limit
 from edgeprune.budget.problem import Budget
+from edgeprune.budget.promise import Limit
 from edgeprune.budget.registry import get_solver
 from edgeprune.compiler.compile import read_network
 from edgeprune.devices.protocol import Device

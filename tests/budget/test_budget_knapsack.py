@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeprune.budget import Budget, Evaluator
-from edgeprune.budget.evaluate import Limits
+from edgeprune.budget.check import check_budget
 from edgeprune.budget.knapsack import _linear_step, best_levels
 from edgeprune.budget.search import Point
 
@@ -54,7 +54,7 @@ def test_a_step_keeps_both_limits_as_far_as_costs_are_linear(seed):
     point = Point(evaluator, evaluator.full)
     cheapest = np.sum([point.deltas(c).min(axis=0) for c in range(6)], axis=0)
     # Latency is easy, flash is hard: without its price the step would overspend flash.
-    limits = Limits(Budget(*(point.costs + cheapest * np.array([0.2, 0.7]))))
+    limits = check_budget(Budget(*(point.costs + cheapest * np.array([0.2, 0.7]))))
     chosen = _linear_step(point, limits.values, limits.active)
     linear = point.costs + np.sum([point.deltas(c)[k] for c, k in enumerate(chosen)], axis=0)
     assert (linear <= limits.values * (1 + 1e-9)).all()

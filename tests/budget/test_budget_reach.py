@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeprune.budget import Budget, Evaluator, smallest_reachable
+from edgeprune.budget.check import check_budget
 from edgeprune.budget.elimination import minimise
-from edgeprune.budget.evaluate import Limits
 from edgeprune.budget.reach import Floor, reach
 from edgeprune.errors import InfeasibleBudgetError
 
@@ -68,7 +68,7 @@ def test_two_limits_are_met_together_where_they_can_be(seed):
     scale = costs.max(axis=0)
     t = (costs / scale).max(axis=1).min()
     budget = Budget(*(float(x) for x in scale * t * 1.02))
-    point = reach(evaluator, Limits(budget))
+    point = reach(evaluator, check_budget(budget))
     assert holds(problem, budget, evaluator.widths(point.levels))
 
 
@@ -84,14 +84,14 @@ def test_two_limits_that_pull_apart_are_met_at_the_right_mix(seed):
     t = (costs / costs.max(axis=0)).max(axis=1).min()
     budget = Budget(*(float(x) for x in costs.max(axis=0) * t * 1.02))
     evaluator = Evaluator(problem)
-    assert holds(problem, budget, evaluator.widths(reach(evaluator, Limits(budget)).levels))
+    assert holds(problem, budget, evaluator.widths(reach(evaluator, check_budget(budget)).levels))
 
 
 def test_two_limits_out_of_reach_together_report_both():
     problem = random_problem(0)
     low = smallest_reachable(problem)
     with pytest.raises(InfeasibleBudgetError) as caught:
-        reach(Evaluator(problem), Limits(Budget(low["latency_ms"] * 0.9, low["flash_bytes"] * 2)))
+        reach(Evaluator(problem), check_budget(Budget(low["latency_ms"] * 0.9, low["flash_bytes"] * 2)))
     assert caught.value.details["latency_ms"] == pytest.approx(low["latency_ms"])
     assert caught.value.details["flash_bytes"] == pytest.approx(low["flash_bytes"])
     assert caught.value.details["budget"]["latency_ms"] == pytest.approx(low["latency_ms"] * 0.9)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgeprune.budget.limits import Limit
+from edgeprune.budget.promise import Limit
 from edgeprune.compiler.compile import compile_network
 from edgeprune.compiler.cost import virtual_cost_ns
 from edgeprune.compiler.manifest import read_manifest

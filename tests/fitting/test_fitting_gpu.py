@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgeprune.budget.limits import Limit
+from edgeprune.budget.promise import Limit
 from edgeprune.cli.main import main
 from edgeprune.compiler.compile import read_network
 from edgeprune.compiler.cuda.nvrtc import embedded_gpus

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgeprune.budget.limits import Limit
+from edgeprune.budget.promise import Limit
 from edgeprune.compiler.compile import read_network
 from edgeprune.devices.fake import FakeDevice
 from edgeprune.errors import ProfileError
