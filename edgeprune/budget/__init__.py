@@ -3,7 +3,6 @@
 from edgeprune.budget.evaluate import Evaluator
 from edgeprune.budget.limits import Limit, parse_bytes, parse_latency
 from edgeprune.budget.problem import Axis, Budget, Choice, Problem, Solution, Term
-from edgeprune.budget.reach import smallest_reachable
 from edgeprune.budget.registry import SOLVERS, Solver, get_solver
 
 __all__ = [
@@ -20,5 +19,4 @@ __all__ = [
     "get_solver",
     "parse_bytes",
     "parse_latency",
-    "smallest_reachable",
 ]
