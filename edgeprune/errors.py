@@ -1,13 +1,15 @@
 """The one exception tree of edgeprune.
 
 Every error carries data (``details``), a ``hint`` that says what to do next, and the exit code
-that the command line returns for it::
+that the command line returns for it. An error that one part raises is defined there, in the module in brackets::
 
     EdgepruneError                      1  internal
     ├── UsageError                      2  the command line or the arguments make no sense
     ├── BadInputError                   3  a file or value the user gave cannot be used
     │   ├── ModelLoadError              3  a model, weight file or data set was refused
     │   ├── UnsupportedOperatorError    3  an operator that cannot be traced, cut or compiled
+    │   │   └── KernelBuildError        3  a kernel that TVM or NVRTC does not build (compiler.failures)
+    │   ├── LinkError                   3  a program that cannot be linked for its target (compiler.link)
     │   ├── TargetError                 3  a target file that does not exist or does not check
     │   ├── ProfileError                3  latency records that cannot be used
     │   │   └── ProfileMismatchError    3  a profile of another device, compiler or thread count
@@ -17,6 +19,7 @@ that the command line returns for it::
     ├── MissingDependencyError          5  a package or tool is absent or has a wrong version
     ├── DeviceError                     6  a device failed while it was used
     │   └── DeviceUnreachableError      6  a device that does not answer
+    │       └── NoisyLineError          6  a serial line on which no answer arrives whole (devices.console.session)
     ├── VerificationError               7  hashes, outputs or masked-against-shrunk differ
     ├── BusyError                       8  a lock, port or device is in use
     ├── RolledBackError                 9  a release failed its checks; the previous one runs again

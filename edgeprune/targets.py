@@ -36,7 +36,12 @@ _ACCELERATORS = ("cuda", "vta")
 _CPU_TARGETS = {"x86_64": "x86_64_sse4", "aarch64": "aarch64_generic", "armv7l": "armv7_generic"}
 _GPU_TARGET = re.compile(r"(x86_64|aarch64)_sm_([1-9]\d{1,2})")
 HOST, HOST_GPU = "host", "host_gpu"
-_PROSE = {"title", "notes", "sources", "default_device"}
+_DESCRIPTIVE: dict[str, Any] = {
+    **dict.fromkeys(("name", "title", "notes", "sources", "default_device", "generic", "requires"), True),
+    **dict.fromkeys(("cores", "clock_mhz", "ram_bytes", "flash_bytes", "caches"), True),
+    "cuda": {"multiprocessors", "toolkit"},
+}
+"""Fields that tell people and devices about a board, and that no compiler reads: they are not in the digest."""
 
 
 class Target(Record):
@@ -119,10 +124,10 @@ class Target(Record):
 
     @property
     def digest(self) -> str:
-        """16 hex digits of all that can change compiled code or its speed (so: not of the prose)."""
-        # A kind of accelerator that is added here must not make profiles of other boards foreign.
-        absent = {kind for kind in _ACCELERATORS if getattr(self, kind) is None}
-        data = self.model_dump(mode="json", by_alias=True, exclude=_PROSE | absent)
+        """The hash, 16 hex digits, of the fields that compiled code depends on."""
+        # Fields are listed that are left out: one that is added counts until someone says that it does not.
+        # What a file does not give is left out too, so that a new kind of accelerator changes no other digest.
+        data = self.model_dump(mode="json", by_alias=True, exclude=_DESCRIPTIVE, exclude_none=True)
         return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ ROOT = Path(edgeprune.__file__).parent
 TIERS: tuple[frozenset[str], ...] = tuple(
     frozenset(tier.split())
     for tier in (
-        "errors progress home board processors",
+        "errors progress files home board processors",
         "gpus",
         "targets models budget devices",
         "graph",
@@ -87,9 +87,15 @@ def test_every_module_belongs_to_a_layer():
 
 
 def test_solvers_know_nothing_of_torch_or_tvm():
-    """Arrays in, arrays out (DESIGN, layout)."""
+    """Arrays in, arrays out: a solver is tested in milliseconds and replaced without touching anything else."""
     for file in (ROOT / "budget").rglob("*.py"):
         assert not re.search(r"^\s*(import|from) (torch|tvm)\b", file.read_text(), re.MULTILINE), file
+
+
+def test_files_are_replaced_in_one_place():
+    """Devices write on boards, in ways of their own; all else goes through edgeprune/files.py."""
+    own = [f for f in FILES if layer_of(f) not in ("files", "devices")]
+    assert not [f for f in own if re.search(r"\bos\.(replace|rename)\b|\bmkstemp\b|partial\.replace", f.read_text())]
 
 
 @pytest.mark.parametrize(

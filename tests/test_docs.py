@@ -201,6 +201,13 @@ def test_every_page_is_linked_from_another():
     assert not {page for page in PAGES if page.parent != ROOT} - linked
 
 
+def test_the_table_of_device_urls_has_every_scheme():
+    text = (ROOT / "docs" / "CLI.md").read_text(encoding="utf-8")
+    table = text.partition("| device URL | is |\n")[2].partition("\n\n")[0]
+    urls = [url for row in table.splitlines() for url in re.findall(r"`([^`]+)`", row.split("|")[1])]
+    assert {url.partition(":")[0] for url in urls} == set(SCHEMES)
+
+
 def test_every_target_has_a_page_of_its_family():
     index = (ROOT / "docs" / "boards" / "README.md").read_text(encoding="utf-8")
     assert not {name for name in TARGETS - {"host", "host_gpu"} if f"`{name}`" not in index}

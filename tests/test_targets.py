@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import platform
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgeprune import targets
 from edgeprune.errors import TargetError
-from edgeprune.processors import host_features
+from edgeprune.processors import Cuda, host_features
 from edgeprune.targets import Target, data_folder, list_targets, load_target, read_target, target_file
 
 CPU = {
@@ -108,12 +111,69 @@ def test_float_abi_is_read_under_the_compilers_name(tmp_path: Path) -> None:
     assert Target.model_validate(target.to_json()) == target
 
 
-def test_digest_follows_figures_and_not_prose(tmp_path: Path) -> None:
-    shipped = load_target("rpi4")
-    assert len(shipped.digest) == 16
-    assert read_target(edited(tmp_path, ("Throttles at", "Slows down at"))).digest == shipped.digest
-    assert read_target(edited(tmp_path, ("clock_mhz = 1500", "clock_mhz = 1800"))).digest != shipped.digest
-    assert read_target(edited(tmp_path, ("cortex-a72", "cortex-a53"))).digest != shipped.digest
+COMPILED = {
+    "kind": "cuda",
+    "arch": "x86_64",
+    "llvm": {"mcpu": "cortex-a53"},
+    "zig_target": "aarch64-linux-musl",
+    "vector_bits": 256,
+    "cuda": {"arch": "sm_72", "shared_bytes": 1, "registers": 1, "threads": 1},
+    "vta": {"batch": 2},
+}
+"""Fields that compiled code depends on, each with another value; a digest follows them."""
+DESCRIPTIVE = {
+    "name": "spare",
+    "title": "another",
+    "notes": ("another",),
+    "sources": ("another",),
+    "default_device": "local:",
+    "requires": ("fphp",),
+    "generic": True,
+    "cores": 99,
+    "clock_mhz": 99,
+    "ram_bytes": 99,
+    "flash_bytes": 99,
+    "caches": {"l1d": 99},
+    "cuda": {"multiprocessors": 99, "toolkit": 99},
+}
+"""Fields that say something about a board; correcting one makes no profile foreign."""
+BOARDS = {"cuda": "jetson_nano", "vta": "pynq_z1"}
+
+
+def corrected(fields: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """(field, digest as shipped, digest with another value) for each field, those of tables one by one."""
+    for name, value in fields.items():
+        shipped = load_target(BOARDS.get(name, "rpi4"))
+        for field, other in value.items() if isinstance(value, dict) else [("", value)]:
+            update = getattr(shipped, name).model_copy(update={field: other}) if field else other
+            assert update != getattr(shipped, name), "another value is needed"
+            yield f"{name}.{field}".rstrip("."), shipped.digest, shipped.model_copy(update={name: update}).digest
+
+
+def test_the_digest_follows_what_compiled_code_depends_on() -> None:
+    assert len(load_target("rpi4").digest) == 16
+    assert [field for field, shipped, other in corrected(COMPILED) if other == shipped] == []
+
+
+def test_a_corrected_description_makes_no_profile_foreign(tmp_path: Path) -> None:
+    assert [field for field, shipped, other in corrected(DESCRIPTIVE) if other != shipped] == []
+    faster = read_target(edited(tmp_path, ("clock_mhz = 1500", "clock_mhz = 1800"), ("Throttles at", "Slows down at")))
+    assert faster.digest == load_target("rpi4").digest
+
+
+def test_every_field_either_counts_or_does_not() -> None:
+    assert {*COMPILED, *DESCRIPTIVE} == set(Target.model_fields)
+    assert COMPILED.keys() & DESCRIPTIVE == {"cuda"}
+    assert {*COMPILED["cuda"], *DESCRIPTIVE["cuda"]} == set(Cuda.model_fields)
+
+
+def test_the_document_says_which_fields_are_in_the_digest() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "TARGETS.md").read_text()
+    table = text.partition("| in the digest |")[2].partition("\n\n")[0]
+    rows = [row.strip("| ").split(" | ") for row in table.splitlines() if row.startswith("| `")]
+    said = {name: row[3] for row in rows for name in re.findall(r"`\[?(\w+)\]?`", row[0])}
+    meant = {**dict.fromkeys(DESCRIPTIVE, "no"), **dict.fromkeys(COMPILED, "yes")}
+    assert said == meant | dict.fromkeys(("cuda", "vta"), "see below")
 
 
 def test_folders_override_environment_overrides_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

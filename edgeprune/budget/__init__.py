@@ -3,7 +3,6 @@
 from edgeprune.budget.evaluate import Evaluator
 from edgeprune.budget.problem import Axis, Budget, Choice, Problem, Solution, Term
 from edgeprune.budget.promise import Limit, Promise, parse_bytes, parse_latency
-from edgeprune.budget.reach import smallest_reachable
 from edgeprune.budget.registry import SOLVERS, Solver, get_solver
 
 __all__ = [
@@ -21,5 +20,4 @@ __all__ = [
     "get_solver",
     "parse_bytes",
     "parse_latency",
-    "smallest_reachable",
 ]

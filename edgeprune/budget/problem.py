@@ -6,7 +6,6 @@ Choose one width k_g per group g: maximise sum_g s_g(k_g) subject to, for each b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -126,8 +125,3 @@ class Solution:
     method: str
     steps: int = 0
     bound: float | None = None
-
-
-def totals(axis: Axis, widths: Sequence[int]) -> int:
-    """Total width of an axis under a choice of widths."""
-    return axis.base + sum(widths[c] for c in axis.choices)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgeprune.budget.elimination import MAX_CELLS, Factor, minimise
 from edgeprune.budget.evaluate import Evaluator
-from edgeprune.budget.problem import RESOURCES, Budget, Problem
+from edgeprune.budget.problem import RESOURCES, Budget
 from edgeprune.budget.search import Point, reduce
 from edgeprune.errors import InfeasibleBudgetError
 
@@ -65,6 +65,11 @@ class Floor:
         ends = [self._descend(Point(self.evaluator, s), weights) for s in starts]
         return tuple(min(ends, key=lambda p: float(p.costs @ weights)).levels)
 
+    def smallest(self) -> dict[str, float]:
+        """The smallest cost of each resource on its own, over all choices of widths; not proven unless ``exact``."""
+        ends = (Point(self.evaluator, self.minimise(weights)) for weights in np.eye(len(RESOURCES)))
+        return {name: float(end.costs[i]) for i, (name, end) in enumerate(zip(RESOURCES, ends, strict=True))}
+
     @staticmethod
     def _descend(point: Point, weights: NDArray[np.float64]) -> Point:
         moved = True
@@ -83,15 +88,6 @@ class Floor:
                     point.move(*moves)
                     moved = True
         return point
-
-
-def smallest_reachable(problem: Problem) -> dict[str, float]:
-    """The smallest cost of each resource on its own, over all choices of widths.
-
-    Proven for networks whose width groups couple in small knots (plain, residual, most concat);
-    otherwise (see :class:`Floor`) the result of coordinate descent, which can be too large.
-    """
-    return _smallest(Floor(Evaluator(problem)))
 
 
 def reach(evaluator: Evaluator, limits: Budget) -> Point:
@@ -127,7 +123,7 @@ def reach(evaluator: Evaluator, limits: Budget) -> Point:
     for point in visited:
         if reduce(point, limits) is not None:
             return point
-    raise infeasible(limits, _smallest(floor))
+    raise infeasible(limits, floor.smallest())
 
 
 def infeasible(limits: Budget, smallest: dict[str, float], *, what: str = "plan") -> InfeasibleBudgetError:
@@ -150,11 +146,3 @@ def _clusters(blocks: tuple[tuple[int, ...], ...]) -> list[tuple[int, ...]]:
         touched = [c for c in clusters if c & set(block)]
         clusters = [c for c in clusters if c not in touched] + [set(block).union(*touched)]
     return [tuple(sorted(c)) for c in clusters]
-
-
-def _smallest(floor: Floor) -> dict[str, float]:
-    smallest = {}
-    for i, name in enumerate(RESOURCES):
-        point = Point(floor.evaluator, floor.minimise(np.eye(len(RESOURCES))[i]))
-        smallest[name] = float(point.costs[i])
-    return smallest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +12,7 @@ from edgeprune.cli.options import DeviceUrl, StoreOption, TargetOption, ThreadsO
 from edgeprune.cli.output import Column, JsonOption, QuietOption, emit, listing
 from edgeprune.cli.progress import progress
 from edgeprune.errors import UsageError, VerificationError
+from edgeprune.files import write_whole
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -53,9 +53,7 @@ def board_check(
         outcome = run(board, kind, loaded, store=store, profile_out=profile_out, threads=threads, progress=bar)
     body = outcome.to_json()
     if out is not None:
-        partial = out.with_name(f".{out.name}.partial")
-        partial.write_text(json.dumps(body, indent=1, sort_keys=True) + "\n")
-        os.replace(partial, out)
+        write_whole(out, json.dumps(body, indent=1, sort_keys=True) + "\n")
     rows = body.pop("checks")
     emit(listing(body.pop("schema"), "checks", rows, COLUMNS, **body), as_json)
     if not outcome.accepted:

@@ -1,7 +1,7 @@
 """What goes wrong where kernels are built."""
 
-from edgeprune.errors import EdgepruneError
+from edgeprune.errors import UnsupportedOperatorError
 
 
-class KernelBuildError(EdgepruneError):
-    """TVM or NVRTC could not build a kernel; a defect of a rule or of the compiler, never of the user."""
+class KernelBuildError(UnsupportedOperatorError):
+    """TVM or NVRTC could not build a kernel: a rule or the compiler lacks something that this network asks for."""

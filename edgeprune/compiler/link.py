@@ -10,13 +10,13 @@ from importlib import resources
 from pathlib import Path
 
 from edgeprune.board import zig
-from edgeprune.errors import EdgepruneError, MissingDependencyError
+from edgeprune.errors import BadInputError, MissingDependencyError
 from edgeprune.targets import Target
 
 BOARD = resources.files("edgeprune") / "board"
 
 
-class LinkError(EdgepruneError):
+class LinkError(BadInputError):
     """The linker refused; its words are in ``details['stderr']``."""
 
 

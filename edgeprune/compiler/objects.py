@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +21,7 @@ from edgeprune.compiler.failures import KernelBuildError
 from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.emit import Function
 from edgeprune.compiler.kernels.registry import SCHEDULES_VERSIONS, rule_named, schedules_for
+from edgeprune.files import whole_file
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.home import home
 from edgeprune.targets import Target
@@ -103,25 +102,17 @@ def build_object(spec: KernelSpec, schedule: Schedule, target: Target, folder: P
     if found := find_object(spec, schedule, target, folder):
         return found
     symbol = symbol_of(spec, schedule, target)
-    folder = folder or home() / "objects"
-    path = folder / f"{symbol}.o"
+    path = (folder or home() / "objects") / f"{symbol}.o"
     rule = rule_named(schedule)
     try:
         function = rule.build(symbol, spec, schedule, target)
-        folder.mkdir(parents=True, exist_ok=True)
-        # The suffix tells TVM the format; the final name appears only once the file is whole.
-        handle, partial = tempfile.mkstemp(prefix=f".{symbol}.", suffix=".o", dir=folder)
-        os.close(handle)
-        try:
+        with whole_file(path) as partial:
             if target.kind == "cuda":
                 from edgeprune.compiler.cuda.kernel import write_object  # imports TVM, as machine_code does
 
-                write_object(symbol, spec, function, target, Path(partial))
+                write_object(symbol, spec, function, target, partial)
             else:
-                machine_code(symbol, function, target).mod.write_to_file(partial, "o")
-            os.replace(partial, path)
-        finally:
-            Path(partial).unlink(missing_ok=True)
+                machine_code(symbol, function, target).mod.write_to_file(str(partial), "o")
     except Exception as e:  # TVM raises a dozen types, some of them plain RuntimeError
         raise KernelBuildError(
             f"{spec} with {dict(schedule)} does not build for {target.name}: {type(e).__name__}: {e}",

@@ -11,6 +11,7 @@ from torch import nn
 
 from edgeprune.compiler.compile import Network, read_network
 from edgeprune.errors import BadInputError, UsageError
+from edgeprune.files import write_whole
 from edgeprune.models.entrypoint import is_entrypoint
 from edgeprune.models.loading import LoadedModel, load_model
 from edgeprune.pruning.plan import Plan
@@ -62,9 +63,7 @@ def save_run(out: Path, record: RunRecord | None, plan: Plan, module: nn.Module)
     paths = {"weights": out / "model.safetensors", "widths": out / "widths.json"}
     if record is not None:
         path = out / RUN_FILE
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps({"schema": SCHEMA, **asdict(record)}, indent=1, sort_keys=True) + "\n")
-        partial.replace(path)
+        write_whole(path, json.dumps({"schema": SCHEMA, **asdict(record)}, indent=1, sort_keys=True) + "\n")
         paths["run"] = path
     return paths
 

@@ -1,6 +1,6 @@
 """Latency: measured records, the store that keeps them, tables and the model made of them."""
 
-from edgeprune.latency.grids import grid_for, levels_by_group, levels_for
+from edgeprune.latency.grids import grid_for, levels_for
 from edgeprune.latency.model import LatencyModel, NetworkPrediction
 from edgeprune.latency.problem import build_problem, usable_levels
 from edgeprune.latency.records import Fingerprint, KernelRecord, check_record, difference
@@ -20,7 +20,6 @@ __all__ = [
     "check_record",
     "difference",
     "grid_for",
-    "levels_by_group",
     "levels_for",
     "table_from_records",
     "usable_levels",

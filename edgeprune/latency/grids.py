@@ -30,11 +30,6 @@ def levels_for(size: int, step: int) -> tuple[int, ...]:
     return (*range(step, size, step), size)
 
 
-def levels_by_group(channels: ChannelGraph, step: int) -> dict[str, tuple[int, ...]]:
-    """:func:`levels_for` of every group; a frozen group has its full width alone."""
-    return {g.name: (g.size,) if g.frozen else levels_for(g.size, step) for g in channels.groups}
-
-
 def with_blocks(levels: Mapping[str, tuple[int, ...]], channels: ChannelGraph) -> dict[str, tuple[int, ...]]:
     """The same levels, and width 0 for the groups of every block."""
     groups = {g for block in channels.blocks for g in block.groups}

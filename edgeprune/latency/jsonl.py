@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from edgeprune.errors import ProfileError
+from edgeprune.files import write_whole
 from edgeprune.latency.records import Fingerprint, KernelRecord, canonical_json, check_record, parse_json
 
 SCHEMA = "edgeprune.profile-file/1"
@@ -26,7 +25,7 @@ def write_jsonl(path: Path, fingerprint: Fingerprint, records: Iterable[KernelRe
     header = {"schema": SCHEMA, "fingerprint": fingerprint.to_json()}
     lines = [canonical_json(header), *(canonical_json(r.to_json()) for r in checked)]
     try:
-        _write_whole(path, "".join(line + "\n" for line in lines))
+        write_whole(path, "".join(line + "\n" for line in lines))
     except OSError as e:
         raise ProfileError(
             f"{path} cannot be written: {e}", hint="give a file in a folder that you may write to"
@@ -79,18 +78,3 @@ def _read_header(path: Path, line: str) -> Fingerprint:
         raise ProfileError(
             f"{path}, line 1: {e.message}", hint="give a profile that this version of edgeprune exported", line=1
         ) from e
-
-
-def _write_whole(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise

@@ -37,7 +37,7 @@ def build_problem(
     Args:
         saliency: for each group that leaves a choice, one score per channel, in any order.
         levels: for each group its levels, ascending, the last its size; one level for a frozen group
-            (:func:`levels_by_group`, then :func:`usable_levels` where kernels failed).
+            (``levels_of`` of edgeprune.profiling, then :func:`usable_levels` where kernels failed).
         estimate: interpolate widths that were not measured between measured ones.
 
     Raises:
@@ -175,7 +175,7 @@ def _check_levels(channels: ChannelGraph, levels: Levels) -> None:
             raise PlanError(
                 f"levels {ks} do not fit width group {group.name} of size {group.size}"
                 + (f", frozen: {group.frozen}" if group.frozen else ""),
-                hint="make the levels with levels_by_group",
+                hint="make the levels with edgeprune.profiling.profile.levels_of",
             )
 
 

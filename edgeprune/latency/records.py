@@ -21,7 +21,7 @@ class Fingerprint:
     """Everything that must agree for a latency table to be used again.
 
     Attributes:
-        target: name of the target, and ``target_hash`` the digest of its checked contents.
+        target: name of the target, and ``target_hash`` the digest of what compiled code depends on.
         device: cpu model, machine, cores, features (stable over reboots).
         compiler: package name -> version (apache-tvm, ziglang, …).
         schedules: version of the schedule rules.

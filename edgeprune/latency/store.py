@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from edgeprune.errors import BusyError, ProfileError, ProfileMismatchError
-from edgeprune.latency.jsonl import read_jsonl, write_jsonl
+from edgeprune.latency.jsonl import write_jsonl
 from edgeprune.latency.records import Fingerprint, KernelRecord, canonical_json, check_record, difference, parse_json
 
 SCHEMA_VERSION = 1
@@ -103,11 +103,6 @@ class Profile:
             family,
         )
         return tuple(KernelRecord.from_json(parse_json(body)) for (body,) in rows)
-
-    def families(self) -> tuple[str, ...]:
-        """Families with at least one record, sorted."""
-        rows = self._store.query("SELECT DISTINCT family FROM records WHERE profile = ? ORDER BY family", self._row)
-        return tuple(family for (family,) in rows)
 
     def __len__(self) -> int:
         return int(self._store.query("SELECT count(*) FROM records WHERE profile = ?", self._row)[0][0])
@@ -197,14 +192,6 @@ class ProfileStore:
             row = _profile_row(connection, fingerprint)
             added = _store(connection, row, records, _IMPORTED)
         return Imported(Profile(self, row, fingerprint), added, len(records) - added)
-
-    def import_jsonl(self, path: Path) -> Imported:
-        """:meth:`merge` an exported profile.
-
-        Raises:
-            ProfileError: the file is refused; every bad line is named.
-        """
-        return self.merge(*read_jsonl(path))
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

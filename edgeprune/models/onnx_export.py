@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from edgeprune.errors import UnsupportedOperatorError, UsageError, VerificationError
+from edgeprune.files import write_whole
 
 OPSETS = range(11, 21)
 DEFAULT_OPSET = 17
@@ -80,10 +80,7 @@ def export_onnx(
             hint="report this network; nothing was written",
             difference=difference,
         )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_bytes(model.SerializeToString())
-    os.replace(partial, file)
+    write_whole(file, model.SerializeToString())
     return difference
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from edgeprune.errors import ModelLoadError
+from edgeprune.files import write_whole
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.pruning.plan import Plan
 from edgeprune.pruning.shrink import shrink
@@ -43,9 +42,8 @@ def save_pruned(module: nn.Module, plan: Plan, folder: Path) -> None:
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
     text = json.dumps(widths, indent=1, sort_keys=True, allow_nan=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_whole(folder / WEIGHTS_FILE, weights)
-    _write_whole(folder / WIDTHS_FILE, text.encode())
+    write_whole(folder / WEIGHTS_FILE, weights)
+    write_whole(folder / WIDTHS_FILE, text)
 
 
 def load_pruned(original: nn.Module, graph: ChannelGraph, folder: Path) -> nn.Module:
@@ -107,21 +105,6 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise _refused(path, f"cannot be read: {error.strerror}") from error
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """The file holds either its old content or all of ``data``, whatever happens meanwhile."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp makes it private
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 def _refused(path: Path, what: str) -> ModelLoadError:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from edgeprune.errors import BadInputError
+from edgeprune.files import write_whole
 from edgeprune.report.html import render_html
 from edgeprune.report.schema import Report
 
@@ -22,9 +22,8 @@ def write_report(report: Report, folder: Path) -> tuple[Path, Path]:
         "report.html": render_html(report),
     }
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            _replace(folder / name, text)
+            write_whole(folder / name, text)
     except OSError as e:
         raise BadInputError(
             f"the report cannot be written to {folder}: {e.strerror}",
@@ -32,15 +31,3 @@ def write_report(report: Report, folder: Path) -> tuple[Path, Path]:
             folder=str(folder),
         ) from e
     return folder / "report.json", folder / "report.html"
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as f:
-            f.write(text)
-            f.flush()
-            os.fsync(f.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

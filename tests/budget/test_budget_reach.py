@@ -12,7 +12,7 @@ from budget_problems import every_plan, full_widths, holds, random_problem, slow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeprune.budget import Budget, Evaluator, smallest_reachable
+from edgeprune.budget import Budget, Evaluator
 from edgeprune.budget.check import check_budget
 from edgeprune.budget.elimination import minimise
 from edgeprune.budget.reach import Floor, reach
@@ -45,8 +45,9 @@ def test_elimination_gives_up_rather_than_fill_the_memory():
 @given(problem=small_problems)
 def test_smallest_reachable_is_what_enumeration_finds(problem):
     costs = np.array([slow_costs(problem, w) for w in every_plan(problem)]).min(axis=0)
-    assert list(smallest_reachable(problem).values()) == pytest.approx(costs)
-    assert list(smallest_reachable(problem)) == ["latency_ms", "flash_bytes"]
+    smallest = Floor(Evaluator(problem)).smallest()
+    assert list(smallest.values()) == pytest.approx(costs)
+    assert list(smallest) == ["latency_ms", "flash_bytes"]
 
 
 def test_without_elimination_the_floor_is_an_upper_bound_and_says_so(monkeypatch):
@@ -55,7 +56,7 @@ def test_without_elimination_the_floor_is_an_upper_bound_and_says_so(monkeypatch
     floor = Floor(Evaluator(problem))
     assert not floor.exact
     exact = min(slow_costs(problem, w)[0] for w in every_plan(problem))
-    found = smallest_reachable(problem)["latency_ms"]
+    found = floor.smallest()["latency_ms"]
     assert exact * (1 - 1e-9) <= found <= slow_costs(problem, full_widths(problem))[0]
 
 
@@ -89,7 +90,7 @@ def test_two_limits_that_pull_apart_are_met_at_the_right_mix(seed):
 
 def test_two_limits_out_of_reach_together_report_both():
     problem = random_problem(0)
-    low = smallest_reachable(problem)
+    low = Floor(Evaluator(problem)).smallest()
     with pytest.raises(InfeasibleBudgetError) as caught:
         reach(Evaluator(problem), check_budget(Budget(low["latency_ms"] * 0.9, low["flash_bytes"] * 2)))
     assert caught.value.details["latency_ms"] == pytest.approx(low["latency_ms"])

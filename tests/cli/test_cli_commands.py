@@ -1,11 +1,13 @@
 """targets, devices, doctor: as they are run."""
 
 import json
+import shlex
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from edgeprune.cli import checks
 from edgeprune.cli.checks import Check
@@ -132,13 +134,18 @@ def test_a_package_of_the_wrong_version_is_found_and_mended():
         version("edgeprune-no-such-package")
 
 
-def test_the_pin_on_tvm_ffi_is_among_the_checks():
+def test_the_pin_on_tvm_ffi_is_among_the_checks(monkeypatch):
     """Later releases crash the process (docs/DECISIONS.md, 1), so the bound must reach the user's computer."""
-    from importlib.metadata import requires
-
     (pin,) = [r for r in requires("edgeprune") if r.startswith("apache-tvm-ffi")]
-    assert "<0.1.15" in pin
-    assert "tvm-ffi" in checks.compiler.__doc__
+    (installed,) = checks.packages([pin])
+    assert installed.status == "ok"
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.1.15")
+    (crashing,) = checks.packages([pin])
+    assert (crashing.check, crashing.status) == ("apache-tvm-ffi", "fail")
+    monkeypatch.setattr(checks, "TVM_PROBE", "raise SystemExit(1)")
+    for mend in (crashing.mend, checks.compiler().mend):
+        (asked,) = [Requirement(word) for word in shlex.split(mend) if word.startswith("apache-tvm-ffi")]
+        assert asked.specifier == Requirement(pin).specifier
 
 
 def test_a_compiler_that_crashes_is_reported_not_shared(monkeypatch):

@@ -98,10 +98,10 @@ def test_the_command_fails_where_a_cpu_target_does(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code, body = checked(capsys, monkeypatch, broken("rpi4"), load_target("pynq_z1"), load_target("host"))
-    assert code == 1
+    assert code == 3
     assert (body["schema"], body["ok"]) == ("edgeprune.build_check/1", False)
     failed, record, fine = body["targets"]
-    assert (failed["target"], failed["status"], failed["exit_code"]) == ("rpi4", "failed", 1)
+    assert (failed["target"], failed["status"], failed["exit_code"]) == ("rpi4", "failed", 3)
     assert "linking" in failed["why"]
     assert (record["status"], record["kind"], record["bytes"]) == ("unsupported", "vta", None)
     assert "VTA" in record["why"]

@@ -122,7 +122,7 @@ def test_a_build_that_fails_while_writing_leaves_nothing(tmp_path: Path, monkeyp
     def full(*_: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(objects.os, "replace", full)
+    monkeypatch.setattr("edgeprune.files.os.replace", full)
     with pytest.raises(KernelBuildError, match="no space left"):
         build_object(relu(), SCHEDULE, TARGET, tmp_path)
     assert list(tmp_path.iterdir()) == []

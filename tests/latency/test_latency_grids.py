@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from latency_samples import network
 
 from edgeprune.errors import PlanError
 from edgeprune.graph.channels import AxisBinding
-from edgeprune.latency import grid_for, levels_by_group, levels_for
+from edgeprune.latency import grid_for, levels_for
 from edgeprune.latency.grids import MAX_SHARED_TOTALS
 
 
@@ -25,10 +24,6 @@ def test_levels_are_multiples_and_the_size(size, step, levels):
 def test_levels_of_nothing_are_refused(size, step):
     with pytest.raises(ValueError, match="no levels"):
         levels_for(size, step)
-
-
-def test_a_frozen_group_has_its_full_width_alone():
-    assert levels_by_group(network()[1], 8) == {"a": (8, 16), "b": (8, 16, 24), "f": (4,), "out": (8,)}
 
 
 def test_one_group_gives_its_levels_and_the_base():

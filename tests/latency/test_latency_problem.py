@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from pkgutil import resolve_name
 
 import numpy as np
 import pytest
@@ -12,12 +13,14 @@ from latency_samples import bilinear, concat, conv, depthwise, failed, network, 
 from edgeprune.budget import Axis, Budget, Evaluator, get_solver
 from edgeprune.errors import PlanError, ProfileError
 from edgeprune.graph.channels import AxisBinding, Block
-from edgeprune.latency import LatencyModel, build_problem, grid_for, levels_by_group, usable_levels
+from edgeprune.latency import LatencyModel, build_problem, grid_for, usable_levels
 from edgeprune.latency.grids import with_blocks
 from edgeprune.latency.problem import bindings_of
+from edgeprune.profiling.profile import ProfileOptions
+from edgeprune.targets import load_target
 
 KERNELS, CHANNELS = network()
-LEVELS = levels_by_group(CHANNELS, 8)
+LEVELS = {"a": (8, 16), "b": (8, 16, 24), "f": (4,), "out": (8,)}
 SALIENCY = {"a": np.linspace(1, 2, 16), "b": np.linspace(2, 1, 24) ** 2}
 
 
@@ -123,8 +126,10 @@ def test_saliency_that_does_not_fit_is_refused(saliency, says):
     "levels", [{**LEVELS, "a": (8, 12)}, {**LEVELS, "f": (2, 4)}, {k: v for k, v in LEVELS.items() if k != "b"}]
 )
 def test_levels_that_do_not_fit_are_refused(levels):
-    with pytest.raises(PlanError, match="width group"):
+    with pytest.raises(PlanError, match="width group") as caught:
         build_problem(KERNELS, CHANNELS, SALIENCY, levels, LatencyModel(records()))
+    advised = resolve_name(caught.value.hint.rpartition(" ")[2])
+    assert advised(CHANNELS, load_target("x86_64_sse4"), ProfileOptions(step=8)) == LEVELS
 
 
 @pytest.mark.parametrize("binding", [AxisBinding(("a",), 3), AxisBinding(("ghost",), 16)])

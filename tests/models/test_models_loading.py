@@ -64,9 +64,17 @@ def test_input_shape_overrides() -> None:
             load_model("zoo:resnet20", input_shape=absurd)
 
 
-@pytest.mark.parametrize("source", ["zoo:resnet20?width", "zoo:resnet20?width=wide", "zoo:nothing"])
-def test_wrong_zoo_sources(source: str) -> None:
-    with pytest.raises(ModelLoadError):
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("zoo:resnet20?width", "cannot be read: bad query field: 'width'"),
+        ("zoo:resnet20?width=wide", "cannot be read: could not convert string to float: 'wide'"),
+        ("zoo:resnet20?widht=2", "cannot be built with .*unexpected keyword argument 'widht'"),
+        ("zoo:nothing", "the zoo has no network 'nothing'; it has: .*resnet20"),
+    ],
+)
+def test_wrong_zoo_sources(source: str, why: str) -> None:
+    with pytest.raises(ModelLoadError, match=why):
         load_model(source)
 
 
@@ -97,9 +105,18 @@ def test_factory_of_a_module() -> None:
         load_model("nowhere.py:net")
 
 
-@pytest.mark.parametrize("source", ["", "resnet20", "model.h5", "missing.onnx", "missing.pt2"])
-def test_what_is_no_model(source: str) -> None:
-    with pytest.raises(ModelLoadError) as caught:
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("", "'' is no model"),
+        ("resnet20", "'resnet20' is no model"),
+        ("model.h5", "'model.h5' is no model"),
+        ("missing.onnx", "there is no file missing.onnx"),
+        ("missing.pt2", "there is no file missing.pt2"),
+    ],
+)
+def test_what_is_no_model(source: str, why: str) -> None:
+    with pytest.raises(ModelLoadError, match=why) as caught:
         load_model(source)
     assert caught.value.exit_code == 3
 
