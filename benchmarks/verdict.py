@@ -151,11 +151,12 @@ def chain(layers: int, width: int, kernel: int) -> Any:
 def pairs(count: int) -> list[dict[str, Any]]:
     """Networks that are 3 % apart, each judged against the other, on ``local:``."""
     import torch
-    from edgeprune.deploy.turns import Beside, launches
 
     from edgeprune.compiler.compile import compile_network, read_network
+    from edgeprune.deploy.timing import Turns as Launches
+    from edgeprune.deploy.timing import timed
+    from edgeprune.deploy.trials import on_trial
     from edgeprune.devices.local import LocalDevice
-    from edgeprune.fitting.trial import on_trial
     from edgeprune.targets import load_target
 
     shapes = [(32, 3, 28), (48, 1, 56), (64, 3, 14), (96, 1, 28), (40, 3, 20), (16, 3, 56), (128, 1, 28), (24, 3, 40)]
@@ -174,10 +175,9 @@ def pairs(count: int) -> list[dict[str, Any]]:
                 kept = number % 2 == 0
                 own, other = bundles if kept else reversed(bundles)
                 with trials.open(own) as program, trials.open(other) as dense:
-                    timed = launches(dense)
-                    turns = Beside(program, dense)
-                    question = Question(timed.median_ms, "measured", dense_ms=timed.median_ms)
-                    verdict = decide(question, turns, time.monotonic)
+                    ms = timed(dense).median_ms
+                    question = Question(ms, "measured", dense_ms=ms)
+                    verdict = decide(question, Launches(program, dense), time.monotonic)
                 rows.append(
                     {
                         "network": f"{LAYERS} layers {kernel}x{kernel}, {width} channels at {size}x{size}",

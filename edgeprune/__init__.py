@@ -14,7 +14,7 @@ from edgeprune import errors
 if TYPE_CHECKING:
     from edgeprune.compiler.library import load_bundle
     from edgeprune.devices.registry import open_device
-    from edgeprune.fitting.chain import fit
+    from edgeprune.fitting.fit import fit
     from edgeprune.models.loading import load_model
     from edgeprune.profiling.profile import profile
     from edgeprune.targets import load_target
@@ -24,7 +24,7 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "errors", "fit", "load_bundle", "load_model", "load_target", "open_device", "profile"]
 
 _HOMES = {
-    "fit": "edgeprune.fitting.chain",
+    "fit": "edgeprune.fitting.fit",
     "load_bundle": "edgeprune.compiler.library",
     "load_model": "edgeprune.models.loading",
     "load_target": "edgeprune.targets",

@@ -21,6 +21,7 @@ that the command line returns for it. An error that one part raises is defined t
     │   └── DeviceUnreachableError      6  a device that does not answer
     │       └── NoisyLineError          6  a serial line on which no answer arrives whole (devices.console.session)
     ├── VerificationError               7  hashes, outputs or masked-against-shrunk differ
+    │   └── UndecidedError              10  a latency too near to its limit to decide on this device
     ├── BusyError                       8  a lock, port or device is in use
     ├── RolledBackError                 9  a release failed its checks; the previous one runs again
     └── InterruptedRunError           130  stopped by the user (Ctrl-C)
@@ -115,6 +116,10 @@ class DeviceUnreachableError(DeviceError):
 
 class VerificationError(EdgepruneError):
     exit_code = 7
+
+
+class UndecidedError(VerificationError):
+    exit_code = 10
 
 
 class BusyError(EdgepruneError):

@@ -29,5 +29,6 @@ def mnist(size: int) -> Mapping[str, Any]:
     return {"x_train": x[:TRAIN], "y_train": y[:TRAIN], "x_test": x[TRAIN:], "y_test": y[TRAIN:]}
 
 
-mnist16, mnist48, mnist56, mnist64, mnist68 = (partial(mnist, size) for size in (16, 48, 56, 64, 68))
-mnist72, mnist80, mnist96 = (partial(mnist, size) for size in (72, 80, 96))
+SIZES = tuple(range(40, 76, 4))
+mnist16 = partial(mnist, 16)
+globals().update({f"mnist{size}": partial(mnist, size) for size in SIZES})  # mnist40, mnist44 … mnist72

@@ -17,7 +17,8 @@ ROOT = Path(edgeprune.__file__).parent
 TIERS: tuple[frozenset[str], ...] = tuple(
     frozenset(tier.split())
     for tier in (
-        "errors progress files home board processors",
+        "errors",
+        "progress files home board processors",
         "gpus",
         "targets models budget devices",
         "graph",

@@ -28,10 +28,11 @@ from edgeprune.deploy.board import Board
 from edgeprune.deploy.flash import flash
 from edgeprune.deploy.rollback import rollback
 from edgeprune.deploy.status import status
+from edgeprune.deploy.timing import timed
+from edgeprune.deploy.trials import Trials, on_trial
 from edgeprune.devices.protocol import Device, DeviceInfo
 from edgeprune.devices.subfolder import Subfolder
 from edgeprune.errors import DeviceUnreachableError, EdgepruneError, VerificationError
-from edgeprune.fitting.trial import Trials, on_trial
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import Profile, ProfileStore
 from edgeprune.models.loading import LoadedModel
@@ -174,9 +175,10 @@ def _transfer(work: _Work) -> Iterator[Check]:
 def _numerics(work: _Work) -> Iterator[Check]:
     generator = torch.Generator().manual_seed(1)
     x = [torch.randn((3, *t.shape[1:]), generator=generator) for t in work.model.example_inputs]
-    with work.trials.open(work.folder / "dense", keep=True) as tried, torch.no_grad():
+    tried = work.trials.keep(work.folder / "dense")
+    with torch.no_grad():
         tried.check()
-        raw = tried.run([np.ascontiguousarray(t.numpy()).tobytes() for t in x], 3)
+        raw = work.trials.run(tried, [np.ascontiguousarray(t.numpy()).tobytes() for t in x], 3)
         expected = torch.cat([work.network.module(*(t[i : i + 1] for t in x)) for i in range(3)]).numpy()
     actual = np.frombuffer(raw[0], np.float32).reshape(expected.shape)
     difference = float(np.abs(actual - expected).max() / np.abs(expected).max())
@@ -187,18 +189,18 @@ def _numerics(work: _Work) -> Iterator[Check]:
 
 
 def _timing(work: _Work) -> Iterator[Check]:
-    with work.trials.open(work.folder / "dense", keep=True) as tried:
-        launches = [tried.launch(warmup=3, repeats=30) for _ in range(4)]
-    medians = sorted(r.median_ms for r in launches)
-    apart = (medians[1] - medians[0]) / medians[0]
-    drift = (launches[-1].median_ms - launches[0].median_ms) / launches[0].median_ms
+    timing = timed(work.trials.keep(work.folder / "dense"), launches=4)
+    launches = [x.median_ms for x in timing.launches]
+    medians = sorted(launches)
+    apart = (medians[min(1, len(medians) - 1)] - medians[0]) / medians[0]
+    drift = (launches[-1] - launches[0]) / launches[0]
     figures = {"latency_ms": median(medians), "two_quickest_apart": apart, "drift": drift}
     yield Check(
         "",
         _graded(apart, UNSTEADY, SHAKY),
         "four launches of one program",
         figures,
-        launches[0].evidence,
+        timing.evidence,
         "fix the clock (performance governor), cool the board, stop other programs" if apart > UNSTEADY else "",
     )
 
@@ -224,7 +226,7 @@ def _predicted(work: _Work, network: Network, name: str, model: LatencyModel, pr
     book = ScheduleBook(work.target, profiled.profile.records())
     bundle, _ = work.compiled(network, name, book)
     with work.trials.open(bundle) as tried:
-        bench = tried.bench()
+        bench = timed(tried)
     predicted = model.network(n.spec for n in network.kernels.nodes).latency_ms
     error = (predicted - bench.median_ms) / bench.median_ms
     return Check(
@@ -243,7 +245,7 @@ def _flash(work: _Work) -> Iterator[Check]:
     second = flash(second_bundle, work.device, progress=work.progress)
     if status(work.device).current != second.release or second.previous != first.release:
         raise VerificationError("the second release is not current, or the first is not kept")
-    figures = {"bytes_sent": float(first.bytes_sent + second.bytes_sent), "latency_ms": second.bench.median_ms}
+    figures = {"bytes_sent": float(first.bytes_sent + second.bytes_sent), "latency_ms": second.timing.median_ms}
     yield Check("", "ok", "two releases installed, hashes and outputs proved on the board", figures, _ran(work))
 
 

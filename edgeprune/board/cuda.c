@@ -131,6 +131,8 @@ const ep_tensor *ep_output(int i) { return i >= 0 && i < ep_output_count ? &ep_o
 
 uint64_t ep_allocated(void) { return allocated; }
 
+const int ep_paced = 0;
+
 static float noise(uint32_t *state) {
   *state = *state * 1664525u + 1013904223u;
   return (float)(*state >> 8) * (2.0f / 16777216.0f) - 1.0f;

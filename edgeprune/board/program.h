@@ -76,6 +76,9 @@ extern const uint64_t ep_weight_bytes;
 extern const int ep_synthetic_weights; /* 1: no weights are linked, fill a buffer with noise */
 extern const unsigned char ep_weights[];
 
+/* Whether kernels run on the cores, whose clock the reference loop of main.c shows. */
+extern const int ep_paced;
+
 /* model.c <-> main.c: single kernels, for the timing mode. On a GPU a call is only begun, and the next may be
  * begun behind it, as in an inference; ep_finish waits for all that were. */
 int ep_run_call(ep_model *model, int index);

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeprune.budget.problem import Budget
@@ -97,6 +97,12 @@ class Promise:
             None if self.latency is None else self.latency.resolve(dense_ms),
             None if self.flash is None else self.flash.resolve(dense_flash_bytes),
         )
+
+    def tightened(self, by: float) -> Promise:
+        """Every limit lowered by this share of it."""
+        lower = (None if v is None else replace(v, value=v.value * (1 - by)) for v in (self.latency, self.flash))
+        latency, flash = lower
+        return replace(self, latency=latency, flash=flash)
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in a manifest and in the record of a run: only what was asked for."""

@@ -4,123 +4,154 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar, cast
 
 import typer
 
-from edgeprune.cli.options import (
-    BlocksOption,
-    CriterionOption,
-    DataOption,
-    DeviceOption,
-    FlashOption,
-    LatencyOption,
-    MismatchOption,
-    ModelArgument,
-    PointsOption,
-    SeedOption,
-    ShapeOption,
-    SolverOption,
-    StepOption,
-    StoreOption,
-    TargetOption,
-    ThreadsOption,
-    TuneOption,
-    WeightsOption,
-    parse_shape,
-    store_path,
-    target_and_device,
-)
+from edgeprune.cli.groups import Examples, Loading, Profiling, Promised, Where, grouped
+from edgeprune.cli.options import CriterionOption, PatienceOption, SolverOption, store_path
 from edgeprune.cli.output import JsonOption, QuietOption, Result, emit
 from edgeprune.cli.progress import progress
+from edgeprune.errors import UsageError
 
 app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command()
+@grouped
 def fit(
-    model: ModelArgument,
-    out: Annotated[Path, typer.Option("--out", help="The run folder: bundle, plan, weights, report.")],
-    target: TargetOption = "host",
-    device: DeviceOption = None,
-    latency: LatencyOption = None,
-    flash: FlashOption = None,
-    data: DataOption = None,
-    weights: WeightsOption = None,
-    input_shape: ShapeOption = None,
+    loading: Loading,
+    where: Where,
+    promised: Promised,
+    examples: Examples,
+    profiling: Profiling,
+    model: Annotated[
+        str, typer.Argument(help="zoo:NAME, package.module:factory, FILE.py:factory, FILE.pt2 or FILE.onnx.")
+    ] = "",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The run folder: stages, plan, weights, bundle, report.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", help="Go on with the run in this folder, as it was begun; nothing else.")
+    ] = None,
     solver: SolverOption = "knapsack",
     criterion: CriterionOption = "taylor",
     epochs: Annotated[int, typer.Option("--epochs", min=0, help="Epochs of fine-tuning.")] = 3,
     learning_rate: Annotated[float, typer.Option("--lr", help="Peak learning rate of fine-tuning.")] = 0.02,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Most passes of solve and measure.")] = 3,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Most passes of solve and measure.")] = 6,
+    patience: PatienceOption = 60.0,
     baseline: Annotated[
         bool, typer.Option("--baseline/--no-baseline", help="Also make the uniform-width network, for the report.")
     ] = True,
-    threads: ThreadsOption = 1,
-    points: PointsOption = 8,
-    step: StepOption = None,
-    blocks: BlocksOption = False,
-    tune: TuneOption = 8,
-    store: StoreOption = None,
-    seed: SeedOption = 0,
-    allow_mismatch: MismatchOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Profile, prune to a budget, fine-tune, compile, flash and prove: the whole chain.
 
-    Exits with 4, and writes nothing, if MODEL cannot reach the budget.
+    Every finished stage is kept in --out; fit --resume RUN goes on from there after whatever interrupted it.
+    Exits with 4, and leaves nothing, if MODEL cannot reach the budget.
     """
-    from edgeprune.budget.promise import parse_bytes, parse_latency
-    from edgeprune.fitting.chain import fit as run
-    from edgeprune.fitting.job import FitOptions
-    from edgeprune.fitting.run_folder import RunRecord
-    from edgeprune.latency.store import ProfileStore
-    from edgeprune.profiling.profile import ProfileOptions
-    from edgeprune.report.from_fit import report_of
-    from edgeprune.report.tables import report_tables
-    from edgeprune.report.write import write_report
-    from edgeprune.training.data import load_data
+    from edgeprune.fitting.fit import fit as run
+    from edgeprune.fitting.options import FitOptions
+    from edgeprune.fitting.request import sign
+    from edgeprune.fitting.run_folder import absolute
 
-    latency_limit = None if latency is None else parse_latency(latency)
-    flash_limit = None if flash is None else parse_bytes(flash)
+    call: dict[str, Any] = {
+        "model": model,
+        **asdict(loading),
+        **asdict(where),
+        **asdict(promised),
+        **asdict(examples),
+        **asdict(profiling),
+        "options": {
+            "solver": solver,
+            "criterion": criterion,
+            "epochs": epochs,
+            "lr": learning_rate,
+            "rounds": rounds,
+            "patience_s": patience,
+            "baseline": baseline,
+        },
+    }
+    if resume is not None:
+        call, out = _as_begun(resume, model, out), resume
+        loading, where, promised = _group(Loading, call), _group(Where, call), _group(Promised, call)
+        examples, profiling = _group(Examples, call), _group(Profiling, call)
+    if out is None or not call["model"]:
+        raise UsageError("a MODEL and an --out are needed", hint="or a run to go on with: edgeprune fit --resume RUN")
+    promise = promised.promise()
     options = FitOptions(
-        solver=solver,
-        criterion=criterion,
-        rounds=rounds,
-        epochs=epochs,
-        lr=learning_rate,
-        seed=seed,
-        baseline=baseline,
-        allow_mismatch=allow_mismatch,
-        profile=ProfileOptions(threads=threads, points=points, step=step, tune=tune, blocks=blocks),
+        **call["options"],
+        seed=loading.seed,
+        allow_mismatch=profiling.allow_mismatch,
+        profile=profiling.options(),
     )
-    record = RunRecord.of(model, weights, parse_shape(input_shape), seed)
+    record = loading.record(call["model"])
+    # Absolute, so that the run can be gone on with from any folder.
+    call |= {"model": record.model, "weights": record.weights, "data": absolute(examples.data)}
+    call["store"] = str(store_path(profiling.store).resolve())
     loaded = record.load()
-    examples = None if data is None else load_data(data, seed)
-    kind, board = target_and_device(target, device)
-    with ProfileStore(store_path(store)) as opened, progress(quiet) as bar:
+    data = examples.load(loading.seed)
+    kind, board = where.open()
+    with profiling.open() as opened, progress(quiet) as bar:
         result = run(
             loaded,
             kind,
             board,
             opened,
             out,
-            latency=latency_limit,
-            flash_limit=flash_limit,
-            data=examples,
+            promise,
+            data=data,
             options=options,
             record=record,
+            resume=resume is not None,
+            began=lambda: sign(out, call),
             progress=bar,
         )
+    emit(_shown(result, out), as_json)
+
+
+G = TypeVar("G")
+
+
+def _group(kind: type[G], call: Mapping[str, Any]) -> G:
+    return kind(**{f.name: call[f.name] for f in fields(cast(Any, kind))})
+
+
+def _as_begun(run: Path, model: str, out: Path | None) -> dict[str, Any]:
+    """How the run was called."""
+    from edgeprune.fitting.request import signed
+
+    if out is not None:
+        raise UsageError("--resume goes on in the folder of the run", hint="leave --out away")
+    call, own = signed(run)
+    if model and model != call["model"]:
+        raise UsageError(f"the run in {run} is of {call['model']}, not of {model}", hint="leave MODEL away")
+    code = [v for v in (call["model"], call["data"]) if (v and ".py:" in v) or (v and ":" in v and v[:4] != "zoo:")]
+    if code and not own:
+        raise UsageError(
+            f"{run} was not begun by you on this computer, and names code that would have to be run: {', '.join(code)}",
+            hint="if you trust it, begin a run of your own with the same options",
+        )
+    return call
+
+
+def _shown(result: Any, out: Path) -> Result:
+    from edgeprune.report.from_fit import report_of
+    from edgeprune.report.tables import report_tables
+    from edgeprune.report.write import write_report
+
     report = report_of(result, command=("edgeprune", *map(shlex.quote, sys.argv[1:])))
     json_path, html_path = write_report(report, out)
     body = {
         "met": result.met,
         "budget_ms": result.budget.latency_ms,
-        "measured_ms": result.pruned.bench.median_ms,
+        "measured_ms": result.pruned.latency_ms,
+        "verdicts": [v.to_json() for v in result.verdicts],
         "report": report.to_json(),
         "paths": {**result.paths, "report_json": json_path, "report_html": html_path},
     }
-    emit(Result("edgeprune.fit/1", body, report_tables(report)), as_json)
+    return Result("edgeprune.fit/2", body, report_tables(report))

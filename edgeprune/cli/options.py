@@ -52,6 +52,13 @@ LatencyOption = Annotated[
 FlashOption = Annotated[
     str | None, typer.Option("--flash", help="Budget of the program's size: 2MB, 512KiB, or 50% of the dense one's.")
 ]
+StatisticOption = Annotated[
+    str,
+    typer.Option("--statistic", help="What --latency speaks of: median; for hard deadlines p90, p99 or max."),
+]
+PatienceOption = Annotated[
+    float, typer.Option("--patience", min=0.1, help="Most seconds of measuring before a latency is not decidable.")
+]
 DataOption = Annotated[
     str | None, typer.Option("--data", help="FILE.npz, FILE.py:factory or package.module:factory (docs/DATA.md).")
 ]
@@ -89,10 +96,10 @@ def parse_shape(text: str | None) -> tuple[int, ...] | None:
     return tuple(int(p) for p in parts)
 
 
-def store_path(given: Path | None) -> Path:
+def store_path(given: Path | str | None) -> Path:
     from edgeprune.home import home
 
-    return given or home() / "profiles.sqlite3"
+    return Path(given) if given else home() / "profiles.sqlite3"
 
 
 def target_and_device(target: str, url: str | None) -> tuple[Target, Device]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from edgeprune.board.client import Ended, NativeProgram
 from edgeprune.compiler.manifest import Manifest
 from edgeprune.errors import VerificationError
 from edgeprune.targets import Target
@@ -47,24 +48,23 @@ def golden_check(command: Sequence[str], bundle: Path, manifest: Manifest) -> No
         VerificationError: it crashes, hangs or computes something else.
     """
     golden = manifest.golden
-    arguments = ["check", "--rtol", repr(golden.rtol), "--atol", repr(golden.atol)]
-    for option, names in (("--input", golden.inputs), ("--expect", golden.outputs)):
-        arguments += [part for name in names for part in (option, str(bundle / name))]
+    inputs, outputs = ([str(bundle / n) for n in names] for names in (golden.inputs, golden.outputs))
+    NativeProgram(_run, tuple(command), _TIMEOUT_S).check(inputs, outputs, rtol=golden.rtol, atol=golden.atol)
+
+
+def _run(argv: Sequence[str], /, *, timeout_s: float) -> Ended:
     try:
-        done = subprocess.run(
-            [*command, *arguments],
+        return subprocess.run(
+            argv,
             capture_output=True,
             text=True,
             errors="replace",
             check=False,
-            timeout=_TIMEOUT_S,
+            timeout=timeout_s,
             stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired:
-        raise VerificationError(f"the golden check does not end in {_TIMEOUT_S} s") from None
-    if done.returncode != 0:
-        said = (done.stdout + done.stderr).strip()[-400:]
-        raise VerificationError(f"the golden check failed with exit code {done.returncode}: {said}")
+        raise VerificationError(f"the golden check does not end in {timeout_s:g} s") from None
 
 
 @cache

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from edgeprune.compiler.elf import Needs
 from edgeprune.errors import BundleError, VerificationError
@@ -83,15 +83,25 @@ class Manifest(_Strict):
     kernels: tuple[KernelEntry, ...]
     versions: dict[str, str]
     provenance: dict[str, Any]
-    budget: dict[str, float]  # latency_ms, flash_bytes; only what was asked for
+    budget: dict[str, Any]  # latency_ms, flash_bytes, and the promise they come from; only what was asked for
 
-    def to_text(self) -> str:
+    def to_json(self) -> dict[str, Any]:
         data = self.model_dump(mode="json")
         data["schema"] = data.pop("schema_")
         for entry in data["files"].values():
             if entry["needs"] is None:  # as bundles without it were written, whose name is their hash
                 del entry["needs"]
-        return json.dumps(data, indent=1, sort_keys=True) + "\n"
+        return data
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Manifest:
+        """Raises ValueError for what is no manifest of this schema."""
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            raise ValueError(f"it is not a {SCHEMA} manifest")
+        return cls.model_validate({**{k: v for k, v in data.items() if k != "schema"}, "schema_": SCHEMA})
+
+    def to_text(self) -> str:
+        return json.dumps(self.to_json(), indent=1, sort_keys=True) + "\n"
 
     @property
     def release_id(self) -> str:
@@ -116,14 +126,10 @@ def read_manifest(bundle: Path, *, verify: bool = True) -> Manifest:
     """
     path = bundle / MANIFEST
     try:
-        data = json.loads(path.read_text())
-        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-            raise BundleError(f"{path} is not a {SCHEMA} manifest", hint="compile the model again")
-        data["schema_"] = data.pop("schema")
-        manifest = Manifest.model_validate(data)
+        manifest = Manifest.from_json(json.loads(path.read_text()))
     except (FileNotFoundError, NotADirectoryError):
         raise BundleError(f"{bundle} holds no {MANIFEST}", hint="give the folder that compile wrote") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as e:
+    except ValueError as e:  # of JSON, of UTF-8, of the model
         raise BundleError(f"{path} cannot be read: {e}", hint="compile the model again") from e
     for name in manifest.files:
         if Path(name).name != name or name in ("", ".."):

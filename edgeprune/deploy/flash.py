@@ -10,40 +10,43 @@ What a refused release leads to:
   :class:`RolledBackError` tells both.
 - nothing was current: nothing is; the new one is removed; :class:`VerificationError`.
 - the release is the current one already: nothing changes; :class:`VerificationError`.
+- its latency cannot be decided in the time it was given: as if it were broken, but :class:`UndecidedError`.
 - a hash computed on the device differs: :class:`VerificationError`, before anything could run; the
   altered files are removed and ``resume=True`` sends them again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeprune.board.client import GoldenResult
+from edgeprune.budget.check import check_budget
+from edgeprune.budget.verdict import Verdict
 from edgeprune.compiler.manifest import read_manifest
 from edgeprune.deploy.board import Board
-from edgeprune.deploy.checks import BenchResult, GoldenResult, check_golden, require_latency
 from edgeprune.deploy.fits import require_fit
 from edgeprune.deploy.journal import Journal, OnState, State, clear_journal
 from edgeprune.deploy.layout import RELEASES, partial_path, release_of, release_path, short
 from edgeprune.deploy.lock import hold
 from edgeprune.deploy.package import Item, read_items
-from edgeprune.deploy.steady import patient_bench, steady_bench
+from edgeprune.deploy.placed import Placed
+from edgeprune.deploy.standard import Judgement, Standard
 from edgeprune.deploy.switch import check_current, settle, switch, withdraw
-from edgeprune.devices.protocol import Device
+from edgeprune.deploy.timing import Timing, timed
+from edgeprune.devices.protocol import Device, DeviceInfo
 from edgeprune.errors import (
     DeviceError,
     DeviceUnreachableError,
     EdgepruneError,
     RolledBackError,
-    UsageError,
+    UndecidedError,
     VerificationError,
 )
 from edgeprune.progress import SILENT, Progress
 
-BENCH_WARMUP = 3
-BENCH_REPEATS = 20
 _SPARE_BYTES = 64 << 10  # journal, links, folders
 
 
@@ -54,7 +57,7 @@ class Deployment:
     Attributes:
         release: id of the release that is current now; ``previous`` the one kept for rollback.
         state: "installed", or "unchanged" if the release was current already.
-        golden, bench: what the checks on the device found.
+        golden, timing, verdicts: what the checks on the device found; no verdicts where nothing was promised.
         files_sent, bytes_sent: what was uploaded; less than the bundle after a resume.
     """
 
@@ -62,12 +65,21 @@ class Deployment:
     previous: str | None
     state: str
     golden: GoldenResult
-    bench: BenchResult
+    timing: Timing
+    verdicts: tuple[Verdict, ...]
     files_sent: int
     bytes_sent: int
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "bench": self.bench.to_json()}
+        said = {"timing": self.timing.to_json(), "verdicts": [v.to_json() for v in self.verdicts]}
+        return {**asdict(self), **said}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Deployment:
+        """Read what :meth:`to_json` wrote."""
+        golden, timing = GoldenResult.from_json(data["golden"]), Timing.from_json(data["timing"])
+        verdicts = tuple(map(Verdict.from_json, data["verdicts"]))
+        return cls(**{**data, "golden": golden, "timing": timing, "verdicts": verdicts})
 
 
 def flash(
@@ -75,8 +87,8 @@ def flash(
     device: Device,
     *,
     resume: bool = False,
-    latency_budget_ms: float | None = None,
-    latency_tolerance: float = 0.0,
+    standard: Standard | None = None,
+    info: DeviceInfo | None = None,
     timeout_s: float = 300.0,
     progress: Progress = SILENT,
     on_state: OnState | None = None,
@@ -88,65 +100,51 @@ def flash(
         device: where to; stays open.
         resume: keep what an interrupted upload of the same bundle left on the device, where its
             hash agrees. Otherwise such leftovers are removed first.
-        latency_budget_ms: limit of the median; the bundle's own ``latency_ms`` if it is None, no
-            limit if there is neither.
-        latency_tolerance: part of the budget that the median may be over it, 0.05 for 5 %.
+        standard: what it has to keep; the bundle's own if it is None, nothing if there is neither.
+        info: what the device says of itself, if it was asked already.
         timeout_s: longest that one run of the program on the device may take.
         on_state: called on entering each state.
 
     Raises:
-        UsageError: a budget or tolerance that makes no sense.
+        UsageError: a budget that makes no sense, or is relative to a dense network that is not known.
         BundleError: the bundle is incomplete, or built for another processor or a newer C library.
         BusyError: someone else is deploying to the device.
         DeviceError: the device failed or has too little space; nothing was switched.
-        VerificationError, RolledBackError: as the module says.
+        VerificationError, RolledBackError, UndecidedError: as the module says.
     """
-    if latency_budget_ms is not None and not latency_budget_ms > 0:
-        raise UsageError(f"a latency budget of {latency_budget_ms} ms cannot be met", hint="give a positive number")
-    if not latency_tolerance >= 0:
-        raise UsageError(f"a latency tolerance of {latency_tolerance} makes no sense", hint="0.05 allows 5 %")
     enter: OnState = on_state or (lambda state: None)
     manifest = read_manifest(bundle)
     items = read_items(bundle, manifest)
     release = manifest.release_id
     home = release_path(release)
-    budget_ms = latency_budget_ms if latency_budget_ms is not None else manifest.budget.get("latency_ms")
+    standard = standard or Standard.from_json(manifest.budget)
+    if standard is not None:
+        check_budget(standard.budget)
     board = Board(device)
     with hold(board):
-        settle(board, timeout_s=timeout_s, progress=progress)
+        info = info or device.describe()
+        settle(board, info, timeout_s=timeout_s, progress=progress)
         enter(State.LOCKED)
         journal = Journal(State.LOCKED, release, board.current(), board.previous())
-        info = device.describe()
         require_fit(bundle, manifest, info)
         sent = _upload(board, journal, items, resume=resume, progress=progress, enter=enter)
         try:
             progress.stage("check")
-            golden = check_golden(device, home, manifest, timeout_s=timeout_s)
+            placed = Placed(device, home, manifest, info, timeout_s)
+            golden = placed.check()
             enter(State.PROVED)
-            timing = patient_bench(
-                None if budget_ms is None else budget_ms * (1 + latency_tolerance),
-                lambda: steady_bench(
-                    device,
-                    home,
-                    manifest,
-                    warmup=BENCH_WARMUP,
-                    repeats=BENCH_REPEATS,
-                    threads=manifest.threads,
-                    timeout_s=timeout_s,
-                    info=info,
-                ),
-            )
-            if budget_ms is not None:
-                require_latency(timing, budget_ms, latency_tolerance)
+            progress.stage("measure")
+            found = Judgement((), timed(placed)) if standard is None else standard.judge(placed)
+            found.require_kept()
             enter(State.TIMED)
             unchanged = journal.current == release
             if unchanged:
                 clear_journal(board)
             else:
                 progress.stage("switch")
-                switch(board, journal, timeout_s=timeout_s, on_state=enter)
+                switch(board, journal, info, timeout_s=timeout_s, on_state=enter)
         except VerificationError as fault:
-            raise _refuse(board, journal, fault, timeout_s) from fault
+            raise _refuse(board, journal, fault, info, timeout_s) from fault
         previous = journal.previous if unchanged else journal.current
         _prune(board, {release, previous})
         enter(State.PRUNED)
@@ -155,7 +153,8 @@ def flash(
         previous=previous,
         state="unchanged" if unchanged else "installed",
         golden=golden,
-        bench=timing,
+        timing=found.timing,
+        verdicts=found.verdicts,
         files_sent=len(sent),
         bytes_sent=sum(item.size_bytes for item in sent),
     )
@@ -200,30 +199,33 @@ def _upload(
     return missing
 
 
-def _refuse(board: Board, journal: Journal, fault: VerificationError, timeout_s: float) -> EdgepruneError:
+def _refuse(
+    board: Board, journal: Journal, fault: VerificationError, info: DeviceInfo, timeout_s: float
+) -> EdgepruneError:
     """Take the release back; the error that tells what failed and what runs now."""
     name = short(journal.release)
     facts = {**fault.details, "refused": journal.release, "reason": fault.message, "current": journal.current}
     if journal.current == journal.release:
         clear_journal(board)
-        return VerificationError(
+        return type(fault)(
             f"release {name} is current and fails its checks: {fault.message}",
             hint=fault.hint or "edgeprune rollback goes back to the previous release",
             **facts,
         )
     withdraw(board, journal)
     if journal.current is None:
-        return VerificationError(
+        return type(fault)(
             f"release {name} was refused: {fault.message}; nothing was current before and nothing is now",
             hint=fault.hint,
             **facts,
         )
     try:
-        check_current(board, journal.current, timeout_s=timeout_s)
+        check_current(board, journal.current, info, timeout_s=timeout_s)
         kept = "is current and passes its golden check"
     except VerificationError as e:
         kept = f"is current, but fails its golden check: {e.message}"
-    return RolledBackError(
+    taken_back = UndecidedError if isinstance(fault, UndecidedError) else RolledBackError
+    return taken_back(
         f"release {name} was refused: {fault.message}; release {short(journal.current)} {kept}",
         hint=fault.hint,
         kept=kept,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgeprune.board.client import GoldenResult
 from edgeprune.deploy.board import Board
-from edgeprune.deploy.checks import GoldenResult, check_golden
 from edgeprune.deploy.journal import Journal, OnState, State
 from edgeprune.deploy.layout import release_path, short
 from edgeprune.deploy.lock import hold
 from edgeprune.deploy.package import installed_manifest
+from edgeprune.deploy.placed import Placed
 from edgeprune.deploy.switch import settle, switch, withdraw
 from edgeprune.devices.protocol import Device
 from edgeprune.errors import UsageError, VerificationError
@@ -42,7 +43,8 @@ def rollback(
     enter: OnState = on_state or (lambda state: None)
     board = Board(device)
     with hold(board):
-        settle(board, timeout_s=timeout_s, progress=progress)
+        info = device.describe()
+        settle(board, info, timeout_s=timeout_s, progress=progress)
         enter(State.LOCKED)
         current, release = board.current(), board.previous()
         if current is None or release is None:
@@ -53,9 +55,9 @@ def rollback(
             for name, entry in manifest.files.items():
                 if entry.deploy and board.sha256(f"{release_path(release)}/{name}") != entry.sha256:
                     raise VerificationError(f"{name} is missing or altered", file=name)
-            check_golden(device, release_path(release), manifest, timeout_s=timeout_s)
+            Placed(device, release_path(release), manifest, info, timeout_s).check()
             enter(State.PROVED)
-            golden = switch(board, journal, timeout_s=timeout_s, on_state=enter)
+            golden = switch(board, journal, info, timeout_s=timeout_s, on_state=enter)
         except VerificationError as fault:
             withdraw(board, journal)
             raise VerificationError(

@@ -7,17 +7,19 @@ links named before, so an interrupted switch can be finished or undone by whoeve
 
 from __future__ import annotations
 
+from edgeprune.board.client import GoldenResult
 from edgeprune.deploy.board import Board
-from edgeprune.deploy.checks import GoldenResult, check_golden
 from edgeprune.deploy.journal import Journal, OnState, State, clear_journal, read_journal
 from edgeprune.deploy.layout import CURRENT, PREVIOUS, release_path, short
 from edgeprune.deploy.package import installed_manifest
+from edgeprune.deploy.placed import Placed
 from edgeprune.deploy.tidy import tidy
+from edgeprune.devices.protocol import DeviceInfo
 from edgeprune.errors import VerificationError
 from edgeprune.progress import Progress
 
 
-def switch(board: Board, journal: Journal, *, timeout_s: float, on_state: OnState) -> GoldenResult:
+def switch(board: Board, journal: Journal, info: DeviceInfo, *, timeout_s: float, on_state: OnState) -> GoldenResult:
     """Make ``journal.release`` current, keep what was current as previous, and check once more.
 
     Raises:
@@ -30,7 +32,7 @@ def switch(board: Board, journal: Journal, *, timeout_s: float, on_state: OnStat
     board.point(PREVIOUS, _path(journal.current))
     journal.write(board, State.SWITCHED)
     on_state(State.SWITCHED)
-    result = check_current(board, journal.release, timeout_s=timeout_s)
+    result = check_current(board, journal.release, info, timeout_s=timeout_s)
     on_state(State.CONFIRMED)
     clear_journal(board)
     on_state(State.COMMITTED)
@@ -45,7 +47,7 @@ def withdraw(board: Board, journal: Journal) -> None:
     clear_journal(board)
 
 
-def settle(board: Board, *, timeout_s: float, progress: Progress) -> None:
+def settle(board: Board, info: DeviceInfo, *, timeout_s: float, progress: Progress) -> None:
     """Finish or undo a switch that was interrupted; uploads are left for ``resume``."""
     tidy(board)
     journal = read_journal(board)
@@ -59,7 +61,7 @@ def settle(board: Board, *, timeout_s: float, progress: Progress) -> None:
         progress.note(f"an interrupted switch to release {short(journal.release)} was undone")
         return
     try:
-        check_current(board, journal.release, timeout_s=timeout_s)
+        check_current(board, journal.release, info, timeout_s=timeout_s)
     except VerificationError as fault:
         withdraw(board, journal)
         progress.note(f"the interrupted release {short(journal.release)} was undone: {fault.message}")
@@ -69,9 +71,9 @@ def settle(board: Board, *, timeout_s: float, progress: Progress) -> None:
     progress.note(f"an interrupted switch to release {short(journal.release)} was completed")
 
 
-def check_current(board: Board, release: str, *, timeout_s: float) -> GoldenResult:
+def check_current(board: Board, release: str, info: DeviceInfo, *, timeout_s: float) -> GoldenResult:
     """Golden check of ``release`` through the ``current`` link, as its users will run it."""
-    return check_golden(board.device, CURRENT, installed_manifest(board, release), timeout_s=timeout_s)
+    return Placed(board.device, CURRENT, installed_manifest(board, release), info, timeout_s).check()
 
 
 def _restore(board: Board, journal: Journal) -> None:

@@ -2,71 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from edgeprune.budget.problem import Budget
-from edgeprune.compiler.compile import Network
+from edgeprune.budget.promise import Limit
 from edgeprune.errors import InfeasibleBudgetError
-from edgeprune.fitting.job import Job
-from edgeprune.fitting.recover import recover
-from edgeprune.fitting.resolve import Kept
+from edgeprune.fitting.planner import Planner, shrunk
+from edgeprune.fitting.recover import History, recovered
+from edgeprune.fitting.reference import Reference, at_most
 from edgeprune.fitting.result import VariantResult
-from edgeprune.importance.criterion import Scores
-from edgeprune.pruning.plan import Plan
+from edgeprune.fitting.workshop import Workshop
 
-ROUNDS = 5
 SLACK = 1.02
 """The baseline may be this much slower than the pruned network: it should not lose by the grid."""
-STEP = 0.9
-"""Where the tables lead back to a ratio that was too slow, less is asked of them."""
 FINE = 4
 """Levels of the baseline lie this many times closer than those that were profiled; a ratio knows no grid."""
+PATIENCE_S = 6.0
+"""A comparison promises nothing, so the value is taken after a moment, decided or not."""
 
 
-def uniform(job: Job, scores: Scores, best: Kept, dense: VariantResult) -> tuple[VariantResult | None, dict[str, Any]]:
-    """Solve, measure and correct as for the pruned network, then recover with the same training.
+def uniform(
+    workshop: Workshop, planner: Planner, reference: Reference, latency_ms: float
+) -> tuple[VariantResult | None, History]:
+    """Search and recover as for the pruned network, with the same training.
 
     None where no ratio is as fast: the baseline serves the report and fails no fit.
+
+    Args:
+        planner: of the solver ``uniform``, at levels of :func:`finer`.
+        latency_ms: of the pruned network.
     """
-    limit = best.latency_ms * SLACK
-    levels = {group: _finer(widths) for group, widths in job.profiled.levels.items()}
-    found: tuple[float, Network, Plan] | None = None
-    measured: dict[int, float] = {}  # by channels kept
-    aim, fits, too_slow = limit, 0.0, float("inf")
-    for number in range(ROUNDS):
-        try:
-            chosen = job.choose(scores, best.model, Budget(latency_ms=aim), solver="uniform", levels=levels)
-        except InfeasibleBudgetError as e:
-            job.progress.note(f"no uniform baseline: {e.message}")
-            break
-        width = sum(len(kept) for kept in chosen.plan.keep.values())
-        if width in measured and fits > 0:
-            break  # nothing lies between two levels
-        if width in measured:
-            aim *= STEP
-            continue
-        network = job.shrunk(chosen.plan)
-        job.compile(network, job.scratch / f"uniform-{number}")
-        with job.trials.open(job.scratch / f"uniform-{number}") as tried:
-            measured[width] = job.look(tried, dense).latency_ms
-        if measured[width] <= limit:
-            fits = aim
-            if found is None or measured[width] > found[0]:
-                found = (measured[width], network, chosen.plan)
-            if measured[width] >= limit * job.options.fill:
-                break
-        else:
-            too_slow = aim
-        # The tables know less of widths between their levels than of those: halve where both sides are known.
-        aim = (fits + too_slow) / 2 if fits > 0 and too_slow < float("inf") else aim * limit / measured[width]
+    progress, stages, bundle = workshop.builder.progress, workshop.stages, workshop.scratch / "uniform"
+    rival = reference.for_limit(Limit(latency_ms * SLACK / reference.latency_ms, relative=True), PATIENCE_S)
+    try:
+        found, _ = workshop.search("uniform", workshop.network, planner, rival, at_most, margin=0.0)
+    except InfeasibleBudgetError as e:
+        progress.note(f"no uniform baseline: {e.message}")
+        return None, {}
     if found is None:
         return None, {}
-    _, network, plan = found
-    history = recover(job, network, plan)
-    return job.variant(network, "uniform"), history
+    plan = found.proposal.plan
+    small, history = recovered(
+        workshop, "uniform-recovered", shrunk(workshop.network, plan), plan, workshop.options.epochs
+    )
+
+    def make() -> VariantResult:
+        return workshop.variant("uniform", small, bundle, found.measured.judgement)
+
+    return stages.once(
+        "uniform", make, VariantResult.to_json, lambda said: VariantResult.from_json(said, small)
+    ), history
 
 
-def _finer(widths: tuple[int, ...]) -> tuple[int, ...]:
+def finer(widths: tuple[int, ...]) -> tuple[int, ...]:
+    """Levels of a group for the baseline."""
     if len(widths) == 1:
         return widths
     step = max(1, (widths[1] - widths[0]) // FINE)

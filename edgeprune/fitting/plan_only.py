@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgeprune.budget.problem import Budget
-from edgeprune.budget.promise import Limit
+from edgeprune.budget.promise import Promise
 from edgeprune.budget.registry import get_solver
 from edgeprune.compiler.compile import read_network
 from edgeprune.devices.protocol import Device
-from edgeprune.errors import UsageError
-from edgeprune.fitting.choose import choose, score, shrunk, with_removable
+from edgeprune.fitting.planner import Planner, score, shrunk, with_removable
 from edgeprune.fitting.run_folder import RunRecord, check_out, save_run
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
@@ -29,8 +27,7 @@ from edgeprune.training.teach import taught
 class PlanRequest:
     """What a plan is asked for; relative limits are of the dense network's predicted cost."""
 
-    latency: Limit | None = None
-    flash: Limit | None = None
+    promise: Promise
     solver: str = "knapsack"
     criterion: str = "l2"
     seed: int = 0
@@ -40,11 +37,16 @@ class PlanRequest:
 
 @dataclass(frozen=True, slots=True)
 class PlanResult:
-    """``removed_blocks``: names of those that went whole; ``paths``: what was written."""
+    """Attributes:
+    removed_blocks: names of those that went whole.
+    paths: what was written, by name.
+    dropped: group -> width -> why it was not offered.
+    """
 
     plan: Plan
     removed_blocks: tuple[str, ...]
     paths: Mapping[str, Path]
+    dropped: Mapping[str, Mapping[int, str]]
 
 
 def plan_only(
@@ -65,8 +67,7 @@ def plan_only(
         ProfileError, ProfileMismatchError: the store does not cover the network on this device.
         InfeasibleBudgetError: nothing reaches the budget; nothing was written.
     """
-    if request.latency is None and request.flash is None:
-        raise UsageError("no budget was given", hint="for example --latency 12ms or --flash 2MB")
+    request.promise.require_limit()
     get_solver(request.solver)
     check_out(out)
     loaded = record.load()
@@ -81,18 +82,15 @@ def plan_only(
     if data is not None:
         data = taught(network.module, data)
     scores = score(network, request.criterion, data, seed=request.seed)
-    chosen = choose(
+    planner = Planner(
         network,
         scores,
         model,
         levels_of(network.channels, target, request.profile),
-        Budget(
-            None if request.latency is None else request.latency.resolve(dense.latency_ms),
-            None if request.flash is None else request.flash.resolve(dense.flash_bytes),
-        ),
         solver=request.solver,
         criterion_name=request.criterion,
         progress=progress,
     )
-    paths = save_run(out, record, chosen.plan, shrunk(network, chosen.plan))
-    return PlanResult(chosen.plan, tuple(b.name for b in network.channels.removed(chosen.plan.empty)), paths)
+    plan = planner.propose(request.promise.resolve(dense.latency_ms, dense.flash_bytes)).plan
+    paths = save_run(out, record, plan, shrunk(network, plan).module)
+    return PlanResult(plan, tuple(b.name for b in network.channels.removed(plan.empty)), paths, planner.dropped)

@@ -1,38 +1,58 @@
-"""Winning accuracy back after channels were removed."""
+"""Recovery: accuracy is won back after channels were removed."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
-
-from edgeprune.compiler.compile import Network
-from edgeprune.fitting.choose import calibration
-from edgeprune.fitting.job import Job
+from edgeprune.compiler.compile import Network, read_network
+from edgeprune.fitting.planner import calibration
+from edgeprune.fitting.workshop import Workshop
 from edgeprune.pruning.plan import Plan
+from edgeprune.pruning.widths import load_pruned, save_pruned
 from edgeprune.training.finetune import train
 from edgeprune.training.recalibrate import recalibrate
 
+History = dict[str, Any]
 
-def recover(job: Job, network: Network, plan: Plan) -> dict[str, Any]:
+
+def recovered(workshop: Workshop, name: str, small: Network, plan: Plan, epochs: int) -> tuple[Network, History]:
+    """The network of a plan with its weights trained, and the history of that; a stage of that name.
+
+    Args:
+        small: shrunk by ``plan`` from the dense network; trained in place.
+    """
+    folder = workshop.stages.run / "stages" / name
+
+    def make() -> tuple[Network, History]:
+        history = _recover(workshop, small, epochs if plan.keep else 0)
+        save_pruned(small.module, plan, folder)
+        return small, history
+
+    def load(history: History) -> tuple[Network, History]:
+        dense = workshop.network
+        return read_network(load_pruned(dense.module, dense.channels, folder), dense.example_inputs), history
+
+    return workshop.stages.once(name, make, lambda made: made[1], load)
+
+
+def _recover(workshop: Workshop, network: Network, epochs: int) -> History:
     """Batch-norm statistics measured anew, then fine-tuning with the dense network as teacher."""
-    if job.data is None:
+    options, data = workshop.options, workshop.data
+    if data is None:
         return {}
-    options = job.options
-    module: nn.Module = network.module
-    recalibrate(module, (x for x, _ in calibration(job.data, options.batch_size)))
-    if options.epochs == 0 or not plan.keep:
+    recalibrate(network.module, (x for x, _ in calibration(data, options.batch_size)))
+    if epochs == 0:
         return {}
     history = train(
-        module,
-        job.data,
-        epochs=options.epochs,
+        network.module,
+        data,
+        epochs=epochs,
         lr=options.lr,
         batch_size=options.batch_size,
         seed=options.seed,
-        teacher=job.network.module,
+        teacher=workshop.network.module,
         distil_weight=options.distil_weight,
         temperature=options.temperature,
-        progress=job.progress,
+        progress=workshop.builder.progress,
     )
     return history.to_json()

@@ -38,12 +38,18 @@ class RunRecord:
         cls, model: str, weights: str | None = None, input_shape: tuple[int, ...] | None = None, seed: int = 0
     ) -> RunRecord:
         """As above, with paths made absolute so that the record outlives the working folder."""
-        path, colon, factory = model.rpartition(":")
-        if model.endswith((".pt2", ".onnx")):
-            model = str(Path(model).resolve())
-        elif colon and path.endswith(".py"):
-            model = f"{Path(path).resolve()}:{factory}"
+        model = absolute(model) or model
         return cls(model, None if weights is None else str(Path(weights).resolve()), input_shape, seed)
+
+
+def absolute(source: str | None) -> str | None:
+    """A model or data source whose file, if it names one, is named from the root."""
+    if source is None:
+        return None
+    path, colon, factory = source.rpartition(":")
+    if source.endswith((".pt2", ".onnx", ".npz")):
+        return str(Path(source).resolve())
+    return f"{Path(path).resolve()}:{factory}" if colon and path.endswith(".py") else source
 
 
 def check_out(out: Path) -> None:

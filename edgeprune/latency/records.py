@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -240,3 +241,11 @@ def _checked_fields(data: Any, types: Mapping[str, type | tuple[type, ...]], wha
     if faults:
         raise ProfileError(f"the {what} cannot be read: {'; '.join(faults)}", faults=faults)
     return data
+
+
+def spread(samples: Sequence[float]) -> float:
+    """Interquartile range."""
+    if len(samples) < 2:
+        return 0.0
+    low, _, high = statistics.quantiles(samples, n=4, method="inclusive")
+    return high - low

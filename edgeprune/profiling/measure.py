@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import statistics
 import tempfile
 import time
@@ -11,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgeprune.board.client import ExitCode, KernelRow, NativeProgram
 from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.registry import rule_named
 from edgeprune.compiler.objects import KernelObject
@@ -19,7 +18,7 @@ from edgeprune.devices.protocol import Device, DeviceInfo
 from edgeprune.devices.scratch import scratch
 from edgeprune.errors import DeviceError, DeviceUnreachableError
 from edgeprune.graph.spec import KernelSpec
-from edgeprune.latency.records import KernelRecord
+from edgeprune.latency.records import KernelRecord, spread
 from edgeprune.targets import Target
 
 FOLDER = "profiling"
@@ -30,8 +29,6 @@ measured again; above the second, their latencies are worth nothing. Shared comp
 ATTEMPTS, REST_S = 5, 1.0
 GPU_SAMPLE = 10
 """How much longer a sample is on a GPU: it is waited for twice, which takes some ten microseconds each time."""
-_NOT_OPENED = 6
-"""Exit code of a program that got no memory, or no GPU (docs/BOARD.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +55,6 @@ class Candidate:
     spec: KernelSpec
     schedule: Schedule
     kernel: KernelObject
-
-
-def spread(samples: Sequence[float]) -> float:
-    """Interquartile range."""
-    if len(samples) < 2:
-        return 0.0
-    low, _, high = statistics.quantiles(samples, n=4, method="inclusive")
-    return high - low
 
 
 def measure(
@@ -149,48 +138,42 @@ def _run(
     timing: Timing,
 ) -> list[KernelRecord]:
     records: list[KernelRecord] = []
+    sample_us = timing.sample_us * (GPU_SAMPLE if target.cuda else 1)
     while len(records) < len(candidates):
-        argv = [f"./{program}", "kernels", "--first", str(len(records)), "--threads", str(threads)]
-        argv += ["--warmup", str(timing.warmup), "--repeats", str(timing.repeats)]
-        sample_us = timing.sample_us * (GPU_SAMPLE if target.cuda else 1)
-        argv += ["--min-ns", str(sample_us * 1000), "--weight-span", str(timing.weight_span)]
+        left = len(candidates) - len(records)
         try:
-            done = device.run(argv, timeout_s=timing.timeout_s * (len(candidates) - len(records)))
+            found = NativeProgram(device.run, (f"./{program}",), timing.timeout_s * left).kernels(
+                warmup=timing.warmup,
+                repeats=timing.repeats,
+                threads=threads,
+                first=len(records),
+                min_ns=sample_us * 1000,
+                weight_span=timing.weight_span,
+                most=left,
+            )
         except DeviceUnreachableError:
             raise
         except DeviceError as e:
             raise _Hung(e.message) from e
-        if target.cuda and done.returncode == _NOT_OPENED:
+        stderr, code = found.ended.stderr.strip()[-300:], found.ended.returncode
+        if target.cuda and code == ExitCode.NOT_OPENED:
             raise DeviceError(
-                f"{device.url}: its GPU cannot be used for {target.name}: {done.stderr.strip()[-300:]}",
+                f"{device.url}: its GPU cannot be used for {target.name}: {stderr}",
                 hint=f"choose a target of its GPU (docs/JETSON.md); {target.cores_hint}",
                 target=target.name,
             )
-        for line in done.stdout.splitlines():
-            row = _row(line, len(records))
-            if row is None or len(records) == len(candidates):
-                break
-            records.append(_record(candidates[len(records)], target, info, *row))
+        measured = zip(candidates[len(records) :], found.rows, strict=False)
+        records += [_record(candidate, target, info, row) for candidate, row in measured]
         if len(records) < len(candidates):
             # The line that is missing is that of the kernel that stopped the program.
-            problem = f"exit {done.returncode}: {done.stderr.strip()[-300:]}" if done.returncode else "no result for it"
+            problem = f"exit {code}: {stderr}" if code else "no result for it"
             records.append(_failed(candidates[len(records)], info, f"the timing program stopped: {problem}"))
     return records
 
 
-def _row(line: str, index: int) -> tuple[list[float], bool] | None:
-    """Samples in ns and whether the output was finite, if this is the whole line of kernel ``index``."""
-    try:
-        row = json.loads(line)
-        samples = [float(s) for s in row["samples"]]
-        whole = row["index"] == index and samples and all(map(math.isfinite, samples))
-        return (samples, row["finite"] is True) if whole else None
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _record(candidate: Candidate, target: Target, info: DeviceInfo, samples: list[float], finite: bool) -> KernelRecord:
-    if not finite:
+def _record(candidate: Candidate, target: Target, info: DeviceInfo, row: KernelRow) -> KernelRecord:
+    samples = row.samples_ns
+    if not row.finite:
         return _failed(candidate, info, "its output is not finite")
     if min(samples) <= 0:
         return _failed(candidate, info, f"the device's clock gave {min(samples)} ns")

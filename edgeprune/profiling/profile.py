@@ -103,13 +103,14 @@ def profile(
     store: ProfileStore,
     options: ProfileOptions | None = None,
     *,
+    info: DeviceInfo | None = None,
     allow_mismatch: bool = False,
     progress: Progress = SILENT,
 ) -> ProfileResult:
     """Measure what the store does not hold yet.
 
-    With ``allow_mismatch`` a stored profile of the same target is used as it is, whatever device it
-    came from, and nothing is measured.
+    ``info`` is what the device says of itself, if it was asked already. With ``allow_mismatch`` a stored profile of the
+    same target is used as it is, whatever device it came from, and nothing is measured.
 
     Raises:
         TargetError: the device cannot run code for this target.
@@ -118,7 +119,7 @@ def profile(
         BusyError, DeviceError: store or device failed; what was measured is kept.
     """
     options = options or ProfileOptions()
-    info = device.describe()
+    info = info or device.describe()
     require_match(target, info)
     levels = levels_of(channels, target, options)
     wanted = kernels_to_measure(kernels, channels, levels)

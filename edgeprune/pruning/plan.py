@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,21 @@ class Plan:
     def empty(self) -> frozenset[str]:
         """Groups that keep no channel: those of blocks that go whole."""
         return frozenset(name for name, indices in self.keep.items() if not indices)
+
+    def then(self, further: Plan) -> Plan:
+        """The plan that does to the original what ``further`` does to the network of this one.
+
+        Raises:
+            PlanError: ``further`` was made for another network: its groups have other sizes.
+        """
+        keep = dict(self.keep)
+        for name, size in further.sizes.items():
+            if name not in self.sizes or self.width(name) != size:
+                raise PlanError(f"width group '{name}' has {size} channels, this plan leaves others", group=name)
+            if name in further.keep:
+                kept = self.keep.get(name, tuple(range(self.sizes[name])))
+                keep[name] = tuple(kept[i] for i in further.keep[name])
+        return replace(self, keep=keep, predicted=further.predicted, method=further.method)
 
     def to_json(self) -> dict[str, Any]:
         return {

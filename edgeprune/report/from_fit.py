@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeprune.compiler.compile import Network
-from edgeprune.deploy.checks import BenchResult
+from edgeprune.deploy.timing import Timing
 from edgeprune.fitting.result import FitResult, VariantResult
 from edgeprune.graph.channels import KernelNode
-from edgeprune.profiling.measure import spread
+from edgeprune.latency.records import spread
 from edgeprune.report.schema import (
     Budget,
     Device,
@@ -67,7 +67,7 @@ def report_of(result: FitResult, command: Sequence[str] = ()) -> Report:
             Round(
                 round=r.round,
                 predicted_ms=_predicted(r.predicted_ms, result.evidence),
-                measured_ms=_latency(r.measured),
+                measured_ms=_latency(r.judgement.timing, r.latency_ms),
                 correction=r.correction,
                 accepted=r.accepted,
             )
@@ -90,13 +90,13 @@ def report_of(result: FitResult, command: Sequence[str] = ()) -> Report:
 
 
 def _variant(variant: VariantResult, dense: Network) -> Variant:
-    evidence = variant.bench.evidence
+    evidence = variant.timing.evidence
     parameters = _parameters(variant.network)
     accuracy = variant.accuracy
     return Variant(
         name=variant.name,  # type: ignore[arg-type]
         accuracy=None if accuracy is None else Figure(value=accuracy, unit="fraction", evidence=_ran(evidence)),
-        latency_ms=_latency(variant.bench),
+        latency_ms=_latency(variant.timing, variant.latency_ms),
         # Sizes are read off the linked program; nothing has to run for them.
         flash_bytes=Figure(value=variant.manifest.memory.flash, unit="bytes", evidence="compiled"),
         peak_ram_bytes=Figure(value=variant.manifest.memory.peak_ram, unit="bytes", evidence="compiled"),
@@ -115,12 +115,12 @@ def _parameters(network: Network) -> int:
     return sum(p.numel() for p in network.module.parameters())
 
 
-def _latency(bench: BenchResult) -> Figure:
-    samples = [s / 1e6 for s in bench.samples_ns]
+def _latency(timing: Timing, latency_ms: float) -> Figure:
+    samples = timing.samples_ms
     return Figure(
-        value=bench.median_ms,
+        value=latency_ms,
         unit="ms",
-        evidence=bench.evidence,  # type: ignore[arg-type]
+        evidence=timing.evidence,  # type: ignore[arg-type]
         spread=spread(samples),
         samples=len(samples),
     )
@@ -162,4 +162,4 @@ def _widths(node: KernelNode) -> Widths:
 
 def _one(variant: VariantResult, node: str) -> Figure | None:
     ms = (variant.kernels_ms or {}).get(node)
-    return None if ms is None else Figure(value=ms, unit="ms", evidence=variant.bench.evidence)  # type: ignore[arg-type]
+    return None if ms is None else Figure(value=ms, unit="ms", evidence=variant.timing.evidence)  # type: ignore[arg-type]

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from edgeprune.compiler.manifest import read_manifest
 from edgeprune.deploy.board import Board
 from edgeprune.deploy.flash import flash
-from edgeprune.deploy.installed import run_installed, run_release
+from edgeprune.deploy.installed import run_installed
 from edgeprune.deploy.journal import State
 from edgeprune.deploy.layout import release_path
 from edgeprune.deploy.package import installed_manifest
+from edgeprune.deploy.placed import Placed
 from edgeprune.deploy.rollback import rollback
 from edgeprune.deploy.status import status
 from edgeprune.devices.fake import FakeDevice, FakeFaults
@@ -77,7 +78,7 @@ def assert_whole(device, release):
     board, home = Board(device), release_path(release)
     manifest = installed_manifest(board, release)
     assert all(board.sha256(f"{home}/{name}") == entry.sha256 for name, entry in manifest.files.items())
-    assert run_release(device, home, manifest, [SAMPLE]) == [DOUBLED]
+    assert Placed(device, home, manifest, device.describe()).run([SAMPLE]) == [DOUBLED]
 
 
 def assert_settled(device, *, current, previous):

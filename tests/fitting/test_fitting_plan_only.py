@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgeprune.budget.promise import Limit
+from edgeprune.budget.promise import Limit, Promise
 from edgeprune.compiler.compile import read_network
 from edgeprune.devices.fake import FakeDevice
 from edgeprune.errors import ProfileError
@@ -17,7 +17,7 @@ from edgeprune.latency.store import ProfileStore
 from edgeprune.profiling.fingerprint import fingerprint_of
 from edgeprune.profiling.profile import ProfileOptions, profile
 
-REQUEST = PlanRequest(latency=Limit(0.6, relative=True), profile=ProfileOptions(points=3, step=8))
+REQUEST = PlanRequest(Promise(Limit(0.6, relative=True)), profile=ProfileOptions(points=3, step=8))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,275 @@
+"""The client of the native program: the one place that spells the command lines of docs/BOARD.md and reads its JSON.
+
+It is given a way to run a command, so that it serves a device, an emulator and this computer alike.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from typing import Any, Protocol
+
+from edgeprune.errors import BadInputError, DeviceError, DeviceUnreachableError, VerificationError
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the program."""
+
+    OK = 0
+    INTERNAL = 1
+    USAGE = 2
+    BAD_INPUT = 3
+    NOT_OPENED = 6  # no memory, or no GPU that it can use
+    DIFFERENT = 7  # outputs differ
+
+
+class Ended(Protocol):
+    """What a command left behind."""
+
+    @property
+    def returncode(self) -> int: ...
+    @property
+    def stdout(self) -> str: ...
+    @property
+    def stderr(self) -> str: ...
+
+
+class Run(Protocol):
+    """Runs a command and waits for it; raises DeviceError if it does not end in time."""
+
+    def __call__(self, argv: Sequence[str], /, *, timeout_s: float) -> Ended: ...
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenResult:
+    """How far the device's output is from the golden one; ``scale`` is the largest expected value."""
+
+    max_abs_diff: float
+    scale: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> GoldenResult:
+        return cls(float(data["max_abs_diff"]), float(data["scale"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """End-to-end latencies of one launch of a program.
+
+    Attributes:
+        clock: as the program calls it: ``monotonic`` or ``virtual``.
+        reference_ns: time of the program's reference loop before each sample; none under a virtual clock, and none
+            from a program that was built before there was one.
+    """
+
+    samples_ns: tuple[float, ...]
+    clock: str
+    reference_ns: tuple[float, ...] = ()
+
+    @property
+    def median_ms(self) -> float:
+        return statistics.median(self.samples_ns) / 1e6
+
+    @property
+    def reference_ms(self) -> float | None:
+        return statistics.median(self.reference_ns) / 1e6 if self.reference_ns else None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Launch:
+        return cls(tuple(data["samples_ns"]), data["clock"], tuple(data["reference_ns"]))
+
+
+@dataclass(frozen=True, slots=True)
+class KernelRow:
+    """Samples of one kernel in ns, the reference loop's time beside them, and whether its output was finite."""
+
+    samples_ns: tuple[float, ...]
+    finite: bool
+    reference_ns: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """Rows in call order, up to the kernel that stopped the program; ``ended`` is how it left."""
+
+    rows: tuple[KernelRow, ...]
+    ended: Ended
+
+
+@dataclass(frozen=True, slots=True)
+class NativeProgram:
+    """A program that lies somewhere.
+
+    Attributes:
+        run_command: runs an argv there.
+        command: the program, after an emulator if it needs one.
+    """
+
+    run_command: Run
+    command: tuple[str, ...]
+    timeout_s: float
+
+    def check(
+        self, inputs: Sequence[str], expected: Sequence[str], *, rtol: float, atol: float, threads: int = 1
+    ) -> GoldenResult:
+        """The program's output on ``inputs`` compared with ``expected``, there where it lies.
+
+        Raises:
+            VerificationError: it crashes, hangs or computes something else.
+        """
+        tolerance = ("--rtol", repr(rtol), "--atol", repr(atol), "--threads", str(threads))
+        done = self._run("check", *_each("--input", inputs), *_each("--expect", expected), *tolerance)
+        if done.returncode not in (ExitCode.OK, ExitCode.DIFFERENT):
+            raise crashed("check", done)
+        data = _object(done, "check")
+        try:
+            scale = float(data["scale"])
+            if data["max_abs_diff"] is None:
+                raise VerificationError("the output is not finite", max_abs_diff=None, scale=scale)
+            result = GoldenResult(float(data["max_abs_diff"]), scale)
+        except (KeyError, TypeError, ValueError) as e:
+            raise VerificationError("check prints no difference", stdout=done.stdout) from e
+        if done.returncode != ExitCode.OK or data.get("ok") is not True:
+            raise VerificationError(
+                f"the output differs from the golden one by {result.max_abs_diff:g} at a scale of {result.scale:g} "
+                f"(rtol {rtol:g}, atol {atol:g})",
+                **result.to_json(),
+            )
+        return result
+
+    def bench(self, *, warmup: int, repeats: int, threads: int = 1) -> Launch:
+        """Latencies of ``repeats`` inferences.
+
+        Raises:
+            VerificationError: it crashes, hangs or prints no such samples.
+        """
+        done = self._run("bench", *_timing(warmup, repeats, threads))
+        if done.returncode != ExitCode.OK:
+            raise crashed("bench", done)
+        data = _object(done, "bench")
+        try:
+            samples = tuple(float(sample) for sample in data["samples"])
+            reference = tuple(float(sample) for sample in data.get("reference", ()))
+            clock, unit = str(data["clock"]), data["unit"]
+        except (KeyError, TypeError, ValueError) as e:
+            raise VerificationError("bench prints no samples", stdout=done.stdout) from e
+        if unit != "ns" or len(samples) != repeats or not all(math.isfinite(s) and s > 0 for s in samples):
+            raise VerificationError(f"bench does not print {repeats} positive samples in ns", stdout=done.stdout)
+        if not all(math.isfinite(s) and s > 0 for s in reference):
+            reference = ()  # a clock too coarse for it says nothing of the program
+        return Launch(samples, clock, reference)
+
+    def kernels(
+        self,
+        *,
+        warmup: int,
+        repeats: int,
+        threads: int = 1,
+        first: int = 0,
+        min_ns: int = 0,
+        weight_span: int = 0,
+        most: int | None = None,
+    ) -> Kernels:
+        """Samples of each kernel from number ``first`` on; at most ``most`` rows are read.
+
+        Raises:
+            DeviceError: the program does not end; which kernel it hung at is not known.
+        """
+        arguments = [*_timing(warmup, repeats, threads), "--first", str(first), "--min-ns", str(min_ns)]
+        done = self.run_command(
+            [*self.command, "kernels", *arguments, "--weight-span", str(weight_span)], timeout_s=self.timeout_s
+        )
+        rows: list[KernelRow] = []
+        for line in done.stdout.splitlines():
+            row = _kernel_row(line, first + len(rows))
+            if row is None or len(rows) == most:
+                break
+            rows.append(row)
+        return Kernels(tuple(rows), done)
+
+    def run(self, inputs: Sequence[str], outputs: Sequence[str], *, batch: int = 1, threads: int = 1) -> None:
+        """Outputs of ``batch`` stacked samples, written into files beside the program.
+
+        Raises:
+            BadInputError: an input is missing or has not the size of the batch.
+            VerificationError: it crashes or does not end.
+        """
+        sizes = ("--batch", str(batch), "--threads", str(threads))
+        done = self._run("run", *_each("--input", inputs), *_each("--output", outputs), *sizes)
+        if done.returncode == ExitCode.BAD_INPUT:
+            raise BadInputError(f"the model refuses the input: {done.stderr.strip()}", hint="see edgeprune run --help")
+        if done.returncode != ExitCode.OK:
+            raise crashed("run", done)
+
+    def info(self) -> dict[str, Any]:
+        """What the program says of itself: name, inputs, outputs, bytes, kernels.
+
+        Raises:
+            VerificationError: it crashes or prints no object.
+        """
+        done = self._run("info")
+        if done.returncode != ExitCode.OK:
+            raise crashed("info", done)
+        return _object(done, "info")
+
+    def _run(self, command: str, *arguments: str) -> Ended:
+        try:
+            return self.run_command([*self.command, command, *arguments], timeout_s=self.timeout_s)
+        except DeviceUnreachableError:
+            raise
+        except DeviceError as e:
+            raise VerificationError(f"{command} does not end: {e.message}") from e
+
+
+def crashed(command: str, done: Ended) -> VerificationError:
+    """The error for a program that neither succeeded nor failed by the rules of docs/BOARD.md."""
+    stderr = done.stderr.strip()
+    last = stderr.splitlines()[-1] if stderr else "no message"
+    loader = "GLIBC_" in stderr or done.returncode in (126, 127)
+    return VerificationError(
+        f"{command} failed with exit code {done.returncode}: {last}",
+        hint="the program does not fit the C library or processor of the board: compile for its libc" if loader else "",
+        returncode=done.returncode,
+        stderr=stderr,
+    )
+
+
+def _each(option: str, paths: Sequence[str]) -> list[str]:
+    return [part for path in paths for part in (option, path)]
+
+
+def _timing(warmup: int, repeats: int, threads: int) -> list[str]:
+    return ["--warmup", str(warmup), "--repeats", str(repeats), "--threads", str(threads)]
+
+
+def _object(done: Ended, command: str) -> dict[str, Any]:
+    lines = done.stdout.strip().splitlines()
+    try:
+        data = json.loads(lines[-1]) if lines else None
+    except ValueError:
+        data = None
+    if not isinstance(data, dict):
+        raise VerificationError(f"{command} prints no JSON object", stdout=done.stdout, stderr=done.stderr)
+    return data
+
+
+def _kernel_row(line: str, index: int) -> KernelRow | None:
+    """The row of kernel ``index``, if this is the whole of its line."""
+    try:
+        row = json.loads(line)
+        samples = tuple(float(s) for s in row["samples"])
+        reference = float(row.get("reference", 0.0))
+        whole = row["index"] == index and samples and all(map(math.isfinite, (*samples, reference)))
+        return KernelRow(samples, row["finite"] is True, reference) if whole else None
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,167 @@
+"""The standard that a program is judged by: a promise, and what its limits are relative to on this device."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edgeprune.budget.problem import RESOURCES, Budget
+from edgeprune.budget.promise import Limit, Promise
+from edgeprune.budget.verdict import PATIENCE_S, Outcome, Question, Verdict, decide, exact
+from edgeprune.deploy.placed import Placed
+from edgeprune.deploy.timing import Timing, Turns, timed
+from edgeprune.errors import BundleError, UndecidedError, UsageError, VerificationError
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Verdicts on each limit of a promise, and the launches that they were read from; ``dense``: those beside them."""
+
+    verdicts: tuple[Verdict, ...]
+    timing: Timing
+    dense: Timing | None = None
+
+    @property
+    def kept(self) -> bool:
+        return all(v.kept for v in self.verdicts)
+
+    def to_json(self) -> dict[str, Any]:
+        dense = None if self.dense is None else self.dense.to_json()
+        return {"verdicts": [v.to_json() for v in self.verdicts], "timing": self.timing.to_json(), "dense": dense}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Judgement:
+        dense = None if data["dense"] is None else Timing.from_json(data["dense"])
+        return cls(tuple(map(Verdict.from_json, data["verdicts"])), Timing.from_json(data["timing"]), dense)
+
+    def of(self, resource: str) -> Verdict | None:
+        return next((v for v in self.verdicts if v.resource == resource), None)
+
+    def require_kept(self) -> None:
+        """Raises:
+        VerificationError: a limit is broken.
+        UndecidedError: none is, and of one it could not be decided in the time that it was given.
+        """
+        facts: dict[str, Any] = {"verdicts": [v.to_json() for v in self.verdicts]}
+        for verdict in sorted(self.verdicts, key=lambda v: v.outcome is not Outcome.BROKEN):
+            if verdict.outcome is Outcome.BROKEN:
+                raise VerificationError(f"over the budget: {verdict}", **facts)
+            if verdict.outcome is Outcome.UNDECIDED:
+                raise UndecidedError(
+                    f"after {verdict.seconds:.0f} s of measuring: {verdict}",
+                    hint="measure for longer (--patience), quiet the device, or allow a little more",
+                    **facts,
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Standard:
+    """A promise on one device.
+
+    Attributes:
+        dense_ms, dense_flash_bytes: what the dense network costs there; needed by a relative limit.
+        reference_ms: the reference loop's time at the device's nominal clock, as it was seen while profiling.
+        dense: the dense network on the device: a relative limit is then judged in turns with it.
+        patience_s: seconds of measuring after which a latency is not decidable.
+    """
+
+    promise: Promise
+    dense_ms: float | None = None
+    dense_flash_bytes: float | None = None
+    reference_ms: float | None = None
+    dense: Placed | None = None
+    patience_s: float = PATIENCE_S
+
+    @property
+    def budget(self) -> Budget:
+        """The limits in ms and bytes.
+
+        Raises:
+            UsageError: a limit is relative to a dense network that is not known.
+        """
+        for limit, known in ((self.promise.latency, self.dense_ms), (self.promise.flash, self.dense_flash_bytes)):
+            if limit is not None and limit.relative and known is None:
+                raise UsageError(
+                    "there is no dense network that a limit could be relative to", hint="give the limit in ms or bytes"
+                )
+        return self.promise.resolve(self.dense_ms or math.nan, self.dense_flash_bytes or math.nan)
+
+    def judge(self, placed: Placed) -> Judgement:
+        """The verdict on a program: this one is asked in the rounds of a fit, at flash and by board-check.
+
+        Raises:
+            VerificationError: the program crashes or does not end.
+        """
+        budget, flash = self.budget, placed.manifest.memory.flash
+        verdicts = []
+        if budget.flash_bytes is not None:
+            verdicts.append(
+                exact(
+                    "flash", flash, budget.flash_bytes, unit="bytes", evidence="compiled", basis="read off the program"
+                )
+            )
+        if budget.latency_ms is None or placed.info.counts:
+            timing = timed(placed)
+            if budget.latency_ms is not None:
+                name = self.promise.statistic
+                counted = exact(
+                    "latency",
+                    timing.statistic(name),
+                    budget.latency_ms,
+                    unit="ms",
+                    evidence=timing.evidence,
+                    basis="by a clock that counts",
+                    statistic=name,
+                )
+                verdicts.append(counted)
+            return Judgement(tuple(verdicts), timing)
+        relative = self.promise.latency is not None and self.promise.latency.relative and self.dense is not None
+        turns = Turns(placed, self.dense if relative else None)
+        question = Question(
+            budget.latency_ms,
+            placed.info.evidence,
+            self.promise.statistic,
+            self.dense_ms if relative else None,
+            self.reference_ms,
+            self.patience_s,
+        )
+        verdict = decide(question, turns, time.monotonic)
+        timing = turns.timing
+        return Judgement((*verdicts, replace(verdict, evidence=timing.evidence)), timing, turns.beside)
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in a manifest, the limits in ms and bytes beside it for whoever reads it."""
+        facts = {
+            "dense_ms": self.dense_ms,
+            "dense_flash_bytes": self.dense_flash_bytes,
+            "reference_ms": self.reference_ms,
+        }
+        known = {k: v for k, v in facts.items() if v is not None}
+        return {**self.budget.to_json(), **known, "promise": self.promise.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Standard | None:
+        """The standard in a manifest; None where it has none.
+
+        Raises:
+            BundleError: what stands there is none.
+        """
+        if not data:
+            return None
+        try:
+            if "promise" in data:
+                promise = Promise.from_json(data["promise"])
+            else:  # as bundles of earlier versions say it
+                latency, flash = (None if (v := _number(data, n)) is None else Limit(v) for n in RESOURCES)
+                promise = Promise(latency, flash)
+            dense = (_number(data, "dense_ms"), _number(data, "dense_flash_bytes"))
+            return cls(promise, *dense, reference_ms=_number(data, "reference_ms"))
+        except (KeyError, TypeError, ValueError, UsageError) as e:
+            raise BundleError(f"the manifest's budget makes no sense: {e}", hint="compile the model again") from e
+
+
+def _number(data: Mapping[str, Any], name: str) -> float | None:
+    return None if data.get(name) is None else float(data[name])

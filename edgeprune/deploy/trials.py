@@ -1,0 +1,92 @@
+"""Bundles tried out on a device without being installed: time them, run them, leave nothing behind."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgeprune.compiler.manifest import Manifest, read_manifest
+from edgeprune.deploy.installed import current_release
+from edgeprune.deploy.placed import Placed
+from edgeprune.devices.protocol import Device
+from edgeprune.devices.scratch import scratch
+
+FOLDER = "trials"
+
+
+class Trials:
+    """All that is tried on one device, in its folder ``home``: what is needed again is sent once.
+
+    A console carries some kilobytes a second, and the dense network is timed beside every other one.
+
+    Attributes:
+        info: what the device said of itself, once.
+    """
+
+    def __init__(self, device: Device, home: str, *, timeout_s: float = 300.0) -> None:
+        self._device, self._home, self._timeout_s = device, home, timeout_s
+        self._inputs: set[str] = set()
+        self._kept: dict[str, Manifest] = {}
+        self.info = device.describe()
+
+    @contextmanager
+    def open(self, bundle: Path) -> Iterator[Placed]:
+        """A bundle's deployable files on the device, for the length of the block."""
+        manifest = read_manifest(bundle)
+        home = f"{self._home}/{manifest.release_id}"
+        try:
+            yield self._put(bundle, manifest, home)
+        finally:
+            if home not in self._kept:
+                self._device.remove(home)
+
+    def keep(self, bundle: Path) -> Placed:
+        """As :meth:`open`, for as long as trials last."""
+        manifest = read_manifest(bundle)
+        home = f"{self._home}/{manifest.release_id}"
+        placed = self._put(bundle, manifest, home)
+        self._kept[home] = manifest
+        return placed
+
+    def installed(self) -> Placed:
+        """The release that is current on the device, where it is.
+
+        Raises:
+            UsageError: nothing is installed.
+        """
+        home, manifest = current_release(self._device)
+        return Placed(self._device, home, manifest, self.info, self._timeout_s)
+
+    def run(self, placed: Placed, inputs: Sequence[bytes], batch: int) -> list[bytes]:
+        """Outputs for ``batch`` stacked samples; inputs that were sent before are not sent again."""
+        stored = []
+        for data in inputs:
+            path = f"{self._home}/inputs/{hashlib.sha256(data).hexdigest()}"
+            if path not in self._inputs:
+                self._device.put(data, path)
+                self._inputs.add(path)
+            stored.append(path)
+        return placed.run_stored(stored, batch)
+
+    def _put(self, bundle: Path, manifest: Manifest, home: str) -> Placed:
+        if home not in self._kept:
+            for name, entry in manifest.files.items():
+                if entry.deploy:
+                    self._device.put(bundle / name, f"{home}/{name}", executable=entry.executable)
+        return Placed(self._device, home, manifest, self.info, self._timeout_s)
+
+
+@contextmanager
+def on_trial(device: Device, *, timeout_s: float = 300.0) -> Iterator[Trials]:
+    """Try bundles on a device; nothing of them stays when the block ends."""
+    with scratch(device, FOLDER) as home:
+        yield Trials(device, home, timeout_s=timeout_s)
+
+
+@contextmanager
+def trial(bundle: Path, device: Device, *, timeout_s: float = 300.0) -> Iterator[Placed]:
+    """One bundle on a device for the length of the block."""
+    with on_trial(device, timeout_s=timeout_s) as trials, trials.open(bundle) as placed:
+        yield placed

@@ -1,0 +1,46 @@
+"""Builds of a fit: every network of one run is compiled with the schedules that were timed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeprune.compiler.compile import Network, compile_network
+from edgeprune.compiler.manifest import Manifest
+from edgeprune.compiler.schedules import ScheduleBook
+from edgeprune.progress import Progress
+from edgeprune.pruning.plan import Plan
+from edgeprune.targets import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Builder:
+    """Compiles the networks of one run. ``provenance``: what all their manifests say of where they come from."""
+
+    target: Target
+    book: ScheduleBook
+    name: str
+    threads: int
+    seed: int
+    provenance: Mapping[str, Any]
+    progress: Progress
+
+    def build(
+        self, network: Network, out: Path, *, budget: Mapping[str, Any] | None = None, plan: Plan | None = None
+    ) -> Manifest:
+        """The bundle of a network in ``out``; budget and widths go into its manifest."""
+        widths = {} if plan is None else {g: len(k) for g, k in plan.keep.items()}
+        return compile_network(
+            network,
+            self.target,
+            out,
+            book=self.book,
+            name=self.name,
+            threads=self.threads,
+            budget=budget or {},
+            provenance={**self.provenance, "widths": widths},
+            seed=self.seed,
+            progress=self.progress,
+        )

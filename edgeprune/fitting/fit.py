@@ -1,0 +1,250 @@
+"""fit: a trained network and a promise in, an installed network that keeps the promise out."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgeprune.budget.promise import Promise
+from edgeprune.compiler.compile import Network, read_network
+from edgeprune.compiler.manifest import read_manifest
+from edgeprune.compiler.schedules import ScheduleBook
+from edgeprune.deploy.standard import Judgement
+from edgeprune.deploy.trials import on_trial
+from edgeprune.devices.protocol import Device
+from edgeprune.errors import InfeasibleBudgetError, VerificationError
+from edgeprune.fitting.baseline import finer, uniform
+from edgeprune.fitting.build import Builder
+from edgeprune.fitting.install import install
+from edgeprune.fitting.options import FitOptions
+from edgeprune.fitting.planner import Planner, score, shrunk, with_removable
+from edgeprune.fitting.recover import History, recovered
+from edgeprune.fitting.reference import Reference, accepted
+from edgeprune.fitting.request import DONE, check_data, open_run
+from edgeprune.fitting.result import FitResult, VariantResult
+from edgeprune.fitting.run_folder import RunRecord, save_run
+from edgeprune.fitting.saved import load_scores, profile_json, profile_of, save_scores
+from edgeprune.fitting.search import Round
+from edgeprune.fitting.stages import DENSE
+from edgeprune.fitting.workshop import Tried, Workshop, latency_of, round_result
+from edgeprune.importance.criterion import Scores
+from edgeprune.latency.model import LatencyModel
+from edgeprune.latency.store import ProfileStore
+from edgeprune.models.loading import LoadedModel
+from edgeprune.profiling.profile import profile
+from edgeprune.progress import SILENT, Progress
+from edgeprune.pruning.plan import Plan
+from edgeprune.targets import Target
+from edgeprune.training.data import DataSet
+from edgeprune.training.teach import taught
+
+
+def fit(
+    model: LoadedModel,
+    target: Target,
+    device: Device,
+    store: ProfileStore,
+    out: Path,
+    promise: Promise,
+    *,
+    data: DataSet | None = None,
+    options: FitOptions | None = None,
+    record: RunRecord | None = None,
+    resume: bool = False,
+    began: Callable[[], None] = lambda: None,
+    progress: Progress = SILENT,
+) -> FitResult:
+    """Profile, prune, recover, compile, install and prove a network on a device.
+
+    The plan is measured before any training is spent on it: latency does not depend on the values
+    of the weights. Without ``data`` nothing is fine-tuned and no accuracy is reported. Whatever is finished
+    is kept in ``out`` as it ends (fitting/stages.py).
+
+    Args:
+        promise: limits in ms and bytes, or as fractions of what the dense network costs, measured in this run.
+        out: the run folder: stages, plan, weights, bundle.
+        record: how the model was loaded, so that ``edgeprune compile RUN`` can do it again.
+        began: called when ``out`` is known to take the run, before anything is measured.
+        resume: go on with the unfinished run in ``out``; no finished stage is made again.
+
+    Raises:
+        UsageError, BadInputError: no limit, options that do not go together, data that does not fit
+            the model, a run in ``out`` that is another one; nothing was measured or written.
+        InfeasibleBudgetError: the budget is below what can be reached; nothing of the run stays.
+        VerificationError: no plan was measured inside the budget, or outputs differ.
+        RolledBackError, UndecidedError: the installed program does not keep its promise, nor do smaller ones that
+            were tried. All stages stay: ``resume`` tries again from there.
+    """
+    options = options or FitOptions()
+    promise.require_limit()
+    options.check(has_data=data is not None)
+    network = read_network(model.module, model.example_inputs)
+    if options.profile.blocks:
+        network = with_removable(network, progress)
+    if data is not None:
+        check_data(network, data)
+        if not data.labelled:
+            data, options = taught(model.module, data), replace(options, distil_weight=1.0)
+    stages = open_run(out, model, target, promise, options, resume=resume)
+    began()
+    with tempfile.TemporaryDirectory(prefix="edgeprune-fit-") as scratch, on_trial(device) as trials:
+        profiled = stages.once(
+            "profile",
+            lambda: profile(
+                network.kernels,
+                network.channels,
+                target,
+                device,
+                store,
+                options.profile,
+                info=trials.info,
+                allow_mismatch=options.allow_mismatch,
+                progress=progress,
+            ),
+            profile_json,
+            lambda said: profile_of(said, store),
+        )
+        fingerprint, records = profiled.profile.fingerprint.to_json(), profiled.profile.records()
+        builder = Builder(
+            target,
+            ScheduleBook(target, records),
+            name=model.name,
+            threads=options.profile.threads,
+            seed=options.seed,
+            provenance={"model": model.source, "seed": options.seed, "command": "fit", "fingerprint": fingerprint},
+            progress=progress,
+        )
+        workshop = Workshop(network, builder, trials, stages, Path(scratch), data, options)
+        dense = stages.once(
+            "dense",
+            lambda: workshop.variant("dense", network, stages.run / DENSE, keep=True),
+            VariantResult.to_json,
+            lambda said: VariantResult.from_json(said, network),
+        )
+        reference = Reference(trials, stages.run / DENSE, dense.manifest, dense.timing, promise, options.patience_s)
+        progress.stage("scoring channels")
+        scores = stages.once(
+            "scores",
+            lambda: score(network, options.criterion, data, batch_size=options.batch_size, seed=options.seed),
+            lambda made: save_scores(made, out / "stages"),
+            lambda _: load_scores(out / "stages"),
+        )
+        planning = _Planning(LatencyModel(records), profiled.levels, options, progress)
+        planner = planning.planner(network, scores, dense.latency_ms, dense.manifest.memory.flash)
+        progress.note(f"{reference.margin:.1%} of the limit is kept free: launches differ by as much on this device")
+        try:
+            best, rounds = workshop.search("round", network, planner, reference, accepted, margin=reference.margin)
+        except InfeasibleBudgetError:
+            stages.forget()
+            raise
+        if best is None:
+            raise _none_kept(rounds, out)
+        plan = best.proposal.plan
+        small, history = recovered(workshop, "recovered-0", shrunk(network, plan), plan, options.epochs)
+
+        save_run(out, record, plan, small.module)
+
+        def smaller(trained: Network, tight: Reference, name: str) -> Plan | None:
+            again = score(trained, options.criterion, data, batch_size=options.batch_size, seed=options.seed)
+            measured = best.measured
+            next_planner = planning.planner(trained, again, latency_of(measured.judgement), measured.flash_bytes)
+            found, _ = workshop.search(name, trained, next_planner, tight, accepted, margin=0.0)
+            return None if found is None else found.proposal.plan
+
+        done = install(workshop, device, reference, plan, small, smaller)
+        judged = Judgement(done.deployment.verdicts, done.deployment.timing)
+        placed = trials.installed()
+        proved: dict[str, Any] = stages.once(
+            "measured",
+            lambda: {"accuracy": workshop.accuracy(placed), "kernels_ms": dict(placed.kernels_ms())},
+            dict[str, Any],
+            dict[str, Any],
+        )
+        manifest = read_manifest(out / "bundle")
+        pruned = VariantResult("pruned", done.network, manifest, judged.timing, latency_of(judged), **proved)
+        rival: VariantResult | None = None
+        rival_history: History = {}
+        if options.baseline and promise.latency is not None:
+            wider = {group: finer(widths) for group, widths in profiled.levels.items()}
+            ratio = replace(planning, levels=wider, solver="uniform")
+            rival_planner = ratio.planner(network, scores, dense.latency_ms, dense.manifest.memory.flash)
+            rival, rival_history = uniform(workshop, rival_planner, reference, pruned.latency_ms)
+        paths = save_run(out, record, done.plan, done.network.module)
+        stages.once(DONE, lambda: True, bool, bool)
+        return FitResult(
+            model_name=model.name,
+            model_source=model.source,
+            target=target,
+            device_url=device.url,
+            info=trials.info,
+            promise=promise,
+            budget=reference.budget,
+            verdicts=judged.verdicts,
+            threads=options.profile.threads,
+            seed=options.seed,
+            margin=reference.margin,
+            dense=replace(dense, timing=reference.timing, latency_ms=reference.timing.median_ms),
+            pruned=pruned,
+            uniform=rival,
+            predicted_kernels_ms=_predicted(planning.corrected(best), done.network, done.plan),
+            rounds=tuple(map(round_result, rounds)),
+            plan=done.plan,
+            dropped=planner.dropped,
+            deployment=done.deployment,
+            fingerprint=fingerprint,
+            paths={**paths, "bundle": out / "bundle", "store": store.path},
+            history={"pruned": history, "uniform": rival_history, **done.histories},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Planning:
+    """What planners of one run share: tables, levels, options."""
+
+    tables: LatencyModel
+    levels: Mapping[str, tuple[int, ...]]
+    options: FitOptions
+    progress: Progress
+    solver: str = ""
+
+    def planner(self, network: Network, scores: Scores, latency_ms: float, flash_bytes: float) -> Planner:
+        """For a network that was measured to cost so much: what it takes beyond its kernels corrects the tables."""
+        predicted = self.tables.network(n.spec for n in network.kernels.nodes)
+        sizes = {g.name: g.size for g in network.channels.groups}
+        levels = {name: (*(w for w in self.levels[name] if w < size), size) for name, size in sizes.items()}
+        return Planner(
+            network,
+            scores,
+            self.tables.corrected(latency_ms, predicted.latency_ms),
+            levels,
+            solver=self.solver or self.options.solver,
+            criterion_name=self.options.criterion,
+            program_bytes=flash_bytes - predicted.flash_bytes,
+            progress=self.progress,
+        )
+
+    def corrected(self, found: Round[Plan, Tried]) -> LatencyModel:
+        """The tables as the measurement of a round corrects them."""
+        predicted = found.proposal.latency_ms / found.proposal.plan.method["latency_correction"]
+        return self.tables.corrected(latency_of(found.measured.judgement), predicted)
+
+
+def _none_kept(rounds: list[Round[Plan, Tried]], out: Path) -> VerificationError:
+    said = "; ".join(map(str, rounds[-1].measured.judgement.verdicts))
+    measured = [
+        {"predicted_ms": r.proposal.latency_ms, "measured_ms": latency_of(r.measured.judgement)} for r in rounds
+    ]
+    return VerificationError(
+        f"after {len(rounds)} rounds no plan was measured inside the budget; the last: {said}",
+        hint=f"raise the budget, or allow more rounds and go on with edgeprune fit --resume {out}",
+        rounds=measured,
+    )
+
+
+def _predicted(model: LatencyModel, network: Network, plan: Plan) -> dict[str, float]:
+    """By kernel; where blocks are gone, without those that are new around them, which nobody profiled."""
+    known = (n for n in network.kernels.nodes if not plan.empty or model.family(n.spec))
+    return {n.name: model.predict_kernel(n.spec).latency_ms for n in known}

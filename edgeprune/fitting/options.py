@@ -1,0 +1,64 @@
+"""Options of a fit, with the defaults that the command line and the Python API show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from edgeprune.budget.registry import get_solver
+from edgeprune.budget.verdict import PATIENCE_S
+from edgeprune.errors import UsageError
+from edgeprune.importance.registry import criterion
+from edgeprune.profiling.measure import Timing
+from edgeprune.profiling.profile import ProfileOptions
+
+
+@dataclass(frozen=True, slots=True)
+class FitOptions:
+    """How a network is fitted.
+
+    Attributes:
+        rounds: most passes of solve, compile, measure.
+        fill: part of a limit that a plan should use; below it in all of them another round is spent.
+        patience_s: most seconds that one verdict is measured for.
+        tighter: how often a trained network that turns out over its budget is shrunk further, trained and tried again.
+        epochs, lr, batch_size, distil_weight, temperature: fine-tuning (training/finetune.py).
+        baseline: also make the uniform-width network of the same latency, for the report.
+    """
+
+    solver: str = "knapsack"
+    criterion: str = "taylor"
+    rounds: int = 6
+    fill: float = 0.96
+    patience_s: float = PATIENCE_S
+    tighter: int = 2
+    epochs: int = 3
+    lr: float = 0.02
+    batch_size: int = 64
+    distil_weight: float = 0.5
+    temperature: float = 4.0
+    seed: int = 0
+    baseline: bool = True
+    allow_mismatch: bool = False
+    profile: ProfileOptions = field(default_factory=ProfileOptions)
+
+    def check(self, *, has_data: bool) -> None:
+        """Raises UsageError for options that do not go together, before anything is measured."""
+        if criterion(self.criterion).needs_data and not has_data:
+            raise UsageError(f"criterion {self.criterion} needs data", hint="give --data, or --criterion l2")
+        if self.rounds < 1 or not 0 < self.fill <= 1 or not self.patience_s > 0:
+            raise UsageError(
+                f"{self.rounds} rounds, a fill of {self.fill} and {self.patience_s} s of patience make no sense"
+            )
+        get_solver(self.solver)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> FitOptions:
+        """Raises TypeError or KeyError for what :meth:`to_json` did not write."""
+        profile = dict(data["profile"])
+        profile["timing"] = Timing(**profile["timing"])
+        return cls(**{**data, "profile": ProfileOptions(**profile)})

@@ -1,0 +1,129 @@
+"""Planning: saliency and latency tables in, plans and smaller networks out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from torch import Tensor
+
+from edgeprune.budget.problem import Budget
+from edgeprune.budget.registry import get_solver
+from edgeprune.compiler.compile import Network, read_network
+from edgeprune.fitting.search import Proposal
+from edgeprune.importance.criterion import Scores
+from edgeprune.importance.registry import criterion
+from edgeprune.latency.model import LatencyModel
+from edgeprune.latency.problem import build_problem, usable_levels
+from edgeprune.progress import SILENT, Progress
+from edgeprune.pruning.blocks import removable
+from edgeprune.pruning.mask import check_equal, mask
+from edgeprune.pruning.plan import Plan, make_plan
+from edgeprune.pruning.shrink import shrink
+from edgeprune.training.data import DataSet, batches
+
+CALIBRATION = 512
+"""Training samples that saliency and batch-norm statistics are taken from."""
+
+
+def calibration(data: DataSet, batch_size: int = 64) -> Iterator[tuple[Tensor, Tensor]]:
+    """The first :data:`CALIBRATION` training samples, in batches."""
+    x, y = data.train
+    return batches(x[:CALIBRATION], y[:CALIBRATION], batch_size)
+
+
+def score(network: Network, name: str, data: DataSet | None = None, *, batch_size: int = 64, seed: int = 0) -> Scores:
+    """Saliency of every channel by the named criterion, on the calibration samples of ``data``.
+
+    Raises:
+        UsageError: unknown criterion, or one that needs data and got none.
+    """
+    options = {"seed": seed} if name == "random" else {}
+    found = criterion(name, **options)
+    return found.score(network.module, network.channels, None if data is None else calibration(data, batch_size))
+
+
+class Planner:
+    """From saliency and latency tables to plans: the one place where the problem is built and solved.
+
+    Args:
+        model: already corrected by what was measured; predicted figures carry its evidence level.
+        levels: group -> widths that are offered.
+        program_bytes: flash of the program beyond what the tables say. Often below 0: a linked
+            program has the code of equal kernels once, and none of the symbols of object files.
+
+    Attributes:
+        dropped: group -> width -> why it is not offered: a kernel that failed there.
+
+    Raises:
+        ProfileError: the profile does not cover the network.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        scores: Scores,
+        model: LatencyModel,
+        levels: Mapping[str, tuple[int, ...]],
+        *,
+        solver: str,
+        criterion_name: str,
+        program_bytes: float = 0.0,
+        progress: Progress = SILENT,
+    ) -> None:
+        self._network, self._scores, self._model, self._progress = network, scores, model, progress
+        self._solver, self._criterion = solver, criterion_name
+        usable, self.dropped = usable_levels(network.kernels, network.channels, levels, model)
+        problem = build_problem(network.kernels, network.channels, scores, usable, model, estimate=True)
+        self.problem = replace(problem, base_flash_bytes=problem.base_flash_bytes + program_bytes)
+
+    def propose(self, budget: Budget) -> Proposal[Plan]:
+        """The plan of highest retained saliency that the solver finds inside the budget.
+
+        Raises:
+            InfeasibleBudgetError: nothing reaches the budget.
+        """
+        solution = get_solver(self._solver).solve(self.problem, budget, progress=self._progress)
+        widths = {c.name: w for c, w in zip(self.problem.choices, solution.widths, strict=True)}
+        plan = make_plan(
+            self._network.channels,
+            widths,
+            self._scores,
+            predicted={
+                "latency_ms": solution.latency_ms,
+                "flash_bytes": solution.flash_bytes,
+                "saliency_retained": solution.saliency,
+                "evidence": self._model.evidence,
+            },
+            method={
+                "solver": self._solver,
+                "criterion": self._criterion,
+                "steps": solution.steps,
+                "latency_correction": self._model.correction,
+                "budget": budget.to_json(),
+            },
+            certificate={} if solution.bound is None else {"saliency_upper_bound": solution.bound},
+        )
+        key = tuple(sorted(plan.keep.items()))
+        return Proposal(plan, key, solution.latency_ms, solution.flash_bytes, solution.saliency, dense=not plan.keep)
+
+
+def with_removable(network: Network, progress: Progress = SILENT) -> Network:
+    """The network with those of its blocks that run, and agree with the masked network, once they are gone."""
+    progress.stage("trying blocks")
+    channels, refused = removable(network.module, network.channels, network.example_inputs)
+    for name, why in refused.items():
+        progress.note(f"block '{name}' stays: {why}")
+    return replace(network, channels=channels)
+
+
+def shrunk(network: Network, plan: Plan) -> Network:
+    """The smaller network, proven equal to the masked one on the example input.
+
+    Raises:
+        VerificationError, PlanError: it is not, or the plan does not fit.
+    """
+    module = shrink(network.module, network.channels, plan)
+    masked = mask(network.module, network.channels, plan)
+    check_equal(masked, module, network.example_inputs, graph=network.channels, plan=plan)
+    return read_network(module, network.example_inputs)

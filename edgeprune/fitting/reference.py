@@ -1,0 +1,113 @@
+"""The reference of a run: the dense network on the device, which owns its latency and judges all others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from edgeprune.budget.problem import Budget
+from edgeprune.budget.promise import Limit, Promise
+from edgeprune.compiler.manifest import Manifest
+from edgeprune.deploy.placed import Placed
+from edgeprune.deploy.standard import Judgement, Standard
+from edgeprune.deploy.timing import Timing
+from edgeprune.deploy.trials import Trials
+from edgeprune.fitting.search import Judged
+
+LEAST_MARGIN, MOST_MARGIN = 0.01, 0.05
+ROUND_S = 12.0
+"""Patience with one plan of a search."""
+
+
+@dataclass(slots=True)
+class Reference:
+    """The dense network of one run.
+
+    Attributes:
+        timing: its launches of lowest latency so far. What disturbs a device only adds time, and a device that showed
+            a better clock has it: nothing else may replace this figure.
+    """
+
+    trials: Trials
+    bundle: Path
+    manifest: Manifest
+    timing: Timing
+    promise: Promise
+    patience_s: float
+    _placed: Placed | None = field(default=None, init=False)
+
+    @property
+    def latency_ms(self) -> float:
+        return self.timing.statistic(self.promise.statistic)
+
+    @property
+    def margin(self) -> float:
+        """Part of the latency limit that the first plan leaves free, from how much launches differed on this device."""
+        return min(MOST_MARGIN, max(LEAST_MARGIN, self.timing.noise))
+
+    @property
+    def standard(self) -> Standard:
+        """What a network of this run has to keep; its dense network waits on the device where that is needed."""
+        relative = self.promise.latency is not None and self.promise.latency.relative
+        if relative and self._placed is None and not self.trials.info.counts:
+            self._placed = self.trials.keep(self.bundle)
+        return Standard(
+            self.promise,
+            self.latency_ms,
+            self.manifest.memory.flash,
+            self.timing.reference_ms,
+            self._placed,
+            self.patience_s,
+        )
+
+    @property
+    def budget(self) -> Budget:
+        return self.promise.resolve(self.latency_ms, self.manifest.memory.flash)
+
+    def judge(self, placed: Placed) -> Judgement:
+        """The verdict on a plan's program, timed in turns with the dense network where a limit is relative to it.
+
+        What is not decidable after a moment is as good as broken here: another plan is tried, and the one that is
+        installed is judged with all the patience there is.
+        """
+        found = replace(self.standard, patience_s=min(self.patience_s, ROUND_S)).judge(placed)
+        self.learn(found)
+        return found
+
+    def learn(self, judgement: Judgement) -> None:
+        """Keep the dense network's launches of a judgement if they show a better clock."""
+        if judgement.dense is not None and judgement.dense.median_ms < self.timing.median_ms:
+            self.timing = judgement.dense
+
+    def tightened(self, by: float) -> Reference:
+        """The same dense network with every limit lowered by this share of it."""
+        other = replace(self, promise=self.promise.tightened(by))
+        other._placed = self._placed
+        return other
+
+    def for_limit(self, latency: Limit, patience_s: float) -> Reference:
+        """The same dense network with another latency limit; what it learns of itself stays with it alone."""
+        other = replace(self, promise=replace(self.promise, latency=latency), patience_s=patience_s)
+        other._placed = self._placed
+        return other
+
+
+def accepted(judgement: Judgement) -> Judged:
+    """What the search asks of a judgement."""
+    latency, flash = judgement.of("latency"), judgement.of("flash")
+    return Judged(
+        None if latency is None else latency.fill,
+        latency is None or latency.kept,
+        None if flash is None else flash.fill,
+        flash is None or flash.kept,
+    )
+
+
+def at_most(judgement: Judgement) -> Judged:
+    """As :func:`accepted`, by the value alone: for a comparison that promises nothing."""
+    found = accepted(judgement)
+    return replace(found, latency_kept=found.latency_used is None or found.latency_used <= 1)
+
+
+Accept = Callable[[Judgement], Judged]

@@ -1,0 +1,139 @@
+"""The request of a run: what was asked for, so that whoever goes on with it goes on with the same."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from edgeprune.budget.promise import Promise
+from edgeprune.compiler.compile import Network
+from edgeprune.compiler.manifest import MANIFEST
+from edgeprune.errors import BadInputError, UsageError
+from edgeprune.files import write_whole
+from edgeprune.fitting.options import FitOptions
+from edgeprune.fitting.run_folder import check_out
+from edgeprune.fitting.stages import Stages
+from edgeprune.home import home
+from edgeprune.models.loading import LoadedModel
+from edgeprune.targets import Target
+from edgeprune.training.data import DataSet
+
+FILE, CALL, DONE = "request.json", "call.json", "proved"
+SCHEMA = "edgeprune.request/1"
+FREE = ("rounds", "fill", "patience_s", "tighter", "baseline")
+"""Options that may change when a run goes on: what is finished does not depend on them."""
+
+
+def open_run(
+    out: Path, model: LoadedModel, target: Target, promise: Promise, options: FitOptions, *, resume: bool
+) -> Stages:
+    """The stages of the run in ``out``: of a new one, or of the one that is there.
+
+    Raises:
+        UsageError: ``resume`` and no run is there, or another one; an unfinished run is there and ``resume`` was not
+            asked for; ``out`` is something else.
+    """
+    check_out(out)
+    bundle, stages, path = out / "bundle", Stages(out), out / "stages" / FILE
+    if bundle.exists() and not (bundle / MANIFEST).is_file():
+        raise UsageError(f"{bundle} exists and is not a bundle", hint="choose another --out, or remove it yourself")
+    asked = json.loads(json.dumps(_identity(model, target, promise, options)))
+    if not resume:
+        if path.is_file() and not stages.finished(DONE):
+            raise UsageError(
+                f"{out} holds a run that is not finished",
+                hint=f"edgeprune fit --resume {out} goes on with it; remove the folder to begin anew",
+            )
+        stages.forget()
+        write_whole(path, json.dumps({"schema": SCHEMA, **asked}, indent=1, sort_keys=True) + "\n")
+        return stages
+    try:
+        began = json.loads(path.read_text())
+    except (OSError, ValueError) as e:
+        raise UsageError(f"{out} holds no run that could be gone on with: {e}", hint="give the --out of a fit") from e
+    different = [k for k, v in asked.items() if began.get(k) != v]
+    if different:
+        named = "; ".join(f"{k}: then {began.get(k)}, now {asked[k]}" for k in different)
+        raise UsageError(
+            f"the run in {out} was begun otherwise: {named}", hint="choose another --out", different=different
+        )
+    return stages
+
+
+def sign(out: Path, call: Mapping[str, Any]) -> None:
+    """Write down how the run was called, signed with a key of this user: it may name code, which ``resume`` then runs.
+
+    A folder from somebody else has no such signature, and its code is not run (docs/DECISIONS.md).
+    """
+    text = json.dumps(dict(call), sort_keys=True)
+    write_whole(out / CALL, json.dumps({"call": dict(call), "signature": _signature(text)}, indent=1) + "\n")
+
+
+def signed(out: Path) -> tuple[dict[str, Any], bool]:
+    """How the run in ``out`` was called, and whether it was this user who called it so.
+
+    Raises:
+        UsageError: nothing is written there.
+    """
+    try:
+        said = json.loads((out / CALL).read_text())
+        call, signature = dict(said["call"]), str(said["signature"])
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise UsageError(f"{out} holds no run that could be gone on with: {e}", hint="give the --out of a fit") from e
+    return call, hmac.compare_digest(signature, _signature(json.dumps(call, sort_keys=True)))
+
+
+def check_data(network: Network, data: DataSet) -> None:
+    """Raises BadInputError for images that the network does not take, or more classes than it has outputs."""
+    shapes = [tuple(x.shape) for x in network.example_inputs]
+    if shapes != [data.input_shape]:
+        taken = " and ".join(map(str, shapes))
+        raise BadInputError(
+            f"the model takes {taken}, data set {data.name!r} has {data.input_shape}",
+            hint="give --input-shape, or data of that shape",
+            model=shapes,
+            data=data.input_shape,
+        )
+    outputs = network.kernels.outputs[0].shape[1]
+    if data.classes > outputs:
+        raise BadInputError(
+            f"data set {data.name!r} has {data.classes} classes, the network {outputs} outputs",
+            hint="load the network with num_classes",
+            classes=data.classes,
+            outputs=outputs,
+        )
+
+
+def _identity(model: LoadedModel, target: Target, promise: Promise, options: FitOptions) -> dict[str, Any]:
+    return {
+        "weights": weights_digest(model.module),
+        "inputs": [list(x.shape) for x in model.example_inputs],
+        "target": target.name,
+        "promise": promise.to_json(),
+        "options": {k: v for k, v in options.to_json().items() if k not in FREE},
+    }
+
+
+def weights_digest(module: nn.Module) -> str:
+    """sha256 over names, shapes and values of a module's tensors."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _signature(text: str) -> str:
+    path = home() / "key"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, secrets.token_hex(32))
+        path.chmod(0o600)
+    return hmac.new(path.read_bytes(), text.encode(), hashlib.sha256).hexdigest()

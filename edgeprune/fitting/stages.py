@@ -1,0 +1,98 @@
+"""The stages of a run: each is made once, kept in the run folder as it ends, and read back by whoever goes on.
+
+``RUN/stages/NAME.json`` is what a finished stage found; files that it made lie beside and were written first. A stage
+is finished when that file exists, so a kill at any moment leaves finished stages and at most one that begins anew.
+``RUN/stages.jsonl`` tells in order what began and what ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from edgeprune.errors import BadInputError
+from edgeprune.files import write_whole
+
+T = TypeVar("T")
+
+FOLDER, LOG, DENSE = "stages", "stages.jsonl", "dense"
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The stages in a run folder."""
+
+    run: Path
+
+    def finished(self, name: str) -> bool:
+        return self._file(name).is_file()
+
+    def once(
+        self,
+        name: str,
+        make: Callable[[], T],
+        save: Callable[[T], Any],
+        load: Callable[[Any], T],
+    ) -> T:
+        """What the stage ``name`` found: made now, or read back if it is finished.
+
+        Args:
+            save: JSON of it, after any file that ``load`` needs was written.
+            load: the same again.
+
+        Raises:
+            BadInputError: the stage is finished and cannot be read back. Whatever ``make`` raises.
+        """
+        path = self._file(name)
+        if path.is_file():
+            try:
+                return load(json.loads(path.read_text()))
+            except (OSError, ValueError, KeyError, TypeError) as e:
+                raise BadInputError(
+                    f"stage {name} in {self.run} cannot be read back: {type(e).__name__}: {e}",
+                    hint=f"remove {path}: this stage is then made again",
+                    stage=name,
+                ) from e
+        self._note(name, "began")
+        start = time.monotonic()
+        made = make()
+        self.finish(name, save(made), seconds=round(time.monotonic() - start, 3))
+        return made
+
+    def finish(self, name: str, found: Any, **facts: Any) -> None:
+        """Have a stage finished, with what it found as JSON."""
+        write_whole(self._file(name), json.dumps(found, allow_nan=False) + "\n")
+        self._note(name, "ended", **facts)
+
+    def reopen(self, name: str) -> None:
+        """Have a finished stage made again: what it made is not there any more."""
+        self._file(name).unlink(missing_ok=True)
+
+    def forget(self) -> None:
+        """Remove all stages: the run came to nothing, and nothing of it shall look like a run."""
+        for folder in (FOLDER, DENSE):
+            shutil.rmtree(self.run / folder, ignore_errors=True)
+        (self.run / LOG).unlink(missing_ok=True)
+        with suppress(OSError):  # it holds something of the user's, or is not there
+            self.run.rmdir()
+
+    def _file(self, name: str) -> Path:
+        return self.run / FOLDER / f"{name}.json"
+
+    def _note(self, name: str, event: str, **facts: Any) -> None:
+        self.run.mkdir(parents=True, exist_ok=True)
+        line = json.dumps({"stage": name, "event": event, **facts}) + "\n"
+        # One write of one line to a file opened for appending: a kill leaves whole lines.
+        handle = os.open(self.run / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            os.write(handle, line.encode())
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,144 @@
+"""The workshop of a run: builds networks, tries them on the device, and keeps what each of that found."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeprune.compiler.compile import Network
+from edgeprune.compiler.manifest import read_manifest
+from edgeprune.deploy.placed import Placed
+from edgeprune.deploy.standard import Judgement
+from edgeprune.deploy.timing import timed
+from edgeprune.deploy.trials import Trials
+from edgeprune.fitting.build import Builder
+from edgeprune.fitting.options import FitOptions
+from edgeprune.fitting.planner import Planner, shrunk
+from edgeprune.fitting.reference import Accept, Reference
+from edgeprune.fitting.result import RoundResult, VariantResult
+from edgeprune.fitting.search import Proposal, Round, Search
+from edgeprune.fitting.stages import Stages
+from edgeprune.pruning.plan import Plan
+from edgeprune.training.data import DataSet
+from edgeprune.training.evaluate import accuracy_from_logits
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A plan that was built and judged."""
+
+    judgement: Judgement
+    flash_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"judgement": self.judgement.to_json(), "flash_bytes": self.flash_bytes}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Tried:
+        return cls(Judgement.from_json(data["judgement"]), int(data["flash_bytes"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What builds and times the networks of one run.
+
+    Attributes:
+        network: the dense one, as it was read.
+        scratch: a folder for bundles that are only tried.
+        data: whose test half says how accurate a program is; None: nothing does.
+    """
+
+    network: Network
+    builder: Builder
+    trials: Trials
+    stages: Stages
+    scratch: Path
+    data: DataSet | None
+    options: FitOptions
+
+    def search(
+        self,
+        name: str,
+        network: Network,
+        planner: Planner,
+        reference: Reference,
+        accept: Accept,
+        *,
+        margin: float,
+    ) -> tuple[Round[Plan, Tried] | None, list[Round[Plan, Tried]]]:
+        """:class:`Search` with real builds and launches; each round is a stage ``name-N``."""
+
+        def measure(number: int, proposal: Proposal[Plan]) -> Tried:
+            # The plan is part of the name: a finished round counts for the plan that it tried and for no other.
+            digest = hashlib.sha256(repr(proposal.key).encode()).hexdigest()[:12]
+            found = self.stages.once(
+                f"{name}-{number}-{digest}",
+                lambda: self._tried(network, proposal.plan, reference, self.scratch / f"{name}-{number}"),
+                Tried.to_json,
+                Tried.from_json,
+            )
+            reference.learn(found.judgement)
+            for verdict in found.judgement.verdicts:
+                self.builder.progress.note(f"{name} {number}: {verdict}")
+            return found
+
+        search = Search(planner.propose, measure, lambda tried: accept(tried.judgement))
+        return search.run(reference.budget, rounds=self.options.rounds, margin=margin, fill=self.options.fill)
+
+    def variant(
+        self, name: str, network: Network, bundle: Path, judgement: Judgement | None = None, *, keep: bool = False
+    ) -> VariantResult:
+        """A network compiled, checked, timed and run on the device, not installed; its bundle stays in ``bundle``.
+
+        Args:
+            judgement: of this very network with other weights, if it was judged already: it is not timed again.
+            keep: leave it on the device for as long as trials last: it will be timed again.
+        """
+        self.builder.progress.stage(f"measuring the {name} network")
+        manifest = self.builder.build(network, bundle)
+        with nullcontext(self.trials.keep(bundle)) if keep else self.trials.open(bundle) as placed:
+            placed.check()
+            found = judgement or Judgement((), timed(placed))
+            accuracy, kernels = self.accuracy(placed), placed.kernels_ms()
+        return VariantResult(name, network, manifest, found.timing, latency_of(found), accuracy, kernels)
+
+    def accuracy(self, placed: Placed) -> float | None:
+        """Accuracy on the test half, from what the program on the device puts out."""
+        if self.data is None:
+            return None
+        x, y = self.data.test
+        outputs = self.trials.run(placed, [np.ascontiguousarray(x.numpy()).tobytes()], len(x))
+        shape = placed.manifest.outputs[0].shape
+        return accuracy_from_logits(np.frombuffer(outputs[0], np.float32).reshape(len(x), *shape[1:]), y)
+
+    def _tried(self, network: Network, plan: Plan, reference: Reference, bundle: Path) -> Tried:
+        self.builder.build(shrunk(network, plan), bundle)
+        with self.trials.open(bundle) as placed:
+            placed.check()
+            return Tried(reference.judge(placed), read_manifest(bundle).memory.flash)
+
+
+def round_result(found: Round[Plan, Tried]) -> RoundResult:
+    """A round of a search as a report tells it."""
+    tried = found.measured
+    return RoundResult(
+        found.number,
+        found.proposal.latency_ms,
+        latency_of(tried.judgement),
+        tried.judgement,
+        tried.flash_bytes,
+        found.correction * found.proposal.plan.method["latency_correction"],
+        found.judged.kept,
+    )
+
+
+def latency_of(judgement: Judgement) -> float:
+    """Latency in ms at the nominal clock: the verdict's value, which knows the clock, where there is one."""
+    verdict = judgement.of("latency")
+    return judgement.timing.median_ms if verdict is None or verdict.statistic != "median" else verdict.value
