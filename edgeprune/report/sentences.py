@@ -44,9 +44,8 @@ def verdict_sentence(verdict: Verdict) -> str:
 def _against_the_limit(verdict: Verdict) -> str:
     limit = written(verdict.limit, verdict.unit)
     if verdict.relative_to is not None:
-        limit += (
-            f", {share(verdict.limit / verdict.relative_to)} of the dense network's {number(verdict.relative_to)} ms"
-        )
+        dense = number(verdict.relative_to)
+        limit += f" ({share(verdict.limit / verdict.relative_to)} of the dense network's {dense} ms)"
     if verdict.high <= verdict.limit:
         return f"within the limit of {limit}"
     if verdict.low > verdict.limit:

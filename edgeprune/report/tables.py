@@ -44,12 +44,12 @@ def verdict_table(report: Report) -> Table:
 
 
 def unjudged_lines(report: Report) -> list[str]:
-    """``kept: latency 5.9 ms, measured; limit 6 ms`` for every limit that no verdict is about."""
+    """``kept, by its figure: latency 5.9 ms, measured; limit 6 ms`` for every limit that no verdict is about."""
     lines = []
     for resource, limit, f in report.unjudged:
         outcome = "not decided"
         if f is not None and not f.predicted:
-            outcome = "kept" if f.value <= limit else "broken"
+            outcome = f"{'kept' if f.value <= limit else 'broken'}, by its figure"
         unit = "ms" if resource == "latency" else "bytes"
         lines.append(f"{outcome}: {resource} {figure(f)}; limit {written(limit, unit)}")
     return lines

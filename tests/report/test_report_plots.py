@@ -68,7 +68,7 @@ def test_labels_of_the_network_lie_apart(sample, layers):
     assert ("removed whole" in labels) is (layers > 9)
 
 
-@pytest.mark.parametrize("layers", [4, 40, 41, 160])
+@pytest.mark.parametrize("layers", [4, 60, 61, 160])
 def test_labels_of_the_milliseconds_lie_apart(sample, layers):
     sample["layers"] = network(layers)
     canvas = kernels.draw_milliseconds(Report.model_validate(sample))

@@ -50,7 +50,7 @@ FLASH = {
         (
             {"outcome": "not decidable", "high": 6.2, "relative_to": 12.0, "basis": "", "turns": 0, "seconds": 0},
             "This cannot be decided: half of all inferences take no longer than 5.9 ms; with 95 % confidence the "
-            "figure is between 5.8 ms and 6.2 ms, and the limit of 6 ms, 50 % of the dense network's 12 ms lies "
+            "figure is between 5.8 ms and 6.2 ms, and the limit of 6 ms (50 % of the dense network's 12 ms) lies "
             "inside of that (simulated).",
         ),
         (
@@ -91,8 +91,8 @@ def test_the_verdict_stands_first(judged, outcome, words):
 
 def test_figures_stand_in_for_verdicts(report):
     assert report_tables(report)[0].rows == (
-        ("kept: latency 5.9 ms (IQR 0.25), simulated; limit 6 ms",),
-        ("kept: flash 540.0 kB, compiled; limit 800.0 kB",),
+        ("kept, by its figure: latency 5.9 ms (IQR 0.25), simulated; limit 6 ms",),
+        ("kept, by its figure: flash 540.0 kB, compiled; limit 800.0 kB",),
     )
 
 

@@ -43,8 +43,9 @@ def _bins(d: Distribution) -> tuple[list[float], list[float]]:
     """Edges, one more than there are bins, and how densely latencies lie in each."""
     edges = list(d.edges)
     if edges[0] == edges[1]:
-        # latencies that are all the same have no density: a narrow bar stands for them
-        edges[0] -= 0.005 * edges[0] or 0.005
+        # latencies that are all the same have no density: a narrow bar around them stands for it
+        half = 0.001 * edges[0] or 0.001
+        edges = [edges[0] - half, edges[0] + half]
     return edges, [n / (high - low) for (_, n), (low, high) in zip(d.histogram, pairwise(edges), strict=True)]
 
 
@@ -54,7 +55,8 @@ def _histogram(axes: Axes, name: str, d: Distribution, limit: float | None) -> N
     left, right = edges[0], max(d.p99_ms, d.median_ms, limit if limit is not None and shows_limit else 0.0)
     if limit is not None and shows_limit:
         left = min(left, limit)
-    room = 0.06 * (right - left) or 0.05 * right or 1.0
+    # no nearer than a few per cent: differences that small should look small
+    room = max(0.06 * (right - left), 0.02 * right - (right - left) / 2) or 1.0
     axes.stairs(heights, edges, fill=True, color=COLOURS[name], alpha=0.55)
     top = max(heights) or 1.0
     marks = (("median", d.median_ms, "-"), ("p90", d.p90_ms, "--"), ("p99", d.p99_ms, ":"))
@@ -64,7 +66,8 @@ def _histogram(axes: Axes, name: str, d: Distribution, limit: float | None) -> N
         if shows_limit:
             axes.axvline(limit, color=LIMIT, linewidth=2, label=f"limit {number(limit)} ms")
         else:
-            axes.plot([], [], color=LIMIT, linewidth=2, label=f"limit {number(limit)} ms (off this scale)")
+            where = "far right" if limit > right else "far left"
+            axes.plot([], [], color=LIMIT, linewidth=2, label=f"limit {number(limit)} ms ({where} of this)")
     axes.set(xlim=(left - room, right + room), ylim=(0, top * 1.05), yticks=())
     if d.worst_ms > right + room:
         axes.plot([], [], " ", label=f"slowest {number(d.worst_ms)} ms →")

@@ -14,7 +14,7 @@ from edgeprune.report.schema import Report
 from edgeprune.report.sentences import OFF as FACTOR
 from edgeprune.report.tables import number
 
-MOST_ROWS, MOST_TICKS = 40, 6
+MOST_ROWS, MOST_TICKS = 60, 6
 
 
 def milliseconds(report: Report) -> str | None:
@@ -58,13 +58,13 @@ def draw_milliseconds(report: Report) -> Canvas | None:
 
 
 def draw_prediction(report: Report) -> Canvas | None:
-    """A point a kernel, its area the share of the network's latency; on the diagonal the profile was right."""
+    """A point a kernel, larger the more of the network's latency it takes; on the diagonal the profile was right."""
     layers = [layer for layer in report.layers if layer.predicted_ms is not None and layer.pruned_ms is not None]
     if not layers:
         return None
     x = [value(layer.predicted_ms) for layer in layers]
     y = [value(layer.pruned_ms) for layer in layers]
-    total = sum(y) or 1.0
+    slowest = max(y) or 1.0
     canvas, axes = canvas_of(4.2, HALF_IN)
     low, high = min(x + y) / 1.3, max(x + y) * 1.3 or 1.0
     axes.plot([low, high], [low, high], color="#999999", linewidth=1, zorder=1)
@@ -83,7 +83,7 @@ def draw_prediction(report: Report) -> Canvas | None:
         (True, OFF, f"off by more than {FACTOR:g}x"),
     ):
         of_kind = [i for i in range(len(x)) if (max(x[i], y[i]) > FACTOR * min(x[i], y[i])) is off]
-        areas = [14 + 500 * y[i] / total for i in of_kind]
+        areas = [12 + 160 * y[i] / slowest for i in of_kind]
         axes.scatter(
             [x[i] for i in of_kind],
             [y[i] for i in of_kind],
