@@ -7,7 +7,8 @@ import base64
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from edgeprune.report import plots, tables
+from edgeprune.report import plots, sentences, tables
+from edgeprune.report.names import kernel_names
 from edgeprune.report.schema import Report
 
 
@@ -20,6 +21,7 @@ def render_html(report: Report) -> str:
     environment.filters.update(cell=tables.cell, amount=tables.amount, size=tables.size)
     images = {
         "tradeoff": plots.tradeoff(report),
+        "latencies": plots.latencies(report),
         "milliseconds": plots.milliseconds(report),
         "widths": plots.widths(report),
         "prediction": plots.prediction(report),
@@ -27,6 +29,8 @@ def render_html(report: Report) -> str:
     return environment.get_template("template.html.j2").render(
         report=report,
         tables=tables,
+        sentences=sentences,
+        names=kernel_names(report.layers),
         images={name: _data_url(svg) for name, svg in images.items() if svg is not None},
     )
 

@@ -1,8 +1,9 @@
 """The report: one JSON-serialisable object from which every table, plot and page is drawn.
 
-Every figure that was obtained on or for a device says how (:class:`Figure`, DESIGN decision 8).
-Counts that are read off the network itself (MACs, parameters, widths, sparsity) are exact and
-carry no evidence level. The fields are documented in docs/REPORT.md.
+Every figure that was obtained on or for a device carries its evidence level, with no default
+(:class:`Figure`): a simulated latency can never pass for a measured one because somebody forgot a field. Counts
+that are read off the network itself (MACs, parameters, widths, sparsity) are exact and carry none. A field stands
+here once something fills it, and not before. The fields are documented in docs/REPORT.md.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from edgeprune.errors import BadInputError
 
-SCHEMA = "edgeprune.report/1"
+SCHEMA = "edgeprune.report/2"
 
 Evidence = Literal["measured", "emulated", "simulated", "compiled"]
 Count = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Amount = Annotated[float, Field(ge=0)]
+BINS = 40
+"""Bins of a histogram, at most: a picture as wide as a page shows no more."""
 
 
 class _Strict(BaseModel):
@@ -31,22 +35,19 @@ class Figure(_Strict):
 
     ``predicted``: computed from a profile, not observed; ``evidence`` is then the profile's.
     ``spread`` is an interquartile range in the unit of the value, over ``samples`` samples.
-    ``where``: on the device, or on the computer that edgeprune ran on (accuracy in torch).
     """
 
     value: float
-    unit: Literal["ms", "bytes", "fraction", "perplexity", "distance", "score"]
+    unit: Literal["ms", "bytes", "fraction"]
     evidence: Evidence
     predicted: bool = False
     spread: Annotated[float, Field(ge=0)] | None = None
     samples: Count | None = None
-    where: Literal["device", "host"] = "device"
 
     @property
     def label(self) -> str:
-        """How it was obtained, in words: ``measured``, ``predicted (emulated)``, ``measured on host``."""
-        words = f"predicted ({self.evidence})" if self.predicted else self.evidence
-        return words + (" on host" if self.where == "host" else "")
+        """How it was obtained, in words: ``measured``, ``predicted (emulated)``."""
+        return f"predicted ({self.evidence})" if self.predicted else self.evidence
 
 
 class Prediction(Figure):
@@ -56,11 +57,10 @@ class Prediction(Figure):
 
 
 class Model(_Strict):
-    """The network that was given. ``source``: file or zoo name; ``sha256`` of the file, empty for the zoo."""
+    """The network that was given. ``source``: file, or name in the built-in zoo."""
 
     name: str
     source: str
-    sha256: str = ""
     inputs: tuple[tuple[int, ...], ...] = ()
 
 
@@ -100,13 +100,97 @@ class Budget(_Strict):
     ram_bytes: float | None = None
 
 
+class Verdict(_Strict):
+    """The outcome of one limit: a statistic with its confidence interval, and how it was judged.
+
+    ``basis`` says in words what the figures were taken against; ``relative_to`` is the latency of the dense
+    network, in ms, where the limit is a share of it. What is read off the program (``compiled``) has an interval of
+    one point and a ``confidence`` of 1.
+    """
+
+    outcome: Literal["kept", "broken", "not decidable"]
+    resource: Literal["latency", "flash", "ram"]
+    statistic: Annotated[str, Field(min_length=1)]
+    value: Amount
+    low: Amount
+    high: Amount
+    limit: Amount
+    unit: Literal["ms", "bytes"]
+    confidence: Fraction
+    basis: str
+    relative_to: Annotated[float, Field(gt=0)] | None = None
+    turns: Count
+    seconds: Amount
+    evidence: Evidence
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"the interval of {self.resource} is from {self.low:g} to {self.high:g}")
+        if self.unit != ("ms" if self.resource == "latency" else "bytes"):
+            raise ValueError(f"{self.resource} is not a matter of {self.unit}")
+        if self.relative_to is not None and self.resource != "latency":
+            raise ValueError(f"relative_to is a latency, and {self.resource} is none")
+        return self
+
+
+class ClockState(_Strict):
+    """One speed that the processor's clock was seen at, relative to the fastest, and the latency in it.
+
+    ``share`` is of the time that was watched; ``median_ms`` of the network in this state.
+    """
+
+    slowdown: Annotated[float, Field(ge=1)]
+    share: Fraction
+    median_ms: Amount
+
+
+class Distribution(_Strict):
+    """The distribution of the latencies of single inferences of one network, in ms.
+
+    ``histogram``: bins in ascending order, each with its upper edge and how many latencies lie above the edge
+    before and not above its own; the first is as wide as the second, and one that is alone is a point.
+    ``states``: what share of the time the clock was how fast; empty where that was not watched.
+    """
+
+    samples: Annotated[int, Field(ge=1)]
+    median_ms: Amount
+    p90_ms: Amount
+    p99_ms: Amount
+    worst_ms: Amount
+    evidence: Evidence
+    histogram: Annotated[tuple[tuple[Amount, Count], ...], Field(min_length=1, max_length=BINS)]
+    states: tuple[ClockState, ...] = ()
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        counted = sum(n for _, n in self.histogram)
+        if counted != self.samples:
+            raise ValueError(f"the histogram holds {counted} of {self.samples} latencies")
+        uppers = [upper for upper, _ in self.histogram]
+        if sorted(set(uppers)) != uppers:
+            raise ValueError("the histogram's edges do not ascend")
+        if not self.median_ms <= self.p90_ms <= self.p99_ms <= self.worst_ms:
+            raise ValueError("median, p90, p99 and worst do not ascend")
+        if sum(state.share for state in self.states) > 1 + 1e-6:
+            raise ValueError("the clock's states take more than all of the time")
+        return self
+
+    @property
+    def edges(self) -> tuple[float, ...]:
+        """Edges of the bins, the lower one of the first included."""
+        uppers = [upper for upper, _ in self.histogram]
+        lowest = uppers[0] - (uppers[1] - uppers[0]) if len(uppers) > 1 else uppers[0]
+        return (max(0.0, lowest), *uppers)
+
+
 class Variant(_Strict):
-    """One network on the board. A figure is null where it was not taken; ``robustness`` names the disturbance."""
+    """One network on the board. A figure is null where it was not taken."""
 
     name: Literal["dense", "pruned", "uniform"]
     accuracy: Figure | None = None
-    robustness: dict[str, Figure] = {}
     latency_ms: Figure | None = None
+    distribution: Distribution | None = None
     flash_bytes: Figure | None = None
     peak_ram_bytes: Figure | None = None
     macs: Count
@@ -151,25 +235,37 @@ class Group(_Strict):
 
 
 class Round(_Strict):
-    """One pass of verify and re-solve; ``correction`` is the factor applied to the latency model afterwards."""
+    """One pass of verify and re-solve; ``correction`` is the factor applied to the latency model afterwards.
+
+    ``interval_ms``: where the latency lies, given how much the measurements differ.
+    """
 
     round: Annotated[int, Field(ge=1)]
     predicted_ms: Prediction
     measured_ms: Figure
+    interval_ms: tuple[Amount, Amount] | None = None
     correction: Annotated[float, Field(gt=0)]
     accepted: bool
+
+    @model_validator(mode="after")
+    def _interval_ascends(self) -> Self:
+        if self.interval_ms is not None and self.interval_ms[0] > self.interval_ms[1]:
+            raise ValueError(f"the interval of round {self.round} does not ascend")
+        return self
 
 
 class Plan(_Strict):
     """How widths were chosen, and what is proven about the choice (empty where nothing is).
 
-    ``removed_blocks`` went whole; their groups keep nothing.
+    ``removed_blocks`` went whole; their groups keep nothing. ``dropped``: by group and width, why a width was not
+    offered to the solver.
     """
 
     method: dict[str, Any]
     certificate: dict[str, Any] = {}
     saliency_retained: Fraction | None = None
     removed_blocks: tuple[str, ...] = ()
+    dropped: dict[str, dict[str, str]] = {}
 
 
 class Provenance(_Strict):
@@ -182,19 +278,27 @@ class Provenance(_Strict):
     seed: int | None = None
 
 
-class Report(_Strict):
-    """What a run did and what it is worth. ``accuracy_name`` names the figure in ``Variant.accuracy``."""
+_MET = {"kept": True, "broken": False, "not decidable": None}
 
-    schema_: Literal["edgeprune.report/1"] = Field(default="edgeprune.report/1", alias="schema")
+
+class Report(_Strict):
+    """What a run did and what it is worth. ``accuracy_name`` names the figure in ``Variant.accuracy``.
+
+    ``margin``: share of the latency limit that was kept free, for the noise that this device showed.
+    """
+
+    schema_: Literal["edgeprune.report/2"] = Field(default="edgeprune.report/2", alias="schema")
     model: Model
     target: Target
     device: Device
     budget: Budget
+    verdicts: tuple[Verdict, ...] = ()
     accuracy_name: str = "accuracy"
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
     layers: tuple[Layer, ...] = ()
     groups: tuple[Group, ...] = ()
     rounds: tuple[Round, ...] = ()
+    margin: Fraction | None = None
     plan: Plan
     provenance: Provenance
 
@@ -204,6 +308,7 @@ class Report(_Strict):
             "variant": [v.name for v in self.variants],
             "layer": [layer.node for layer in self.layers],
             "group": [g.name for g in self.groups],
+            "verdict": [f"{v.resource} {v.statistic}" for v in self.verdicts],
         }
         for what, names in named.items():
             twice = sorted(name for name, times in Counter(names).items() if times > 1)
@@ -215,23 +320,29 @@ class Report(_Strict):
         return next((v for v in self.variants if v.name == name), None)
 
     @property
+    def unjudged(self) -> list[tuple[str, float, Figure | None]]:
+        """Limits that no verdict is about: resource, limit, and the pruned network's figure, if there is one."""
+        pruned, judged = self.variant("pruned"), {verdict.resource for verdict in self.verdicts}
+        limits: tuple[tuple[str, float | None, Figure | None], ...] = (
+            ("latency", self.budget.latency_ms, None if pruned is None else pruned.latency_ms),
+            ("flash", self.budget.flash_bytes, None if pruned is None else pruned.flash_bytes),
+            ("ram", self.budget.ram_bytes, None if pruned is None else pruned.peak_ram_bytes),
+        )
+        return [(what, limit, f) for what, limit, f in limits if limit is not None and what not in judged]
+
+    @property
     def met(self) -> bool | None:
-        """Whether the pruned network keeps every limit; None while a figure that decides it is missing."""
-        pruned = self.variant("pruned")
-        if pruned is None:
+        """Whether the pruned network keeps every limit; None while that is open.
+
+        Verdicts decide. A limit that none of them is about is compared with the figure, which must be observed.
+        """
+        if self.variant("pruned") is None and not self.verdicts:
             return None
-        verdicts = [
-            None if figure is None or figure.predicted else figure.value <= limit
-            for limit, figure in (
-                (self.budget.latency_ms, pruned.latency_ms),
-                (self.budget.flash_bytes, pruned.flash_bytes),
-                (self.budget.ram_bytes, pruned.peak_ram_bytes),
-            )
-            if limit is not None
-        ]
-        if False in verdicts:
+        outcomes = [_MET[verdict.outcome] for verdict in self.verdicts]
+        outcomes += [None if f is None or f.predicted else f.value <= limit for _, limit, f in self.unjudged]
+        if False in outcomes:
             return False
-        return None if None in verdicts else True
+        return None if None in outcomes else True
 
     def to_json(self) -> dict[str, Any]:
         return self.model_dump(mode="json", by_alias=True)

@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from edgeprune.report.names import kernel_names
+
 if TYPE_CHECKING:
-    from edgeprune.report.schema import Figure, Report, Variant, Widths
+    from edgeprune.report.schema import Figure, Report, Variant, Verdict, Widths
 
 ABSENT = "-"
 
@@ -22,14 +24,47 @@ class Table:
 
 
 def report_tables(report: Report) -> tuple[Table, ...]:
-    """The report for a terminal: variants, rounds, layers, groups; empty tables are left out."""
+    """The report for a terminal: verdict, variants, rounds, layers, groups; empty tables are left out."""
     tables = (
+        verdict_table(report),
         variants_table(report.variants, report.accuracy_name, on=report.device.processor),
         rounds_table(report),
         layers_table(report),
         groups_table(report),
     )
     return tuple(t for t in tables if t.rows)
+
+
+def verdict_table(report: Report) -> Table:
+    """A line a limit, first of all that is said: its verdict, or its figure where nothing was judged."""
+    lines = [verdict_line(verdict) for verdict in report.verdicts]
+    if report.verdicts or report.variant("pruned") is not None:
+        lines += unjudged_lines(report)
+    return Table("", ("",), tuple((line,) for line in lines))
+
+
+def unjudged_lines(report: Report) -> list[str]:
+    """``kept, by its figure: latency 5.9 ms, measured; limit 6 ms`` for every limit that no verdict is about."""
+    lines = []
+    for resource, limit, f in report.unjudged:
+        outcome = "not decided"
+        if f is not None and not f.predicted:
+            outcome = f"{'kept' if f.value <= limit else 'broken'}, by its figure"
+        unit = "ms" if resource == "latency" else "bytes"
+        lines.append(f"{outcome}: {resource} {figure(f)}; limit {written(limit, unit)}")
+    return lines
+
+
+def verdict_line(verdict: Verdict) -> str:
+    """``kept: latency, median 5.83 ms (5.79 ms to 5.88 ms, 95 % confidence); limit 6 ms; measured, in turns``."""
+    value, limit = written(verdict.value, verdict.unit), written(verdict.limit, verdict.unit)
+    interval = ""
+    if verdict.low < verdict.high:
+        low, high = written(verdict.low, verdict.unit), written(verdict.high, verdict.unit)
+        interval = f" ({low} to {high}, {share(verdict.confidence)} confidence)"
+    what = f"latency, {verdict.statistic}" if verdict.resource == "latency" else verdict.resource
+    basis = f", {verdict.basis}" if verdict.basis else ""
+    return f"{verdict.outcome}: {what} {value}{interval}; limit {limit}; {verdict.evidence}{basis}"
 
 
 def variants_table(variants: Iterable[Variant], accuracy_name: str = "accuracy", *, on: str) -> Table:
@@ -50,23 +85,32 @@ def variants_table(variants: Iterable[Variant], accuracy_name: str = "accuracy",
 
 def rounds_table(report: Report) -> Table:
     rows = (
-        (str(r.round), figure(r.predicted_ms), figure(r.measured_ms), cell(r.correction), cell(r.accepted))
+        (
+            str(r.round),
+            figure(r.predicted_ms),
+            figure(r.measured_ms),
+            interval(r.interval_ms),
+            cell(r.correction),
+            cell(r.accepted),
+        )
         for r in report.rounds
     )
-    return Table("Verify and re-solve", ("round", "predicted", "measured", "correction", "accepted"), tuple(rows))
+    margin = "" if report.margin is None else f", {share(report.margin)} of the limit kept free"
+    columns = ("round", "predicted", "measured", "interval", "correction", "accepted")
+    return Table(f"Verify and re-solve{margin}", columns, tuple(rows))
 
 
 def layers_table(report: Report) -> Table:
     rows = (
         (
-            layer.node,
+            name,
             layer.spec,
             f"{_widths(layer.before)} → {_widths(layer.after)}",
             figure(layer.dense_ms),
             figure(layer.pruned_ms),
             figure(layer.predicted_ms),
         )
-        for layer in report.layers
+        for name, layer in zip(kernel_names(report.layers), report.layers, strict=True)
     )
     return Table("Layers", ("layer", "kernel", "widths", "dense", "pruned", "predicted"), tuple(rows))
 
@@ -74,6 +118,10 @@ def layers_table(report: Report) -> Table:
 def groups_table(report: Report) -> Table:
     rows = ((g.name, str(g.size), str(g.kept), g.frozen) for g in report.groups)
     return Table("Width groups", ("group", "size", "kept", "frozen because"), tuple(rows))
+
+
+def interval(ms: tuple[float, float] | None) -> str:
+    return ABSENT if ms is None else f"{number(ms[0])} to {number(ms[1])} ms"
 
 
 def figure(f: Figure | None) -> str:
@@ -100,6 +148,18 @@ def number(value: float) -> str:
 
 def percent(fraction: float) -> str:
     return f"{fraction * 100:.2f} %"
+
+
+def share(fraction: float) -> str:
+    """A share to two digits, never 0 % where there is some, nor 100 % where something lacks: ``70 %``, ``0.42 %``."""
+    if 0.985 < fraction < 1:
+        return f"{min(fraction * 100, 99.9):.3g} %"
+    return f"{float(f'{fraction * 100:.2g}'):g} %"
+
+
+def written(value: float, unit: str) -> str:
+    """A value in its unit: ``5.83 ms``, ``142.0 kB``."""
+    return size(value) if unit == "bytes" else f"{number(value)} {unit}"
 
 
 def count(n: int) -> str:

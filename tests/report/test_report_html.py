@@ -1,11 +1,13 @@
 """The page: self-contained, safe whatever names it shows, and honest about every figure."""
 
 import base64
+import copy
 import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
+from report_samples import network
 
 from edgeprune.errors import BadInputError
 from edgeprune.report import plots
@@ -56,26 +58,26 @@ def test_nothing_is_loaded_from_anywhere(report):
 
 def test_every_figure_stands_beside_its_level(report):
     html = render_html(report)
-    figures = [
-        f
-        for v in report.variants
-        for f in (v.accuracy, v.latency_ms, v.flash_bytes, v.peak_ram_bytes, *v.robustness.values())
-    ]
+    figures = [f for v in report.variants for f in (v.accuracy, v.latency_ms, v.flash_bytes, v.peak_ram_bytes)]
     figures += [f for layer in report.layers for f in (layer.dense_ms, layer.pruned_ms, layer.predicted_ms)]
     figures += [f for r in report.rounds for f in (r.predicted_ms, r.measured_ms)]
     shown = re.findall(r'>\s*([^<>]+)<span class="evidence">([^<]+)</span>', html)
     assert sorted((amount(f), f.label) for f in figures) == sorted((a.strip(), label) for a, label in shown)
 
 
-def test_names_are_text_wherever_they_appear(sample):
+def test_names_are_text_wherever_they_appear(judged):
+    sample = judged
     evil = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>$\\frac{1}{0}$"
+    sample["plan"]["method"] = {"solver": "knapsack", "b": 1}
+    del sample["plan"]["saliency_retained"], sample["provenance"]["seed"]
+    sample["plan"]["certificate"] = {"gap": 0.1}
     clean = Page(render_html(Report.model_validate(sample)))
     sample["model"]["name"] = sample["target"]["title"] = sample["device"]["cpu"] = sample["device"]["url"] = evil
     sample["accuracy_name"] = evil
     sample["layers"][0] |= {"node": evil, "module": evil, "spec": evil, "groups": [evil]}
     sample["groups"][0] |= {"name": evil, "frozen": evil}
-    sample["variants"][0]["robustness"] = {evil: sample["variants"][0]["accuracy"]}
-    sample["plan"] = {"method": {evil: evil, "b": 1}, "certificate": {evil: [evil]}}
+    sample["plan"] = {"method": {evil: evil, "b": 1}, "certificate": {evil: [evil]}, "dropped": {evil: {evil: evil}}}
+    sample["verdicts"][0] |= {"basis": evil, "statistic": evil}
     sample["provenance"] |= {"command": [evil], "versions": {evil: evil}, "fingerprint": {evil: evil}}
     page = Page(render_html(Report.model_validate(sample)))
     assert page.tags == clean.tags, "no name became an element"
@@ -85,7 +87,8 @@ def test_names_are_text_wherever_they_appear(sample):
 
 
 @pytest.mark.parametrize(
-    ("met", "latency", "words"), [(True, 5.0, "Budget met"), (False, 9.0, "Budget missed"), (None, None, "not decided")]
+    ("met", "latency", "words"),
+    [(True, 5.0, "Budget kept"), (False, 9.0, "Budget broken"), (None, None, "not decided")],
 )
 def test_the_verdict(sample, met, latency, words):
     if latency is None:
@@ -99,15 +102,16 @@ def test_the_verdict(sample, met, latency, words):
 
 def test_a_report_of_one_network_and_nothing_else(sample):
     sample |= {"layers": [], "groups": [], "rounds": [], "variants": sample["variants"][:1]}
-    sample["variants"][0] |= {"accuracy": None, "latency_ms": None, "robustness": {}}
+    sample["variants"][0] |= {"accuracy": None, "latency_ms": None}
     page = Page(render_html(Report.model_validate(sample)))
     assert images(page) == []
     assert "Width groups" not in page.text
     assert "Layers" not in page.text
 
 
-def test_plots_show_what_the_report_holds(report):
-    for plot in (plots.widths, plots.milliseconds, plots.prediction, plots.tradeoff):
+def test_plots_show_what_the_report_holds(judged):
+    report = Report.model_validate(judged)
+    for plot in (plots.widths, plots.milliseconds, plots.prediction, plots.tradeoff, plots.latencies):
         svg = plot(report)
         assert ElementTree.fromstring(svg).tag.endswith("svg")
         assert plot(report) == svg, "the same report gives the same bytes"
@@ -155,3 +159,31 @@ def test_a_file_where_the_folder_should_be(report, tmp_path):
     (tmp_path / "x").write_text("")
     with pytest.raises(BadInputError, match="cannot be written"):
         write_report(report, tmp_path / "x")
+
+
+def test_the_same_report_gives_the_same_page(judged):
+    judged["layers"] = network(60)
+    assert render_html(Report.model_validate(judged)) == render_html(Report.model_validate(copy.deepcopy(judged)))
+
+
+def test_the_page_of_a_judged_network(judged):
+    text = " ".join(Page(render_html(Report.model_validate(judged))).text.split())
+    for words in (
+        "Budget kept The limit is kept: half of all inferences",
+        "Kept, by its figure: flash 540.0 kB, compiled; limit 800.0 kB.",
+        "Latencies against the limit",
+        "slow state (x1.08), 30 % of the time: 6.24 ms, 4 % over the limit",
+        "3 % of the limit on latency was kept free",
+        "6.25 to 6.35 ms",
+        "Widths that were not offered, and why",
+        "g0 13 the kernel computed something else".replace(" ", "", 2),
+        "a better choice could gain 0.40 % at most",
+    ):
+        assert words in text
+
+
+def test_kernels_of_one_module_are_told_apart(sample):
+    for i, layer in enumerate(sample["layers"]):
+        layer |= {"module": "pool", "node": f"pool.max_pool2d_{i}"}
+    text = Page(render_html(Report.model_validate(sample))).text
+    assert all(f"pool · max_pool2d_{i}" in text for i in range(4))

@@ -34,13 +34,13 @@ def every_figure(node, path=""):
 def test_json_round_trip(report):
     text = json.dumps(report.to_json())
     assert Report.model_validate_json(text) == report
-    assert json.loads(text)["schema"] == "edgeprune.report/1"
+    assert json.loads(text)["schema"] == "edgeprune.report/2"
     assert json.loads(text)["layers"][0]["before"] == {"in": 16, "out": 16}
 
 
 def test_no_figure_without_evidence(sample):
     figures = list(every_figure(sample))
-    assert len(figures) == 31
+    assert len(figures) == 28
     for path, figure in figures:
         evidence = figure.pop("evidence")
         with pytest.raises(ValidationError, match="evidence"):
@@ -85,7 +85,7 @@ def test_unknown_fields_and_other_schemas_are_refused(sample):
     with pytest.raises(ValidationError, match="speed"):
         Report.model_validate({**sample, "speed": 1})
     with pytest.raises(ValidationError, match="schema"):
-        Report.model_validate({**sample, "schema": "edgeprune.report/2"})
+        Report.model_validate({**sample, "schema": "edgeprune.report/1"})
 
 
 @pytest.mark.parametrize(
@@ -131,3 +131,88 @@ def test_the_document_names_every_field(model):
     rows = re.findall(r"^\| (`.*?) \|", section[1], re.MULTILINE)
     documented = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert documented == {field.alias or name for name, field in model.model_fields.items()}
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "met"),
+    [
+        (("kept", "kept"), True),
+        (("kept", "broken"), False),
+        (("not decidable", "broken"), False),
+        (("kept", "not decidable"), None),
+    ],
+)
+def test_met_is_what_the_verdicts_say(judged, outcomes, met):
+    judged["variants"][1]["latency_ms"]["value"] = 99.0  # a figure has no say where a verdict has
+    flash = {"resource": "flash", "unit": "bytes", "value": 5.4e5, "low": 5.4e5, "high": 5.4e5, "limit": 8e5}
+    judged["verdicts"].append(judged["verdicts"][0] | flash)
+    for verdict, outcome in zip(judged["verdicts"], outcomes, strict=True):
+        verdict["outcome"] = outcome
+    assert Report.model_validate(judged).met is met
+
+
+def test_a_limit_without_a_verdict_is_not_forgotten(judged):
+    assert Report.model_validate(judged).met is True
+    judged["variants"][1]["flash_bytes"]["value"] = 9e5
+    assert Report.model_validate(judged).met is False
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"low": 5.96}, "interval of latency"),
+        ({"unit": "bytes"}, "not a matter of bytes"),
+        ({"resource": "flash", "unit": "bytes", "relative_to": 12.0}, "relative_to"),
+        ({"outcome": "met"}, "outcome"),
+        ({"confidence": 95}, "confidence"),
+    ],
+)
+def test_a_verdict_that_contradicts_itself(judged, change, message):
+    judged["verdicts"][0] |= change
+    with pytest.raises(ValidationError, match=message):
+        Report.model_validate(judged)
+
+
+def test_a_limit_is_judged_once(judged):
+    judged["verdicts"] *= 2
+    with pytest.raises(ValidationError, match="verdict named twice: latency median"):
+        Report.model_validate(judged)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"samples": 11}, "holds 10 of 11"),
+        ({"histogram": [[6.0, 5], [5.9, 5]]}, "ascend"),
+        ({"histogram": []}, "histogram"),
+        ({"histogram": [[i, 1] for i in range(41)], "samples": 41}, "at most 40"),
+        ({"p90_ms": 5.0}, "ascend"),
+        ({"states": [{"slowdown": 0.9, "share": 1, "median_ms": 5.9}]}, "slowdown"),
+        ({"states": [{"slowdown": s, "share": 0.6, "median_ms": 5.9} for s in (1, 1.1)]}, "more than all"),
+    ],
+)
+def test_a_distribution_adds_up(judged, change, message):
+    judged["variants"][1]["distribution"] |= change
+    with pytest.raises(ValidationError, match=message):
+        Report.model_validate(judged)
+
+
+@pytest.mark.parametrize(
+    ("where", "ghost"),
+    [
+        (("model",), {"sha256": ""}),
+        (("variants", 0), {"robustness": {}}),
+        (("variants", 0, "latency_ms"), {"where": "host"}),
+        (("variants", 0, "accuracy"), {"unit": "perplexity"}),
+        (("variants", 0, "accuracy"), {"unit": "distance"}),
+        (("variants", 0, "accuracy"), {"unit": "score"}),
+    ],
+)
+def test_what_nothing_fills_is_gone(sample, where, ghost):
+    part = sample
+    for key in where:
+        part = part[key]
+    part.update(ghost)
+    with pytest.raises(ValidationError, match=next(iter(ghost))):
+        Report.model_validate(sample)
+    assert not re.search(r"robustness|sha256|perplexity", DOC.read_text())
