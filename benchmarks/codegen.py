@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgeprune.cli.progress import progress
+from edgeprune.api.progress import reporting
 from edgeprune.compiler.compile import Network, compile_network, read_network
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.devices.registry import open_device
@@ -88,7 +88,7 @@ def main() -> int:
                 network = network_of(name, variant)
                 began = time.monotonic()
                 tuning = ProfileOptions(threads=options.threads, points=1, tune=options.tune)
-                with progress(options.quiet) as bar:
+                with reporting(not options.quiet) as bar:
                     tuned = profile(network.kernels, network.channels, target, device, store, tuning, progress=bar)
                 tuning_s, began = time.monotonic() - began, time.monotonic()
                 bundle = Path(folder) / f"{name}-{variant}"

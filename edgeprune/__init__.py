@@ -12,26 +12,64 @@ from typing import TYPE_CHECKING, Any
 from edgeprune import errors
 
 if TYPE_CHECKING:
+    from edgeprune.api.boards import bench, flash, rollback
+    from edgeprune.api.networks import Bundle, Pruned, compile, prune
+    from edgeprune.api.profiles import Profile, profile
+    from edgeprune.api.runs import Fit, Run, fit, load_run
     from edgeprune.compiler.library import load_bundle
     from edgeprune.devices.registry import open_device
-    from edgeprune.fitting.fit import fit
     from edgeprune.models.loading import load_model
-    from edgeprune.profiling.profile import profile
     from edgeprune.targets import load_target
+    from edgeprune.training.data import DataSet, load_data
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "errors", "fit", "load_bundle", "load_model", "load_target", "open_device", "profile"]
-
 _HOMES = {
-    "fit": "edgeprune.fitting.fit",
+    "Bundle": "edgeprune.api.networks",
+    "DataSet": "edgeprune.training.data",
+    "Fit": "edgeprune.api.runs",
+    "Profile": "edgeprune.api.profiles",
+    "Pruned": "edgeprune.api.networks",
+    "Run": "edgeprune.api.runs",
+    "bench": "edgeprune.api.boards",
+    "compile": "edgeprune.api.networks",
+    "fit": "edgeprune.api.runs",
+    "flash": "edgeprune.api.boards",
     "load_bundle": "edgeprune.compiler.library",
+    "load_data": "edgeprune.training.data",
     "load_model": "edgeprune.models.loading",
+    "load_run": "edgeprune.api.runs",
     "load_target": "edgeprune.targets",
     "open_device": "edgeprune.devices.registry",
-    "profile": "edgeprune.profiling.profile",
+    "profile": "edgeprune.api.profiles",
+    "prune": "edgeprune.api.networks",
+    "rollback": "edgeprune.api.boards",
 }
 """Public name -> the module it lives in. A new one goes here, into ``__all__`` and above for type checkers."""
+
+__all__ = [
+    "Bundle",
+    "DataSet",
+    "Fit",
+    "Profile",
+    "Pruned",
+    "Run",
+    "__version__",
+    "bench",
+    "compile",
+    "errors",
+    "fit",
+    "flash",
+    "load_bundle",
+    "load_data",
+    "load_model",
+    "load_run",
+    "load_target",
+    "open_device",
+    "profile",
+    "prune",
+    "rollback",
+]
 
 
 def __getattr__(name: str) -> Any:

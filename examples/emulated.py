@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from mnist import mnist
 
-from edgeprune.budget.promise import Limit
+from edgeprune.budget.promise import Limit, Promise
 from edgeprune.compiler.compile import Network, compile_network, read_network
 from edgeprune.deploy.flash import flash
 from edgeprune.deploy.installed import bench_installed, run_installed
@@ -39,8 +39,8 @@ from edgeprune.deploy.status import status
 from edgeprune.devices.emulator.images import prepare
 from edgeprune.devices.protocol import Device
 from edgeprune.devices.registry import open_device
-from edgeprune.fitting.chain import fit
-from edgeprune.fitting.job import FitOptions
+from edgeprune.fitting.fit import fit
+from edgeprune.fitting.options import FitOptions
 from edgeprune.fitting.result import FitResult
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.loading import LoadedModel, load_model
@@ -140,7 +140,7 @@ def on_a53(job: Job, model: LoadedModel, network: Network, data: DataSet, out: P
             board,
             opened,
             out / "run",
-            latency=Limit(BUDGET, relative=True),
+            Promise(Limit(BUDGET, relative=True)),
             data=data,
             options=FitOptions(
                 epochs=job.epochs,

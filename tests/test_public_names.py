@@ -11,7 +11,10 @@ import pytest
 
 import edgeprune
 
-PUBLIC = ["__version__", "errors", "fit", "load_bundle", "load_model", "load_target", "open_device", "profile"]
+CALLS = ["bench", "compile", "fit", "flash", "load_run", "profile", "prune", "rollback"]
+RESULTS = ["Bundle", "Fit", "Profile", "Pruned", "Run"]
+PARTS = ["DataSet", "load_bundle", "load_data", "load_model", "load_target", "open_device"]
+PUBLIC = sorted([*CALLS, *RESULTS, *PARTS, "__version__", "errors"])
 HEAVY = {"torch", "tvm", "numpy", "scipy", "onnx", "matplotlib", "pydantic", "rich", "typer"}
 
 

@@ -36,17 +36,17 @@ class Limit:
         return self.value * dense if self.relative else self.value
 
 
-def parse_latency(text: str) -> Limit:
-    """``"12ms"``, ``"800us"``, ``"0.5s"`` -> a limit in ms; ``"50%"`` -> a relative limit.
+def parse_latency(text: str | float) -> Limit:
+    """``"12ms"``, ``"800us"``, ``"0.5s"`` or ``12.0`` -> a limit in ms; ``"50%"`` -> a relative limit.
 
     Raises:
-        UsageError: anything else; a bare number is refused because its unit is a guess.
+        UsageError: anything else; a bare number in a text is refused because its unit is a guess.
     """
     return _parse(text, _MS, "latency", "12ms, 800us, 0.5s or 50%")
 
 
-def parse_bytes(text: str) -> Limit:
-    """``"2MB"`` (10^6), ``"512KiB"`` (2^10), ``"900B"`` -> a limit in bytes; ``"50%"`` -> a relative limit.
+def parse_bytes(text: str | float) -> Limit:
+    """``"2MB"`` (10^6), ``"512KiB"`` (2^10), ``"900B"`` or ``900`` -> a limit in bytes; ``"50%"`` -> a relative limit.
 
     Raises:
         UsageError: anything else.
@@ -72,8 +72,10 @@ class Promise:
             raise UsageError(f"no statistic {self.statistic!r}", hint=f"choose one of {', '.join(STATISTICS)}")
 
     @classmethod
-    def parse(cls, latency: str | None = None, flash: str | None = None, statistic: str = "median") -> Promise:
-        """The promise that a command line or a call names.
+    def parse(
+        cls, latency: str | float | None = None, flash: str | float | None = None, statistic: str = "median"
+    ) -> Promise:
+        """The promise that a command line or a call names; a number in a call is of ms, and of bytes.
 
         Raises:
             UsageError: no limit at all, one that is none, or an unknown statistic.
@@ -123,7 +125,11 @@ class Promise:
         return cls(**limits, statistic=str(data["statistic"]))
 
 
-def _parse(text: str, units: Mapping[str, float], kind: str, examples: str) -> Limit:
+def _parse(text: str | float, units: Mapping[str, float], kind: str, examples: str) -> Limit:
+    if not isinstance(text, str):
+        if math.isfinite(text) and text > 0:
+            return Limit(float(text))
+        raise UsageError(f"{text} is not a {kind} limit", hint=f"write for example {examples}", text=str(text))
     match = _NUMBER.fullmatch(text.strip())
     unit = match[2].lower() if match else ""
     if match and (unit == "%" or unit in units):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -28,25 +27,9 @@ def bench(
 
     The current release, end to end, on the device. The latency is the median in the fastest state of its clock.
     """
-    from edgeprune.deploy.installed import bench_installed
+    from edgeprune.api.boards import bench as run
     from edgeprune.devices.registry import open_device
-    from edgeprune.latency.records import spread
 
     board = open_device(device)
-    result = bench_installed(board, warmup, repeats, threads)
-    samples = result.samples_ms
-    fields = {
-        "device": board.url,
-        "latency_ms": result.median_ms,
-        "spread_ms": spread(samples),
-        "min_ms": min(samples),
-        "p90_ms": result.statistic("p90"),
-        "p99_ms": result.statistic("p99"),
-        "max_ms": max(samples),
-        "samples": len(samples),
-        "launches": len(result.launches),
-        "clock_states": [asdict(s) for s in result.states],
-        "evidence": result.evidence,
-        "clock": result.clock,
-    }
-    emit(record("edgeprune.bench/2", fields), as_json)
+    done = run(board, warmup=warmup, repeats=repeats, threads=threads)
+    emit(record("edgeprune.bench/2", {"device": board.url, **done.summary()}), as_json)

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
+from edgeprune.api.progress import reporting
 from edgeprune.cli.options import DeviceUrl, StoreOption, TargetOption, ThreadsOption
 from edgeprune.cli.output import Column, JsonOption, QuietOption, emit, listing
-from edgeprune.cli.progress import progress
 from edgeprune.errors import UsageError, VerificationError
 from edgeprune.files import write_whole
 
@@ -38,7 +38,7 @@ def board_check(
     With --out NAME.json, the profile that was measured goes to NAME.profile.jsonl beside it.
     """
     from edgeprune.acceptance.board_check import board_check as run
-    from edgeprune.cli.options import target_and_device
+    from edgeprune.api.arguments import board_of, open_target
     from edgeprune.models.loading import load_model
 
     # A check takes minutes: what would be lost at its end is told before.
@@ -47,8 +47,8 @@ def board_check(
     if out is not None and not out.parent.is_dir():
         raise UsageError(f"there is no folder {out.parent} for {out.name}", hint="make it first")
     loaded = load_model(model, input_shape=(1, 3, 32, 32) if model == "zoo:resnet20" else None)
-    kind, board = target_and_device(target, device)
-    with progress(quiet) as bar:
+    kind = open_target(target)
+    with board_of(device, kind) as board, reporting(not quiet) as bar:
         profile_out = None if out is None else out.with_suffix(".profile.jsonl")
         outcome = run(board, kind, loaded, store=store, profile_out=profile_out, threads=threads, progress=bar)
     body = outcome.to_json()

@@ -14,11 +14,8 @@ from edgeprune.cli.options import (
     TargetOption,
     ThreadsOption,
     WeightsOption,
-    parse_shape,
-    store_path,
 )
 from edgeprune.cli.output import JsonOption, QuietOption, emit, record
-from edgeprune.cli.progress import progress
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -44,47 +41,19 @@ def compile_(
 
     Schedules come from the profile of the device, where there is one.
     """
-    from collections import Counter
+    from edgeprune.api.networks import compile as run
 
-    from edgeprune.compiler.compile import compile_network, read_network
-    from edgeprune.fitting.run_folder import RUN_FILE, load_run
-    from edgeprune.fitting.schedules import schedule_book
-    from edgeprune.models.loading import load_model
-    from edgeprune.targets import load_target
-
-    kind = load_target(target)
-    if (Path(model) / RUN_FILE).is_file():
-        loaded, network = load_run(Path(model), factory)
-    else:
-        loaded = load_model(model, weights=weights, input_shape=parse_shape(input_shape))
-        network = read_network(loaded.module, loaded.example_inputs)
-    book = schedule_book(
-        network,
-        kind,
-        store_path(store),
-        device or kind.default_device,
-        threads,
-        required=device is not None,
+    done = run(
+        model,
+        target=target,
+        device=device,
+        out=out,
+        factory=factory,
+        weights=weights,
+        input_shape=input_shape,
+        threads=threads,
+        store=store,
         allow_mismatch=allow_mismatch,
+        progress=not quiet,
     )
-    with progress(quiet) as bar:
-        manifest = compile_network(
-            network,
-            kind,
-            out,
-            book=book,
-            name=loaded.name,
-            threads=threads,
-            provenance={"model": loaded.source, "command": "compile"},
-            progress=bar,
-        )
-    fields = {
-        "bundle": out,
-        "release": manifest.release_id,
-        "target": kind.name,
-        "kernels": len(manifest.kernels),
-        "schedules_from": dict(Counter(k.schedule_source for k in manifest.kernels)),
-        "memory": manifest.memory.model_dump(),
-        "evidence": "compiled",
-    }
-    emit(record("edgeprune.compile/1", fields), as_json)
+    emit(record("edgeprune.compile/1", done.to_json()), as_json)

@@ -18,12 +18,12 @@ def doctor(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
 
     Leaves with 5 if a check failed; a warning is about something optional.
     """
+    from edgeprune.api.progress import reporting
     from edgeprune.cli.checks import all_checks
-    from edgeprune.cli.progress import progress
     from edgeprune.home import home
 
     checks = []
-    with progress(quiet) as report:
+    with reporting(not quiet) as report:
         report.stage("checking this computer")
         for check in all_checks(home()):
             checks.append(check)

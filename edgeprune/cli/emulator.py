@@ -34,10 +34,10 @@ def prepare(
 
     About 65 MB are downloaded through the system's own apt sources, into a folder of edgeprune's.
     """
-    from edgeprune.cli.progress import progress
+    from edgeprune.api.progress import reporting
     from edgeprune.devices.emulated import emulated_boards
     from edgeprune.devices.emulator.images import prepare as make
 
-    with progress(quiet) as bar:
+    with reporting(not quiet) as bar:
         images = make(again=again, progress=bar)
     emit(record("edgeprune.emulator/1", {**images.to_json(), "boards": emulated_boards()}), as_json)

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from edgeprune.cli.options import ShapeOption, WeightsOption, parse_shape
+from edgeprune.api.progress import reporting
+from edgeprune.cli.options import ShapeOption, WeightsOption
 from edgeprune.cli.output import JsonOption, QuietOption, emit, record
-from edgeprune.cli.progress import progress
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -32,7 +32,7 @@ def export(
     Shapes are fixed. The file is run and compared with torch before it appears.
     """
     from edgeprune.fitting.run_folder import RUN_FILE, load_run
-    from edgeprune.models.loading import load_model
+    from edgeprune.models.loading import load_model, parse_shape
     from edgeprune.models.onnx_export import export_onnx
 
     if (Path(model) / RUN_FILE).is_file():
@@ -41,7 +41,7 @@ def export(
     else:
         loaded = load_model(model, weights=weights, input_shape=parse_shape(input_shape))
         module, inputs = loaded.module, loaded.example_inputs
-    with progress(quiet) as bar:
+    with reporting(not quiet) as bar:
         bar.stage("exporting", 1)
         difference = export_onnx(module, inputs, out, opset=opset)
         bar.advance()

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated
 
 import typer
 
-from edgeprune.cli.groups import Examples, Loading, Profiling, Promised, Where, grouped
-from edgeprune.cli.options import CriterionOption, PatienceOption, SolverOption, store_path
+from edgeprune.cli.groups import Examples, Loading, Profiling, Promised, Where, grouped, options
+from edgeprune.cli.options import CriterionOption, PatienceOption, SolverOption
 from edgeprune.cli.output import JsonOption, QuietOption, Result, emit
-from edgeprune.cli.progress import progress
 from edgeprune.errors import UsageError
 
 app = typer.Typer(rich_markup_mode=None)
@@ -54,104 +51,29 @@ def fit(
     Every finished stage is kept in --out; fit --resume RUN goes on from there after whatever interrupted it.
     Exits with 4, and leaves nothing, if MODEL cannot reach the budget.
     """
-    from edgeprune.fitting.fit import fit as run
-    from edgeprune.fitting.options import FitOptions
-    from edgeprune.fitting.request import sign
-    from edgeprune.fitting.run_folder import absolute
+    from edgeprune.api.runs import Run
+    from edgeprune.api.runs import fit as run
 
-    call: dict[str, Any] = {
-        "model": model,
-        **asdict(loading),
-        **asdict(where),
-        **asdict(promised),
-        **asdict(examples),
-        **asdict(profiling),
-        "options": {
-            "solver": solver,
-            "criterion": criterion,
-            "epochs": epochs,
-            "lr": learning_rate,
-            "rounds": rounds,
-            "patience_s": patience,
-            "baseline": baseline,
-        },
-    }
+    command = ("edgeprune", *map(shlex.quote, sys.argv[1:]))
     if resume is not None:
-        call, out = _as_begun(resume, model, out), resume
-        loading, where, promised = _group(Loading, call), _group(Where, call), _group(Promised, call)
-        examples, profiling = _group(Examples, call), _group(Profiling, call)
-    if out is None or not call["model"]:
+        if out is not None:
+            raise UsageError("--resume goes on in the folder of the run", hint="leave --out away")
+        done = Run(resume).resume(model or None, progress=not quiet, command=command)
+    elif out is None or not model:
         raise UsageError("a MODEL and an --out are needed", hint="or a run to go on with: edgeprune fit --resume RUN")
-    promise = promised.promise()
-    options = FitOptions(
-        **call["options"],
-        seed=loading.seed,
-        allow_mismatch=profiling.allow_mismatch,
-        profile=profiling.options(),
-    )
-    record = loading.record(call["model"])
-    # Absolute, so that the run can be gone on with from any folder.
-    call |= {"model": record.model, "weights": record.weights, "data": absolute(examples.data)}
-    call["store"] = str(store_path(profiling.store).resolve())
-    loaded = record.load()
-    data = examples.load(loading.seed)
-    kind, board = where.open()
-    with profiling.open() as opened, progress(quiet) as bar:
-        result = run(
-            loaded,
-            kind,
-            board,
-            opened,
-            out,
-            promise,
-            data=data,
-            options=options,
-            record=record,
-            resume=resume is not None,
-            began=lambda: sign(out, call),
-            progress=bar,
+    else:
+        done = run(
+            model,
+            out=out,
+            **options(loading, where, promised, examples, profiling),
+            solver=solver,
+            criterion=criterion,
+            epochs=epochs,
+            lr=learning_rate,
+            rounds=rounds,
+            patience_s=patience,
+            baseline=baseline,
+            command=command,
+            progress=not quiet,
         )
-    emit(_shown(result, out), as_json)
-
-
-G = TypeVar("G")
-
-
-def _group(kind: type[G], call: Mapping[str, Any]) -> G:
-    return kind(**{f.name: call[f.name] for f in fields(cast(Any, kind))})
-
-
-def _as_begun(run: Path, model: str, out: Path | None) -> dict[str, Any]:
-    """How the run was called."""
-    from edgeprune.fitting.request import signed
-
-    if out is not None:
-        raise UsageError("--resume goes on in the folder of the run", hint="leave --out away")
-    call, own = signed(run)
-    if model and model != call["model"]:
-        raise UsageError(f"the run in {run} is of {call['model']}, not of {model}", hint="leave MODEL away")
-    code = [v for v in (call["model"], call["data"]) if (v and ".py:" in v) or (v and ":" in v and v[:4] != "zoo:")]
-    if code and not own:
-        raise UsageError(
-            f"{run} was not begun by you on this computer, and names code that would have to be run: {', '.join(code)}",
-            hint="if you trust it, begin a run of your own with the same options",
-        )
-    return call
-
-
-def _shown(result: Any, out: Path) -> Result:
-    from edgeprune.report.from_fit import report_of
-    from edgeprune.report.tables import report_tables
-    from edgeprune.report.write import write_report
-
-    report = report_of(result, command=("edgeprune", *map(shlex.quote, sys.argv[1:])))
-    json_path, html_path = write_report(report, out)
-    body = {
-        "met": result.met,
-        "budget_ms": result.budget.latency_ms,
-        "measured_ms": result.pruned.latency_ms,
-        "verdicts": [v.to_json() for v in result.verdicts],
-        "report": report.to_json(),
-        "paths": {**result.paths, "report_json": json_path, "report_html": html_path},
-    }
-    return Result("edgeprune.fit/2", body, report_tables(report))
+    emit(Result("edgeprune.fit/2", done.to_json(), done.tables()), as_json)

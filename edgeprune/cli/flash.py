@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from edgeprune.cli.groups import Promised, grouped
+from edgeprune.cli.groups import Promised, grouped, options
 from edgeprune.cli.options import DeviceUrl, PatienceOption
 from edgeprune.cli.output import JsonOption, QuietOption, emit, record
-from edgeprune.cli.progress import progress
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -36,15 +35,12 @@ def flash(
     is judged in turns with the dense network if its bundle is at hand: that of --beside, or the one of the run.
     Exits with 10 if the latency is too near to the budget to decide.
     """
-    from edgeprune.deploy.beside import flash_beside
+    from edgeprune.api.boards import flash as run
     from edgeprune.devices.registry import open_device
 
     board = open_device(device)
-    promise = promised.promise() if promised.latency or promised.flash else None
-    with progress(quiet) as bar:
-        done = flash_beside(
-            bundle, board, promise=promise, beside=beside, patience_s=patience, resume=resume, progress=bar
-        )
+    given = options(promised)
+    done = run(bundle, device=board, **given, beside=beside, patience_s=patience, resume=resume, progress=not quiet)
     body = done.to_json()
     timing = body.pop("timing")
     body |= {"latency_ms": done.timing.median_ms, "evidence": timing["evidence"]}

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -32,19 +32,7 @@ from edgeprune.cli.options import (
     ThreadsOption,
     TuneOption,
     WeightsOption,
-    parse_shape,
-    store_path,
-    target_and_device,
 )
-
-if TYPE_CHECKING:
-    from edgeprune.budget.promise import Promise
-    from edgeprune.devices.protocol import Device
-    from edgeprune.fitting.run_folder import RunRecord
-    from edgeprune.latency.store import ProfileStore
-    from edgeprune.profiling.profile import ProfileOptions
-    from edgeprune.targets import Target
-    from edgeprune.training.data import DataSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +43,6 @@ class Loading:
     input_shape: ShapeOption = None
     seed: SeedOption = 0
 
-    def record(self, model: str) -> RunRecord:
-        from edgeprune.fitting.run_folder import RunRecord
-
-        return RunRecord.of(model, self.weights, parse_shape(self.input_shape), self.seed)
-
 
 @dataclass(frozen=True, slots=True)
 class Where:
@@ -67,9 +50,6 @@ class Where:
 
     target: TargetOption = "host"
     device: DeviceOption = None
-
-    def open(self) -> tuple[Target, Device]:
-        return target_and_device(self.target, self.device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +64,6 @@ class Profiling:
     store: StoreOption = None
     allow_mismatch: MismatchOption = False
 
-    def options(self) -> ProfileOptions:
-        from edgeprune.profiling.profile import ProfileOptions
-
-        return ProfileOptions(
-            threads=self.threads, points=self.points, step=self.step, tune=self.tune, blocks=self.blocks
-        )
-
-    def open(self) -> ProfileStore:
-        from edgeprune.latency.store import ProfileStore
-
-        return ProfileStore(store_path(self.store))
-
 
 @dataclass(frozen=True, slots=True)
 class Promised:
@@ -105,11 +73,6 @@ class Promised:
     flash: FlashOption = None
     statistic: StatisticOption = "median"
 
-    def promise(self) -> Promise:
-        from edgeprune.budget.promise import Promise
-
-        return Promise.parse(self.latency, self.flash, self.statistic)
-
 
 @dataclass(frozen=True, slots=True)
 class Examples:
@@ -117,10 +80,10 @@ class Examples:
 
     data: DataOption = None
 
-    def load(self, seed: int) -> DataSet | None:
-        from edgeprune.training.data import load_data
 
-        return None if self.data is None else load_data(self.data, seed)
+def options(*groups: Any) -> dict[str, Any]:
+    """The options of filled groups, as arguments of the functions of :mod:`edgeprune.api`."""
+    return {f.name: getattr(group, f.name) for group in groups for f in fields(group)}
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-
-from edgeprune.errors import UsageError
-
-if TYPE_CHECKING:
-    from edgeprune.devices.protocol import Device
-    from edgeprune.targets import Target
 
 ModelArgument = Annotated[
     str, typer.Argument(help="zoo:NAME, package.module:factory, FILE.py:factory, FILE.pt2 or FILE.onnx.")
@@ -80,37 +74,3 @@ def accept_new_host_key() -> Any:
 
     (option,) = (p for p in typer.main.get_command(app).params if "--accept-new-host-key" in p.opts)
     return option
-
-
-def parse_shape(text: str | None) -> tuple[int, ...] | None:
-    """``1x3x224x224`` (or with commas) as integers.
-
-    Raises:
-        UsageError: anything else.
-    """
-    if text is None:
-        return None
-    parts = text.lower().replace(",", "x").split("x")
-    if not all(p.strip().isdecimal() and int(p) > 0 for p in parts):
-        raise UsageError(f"{text!r} is not an input shape", hint="write it as 1x3x224x224")
-    return tuple(int(p) for p in parts)
-
-
-def store_path(given: Path | str | None) -> Path:
-    from edgeprune.home import home
-
-    return Path(given) if given else home() / "profiles.sqlite3"
-
-
-def target_and_device(target: str, url: str | None) -> tuple[Target, Device]:
-    """Load the target; open the device that was named, or the target's own.
-
-    Raises:
-        TargetError: no such target, or one that nothing is built for yet.
-    """
-    from edgeprune.devices.registry import open_device
-    from edgeprune.targets import load_target
-
-    loaded = load_target(target)
-    loaded.require_buildable()
-    return loaded, open_device(url or loaded.default_device)

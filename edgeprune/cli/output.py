@@ -18,7 +18,7 @@ A command file looks like this (``edgeprune/cli/boards.py``, plus one line in ``
         emit(listing("edgeprune.boards/1", "boards", rows, [Column("name"), Column("ram_bytes", "RAM", size)]), as_json)
 
 Rules: data on stdout through :func:`emit` and nothing else; messages and progress on stderr
-(:mod:`edgeprune.cli.progress`). Failures are raised as :class:`~edgeprune.errors.EdgepruneError`
+(:mod:`edgeprune.api.progress`). Failures are raised as :class:`~edgeprune.errors.EdgepruneError`
 and never caught here; ``cli/main.py`` prints them and sets the exit code. A command that has
 results *and* a verdict (``doctor``) emits first and then raises ``typer.Exit(code)``. Options
 that every command shares are the annotated types below, so that they read the same everywhere.
@@ -26,7 +26,6 @@ that every command shares are the annotated types below, so that they read the s
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -37,14 +36,12 @@ from typing import Annotated, Any
 import typer
 
 from edgeprune.errors import EdgepruneError
-from edgeprune.report.tables import Table, cell, printable
+from edgeprune.report.tables import Table, cell, facts_table, printable
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout (docs/CLI.md).")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 
 ERROR_SCHEMA = "edgeprune.error/1"
-UNBOUNDED = 10_000
-"""Columns of a "terminal" that is a file or a pipe: nothing is folded, so that grep and cut find it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +79,7 @@ def listing(
 
 def record(schema: str, fields: Mapping[str, Any], title: str = "") -> Result:
     """One thing: JSON ``{"schema": …, **fields}``, table with one line a field (nested ones as ``a.b``)."""
-    return Result(schema, dict(fields), (Table(title, ("", ""), tuple(_flat(fields))),))
+    return Result(schema, dict(fields), (facts_table(fields, title),))
 
 
 def emit(result: Result, as_json: bool) -> None:
@@ -96,25 +93,14 @@ def emit(result: Result, as_json: bool) -> None:
 
 def print_table(table: Table) -> None:
     """Draw one table on stdout, as wide as the terminal, or as wide as it needs where there is none."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table as RichTable
-    from rich.text import Text
+    from edgeprune.report.text import drawn, text_of
 
-    drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, show_header=any(table.columns))
-    for heading in table.columns:
-        drawn.add_column(Text(heading), overflow="fold")
-    for row in table.rows:
-        # Text, not str: a name with brackets in it is not markup
-        drawn.add_row(*(Text(printable(value)) for value in row))
-    title = [Text(printable(table.title), style="bold"), ""] if table.title else []
     if sys.stdout.isatty():
-        Console(highlight=False).print(*title, drawn, "", sep="\n")
-        return
-    console = Console(file=io.StringIO(), width=UNBOUNDED, highlight=False)
-    with console.capture() as capture:
-        console.print(*title, drawn, sep="\n")
-    print("\n".join(line.rstrip() for line in capture.get().splitlines()), end="\n\n")
+        from rich.console import Console
+
+        Console(highlight=False).print(*drawn(table), "", sep="\n")
+    else:
+        print(text_of([table]), end="\n\n")
 
 
 def print_error(error: EdgepruneError, *, as_json: bool) -> None:
@@ -141,13 +127,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (set, frozenset)):
         return sorted(value)
     raise TypeError(f"{type(value).__name__} is not JSON-serialisable")
-
-
-def _flat(fields: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    lines = []
-    for key, value in fields.items():
-        if isinstance(value, Mapping) and value:
-            lines += _flat(value, f"{prefix}{key}.")
-        else:
-            lines.append((prefix + key, cell(value)))
-    return lines

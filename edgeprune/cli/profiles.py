@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from edgeprune.cli.options import StoreOption, store_path
+from edgeprune.cli.options import StoreOption
 from edgeprune.cli.output import Column, JsonOption, emit, listing, record
 from edgeprune.errors import UsageError
+from edgeprune.home import store_path
 
 app = typer.Typer(rich_markup_mode=None)
 

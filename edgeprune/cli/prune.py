@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from edgeprune.cli.groups import Examples, Loading, OutOption, Profiling, Promised, Where, grouped
+from edgeprune.cli.groups import Examples, Loading, OutOption, Profiling, Promised, Where, grouped, options
 from edgeprune.cli.options import CriterionOption, ModelArgument, SolverOption
-from edgeprune.cli.output import Column, JsonOption, QuietOption, emit, listing
-from edgeprune.cli.progress import progress
+from edgeprune.cli.output import JsonOption, QuietOption, Result, emit
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -31,21 +30,8 @@ def prune(
 
     Nothing is measured and nothing is fine-tuned: plan and remaining weights go to --out.
     """
-    from edgeprune.fitting.plan_only import PlanRequest, plan_only
+    from edgeprune.api.networks import prune as run
 
-    request = PlanRequest(
-        promised.promise(), solver, criterion, loading.seed, profiling.allow_mismatch, profiling.options()
-    )
-    data = examples.load(loading.seed)
-    kind, board = where.open()
-    with profiling.open() as opened, progress(quiet) as bar:
-        made = plan_only(loading.record(model), kind, board, opened, out, request, data=data, progress=bar)
-    rows = [{"group": g, "size": n, "kept": made.plan.width(g)} for g, n in made.plan.sizes.items()]
-    columns = [Column("group"), Column("size"), Column("kept")]
-    said = {
-        "removed_blocks": made.removed_blocks,
-        "not_offered": {g: {str(w): why for w, why in found.items()} for g, found in made.dropped.items()},
-        "predicted": dict(made.plan.predicted),
-        "paths": dict(made.paths),
-    }
-    emit(listing("edgeprune.prune/1", "groups", rows, columns, **said), as_json)
+    given = options(loading, where, promised, examples, profiling)
+    done = run(model, out=out, **given, solver=solver, criterion=criterion, progress=not quiet)
+    emit(Result("edgeprune.prune/1", done.to_json(), done.tables()), as_json)

@@ -67,11 +67,11 @@ def targets(
 
 
 def _build_check(as_json: bool, quiet: bool) -> None:
-    from edgeprune.cli.progress import progress
+    from edgeprune.api.progress import reporting
     from edgeprune.compiler.build_check import build_check
     from edgeprune.targets import list_targets
 
-    with progress(quiet) as report:
+    with reporting(not quiet) as report:
         results = list(build_check(list_targets(), report))
     failed = [result for result in results if result.status == "failed" and result.kind == "cpu"]
     rows = [result.to_json() for result in results]

@@ -70,6 +70,10 @@ class Deployment:
     files_sent: int
     bytes_sent: int
 
+    def __str__(self) -> str:
+        said = f"release {short(self.release)} is {self.state}: {self.timing}"
+        return "; ".join((said, *map(str, self.verdicts)))
+
     def to_json(self) -> dict[str, Any]:
         said = {"timing": self.timing.to_json(), "verdicts": [v.to_json() for v in self.verdicts]}
         return {**asdict(self), **said}

@@ -26,6 +26,9 @@ class Rollback:
     previous: str
     golden: GoldenResult
 
+    def __str__(self) -> str:
+        return f"release {short(self.release)} is current again, {short(self.previous)} is kept"
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

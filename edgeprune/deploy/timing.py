@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from edgeprune.board.client import Launch
 from edgeprune.budget.verdict import State, Turn, states_of
 from edgeprune.deploy.placed import Placed
+from edgeprune.latency.records import spread
 
 LAUNCH_MS = 60.0
 """What one launch times: longer than a moment's disturbance, shorter than a phase of the clock."""
@@ -74,6 +75,29 @@ class Timing:
         if name == "median":
             return self.median_ms
         return float(np.quantile(self.samples_ms, {"p90": 0.9, "p99": 0.99, "max": 1.0}[name]))
+
+    def summary(self) -> dict[str, Any]:
+        """What the launches say, in figures; ``spread_ms`` is the interquartile range."""
+        samples = self.samples_ms
+        return {
+            "latency_ms": self.median_ms,
+            "spread_ms": spread(samples),
+            "min_ms": min(samples),
+            "p90_ms": self.statistic("p90"),
+            "p99_ms": self.statistic("p99"),
+            "max_ms": max(samples),
+            "samples": len(samples),
+            "launches": len(self.launches),
+            "clock_states": [asdict(s) for s in self.states],
+            "evidence": self.evidence,
+            "clock": self.clock,
+        }
+
+    def __str__(self) -> str:
+        said = self.summary()
+        figures = ", ".join(f"{k} {said[f'{k}_ms']:.4g}" for k in ("min", "p90", "p99", "max"))
+        counted = f"{said['samples']} samples in {said['launches']} launches"
+        return f"{said['latency_ms']:.4g} ms, {self.evidence} ({figures} ms; {counted})"
 
     def to_json(self) -> dict[str, Any]:
         return {"launches": [x.to_json() for x in self.launches], "clock": self.clock, "evidence": self.evidence}

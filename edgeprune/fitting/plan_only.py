@@ -8,12 +8,13 @@ from pathlib import Path
 
 from edgeprune.budget.promise import Promise
 from edgeprune.budget.registry import get_solver
-from edgeprune.compiler.compile import read_network
+from edgeprune.compiler.compile import Network, read_network
 from edgeprune.devices.protocol import Device
 from edgeprune.fitting.planner import Planner, score, shrunk, with_removable
 from edgeprune.fitting.run_folder import RunRecord, check_out, save_run
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
+from edgeprune.models.loading import LoadedModel
 from edgeprune.profiling.fingerprint import fingerprint_of
 from edgeprune.profiling.profile import ProfileOptions, levels_of
 from edgeprune.progress import SILENT, Progress
@@ -38,19 +39,21 @@ class PlanRequest:
 @dataclass(frozen=True, slots=True)
 class PlanResult:
     """Attributes:
+    small: the network as the plan makes it.
     removed_blocks: names of those that went whole.
     paths: what was written, by name.
     dropped: group -> width -> why it was not offered.
     """
 
     plan: Plan
+    small: Network
     removed_blocks: tuple[str, ...]
     paths: Mapping[str, Path]
     dropped: Mapping[str, Mapping[int, str]]
 
 
 def plan_only(
-    record: RunRecord,
+    model: LoadedModel,
     target: Target,
     device: Device,
     store: ProfileStore,
@@ -58,6 +61,7 @@ def plan_only(
     request: PlanRequest,
     *,
     data: DataSet | None = None,
+    record: RunRecord | None = None,
     progress: Progress = SILENT,
 ) -> PlanResult:
     """Write plan and shrunk weights into ``out``.
@@ -70,27 +74,27 @@ def plan_only(
     request.promise.require_limit()
     get_solver(request.solver)
     check_out(out)
-    loaded = record.load()
-    network = read_network(loaded.module, loaded.example_inputs)
+    network = read_network(model.module, model.example_inputs)
     if request.profile.blocks:
         network = with_removable(network, progress)
     info = device.describe()
     fingerprint = fingerprint_of(target, info, request.profile.threads, network.kernels)
     found = store.find(fingerprint, allow_mismatch=request.allow_mismatch)
-    model = LatencyModel(found.records())
-    dense = model.network(n.spec for n in network.kernels.nodes)
+    tables = LatencyModel(found.records())
+    dense = tables.network(n.spec for n in network.kernels.nodes)
     if data is not None:
         data = taught(network.module, data)
     scores = score(network, request.criterion, data, seed=request.seed)
     planner = Planner(
         network,
         scores,
-        model,
+        tables,
         levels_of(network.channels, target, request.profile),
         solver=request.solver,
         criterion_name=request.criterion,
         progress=progress,
     )
     plan = planner.propose(request.promise.resolve(dense.latency_ms, dense.flash_bytes)).plan
-    paths = save_run(out, record, plan, shrunk(network, plan).module)
-    return PlanResult(plan, tuple(b.name for b in network.channels.removed(plan.empty)), paths, planner.dropped)
+    small = shrunk(network, plan)
+    paths = save_run(out, record, plan, small.module)
+    return PlanResult(plan, small, tuple(b.name for b in network.channels.removed(plan.empty)), paths, planner.dropped)

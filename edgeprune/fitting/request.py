@@ -19,13 +19,13 @@ from edgeprune.errors import BadInputError, UsageError
 from edgeprune.files import write_whole
 from edgeprune.fitting.options import FitOptions
 from edgeprune.fitting.run_folder import check_out
-from edgeprune.fitting.stages import Stages
+from edgeprune.fitting.stages import CALL, Stages
 from edgeprune.home import home
 from edgeprune.models.loading import LoadedModel
 from edgeprune.targets import Target
 from edgeprune.training.data import DataSet
 
-FILE, CALL, DONE = "request.json", "call.json", "proved"
+FILE, DONE = "request.json", "proved"
 SCHEMA = "edgeprune.request/1"
 FREE = ("rounds", "fill", "patience_s", "tighter", "baseline")
 """Options that may change when a run goes on: what is finished does not depend on them."""

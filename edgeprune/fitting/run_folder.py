@@ -66,9 +66,10 @@ def check_out(out: Path) -> None:
 def save_run(out: Path, record: RunRecord | None, plan: Plan, module: nn.Module) -> dict[str, Path]:
     """Write plan and weights (and ``record``) into ``out``; returns what lies where."""
     save_pruned(module, plan, out)
-    paths = {"weights": out / "model.safetensors", "widths": out / "widths.json"}
-    if record is not None:
-        path = out / RUN_FILE
+    paths, path = {"weights": out / "model.safetensors", "widths": out / "widths.json"}, out / RUN_FILE
+    if record is None:
+        path.unlink(missing_ok=True)  # of another network that was here before
+    else:
         write_whole(path, json.dumps({"schema": SCHEMA, **asdict(record)}, indent=1, sort_keys=True) + "\n")
         paths["run"] = path
     return paths

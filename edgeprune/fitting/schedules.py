@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from edgeprune.compiler.compile import Network
 from edgeprune.compiler.schedules import ScheduleBook
+from edgeprune.devices.protocol import Device
 from edgeprune.devices.registry import open_device
 from edgeprune.errors import DeviceError, MissingDependencyError, ProfileError, UsageError
 from edgeprune.latency.store import ProfileStore
@@ -19,7 +20,7 @@ def schedule_book(
     network: Network,
     target: Target,
     store: Path,
-    device_url: str,
+    device: str | Device,
     threads: int,
     *,
     required: bool,
@@ -37,8 +38,8 @@ def schedule_book(
     if not store.exists() and not required:
         return ScheduleBook(target)
     try:
-        with closing(open_device(device_url)) as device:
-            info = device.describe()
+        with closing(open_device(device)) if isinstance(device, str) else nullcontext(device) as board:
+            info = board.describe()
         with ProfileStore(store) as opened:
             asked = fingerprint_of(target, info, threads, network.kernels)
             spans = {p.fingerprint.weight_span for p in opened.profiles()} - {asked.weight_span}

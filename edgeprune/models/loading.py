@@ -5,8 +5,9 @@ Nothing that a file contains is ever executed; ``file.py:factory`` is the user's
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from urllib.parse import parse_qsl
 import torch
 from torch import Tensor, nn
 
-from edgeprune.errors import ModelLoadError
+from edgeprune.errors import ModelLoadError, UsageError
 from edgeprune.models import entrypoint, zoo
 from edgeprune.models.safety import SAFETENSORS_HINT, refuse_pickle
 from edgeprune.models.weights import load_weights
@@ -65,6 +66,66 @@ def load_model(
     if input_shape is not None:
         _check_shape(input_shape)
     module, inputs, name = _kind(source)(source, input_shape, seed)
+    return _loaded(module, inputs, name, source, weights, seed)
+
+
+def wrap_module(
+    module: nn.Module,
+    example_inputs: Tensor | Sequence[Tensor] | Sequence[int] | None,
+    *,
+    weights: str | Path | None = None,
+    seed: int = 0,
+) -> LoadedModel:
+    """A ``torch.nn.Module`` as a loaded model: a copy of it, and the module stays as it is.
+
+    Args:
+        example_inputs: a tensor, a sequence of tensors, or the shape of the only input.
+
+    Raises:
+        UsageError: the inputs are none of these. ModelLoadError: the module does not run on them.
+    """
+    inputs = _examples(example_inputs)
+    if inputs is None:
+        raise UsageError(
+            f"a module needs example inputs, and {example_inputs!r} is none",
+            hint="give example_inputs=(1, 3, 224, 224), a tensor or a tuple of tensors",
+        )
+    kind = type(module)
+    module = copy.deepcopy(module).to("cpu", torch.float32)
+    inputs = [i.detach().cpu() if isinstance(i, Tensor) else i for i in inputs]
+    return _loaded(module, inputs, kind.__name__.lower(), f"{kind.__module__}.{kind.__qualname__}", weights, seed)
+
+
+def parse_shape(shape: str | Sequence[int] | None) -> tuple[int, ...] | None:
+    """``1x3x224x224`` (or with commas) as integers; integers as they are.
+
+    Raises:
+        UsageError: anything else.
+    """
+    if shape is None or not isinstance(shape, str):
+        return None if shape is None else tuple(shape)
+    parts = shape.lower().replace(",", "x").split("x")
+    if not all(p.strip().isdecimal() and int(p) > 0 for p in parts):
+        raise UsageError(f"{shape!r} is not an input shape", hint="write it as 1x3x224x224")
+    return tuple(int(p) for p in parts)
+
+
+def _examples(given: Any) -> list[Any] | None:
+    """Example inputs, or the shape of the only one, as a list; None for anything else."""
+    if isinstance(given, Tensor):
+        return [given]
+    if isinstance(given, tuple | list) and given:
+        if all(isinstance(i, Tensor) for i in given):
+            return list(given)
+        if all(isinstance(i, int) for i in given):
+            _check_shape(tuple(given))
+            return [tuple(given)]
+    return None
+
+
+def _loaded(
+    module: nn.Module, inputs: list[Any], name: str, source: str, weights: str | Path | None, seed: int
+) -> LoadedModel:
     module.eval()
     if weights is not None:
         load_weights(module, Path(weights))
@@ -118,13 +179,8 @@ def _from_factory(source: str, shape: tuple[int, ...] | None, seed: int) -> tupl
             hint="a factory returns a torch.nn.Module, or a module and its example inputs",
             source=source,
         )
-    if shape is not None:
-        inputs = [shape]
-    elif isinstance(inputs, Tensor):
-        inputs = [inputs]
-    elif isinstance(inputs, tuple | list) and inputs and all(isinstance(i, Tensor) for i in inputs):
-        inputs = list(inputs)
-    else:
+    inputs = [shape] if shape is not None else _examples(inputs)
+    if inputs is None:
         raise ModelLoadError(
             f"the input shape of {source} is not known",
             hint="give --input-shape 1,3,224,224, or let the factory return (module, (example_input,))",

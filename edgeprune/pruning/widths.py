@@ -46,6 +46,15 @@ def save_pruned(module: nn.Module, plan: Plan, folder: Path) -> None:
     write_whole(folder / WIDTHS_FILE, text)
 
 
+def load_plan(folder: Path) -> Plan:
+    """The plan that a pruned network was made by.
+
+    Raises:
+        ModelLoadError: it is missing or damaged. PlanError: it makes no sense.
+    """
+    return Plan.from_json(_read_widths(folder / WIDTHS_FILE)["plan"])
+
+
 def load_pruned(original: nn.Module, graph: ChannelGraph, folder: Path) -> nn.Module:
     """Shrink ``original`` by the saved plan and fill in the saved weights; ``original`` is untouched.
 

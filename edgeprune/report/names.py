@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from edgeprune.report.schema import Layer
+from typing import Protocol
 
 
-def kernel_names(layers: Sequence[Layer]) -> tuple[str, ...]:
+class Named(Protocol):
+    """What has a node, a module and a kernel spec in words: a layer of a report, or of a profile."""
+
+    @property
+    def node(self) -> str: ...
+    @property
+    def module(self) -> str: ...
+    @property
+    def spec(self) -> str: ...
+
+
+def kernel_names(layers: Sequence[Named]) -> tuple[str, ...]:
     """A name of its own for every kernel: its module, with its operator, or its node, where that is not enough."""
     ladders = [_ladder(layer) for layer in layers]
     taken: list[str] = []
@@ -22,7 +30,7 @@ def kernel_names(layers: Sequence[Layer]) -> tuple[str, ...]:
     return tuple(name if several[name] == 1 else f"{name} #{i}" for i, name in enumerate(taken, start=1))
 
 
-def _ladder(layer: Layer) -> tuple[str, ...]:
+def _ladder(layer: Named) -> tuple[str, ...]:
     """What a kernel can be called, from short to long. A node is often its module and an operator already."""
     operator = layer.spec.partition(" ")[0]
     inside = layer.node.removeprefix(f"{layer.module}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,11 @@ class Table:
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+
+
+def facts_table(facts: Mapping[str, Any], title: str = "") -> Table:
+    """Facts about one thing, one a line; nested ones as ``a.b``."""
+    return Table(title, ("", ""), tuple(_flat(facts)))
 
 
 def report_tables(report: Report) -> tuple[Table, ...]:
@@ -199,6 +204,16 @@ def _scaled(n: float, unit: str) -> str:
         if abs(n) >= factor:
             return f"{n / factor:.1f} {prefix}{unit}"
     return f"{n:.0f} {unit}".rstrip()
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    lines = []
+    for key, value in facts.items():
+        if isinstance(value, Mapping) and value:
+            lines += _flat(value, f"{prefix}{key}.")
+        else:
+            lines.append((prefix + key, cell(value)))
+    return lines
 
 
 def _widths(widths: Widths) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from edgeprune.errors import ModelLoadError
 from edgeprune.models import entrypoint
@@ -65,6 +66,30 @@ def load_data(source: str, seed: int = 0) -> DataSet:
         made = entrypoint.call(source)
     arrays = made if isinstance(made, Mapping) else {k: getattr(made, k) for k in KEYS if hasattr(made, k)}
     return check(arrays, source.rpartition(":")[2])
+
+
+def collect(halves: Mapping[str, Any], name: str, seed: int = 0) -> DataSet:
+    """A :class:`DataSet` of torch DataLoaders or Datasets of (image, label), each read once.
+
+    Args:
+        halves: the ones for ``train`` and ``test``.
+        seed: of a loader that shuffles.
+
+    Raises:
+        ModelLoadError: a half is neither, or yields something else.
+    """
+    arrays: dict[str, Any] = {}
+    for half, source in halves.items():
+        if not isinstance(source, DataLoader | Dataset):
+            raise _wrong(name, half, f"is a {type(source).__name__}, not a torch DataLoader or Dataset")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            rows = list(source if isinstance(source, DataLoader) else DataLoader(source, batch_size=256))
+        if not rows or not all(isinstance(r, tuple | list) and len(r) == 2 for r in rows):
+            raise _wrong(name, half, "does not yield pairs of images and labels")
+        for key, values in zip((f"x_{half}", f"y_{half}"), zip(*rows, strict=True), strict=True):
+            arrays[key] = torch.cat([torch.as_tensor(v) for v in values])
+    return check(arrays, name)
 
 
 def check(arrays: Mapping[str, Any], name: str) -> DataSet:

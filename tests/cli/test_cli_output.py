@@ -9,8 +9,8 @@ from pathlib import PurePosixPath
 
 import pytest
 
+from edgeprune.api.progress import Lines, reporting
 from edgeprune.cli.output import Column, Result, emit, listing, record
-from edgeprune.cli.progress import Lines, progress
 from edgeprune.progress import SILENT
 
 ROWS = [{"name": "rpi4", "ram_bytes": 1024, "odd": "x"}, {"name": "[red]pi[/red]", "ram_bytes": None}]
@@ -61,7 +61,7 @@ def test_what_is_no_json_is_a_bug_not_a_string(value):
 
 
 def test_progress_goes_to_stderr_in_plain_lines(capsys):
-    with progress() as report:
+    with reporting(True) as report:
         report.stage("profiling", total=100)
         for _ in range(100):
             report.advance()
@@ -86,15 +86,15 @@ def test_a_stage_says_neither_nothing_nor_everything(total, lines, capsys):
 
 
 def test_quiet_says_nothing():
-    with progress(quiet=True) as report:
+    with reporting(False) as report:
         assert report is SILENT
 
 
 def test_a_terminal_gets_a_bar_and_gets_its_cursor_back():
     """On a pseudo-terminal: notes survive, the bar does not, also when the command fails."""
     program = (
-        "from edgeprune.cli.progress import progress\n"
-        "with progress() as report:\n"
+        "from edgeprune.api.progress import reporting\n"
+        "with reporting(True) as report:\n"
         "    report.stage('profiling [x]', total=2); report.advance(); report.note('kept [red]')\n"
         "    raise SystemExit(3)\n"
     )

@@ -260,7 +260,9 @@ def test_fit_below_what_is_reachable(work):
 
 def test_flash_refuses_what_is_no_bundle(work, tmp_path):
     refused(3, "BundleError", "flash", tmp_path, "--device", work["device"])
-    refused(2, "UsageError", "flash", work["folder"] / "pruned", "--device", work["device"], "--latency", "50%")
+    alone = tmp_path / "pruned"  # with no bundle of the dense network beside it
+    shutil.copytree(work["folder"] / "pruned", alone)
+    refused(2, "UsageError", "flash", alone, "--device", work["device"], "--latency", "50%")
 
 
 def test_flash_rolls_back_a_release_that_is_too_slow(work):

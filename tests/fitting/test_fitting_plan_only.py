@@ -38,7 +38,7 @@ def planned(records, target, record, tmp_path):
             opened = store.open_profile(fingerprint_of(target, device.describe(), 1, kernels))
             for found in filter(None, map(change, records)):
                 opened.add(found)
-            return plan_only(record, target, device, store, tmp_path / "run", REQUEST).plan
+            return plan_only(loaded, target, device, store, tmp_path / "run", REQUEST).plan
 
     return plan
 

@@ -4,9 +4,24 @@ Drawn through matplotlib's objects, never through pyplot: no global state, no di
 turned into paths, so a page needs no fonts, and names are never read as formulas or markup.
 """
 
+from collections.abc import Callable, Mapping
+
+from matplotlib.figure import Figure as Canvas
+
+from edgeprune.report.plots import comparison, distributions, kernels, picture
 from edgeprune.report.plots.comparison import tradeoff
 from edgeprune.report.plots.distributions import latencies
 from edgeprune.report.plots.kernels import milliseconds, prediction
 from edgeprune.report.plots.picture import widths
+from edgeprune.report.schema import Report
 
-__all__ = ["latencies", "milliseconds", "prediction", "tradeoff", "widths"]
+__all__ = ["FIGURES", "latencies", "milliseconds", "prediction", "tradeoff", "widths"]
+
+FIGURES: Mapping[str, Callable[[Report], Canvas | None]] = {
+    "milliseconds": kernels.draw_milliseconds,
+    "widths": picture.draw,
+    "tradeoff": comparison.draw,
+    "latencies": distributions.draw,
+    "prediction": kernels.draw_prediction,
+}
+"""The same plots as matplotlib figures, by name."""

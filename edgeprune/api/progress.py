@@ -13,9 +13,15 @@ STEPS = 10
 
 
 @contextmanager
-def progress(quiet: bool = False) -> Iterator[Progress]:
-    """The progress reporter of one command; the last bar is closed on the way out, also by an error."""
-    if quiet:
+def reporting(wanted: bool | Progress | None) -> Iterator[Progress]:
+    """The progress reporter of one call; the last bar is closed on the way out, also by an error.
+
+    Args:
+        wanted: True for bars or lines on stderr, None or False for silence, or a reporter of one's own.
+    """
+    if not isinstance(wanted, bool | None):
+        yield wanted
+    elif not wanted:
         yield SILENT
     elif sys.stderr.isatty():
         bars = Bars()

@@ -1,0 +1,107 @@
+"""Arguments of the Python API: a model, a data set, a board, named by a string or handed over as an object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from edgeprune.api.shown import Network
+from edgeprune.devices.protocol import Device
+from edgeprune.devices.registry import closing_devices, open_device
+from edgeprune.errors import ModelLoadError, UsageError
+from edgeprune.fitting.run_folder import RunRecord
+from edgeprune.models.loading import LoadedModel, parse_shape, wrap_module
+from edgeprune.targets import Target, load_target
+from edgeprune.training.data import KEYS, DataSet, check, collect, load_data
+
+Model = str | nn.Module | LoadedModel | Network
+"""``zoo:NAME``, a file or a factory as on the command line; a torch module; what ``load_model`` or a call returned."""
+Inputs = Tensor | Sequence[Tensor] | Sequence[int] | None
+Data = str | Path | Mapping[str, Any] | Sequence[Any] | DataSet | None
+Shape = str | Sequence[int] | None
+Where = str | Path | None
+
+
+def open_model(
+    model: Model, example_inputs: Inputs = None, weights: Where = None, input_shape: Shape = None, seed: int = 0
+) -> tuple[LoadedModel, RunRecord | None]:
+    """The network that was named or handed over; and how it was named, which is None for an object.
+
+    Raises:
+        UsageError: arguments that do not go together; ModelLoadError: what cannot be loaded.
+    """
+    shape, file = parse_shape(input_shape), None if weights is None else str(weights)
+    if isinstance(model, nn.Module):
+        return wrap_module(model, shape if example_inputs is None else example_inputs, weights=file, seed=seed), None
+    if example_inputs is not None:
+        raise UsageError("example_inputs go with a torch module", hint="give input_shape=(1, 3, 224, 224)")
+    if isinstance(model, str):
+        record = RunRecord.of(model, file, shape, seed)
+        return record.load(), record
+    if weights is not None or shape is not None:
+        raise UsageError("weights and input_shape go with a model that is loaded here", hint="leave them away")
+    loaded = model.loaded if isinstance(model, Network) else model
+    if not isinstance(loaded, LoadedModel):
+        raise ModelLoadError(
+            f"a {type(model).__name__} is no model", hint="give a string such as zoo:resnet18, or a torch.nn.Module"
+        )
+    return loaded, None
+
+
+def open_data(data: Data, seed: int = 0) -> DataSet | None:
+    """The data set that was named or handed over.
+
+    Args:
+        data: a source as on the command line; a mapping of arrays; ``(x_train, y_train, x_test, y_test)``; a pair of
+            torch DataLoaders or Datasets, to train and to test on.
+
+    Raises:
+        ModelLoadError: it is none of these, or its arrays do not go together.
+    """
+    if data is None or isinstance(data, DataSet):
+        return data
+    if isinstance(data, str | Path):
+        return load_data(str(data), seed)
+    if isinstance(data, Mapping):
+        return check(data, "data")
+    if isinstance(data, tuple | list) and len(data) == len(KEYS):
+        return check({k: v for k, v in zip(KEYS, data, strict=True) if v is not None}, "data")
+    if isinstance(data, tuple | list) and len(data) == 2:
+        return collect({"train": data[0], "test": data[1]}, "data", seed)
+    raise ModelLoadError(
+        f"a {type(data).__name__} is no data set",
+        hint=f"give a mapping or a tuple of {', '.join(KEYS)}, or a pair of torch DataLoaders (train, test)",
+    )
+
+
+def open_target(target: str | Target) -> Target:
+    """The target, which something can be built for.
+
+    Raises:
+        TargetError: no such target, or one that nothing is built for yet.
+    """
+    loaded = load_target(target) if isinstance(target, str) else target
+    loaded.require_buildable()
+    return loaded
+
+
+@contextmanager
+def board_of(device: str | Device | None, target: Target | None = None) -> Iterator[Device]:
+    """The device of a call: one that is opened here is closed here; one that was handed over stays open.
+
+    Args:
+        device: a URL, an open device, or None for the target's own.
+    """
+    if device is not None and not isinstance(device, str):
+        yield device
+        return
+    with closing_devices():
+        yield open_device(device or (target.default_device if target else "local:"))
+
+
+def path_of(where: Where) -> Path | None:
+    return None if where is None else Path(where)

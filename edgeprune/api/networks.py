@@ -1,0 +1,234 @@
+"""prune and compile: a smaller network from a stored profile, and the program that a board runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeprune.api.arguments import (
+    Data,
+    Inputs,
+    Model,
+    Shape,
+    Where,
+    board_of,
+    open_data,
+    open_model,
+    open_target,
+)
+from edgeprune.api.progress import reporting
+from edgeprune.api.shown import Network, Shown, folder_of
+from edgeprune.budget.promise import Promise
+from edgeprune.compiler.compile import compile_network, read_network
+from edgeprune.compiler.manifest import Manifest
+from edgeprune.devices.protocol import Device
+from edgeprune.fitting.plan_only import PlanRequest, plan_only
+from edgeprune.fitting.run_folder import RUN_FILE
+from edgeprune.fitting.run_folder import load_run as load_folder
+from edgeprune.fitting.schedules import schedule_book
+from edgeprune.home import store_path
+from edgeprune.latency.store import ProfileStore
+from edgeprune.models.loading import LoadedModel
+from edgeprune.profiling.profile import ProfileOptions
+from edgeprune.progress import Progress
+from edgeprune.pruning.plan import Plan
+from edgeprune.report.tables import Table, percent, size, written
+from edgeprune.targets import Target, load_target
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Pruned(Network):
+    """A network pruned by a stored profile: nothing of it was measured or trained.
+
+    Attributes:
+        plan: the channels that stay, with what is predicted of the network they make.
+        removed_blocks: names of those that went whole.
+        not_offered: group -> width -> why the solver could not choose it.
+        paths: what was written, by name; ``folder`` is where.
+    """
+
+    small: LoadedModel
+    plan: Plan
+    removed_blocks: tuple[str, ...]
+    not_offered: Mapping[str, Mapping[int, str]]
+    paths: Mapping[str, Path]
+    folder: Path
+
+    @property
+    def loaded(self) -> LoadedModel:
+        return self.small
+
+    @property
+    def latency_ms(self) -> float:
+        """Predicted from the profile."""
+        return float(self.plan.predicted["latency_ms"])
+
+    @property
+    def flash_bytes(self) -> float:
+        """Predicted from the profile."""
+        return float(self.plan.predicted["flash_bytes"])
+
+    @property
+    def summary(self) -> str:
+        said = f"{written(self.latency_ms, 'ms')}, {size(self.flash_bytes)}"
+        return f"{self.small.name}, {said}, predicted ({self.plan.predicted['evidence']})"
+
+    def plot(self) -> Figure:
+        """Channels of every width group, and those that stay."""
+        from edgeprune.report.plots.profiles import draw_kept
+
+        return draw_kept(self.plan.sizes, {g: self.plan.width(g) for g in self.plan.sizes})
+
+    def tables(self) -> tuple[Table, ...]:
+        rows = tuple(
+            (g, str(n), str(self.plan.width(g)), percent(self.plan.width(g) / n)) for g, n in self.plan.sizes.items()
+        )
+        return (Table(self.summary, ("group", "size", "kept", "share"), rows),)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "removed_blocks": self.removed_blocks,
+            "not_offered": {g: {str(w): why for w, why in found.items()} for g, found in self.not_offered.items()},
+            "predicted": dict(self.plan.predicted),
+            "paths": dict(self.paths),
+            "groups": [{"group": g, "size": n, "kept": self.plan.width(g)} for g, n in self.plan.sizes.items()],
+        }
+
+
+def prune(
+    model: Model,
+    *,
+    latency: str | float | None = None,
+    flash: str | float | None = None,
+    statistic: str = "median",
+    target: str | Target = "host",
+    device: str | Device | None = None,
+    data: Data = None,
+    out: Where = None,
+    example_inputs: Inputs = None,
+    weights: Where = None,
+    input_shape: Shape = None,
+    seed: int = 0,
+    threads: int = 1,
+    points: int = 8,
+    step: int | None = None,
+    blocks: bool = False,
+    tune: int = 8,
+    store: Where = None,
+    allow_mismatch: bool = False,
+    solver: str = "knapsack",
+    criterion: str = "l2",
+    progress: bool | Progress | None = None,
+) -> Pruned:
+    """A smaller network inside a latency or size budget, chosen from a stored profile without measuring anything.
+
+    Relative limits are of the dense network's predicted cost. Arguments and results are described in docs/API.md.
+
+    Raises:
+        UsageError, ModelLoadError: what was asked for makes no sense.
+        ProfileError, ProfileMismatchError: the store does not cover the network on this device.
+        InfeasibleBudgetError: nothing reaches the budget; nothing was written.
+    """
+    options = ProfileOptions(threads=threads, points=points, step=step, tune=tune, blocks=blocks)
+    promise = Promise.parse(latency, flash, statistic)
+    request = PlanRequest(promise, solver, criterion, seed, allow_mismatch, options)
+    examples, kind = open_data(data, seed), open_target(target)
+    loaded, record = open_model(model, example_inputs, weights, input_shape, seed)
+    folder = folder_of(out, loaded.name, kind.name)
+    with board_of(device, kind) as board, ProfileStore(store_path(store)) as opened, reporting(progress) as bar:
+        made = plan_only(loaded, kind, board, opened, folder, request, data=examples, record=record, progress=bar)
+    small = LoadedModel(made.small.module, made.small.example_inputs, loaded.name, loaded.source)
+    return Pruned(small, made.plan, made.removed_blocks, made.dropped, made.paths, folder)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Bundle(Shown):
+    """A compiled network in a folder: one native program, weights, manifest. It serves as a path, too."""
+
+    path: Path
+    manifest: Manifest
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    @property
+    def release(self) -> str:
+        return self.manifest.release_id
+
+    @property
+    def summary(self) -> str:
+        return f"{self.path}, {size(self.manifest.memory.flash)} for {self.manifest.target}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "bundle": self.path,
+            "release": self.release,
+            "target": self.manifest.target,
+            "kernels": len(self.manifest.kernels),
+            "schedules_from": dict(Counter(k.schedule_source for k in self.manifest.kernels)),
+            "memory": self.manifest.memory.model_dump(),
+            "evidence": "compiled",
+        }
+
+
+def compile(
+    model: Model | Path,
+    *,
+    target: str | Target = "host",
+    device: str | Device | None = None,
+    out: Where = None,
+    factory: str | None = None,
+    example_inputs: Inputs = None,
+    weights: Where = None,
+    input_shape: Shape = None,
+    seed: int = 0,
+    threads: int = 1,
+    store: Where = None,
+    allow_mismatch: bool = False,
+    progress: bool | Progress | None = None,
+) -> Bundle:
+    """A bundle for a target: the network, or the pruned network of a run, compiled to one native program.
+
+    Schedules come from the profile of the device, where there is one; with a ``device`` there has to be one.
+    Arguments and results are described in docs/API.md.
+
+    Raises:
+        UsageError, ModelLoadError, TargetError: what was asked for makes no sense.
+        ProfileError, ProfileMismatchError: a device was named, and the store holds no profile of it.
+        KernelBuildError, LinkError: the compiler failed.
+    """
+    kind = load_target(target) if isinstance(target, str) else target
+    if isinstance(model, str | Path) and (Path(model) / RUN_FILE).is_file():
+        loaded, network = load_folder(Path(model), factory)
+    else:
+        source = str(model) if isinstance(model, Path) else model
+        loaded, _ = open_model(source, example_inputs, weights, input_shape, seed)
+        network = read_network(loaded.module, loaded.example_inputs)
+    book = schedule_book(
+        network,
+        kind,
+        store_path(store),
+        device or kind.default_device,
+        threads,
+        required=device is not None,
+        allow_mismatch=allow_mismatch,
+    )
+    folder = folder_of(out, loaded.name, f"{kind.name}-bundle")
+    with reporting(progress) as bar:
+        manifest = compile_network(
+            network,
+            kind,
+            folder,
+            book=book,
+            name=loaded.name,
+            threads=threads,
+            provenance={"model": loaded.source, "command": "compile"},
+            progress=bar,
+        )
+    return Bundle(folder, manifest)

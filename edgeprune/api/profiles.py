@@ -1,0 +1,202 @@
+"""profile: latency tables of a network's kernels on a device, to look at and to pass on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeprune.api.arguments import Inputs, Model, Shape, Where, board_of, open_model, open_target
+from edgeprune.api.progress import reporting
+from edgeprune.api.shown import Shown
+from edgeprune.compiler.compile import Network, read_network
+from edgeprune.devices.protocol import Device, DeviceInfo
+from edgeprune.errors import UsageError
+from edgeprune.home import store_path
+from edgeprune.latency.jsonl import write_jsonl
+from edgeprune.latency.model import LatencyModel
+from edgeprune.latency.records import Fingerprint, KernelRecord
+from edgeprune.latency.store import ProfileStore
+from edgeprune.latency.tables import LatencyTable
+from edgeprune.profiling.profile import ProfileOptions
+from edgeprune.profiling.profile import profile as measure
+from edgeprune.progress import Progress
+from edgeprune.report.names import kernel_names
+from edgeprune.report.tables import Table, cell, written
+from edgeprune.targets import Target
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, slots=True)
+class ProfiledLayer:
+    """One kernel of a profiled network: ``latency_ms`` at its full widths; None if it failed on the device."""
+
+    name: str
+    node: str
+    spec: str
+    widths: dict[str, int]
+    latency_ms: float | None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Profile(Shown):
+    """Latency tables of one network on one device.
+
+    Attributes:
+        model, target, device, info: what was measured where; ``info`` is what the device says of itself.
+        records: every kernel at every width, as it is stored; ``fingerprint`` says what they are valid for.
+        measured, reused, drifted: kernels measured now, taken from the store, and measured again for the device's speed
+            had changed; ``failed`` are those that did not run.
+        store: the file that keeps the profile.
+    """
+
+    model: str
+    target: Target
+    device: str
+    info: DeviceInfo
+    network: Network
+    records: tuple[KernelRecord, ...]
+    fingerprint: Fingerprint
+    measured: int
+    reused: int
+    drifted: int
+    failed: tuple[KernelRecord, ...]
+    store: Path
+
+    @property
+    def summary(self) -> str:
+        return f"{len(self.records)} kernels of {self.model} on {self.board}, {self.info.evidence}"
+
+    @property
+    def board(self) -> str:
+        gpu = self.info.gpu
+        return gpu.name if self.target.cuda and gpu else self.info.cpu
+
+    def layers(self) -> tuple[ProfiledLayer, ...]:
+        """The kernels of the network, in the order in which they run."""
+        nodes, known = self.network.kernels.nodes, {r.spec.key: r for r in self.records}
+        names = kernel_names([_Named(n.name, n.module, str(n.spec)) for n in nodes])
+        found = []
+        for name, node in zip(names, nodes, strict=True):
+            record = known.get(node.spec.key)
+            ms = record.median_ns / 1e6 if record is not None and record.ok else None
+            found.append(ProfiledLayer(name, node.name, str(node.spec), dict(node.spec.widths), ms))
+        return tuple(found)
+
+    def table(self, layer: str) -> LatencyTable:
+        """Latency over the widths of a layer, named as in :meth:`layers` or by its node.
+
+        Raises:
+            UsageError: there is no such layer. ProfileError: the profile does not cover it.
+        """
+        for found, node in zip(self.layers(), self.network.kernels.nodes, strict=True):
+            if layer in (found.name, found.node):
+                return LatencyModel(self.records).table(node.spec, estimate=True)
+        names = [x.name for x in self.layers()]
+        near = get_close_matches(layer, names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"these exist: {', '.join(names)}"
+        raise UsageError(f"there is no layer {layer!r}", hint=hint, layers=names)
+
+    def plot(self, layer: str) -> Figure:
+        """Latency of a layer against its output width, a line for each of a few input widths."""
+        from edgeprune.report.plots.profiles import draw_table
+
+        return draw_table(self.table(layer), f"{layer} of {self.model} on {self.board}", self.info.evidence)
+
+    def export(self, path: Where) -> Path:
+        """Write the profile as JSON lines, which ``edgeprune profiles import`` takes in elsewhere."""
+        file = Path(path or f"{self.model}-{self.target.name}.jsonl")
+        write_jsonl(file, self.fingerprint, self.records)
+        return file
+
+    def tables(self) -> tuple[Table, ...]:
+        rows = [
+            (x.name, x.spec, cell(x.widths), "failed" if x.latency_ms is None else written(x.latency_ms, "ms"))
+            for x in self.layers()
+        ]
+        return (Table(self.summary, ("layer", "kernel", "widths", "latency"), tuple(rows)),)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "target": self.target.name,
+            "device": self.device,
+            "board": self.board,
+            "evidence": self.info.evidence,
+            "kernels_measured": self.measured,
+            "kernels_reused": self.reused,
+            "kernels_drifted": self.drifted,
+            "kernels_failed": [{"kernel": str(r.spec), "error": r.error} for r in self.failed],
+            "store": self.store,
+            "fingerprint": self.fingerprint.digest,
+        }
+
+
+def profile(
+    model: Model,
+    *,
+    target: str | Target = "host",
+    device: str | Device | None = None,
+    example_inputs: Inputs = None,
+    weights: Where = None,
+    input_shape: Shape = None,
+    seed: int = 0,
+    threads: int = 1,
+    points: int = 8,
+    step: int | None = None,
+    blocks: bool = False,
+    tune: int = 8,
+    store: Where = None,
+    allow_mismatch: bool = False,
+    progress: bool | Progress | None = None,
+) -> Profile:
+    """Latency tables of a network's kernels, measured on a device over the widths that pruning can choose.
+
+    What was measured before is taken from the store, so an interrupted profile goes on where it stopped. Arguments
+    and results are described in docs/API.md.
+
+    Raises:
+        UsageError, ModelLoadError, TargetError: what was asked for makes no sense.
+        BusyError, DeviceError: store or device failed; what was measured is kept.
+    """
+    loaded, _ = open_model(model, example_inputs, weights, input_shape, seed)
+    network = read_network(loaded.module, loaded.example_inputs)
+    kind, path = open_target(target), store_path(store)
+    options = ProfileOptions(threads=threads, points=points, step=step, tune=tune, blocks=blocks)
+    with board_of(device, kind) as board, ProfileStore(path) as opened, reporting(progress) as bar:
+        info = board.describe()
+        made = measure(
+            network.kernels,
+            network.channels,
+            kind,
+            board,
+            opened,
+            options,
+            info=info,
+            allow_mismatch=allow_mismatch,
+            progress=bar,
+        )
+        return Profile(
+            model=loaded.name,
+            target=kind,
+            device=board.url,
+            info=info,
+            network=network,
+            records=made.profile.records(),
+            fingerprint=made.profile.fingerprint,
+            measured=made.measured,
+            reused=made.reused,
+            drifted=made.drifted,
+            failed=made.failed,
+            store=path,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    node: str
+    module: str
+    spec: str

@@ -1,0 +1,344 @@
+"""fit and load_run: the whole chain from a trained network to an installed one, and the folder that keeps it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from inspect import signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeprune.api.arguments import Data, Inputs, Model, Shape, Where, board_of, open_data, open_model, open_target
+from edgeprune.api.networks import Bundle
+from edgeprune.api.progress import reporting
+from edgeprune.api.shown import Network, folder_of
+from edgeprune.budget.promise import Promise
+from edgeprune.budget.verdict import PATIENCE_S, Verdict
+from edgeprune.compiler.compile import read_network
+from edgeprune.compiler.manifest import MANIFEST, read_manifest
+from edgeprune.devices.protocol import Device
+from edgeprune.errors import BadInputError, UsageError
+from edgeprune.fitting.fit import fit as run_fit
+from edgeprune.fitting.options import FitOptions
+from edgeprune.fitting.request import DONE, sign, signed
+from edgeprune.fitting.result import FitResult
+from edgeprune.fitting.run_folder import absolute
+from edgeprune.fitting.run_folder import load_run as load_folder
+from edgeprune.fitting.stages import FOLDER, LOG, Stages
+from edgeprune.home import store_path
+from edgeprune.latency.store import ProfileStore
+from edgeprune.models.loading import LoadedModel
+from edgeprune.profiling.profile import ProfileOptions
+from edgeprune.progress import Progress
+from edgeprune.pruning.plan import Plan
+from edgeprune.pruning.widths import load_plan, load_pruned
+from edgeprune.report.from_fit import report_of
+from edgeprune.report.schema import Report, read_report
+from edgeprune.report.tables import Table, facts_table, report_tables, written
+from edgeprune.report.write import write_report
+from edgeprune.targets import Target
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Fit(Network):
+    """A fitted network: installed, proved, and reported.
+
+    Attributes:
+        report: every figure with how it was obtained (docs/REPORT.md).
+        paths: what was written, by name: weights, widths, bundle, report_json, report_html, …
+        result: all else that the fit found out: rounds, timings, training histories.
+    """
+
+    result: FitResult
+    report: Report
+    paths: Mapping[str, Path]
+
+    @property
+    def met(self) -> bool:
+        """Whether the installed network keeps every limit that was asked for."""
+        return self.result.met
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """One for each limit, on the installed program."""
+        return self.result.verdicts
+
+    @property
+    def plan(self) -> Plan:
+        return self.result.plan
+
+    @property
+    def latency_ms(self) -> float:
+        """Of the installed network, at the device's nominal clock."""
+        return self.result.pruned.latency_ms
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of right labels from the program on the device; None without data."""
+        return self.result.pruned.accuracy
+
+    @property
+    def bundle(self) -> Path:
+        return self.paths["bundle"]
+
+    @property
+    def loaded(self) -> LoadedModel:
+        network, said = self.result.pruned.network, self.result
+        return LoadedModel(network.module, network.example_inputs, said.model_name, said.model_source)
+
+    @property
+    def summary(self) -> str:
+        said, dense = self.result, self.result.dense.latency_ms
+        figures = f"{written(dense, 'ms')} dense, {written(self.latency_ms, 'ms')} pruned, {said.evidence}"
+        return f"{said.model_name} on {said.target.name}, {figures}, {'met' if self.met else 'not met'}"
+
+    def plot(self, what: str = "milliseconds") -> Figure:
+        """A plot of the report; see :func:`plot_of`."""
+        return plot_of(self.report, what)
+
+    def tables(self) -> tuple[Table, ...]:
+        return report_tables(self.report)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "met": self.met,
+            "budget_ms": self.result.budget.latency_ms,
+            "measured_ms": self.latency_ms,
+            "verdicts": [v.to_json() for v in self.verdicts],
+            "report": self.report.to_json(),
+            "paths": dict(self.paths),
+        }
+
+
+def plot_of(report: Report, what: str) -> Figure:
+    """A plot of a report: milliseconds (by kernel), widths, tradeoff, latencies or prediction.
+
+    Raises:
+        UsageError: there is no such plot, or the report holds nothing to draw in it.
+    """
+    from edgeprune.report.plots import FIGURES
+
+    if what not in FIGURES:
+        raise UsageError(f"there is no plot {what!r}", hint=f"choose one of {', '.join(FIGURES)}")
+    figure = FIGURES[what](report)
+    if figure is None:
+        raise UsageError(f"the report holds nothing for the plot {what!r}", hint="a tradeoff needs data, for example")
+    return figure
+
+
+def fit(
+    model: Model,
+    *,
+    target: str | Target = "host",
+    device: str | Device | None = None,
+    latency: str | float | None = None,
+    flash: str | float | None = None,
+    statistic: str = "median",
+    data: Data = None,
+    out: Where = None,
+    resume: bool = False,
+    example_inputs: Inputs = None,
+    weights: Where = None,
+    input_shape: Shape = None,
+    seed: int = 0,
+    threads: int = 1,
+    points: int = 8,
+    step: int | None = None,
+    blocks: bool = False,
+    tune: int = 8,
+    store: Where = None,
+    allow_mismatch: bool = False,
+    solver: str = "knapsack",
+    criterion: str = "taylor",
+    epochs: int = 3,
+    lr: float = 0.02,
+    rounds: int = 6,
+    patience_s: float = PATIENCE_S,
+    baseline: bool = True,
+    command: Sequence[str] = (),
+    progress: bool | Progress | None = None,
+) -> Fit:
+    """A trained network fitted to a latency or size budget: profiled, pruned, fine-tuned, compiled, flashed, proved.
+
+    Every finished stage is kept in ``out``; the same call with ``resume=True`` goes on from there after whatever
+    interrupted it. Arguments and results are described in docs/API.md.
+
+    Raises:
+        UsageError, ModelLoadError, BadInputError, TargetError: what was asked for makes no sense; nothing was written.
+        InfeasibleBudgetError: the budget is below what can be reached; nothing of the run stays.
+        VerificationError, RolledBackError, UndecidedError: no network that was measured keeps the budget.
+        BusyError, DeviceError: the device failed; finished stages stay.
+    """
+    # Every argument by its name, before there are other names.
+    call = dict(locals())
+    promise = Promise.parse(latency, flash, statistic)
+    options = FitOptions(
+        solver=solver,
+        criterion=criterion,
+        rounds=rounds,
+        patience_s=patience_s,
+        epochs=epochs,
+        lr=lr,
+        seed=seed,
+        baseline=baseline,
+        allow_mismatch=allow_mismatch,
+        profile=ProfileOptions(threads=threads, points=points, step=step, tune=tune, blocks=blocks),
+    )
+    loaded, record = open_model(model, example_inputs, weights, input_shape, seed)
+    examples, kind = open_data(data, seed), open_target(target)
+    folder, kept = folder_of(out, loaded.name, kind.name), store_path(store)
+
+    def began() -> None:
+        """Write down how the run was called, where text can say it: ``fit --resume`` then needs no more."""
+        texts = isinstance(target, str) and isinstance(device, str | None) and isinstance(data, str | Path | None)
+        if record is None or not texts:
+            return
+        said = {k: v for k, v in call.items() if k not in _OF_THIS_TIME}
+        # Absolute, so that the run can be gone on with from any folder.
+        said |= {"model": record.model, "weights": record.weights, "input_shape": record.input_shape}
+        sign(folder, {**said, "data": absolute(None if data is None else str(data)), "store": str(kept.resolve())})
+
+    with board_of(device, kind) as board, ProfileStore(kept) as opened, reporting(progress) as bar:
+        result = run_fit(
+            loaded,
+            kind,
+            board,
+            opened,
+            folder,
+            promise,
+            data=examples,
+            options=options,
+            record=record,
+            resume=resume,
+            began=began,
+            progress=bar,
+        )
+    report = report_of(result, command)
+    json_path, html_path = write_report(report, folder)
+    return Fit(result, report, {**result.paths, "report_json": json_path, "report_html": html_path})
+
+
+_OF_THIS_TIME = ("out", "resume", "example_inputs", "command", "progress")
+"""Arguments that do not say what the run is."""
+
+
+class Run(Network):
+    """The folder of a run, finished or not: what is there is read when it is asked for."""
+
+    def __init__(self, folder: Path, model: str | LoadedModel | None = None) -> None:
+        self.folder, self._model = folder, model
+
+    @cached_property
+    def report(self) -> Report:
+        """Raises BadInputError: the run has none (yet)."""
+        return read_report(self.folder / "report.json")
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Raises ModelLoadError: the run has none (yet)."""
+        return load_plan(self.folder)
+
+    @cached_property
+    def loaded(self) -> LoadedModel:
+        """The pruned network.
+
+        Raises:
+            UsageError: it was made by code, which is run only if it is named to :func:`load_run`.
+            BadInputError, ModelLoadError: it is not there, or does not fit.
+        """
+        if isinstance(self._model, LoadedModel):
+            given, original = self._model, read_network(self._model.module, self._model.example_inputs)
+            module = load_pruned(given.module, original.channels, self.folder)
+        else:
+            given, network = load_folder(self.folder, self._model)
+            module = network.module
+        return LoadedModel(module, given.example_inputs, given.name, given.source)
+
+    @property
+    def bundle(self) -> Bundle | None:
+        """The compiled network; None if the run has none (yet)."""
+        path = self.folder / "bundle"
+        return Bundle(path, read_manifest(path)) if (path / MANIFEST).is_file() else None
+
+    @property
+    def stages(self) -> dict[str, float | None]:
+        """Stages that are finished, in the order in which they ended, with the seconds that each took."""
+        known: dict[str, float | None] = {}
+        log, stages = self.folder / LOG, Stages(self.folder)
+        for line in log.read_text().splitlines() if log.is_file() else ():
+            said = json.loads(line)
+            if said["event"] == "ended" and stages.finished(said["stage"]):
+                known[said["stage"]] = said.get("seconds")
+        return known
+
+    @property
+    def finished(self) -> bool:
+        """Whether a fit came to its end here."""
+        return Stages(self.folder).finished(DONE)
+
+    def resume(
+        self, model: str | None = None, *, progress: bool | Progress | None = None, command: Sequence[str] = ()
+    ) -> Fit:
+        """The run gone on with, as it was begun; ``model``, if it is given, has to be the one that it is of.
+
+        Raises:
+            UsageError: there is nothing to go on with; it was called with objects and not by text, so that ``fit``
+                has to be called with ``resume=True``; or its call names code and was not signed by this user.
+            What :func:`fit` raises.
+        """
+        call, own = signed(self.folder)
+        known = set(signature(fit).parameters) - set(_OF_THIS_TIME)
+        if not {"model", "data"} <= set(call) <= known:
+            raise UsageError(
+                f"the run in {self.folder} was begun by another version of edgeprune",
+                hint="call fit with resume=True and the arguments that it was begun with",
+            )
+        if model and model != call["model"]:
+            raise UsageError(f"the run in {self.folder} is of {call['model']}, not of {model}", hint="leave MODEL away")
+        code = [v for v in (call["model"], call["data"]) if (v and ".py:" in v) or (v and ":" in v and v[:4] != "zoo:")]
+        if code and not own:
+            raise UsageError(
+                f"{self.folder} was not begun by you on this computer, and names code that would have to be run: "
+                + ", ".join(code),
+                hint="if you trust it, begin a run of your own with the same options",
+            )
+        return fit(**call, out=self.folder, resume=True, progress=progress, command=command)
+
+    @property
+    def summary(self) -> str:
+        return f"{self.folder}, {'finished' if self.finished else f'{len(self.stages)} stages finished'}"
+
+    def plot(self, what: str = "milliseconds") -> Figure:
+        """A plot of the report; see :func:`plot_of`."""
+        return plot_of(self.report, what)
+
+    def tables(self) -> tuple[Table, ...]:
+        if (self.folder / "report.json").is_file():
+            return report_tables(self.report)
+        return (facts_table(self.to_json(), self.summary),)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"folder": self.folder, "finished": self.finished, "stages": self.stages}
+
+
+def load_run(folder: Where, *, model: Model | None = None, example_inputs: Inputs = None) -> Run:
+    """The run in a folder: report, plan, pruned module, bundle and stages of what ``fit`` or ``prune`` wrote.
+
+    Args:
+        model: for the module of a run that was made from code: the factory (``FILE.py:factory``) or the module that
+            it was made from. Code is run because it is named here, never because a file in a folder does.
+
+    Raises:
+        BadInputError: the folder is not one of a run.
+    """
+    path = Path(folder or ".")
+    if not any((path / name).exists() for name in ("run.json", "widths.json", "report.json", FOLDER)):
+        raise BadInputError(f"{path} is not the folder of a run", hint="give the out of edgeprune.fit or prune")
+    if model is None or isinstance(model, str):
+        return Run(path, model)
+    return Run(path, open_model(model, example_inputs)[0])
