@@ -69,9 +69,7 @@ def choose_size() -> int:
         # The quickest run: whatever disturbs this minute must not make a small network look slow.
         ms = min(launch(Path(folder) / "bundle" / "model", 300))
     size = min(SIZES, key=lambda s: abs(ms * (s / PROBE) ** 2 - DENSE_MS))
-    say(
-        f"a residual network of 20 layers takes {ms:.2f} ms for {PROBE}x{PROBE} images here: images of {size}x{size} are taken"
-    )
+    say(f"a residual network of 20 layers takes {ms:.2f} ms for {PROBE}x{PROBE} images: {size}x{size} are taken")
     return size
 
 
