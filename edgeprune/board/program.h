@@ -76,13 +76,16 @@ extern const uint64_t ep_weight_bytes;
 extern const int ep_synthetic_weights; /* 1: no weights are linked, fill a buffer with noise */
 extern const unsigned char ep_weights[];
 
-/* Whether kernels run on the cores, whose clock the reference loop of main.c shows. */
+/* Whether kernels run on the cores, whose clock the reference of main.c shows. */
 extern const int ep_paced;
 
 /* model.c <-> main.c: single kernels, for the timing mode. On a GPU a call is only begun, and the next may be
  * begun behind it, as in an inference; ep_finish waits for all that were. */
 int ep_run_call(ep_model *model, int index);
 int ep_finish(ep_model *model);
+
+/* Has threads that fell asleep wait for a kernel awake, as they do for a while after each. */
+void ep_wake(void);
 
 /* Synthetic weights only: before ep_open, how many bytes of weights the network around a kernel has;
  * then, before a call, take the next stretch of them. In a network a kernel finds its weights where the

@@ -34,6 +34,9 @@ TAIL_S = 15.0
 RARE = 3000
 """Inferences of which none may be slower than a limit of the maximum: at 95 % confidence one in a thousand is."""
 
+BEYOND = 20
+"""Inferences that have to lie beyond a p90 or p99 before resampling them says how well it is known."""
+
 _QUANTILES = {"median": 0.5, "p90": 0.90, "p99": 0.99, "max": 1.0}
 
 
@@ -112,12 +115,15 @@ class Verdict:
         return text
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "outcome": str(self.outcome)}
+        """All fields; None for a bound that is not known, since JSON has no infinity."""
+        bounds = {k: v if math.isfinite(v) else None for k, v in (("low", self.low), ("high", self.high))}
+        return {**asdict(self), **bounds, "outcome": str(self.outcome)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Verdict:
         states = tuple(State(**s) for s in data["states"])
-        return cls(**{**data, "outcome": Outcome(data["outcome"]), "states": states})
+        bounds = {"low": data["low"] or 0.0, "high": math.inf if data["high"] is None else data["high"]}
+        return cls(**{**data, **bounds, "outcome": Outcome(data["outcome"]), "states": states})
 
 
 def exact(resource: str, value: float, limit: float, *, unit: str, evidence: str, basis: str, **facts: Any) -> Verdict:
@@ -193,7 +199,8 @@ def decide(question: Question, turn: Callable[[], Turn], clock: Callable[[], flo
     while True:
         turns.append(turn())
         seconds = clock() - began
-        over = seconds >= question.patience_s
+        # Without so many turns nothing is known, however long one of them takes.
+        over = seconds >= question.patience_s and len(turns) >= FIRST
         if not over and len(turns) < next_look:
             continue
         if not over and question.statistic != "median" and seconds < min(TAIL_S, question.patience_s / 2):
@@ -211,10 +218,12 @@ def assess(question: Question, turns: Sequence[Turn], looks: int = 1) -> Verdict
         _median(question, turns, alpha) if question.statistic == "median" else _tail(question, turns, alpha)
     )
     outcome = judge(low, high, question.limit_ms)
+    seen = sum(len(t.samples_ms) for t in turns)
     if question.statistic == "max":
         # No quantile of what was seen bounds what was not: one over the limit breaks it, many under it keep it.
-        few = sum(len(t.samples_ms) for t in turns) < RARE
-        outcome = Outcome.UNDECIDED if outcome is Outcome.KEPT and few else outcome
+        outcome = Outcome.UNDECIDED if outcome is Outcome.KEPT and seen < RARE else outcome
+    elif question.statistic != "median" and seen * (1 - _QUANTILES[question.statistic]) < BEYOND:
+        outcome = Outcome.UNDECIDED
     return Verdict(
         "latency",
         outcome,

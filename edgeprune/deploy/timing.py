@@ -15,7 +15,7 @@ from edgeprune.latency.records import spread
 
 LAUNCH_MS = 60.0
 """What one launch times: longer than a moment's disturbance, shorter than a phase of the clock."""
-FEWEST, MOST, WARMUP = 10, 200, 2
+FEWEST, MOST, WARMUP = 3, 200, 2
 LAUNCHES = 9
 COUNTED = 10
 """Repeats on a clock that counts: one launch says it all there."""

@@ -18,7 +18,7 @@ from edgeprune.fitting.reference import Reference
 from edgeprune.fitting.workshop import Workshop
 from edgeprune.pruning.plan import Plan
 
-LEAST_STEP = 0.01
+LEAST_STEP, MOST_STEP = 0.01, 0.5
 BRIEF = 1
 """Epochs for a network that was trained already and lost a little more."""
 
@@ -111,7 +111,8 @@ def _over_budget(error: VerificationError) -> bool:
 
 def _overshoot(error: VerificationError) -> float:
     """By how much the limit may be missed, as a share of it, at the far end of the interval."""
-    return max(max(0.0, min(float(v["high"]) / float(v["limit"]) - 1, 1.0)) for v in error.details["verdicts"])
+    over = [float(v["high"] or v["value"]) / float(v["limit"]) - 1 for v in error.details["verdicts"]]
+    return max(0.0, min(max(over), MOST_STEP))
 
 
 def _saved(error: VerificationError, workshop: Workshop) -> VerificationError:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edgeprune.budget.verdict import Verdict as FoundVerdict
 from edgeprune.compiler.compile import Network
 from edgeprune.deploy.timing import Timing
-from edgeprune.fitting.result import FitResult, VariantResult
+from edgeprune.fitting.result import FitResult, RoundResult, VariantResult
 from edgeprune.graph.channels import KernelNode
 from edgeprune.latency.records import spread
+from edgeprune.report.distribution import distribution_of
 from edgeprune.report.schema import (
     Budget,
+    ClockState,
     Device,
     Figure,
     Group,
@@ -26,6 +30,7 @@ from edgeprune.report.schema import (
     Round,
     Target,
     Variant,
+    Verdict,
     Widths,
 )
 
@@ -57,6 +62,8 @@ def report_of(result: FitResult, command: Sequence[str] = ()) -> Report:
             evidence=result.evidence,  # type: ignore[arg-type]
         ),
         budget=Budget(latency_ms=result.budget.latency_ms, flash_bytes=result.budget.flash_bytes),
+        verdicts=tuple(map(_verdict, result.verdicts)),
+        margin=result.margin if result.budget.latency_ms is not None else None,
         variants=tuple(_variant(v, result.dense.network) for v in variants),
         layers=tuple(_layers(result)),
         groups=tuple(
@@ -68,6 +75,7 @@ def report_of(result: FitResult, command: Sequence[str] = ()) -> Report:
                 round=r.round,
                 predicted_ms=_predicted(r.predicted_ms, result.evidence),
                 measured_ms=_latency(r.judgement.timing, r.latency_ms),
+                interval_ms=_interval(r),
                 correction=r.correction,
                 accepted=r.accepted,
             )
@@ -77,6 +85,7 @@ def report_of(result: FitResult, command: Sequence[str] = ()) -> Report:
             method=dict(result.plan.method),
             certificate=dict(result.plan.certificate),
             saliency_retained=result.plan.predicted.get("saliency_retained"),
+            dropped={g: {str(w): why for w, why in found.items()} for g, found in result.dropped.items()},
             removed_blocks=tuple(b.name for b in result.dense.network.channels.removed(result.plan.empty)),
         ),
         provenance=Provenance(
@@ -97,6 +106,11 @@ def _variant(variant: VariantResult, dense: Network) -> Variant:
         name=variant.name,  # type: ignore[arg-type]
         accuracy=None if accuracy is None else Figure(value=accuracy, unit="fraction", evidence=_ran(evidence)),
         latency_ms=_latency(variant.timing, variant.latency_ms),
+        distribution=distribution_of(
+            variant.timing.samples_ms,
+            evidence,  # type: ignore[arg-type]
+            [ClockState(slowdown=s.slowdown, share=s.share, median_ms=s.latency_ms) for s in variant.timing.states],
+        ),
         # Sizes are read off the linked program; nothing has to run for them.
         flash_bytes=Figure(value=variant.manifest.memory.flash, unit="bytes", evidence="compiled"),
         peak_ram_bytes=Figure(value=variant.manifest.memory.peak_ram, unit="bytes", evidence="compiled"),
@@ -124,6 +138,18 @@ def _latency(timing: Timing, latency_ms: float) -> Figure:
         spread=spread(samples),
         samples=len(samples),
     )
+
+
+def _verdict(found: FoundVerdict) -> Verdict:
+    said = found.to_json()
+    del said["states"]  # of the clock: with the distribution of the network that was timed
+    return Verdict.model_validate(said)
+
+
+def _interval(found: RoundResult) -> tuple[float, float] | None:
+    verdict = found.judgement.of("latency")
+    # A bound that is not known yet is no number that JSON has.
+    return None if verdict is None or not math.isfinite(verdict.high - verdict.low) else (verdict.low, verdict.high)
 
 
 def _predicted(ms: float, evidence: str) -> Prediction:

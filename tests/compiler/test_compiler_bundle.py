@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import edgeprune
+from edgeprune.board.client import NativeProgram
 from edgeprune.compiler.compile import compile_network, read_network
 from edgeprune.compiler.cost import virtual_cost_ns
 from edgeprune.compiler.elf import read_needs, version_of
@@ -152,6 +153,7 @@ def test_info_is_the_manifest(name: str, compiled: Callable[[str], Compiled]) ->
         "weight_bytes": manifest.memory.weights,
         "kernels": [k.node for k in manifest.kernels],
     }
+    assert NativeProgram(lambda argv, *, timeout_s: bundle.run(*argv[1:]), ("model",), 60).info() == info
     assert len(set(info["kernels"])) == len(info["kernels"])
     assert [list(x.shape) for x in bundle.inputs] == [p["shape"] for p in info["inputs"]]
     assert manifest.memory.flash == (bundle.folder / manifest.program).stat().st_size
@@ -256,10 +258,11 @@ def test_the_virtual_clock_is_the_cost_model(name: str, compiled: Callable[[str]
     costs = [virtual_cost_ns(spec) for spec in bundle.specs]
     (bench,) = bundle.rows("bench", "--virtual-clock", "--warmup", 1, "--repeats", 4)
     allocated = bundle.manifest.memory.peak_ram
-    assert bench == {"clock": "virtual", "unit": "ns", "samples": [sum(costs)] * 4, "allocated_bytes": allocated}
+    said = {"clock": "virtual", "unit": "ns", "reference": [], "allocated_bytes": allocated}
+    assert bench == {**said, "samples": [sum(costs)] * 4}
     rows = bundle.rows("kernels", "--virtual-clock", "--warmup", 0, "--repeats", 2)
     assert rows == [
-        {"index": i, "name": k.node, "samples": [costs[i]] * 2, "finite": True}
+        {"index": i, "name": k.node, "samples": [costs[i]] * 2, "finite": True, "reference": 0}
         for i, k in enumerate(bundle.manifest.kernels)
     ]
     assert bundle.rows("kernels", "--virtual-clock", "--warmup", 0, "--repeats", 2, "--first", 2) == rows[2:]
@@ -270,7 +273,10 @@ def test_the_real_clock_gives_times(compiled: Callable[[str], Compiled]) -> None
     (bench,) = compiled("residual").rows("bench", "--repeats", 3, "--min-ns", 1000)
     assert bench["clock"] == "monotonic"
     assert len(bench["samples"]) == 3
-    assert all(ns > 0 for ns in bench["samples"])
+    assert len(bench["reference"]) == 3
+    assert all(ns > 0 for ns in (*bench["samples"], *bench["reference"]))
+    rows = compiled("residual").rows("kernels", "--repeats", 2)
+    assert all(row["reference"] > 0 for row in rows)
 
 
 def test_the_manifest_says_what_the_board_must_have(compiled: Callable[[str], Compiled]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -15,9 +16,11 @@ from edgeprune.compiler.kernels.emit import Emitter, T, function
 from edgeprune.compiler.kernels.registry import schedules_for
 from edgeprune.compiler.objects import build_object
 from edgeprune.devices.fake import FakeDevice
+from edgeprune.devices.local import LocalDevice
 from edgeprune.devices.protocol import Completed
+from edgeprune.latency.records import spread
 from edgeprune.profiling import profile as profiling
-from edgeprune.profiling.measure import Candidate, Timing, measure, spread
+from edgeprune.profiling.measure import Candidate, Timing, measure
 from edgeprune.profiling.profile import ProfileOptions, profile
 
 TIMING = Timing(warmup=0, repeats=3)
@@ -219,6 +222,24 @@ def test_weights_and_code_of_a_kernel_are_counted(network, target, device):
     (record,) = measure(candidates([stem], target), target, device, device.describe(), threads=1, timing=TIMING)
     assert record.weight_bytes >= 4 * (16 * 3 * 9 + 16)
     assert record.object_bytes == candidates([stem], target)[0].kernel.bytes > 0
+
+
+def test_the_reference_is_timed_beside_each_kernel(network, target, tmp_path, monkeypatch):
+    """For whoever reads the rows; a record keeps none of it."""
+    device, printed = LocalDevice(tmp_path / "d"), []
+    run = device.run
+
+    def listen(argv, *, timeout_s=60.0):
+        done = run(argv, timeout_s=timeout_s)
+        printed.extend(json.loads(line) for line in done.stdout.splitlines())
+        return done
+
+    info = replace(device.describe(), clock="instructions")  # timed once, however unsteady
+    monkeypatch.setattr(device, "run", listen)
+    specs = [n.spec for n in network.kernels.nodes][:2]
+    records = measure(candidates(specs, target), target, device, info, threads=2, timing=TIMING)
+    assert [r.ok for r in records] == [True, True]
+    assert [row["reference"] > 0 for row in printed] == [True, True]
 
 
 @pytest.mark.parametrize(("samples", "range_"), [([5.0], 0.0), ([1, 2, 3, 4, 5], 2.0), ([3, 1, 5, 2, 4], 2.0)])
