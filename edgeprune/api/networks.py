@@ -140,7 +140,7 @@ def prune(
     request = PlanRequest(promise, solver, criterion, seed, allow_mismatch, options)
     examples, kind = open_data(data, seed), open_target(target)
     loaded, record = open_model(model, example_inputs, weights, input_shape, seed)
-    folder = folder_of(out, loaded.name, kind.name)
+    folder = folder_of(out, loaded.name, target)
     with board_of(device, kind) as board, ProfileStore(store_path(store)) as opened, reporting(progress) as bar:
         made = plan_only(loaded, kind, board, opened, folder, request, data=examples, record=record, progress=bar)
     small = LoadedModel(made.small.module, made.small.example_inputs, loaded.name, loaded.source)
@@ -219,7 +219,7 @@ def compile(
         required=device is not None,
         allow_mismatch=allow_mismatch,
     )
-    folder = folder_of(out, loaded.name, f"{kind.name}-bundle")
+    folder = folder_of(out, loaded.name, target, "-bundle")
     with reporting(progress) as bar:
         manifest = compile_network(
             network,

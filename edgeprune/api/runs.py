@@ -191,7 +191,7 @@ def fit(
     )
     loaded, record = open_model(model, example_inputs, weights, input_shape, seed)
     examples, kind = open_data(data, seed), open_target(target)
-    folder, kept = folder_of(out, loaded.name, kind.name), store_path(store)
+    folder, kept = folder_of(out, loaded.name, target), store_path(store)
 
     def began() -> None:
         """Write down how the run was called, where text can say it: ``fit --resume`` then needs no more."""

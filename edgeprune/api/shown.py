@@ -11,6 +11,7 @@ from torch import nn
 from edgeprune.models.loading import LoadedModel
 from edgeprune.report.tables import Table, facts_table
 from edgeprune.report.text import html_of, text_of
+from edgeprune.targets import Target
 
 
 class Shown(ABC):
@@ -52,6 +53,7 @@ class Network(Shown):
         return self.loaded.module
 
 
-def folder_of(out: Path | str | None, name: str, target: str) -> Path:
-    """Where a result goes: the folder that was named, or one under ``runs/``."""
-    return Path(out) if out is not None else Path("runs", f"{name}-{target}")
+def folder_of(out: Path | str | None, name: str, target: str | Target, what: str = "") -> Path:
+    """Where a result goes: the folder that was named, or one under ``runs/`` that is named after model and target."""
+    board = target if isinstance(target, str) else target.name
+    return Path(out) if out is not None else Path("runs", f"{name}-{board}{what}")

@@ -96,7 +96,8 @@ class Timing:
     def __str__(self) -> str:
         said = self.summary()
         figures = ", ".join(f"{k} {said[f'{k}_ms']:.4g}" for k in ("min", "p90", "p99", "max"))
-        counted = f"{said['samples']} samples in {said['launches']} launches"
+        launches = "launch" if said["launches"] == 1 else "launches"
+        counted = f"{said['samples']} samples in {said['launches']} {launches}"
         return f"{said['latency_ms']:.4g} ms, {self.evidence} ({figures} ms; {counted})"
 
     def to_json(self) -> dict[str, Any]:
