@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 import shlex
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
+import edgeprune
 from edgeprune.cli.main import load_command
 from edgeprune.cli.registry import COMMANDS
 from edgeprune.devices.registry import SCHEMES
@@ -151,8 +154,8 @@ def test_the_pages_have_commands():
         ("```\nedgeprune flash bundle --resum\n```", "has no --resum"),
         ("Use `edgeprune flash … --resum`.", "has no --resum"),
         ("Use `edgeprune\nflsh`.", "no command 'flsh'"),
-        ("    edgeprune fit zoo:resnet18 --latency 60%", "Missing parameter: out"),
-        ("    edgeprune fit zoo:resnet18 \\\n        --latency 60%", "Missing parameter: out"),
+        ("    edgeprune prune zoo:resnet18 --latency 60%", "Missing parameter: out"),
+        ("    edgeprune prune zoo:resnet18 \\\n        --latency 60%", "Missing parameter: out"),
         ("    edgeprune prune MODEL --latency 60% --out x --points many", "many"),
         ("    edgeprune profile", "Missing parameter: model"),
         ("    edgeprune status extra", "extra"),
@@ -224,3 +227,77 @@ def test_a_family_s_page_has_every_chapter(page):
     assert not [word for word in wanted if word not in chapters]
     typed = {args[0] for _, line in blocks(text) for args in commands(line) if args}
     assert {"status", "board-check", "fit", "flash", "rollback"} <= typed
+
+
+# -- Python ------------------------------------------------------------------------------------------------
+
+
+def snippets(page: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+
+
+def python_faults(snippet: str) -> list[str]:
+    """What is wrong with a snippet: syntax, names that are not public, arguments that a call does not take."""
+    try:
+        tree = ast.parse(snippet)
+    except SyntaxError as e:
+        return [f"does not parse: {e}"]
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "edgeprune":
+            found += [f"{a.name} is not public" for a in node.names if a.name not in edgeprune.__all__]
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "edgeprune":
+            found += [] if node.attr in edgeprune.__all__ else [f"edgeprune.{node.attr} is not public"]
+        if not (isinstance(node, ast.Call) and ast.unparse(node.func).startswith("edgeprune.")):
+            continue
+        if (call := getattr(edgeprune, node.func.attr, None)) is None:
+            continue
+        try:
+            inspect.signature(call).bind(*node.args, **{k.arg: None for k in node.keywords if k.arg})
+        except TypeError as e:
+            found.append(f"edgeprune.{node.func.attr}: {e}")
+    return found
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "API.md"], ids=lambda p: p.name)
+def test_the_python_of_a_page_names_what_is_public_and_calls_it_as_it_is(page):
+    assert (found := snippets(page.read_text(encoding="utf-8")))
+    assert not [fault for snippet in found for fault in python_faults(snippet)]
+
+
+@pytest.mark.parametrize(
+    ("snippet", "why"),
+    [
+        ("fit = (", "does not parse"),
+        ("import edgeprune\nedgeprune.perhaps()", "edgeprune.perhaps is not public"),
+        ("from edgeprune import progress", "progress is not public"),
+        ("import edgeprune\nedgeprune.fit('zoo:resnet18', latenci='1ms')", "latenci"),
+        ("import edgeprune\nedgeprune.fit('zoo:resnet18', 'rpi4')", "positional"),
+    ],
+)
+def test_the_check_of_python_finds(snippet, why):
+    assert why in "".join(python_faults(snippet))
+
+
+def test_every_public_call_has_a_chapter():
+    chapters = re.findall(r"^## (.*)$", (ROOT / "docs" / "API.md").read_text(encoding="utf-8"), re.MULTILINE)
+    told = {name for chapter in chapters for name in chapter.split(", ")}
+    assert told >= {"fit", "profile", "prune", "compile", "flash", "bench", "rollback", "load_run"}
+
+
+def test_every_argument_of_a_call_is_told():
+    text = (ROOT / "docs" / "API.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"`(\w+)(?:=\w+)?`", text))
+    calls = (edgeprune.fit, edgeprune.profile, edgeprune.prune, edgeprune.compile, edgeprune.flash, edgeprune.bench)
+    arguments = {name for call in (*calls, edgeprune.load_run) for name in inspect.signature(call).parameters}
+    assert not arguments - told - {"bundle", "folder"}
+
+
+def test_the_first_screen_of_the_readme():
+    """Install, Python, a command, and the table for one's board: before anything has to be scrolled."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    screen = "\n".join(text.splitlines()[:40])
+    for what in ("make setup", "import edgeprune", "edgeprune fit MODEL", "edgeprune profile MODEL"):
+        assert what in screen
+    assert not [line for line in text.splitlines() if len(line) > 120]
+    assert (ROOT / "docs" / "images" / "report.png").stat().st_size <= 300_000
