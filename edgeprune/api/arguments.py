@@ -101,7 +101,3 @@ def board_of(device: str | Device | None, target: Target | None = None) -> Itera
         return
     with closing_devices():
         yield open_device(device or (target.default_device if target else "local:"))
-
-
-def path_of(where: Where) -> Path | None:
-    return None if where is None else Path(where)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
-from edgeprune.api.arguments import Where, board_of, path_of
+from edgeprune.api.arguments import Where, board_of
 from edgeprune.api.progress import reporting
 from edgeprune.budget.promise import Promise
 from edgeprune.budget.verdict import PATIENCE_S
-from edgeprune.deploy.beside import flash_beside
+from edgeprune.compiler.manifest import MANIFEST, read_manifest
 from edgeprune.deploy.flash import Deployment
+from edgeprune.deploy.flash import flash as install
 from edgeprune.deploy.installed import bench_installed
 from edgeprune.deploy.rollback import Rollback
 from edgeprune.deploy.rollback import rollback as go_back
-from edgeprune.deploy.timing import WARMUP, Timing
+from edgeprune.deploy.standard import Standard
+from edgeprune.deploy.timing import WARMUP, Timing, timed
+from edgeprune.deploy.trials import on_trial
 from edgeprune.devices.protocol import Device
 from edgeprune.progress import Progress
 
@@ -33,24 +38,37 @@ def flash(
 ) -> Deployment:
     """A bundle installed on a device and proved there: hashes, golden output and latency, or the old release stays.
 
-    Arguments and results are described in docs/API.md.
+    A relative limit is judged in turns with the dense network where its bundle is at hand (``beside``, or the folder
+    ``dense`` next to the bundle), and else by the milliseconds that its run resolved it to. Arguments and results are
+    described in docs/API.md.
 
     Raises:
-        UsageError, BundleError: what was asked for makes no sense.
+        UsageError, BundleError: what was asked for makes no sense, or is relative to a network that is not known.
         BusyError, DeviceError: somebody else is deploying, or the device failed; nothing was switched.
         VerificationError, RolledBackError, UndecidedError: the program does not keep what it promises.
     """
-    promise = None if latency is None and flash is None else Promise.parse(latency, flash, statistic)
-    with board_of(device) as board, reporting(progress) as bar:
-        return flash_beside(
-            Path(bundle),
-            board,
-            promise=promise,
-            beside=path_of(beside),
-            patience_s=patience_s,
-            resume=resume,
-            progress=bar,
-        )
+    folder = Path(bundle)
+    standard = Standard.from_json(read_manifest(folder).budget)
+    if latency is not None or flash is not None:
+        promise = Promise.parse(latency, flash, statistic)
+        standard = replace(standard or Standard(promise), promise=promise)
+    with ExitStack() as stack:
+        board, bar = stack.enter_context(board_of(device)), stack.enter_context(reporting(progress))
+        if standard is not None:
+            standard = replace(standard, patience_s=patience_s)
+            limits = (standard.promise.latency, standard.promise.flash)
+            dense = Path(beside) if beside is not None else folder.parent / "dense"
+            relative = any(x is not None and x.relative for x in limits)
+            if relative and (beside is not None or (dense / MANIFEST).is_file()):
+                bar.stage("dense network")
+                placed = stack.enter_context(on_trial(board)).keep(dense)
+                standard = replace(
+                    standard,
+                    dense=placed,
+                    dense_ms=timed(placed).statistic(standard.promise.statistic),
+                    dense_flash_bytes=float(placed.manifest.memory.flash),
+                )
+        return install(folder, board, resume=resume, standard=standard, progress=bar)
 
 
 def bench(

@@ -20,23 +20,27 @@ from edgeprune.api.arguments import (
     open_target,
 )
 from edgeprune.api.progress import reporting
+from edgeprune.api.schedules import schedule_book
 from edgeprune.api.shown import Network, Shown, folder_of
 from edgeprune.budget.promise import Promise
+from edgeprune.budget.registry import get_solver
 from edgeprune.compiler.compile import compile_network, read_network
 from edgeprune.compiler.manifest import Manifest
 from edgeprune.devices.protocol import Device
-from edgeprune.fitting.plan_only import PlanRequest, plan_only
-from edgeprune.fitting.run_folder import RUN_FILE
+from edgeprune.fitting.planner import Planner, score, shrunk, with_removable
+from edgeprune.fitting.run_folder import RUN_FILE, check_out, save_run
 from edgeprune.fitting.run_folder import load_run as load_folder
-from edgeprune.fitting.schedules import schedule_book
 from edgeprune.home import store_path
+from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.loading import LoadedModel
-from edgeprune.profiling.profile import ProfileOptions
+from edgeprune.profiling.fingerprint import fingerprint_of
+from edgeprune.profiling.profile import ProfileOptions, levels_of
 from edgeprune.progress import Progress
 from edgeprune.pruning.plan import Plan
 from edgeprune.report.tables import Table, percent, size, written
 from edgeprune.targets import Target, load_target
+from edgeprune.training.teach import taught
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -135,16 +139,41 @@ def prune(
         ProfileError, ProfileMismatchError: the store does not cover the network on this device.
         InfeasibleBudgetError: nothing reaches the budget; nothing was written.
     """
-    options = ProfileOptions(threads=threads, points=points, step=step, tune=tune, blocks=blocks)
     promise = Promise.parse(latency, flash, statistic)
-    request = PlanRequest(promise, solver, criterion, seed, allow_mismatch, options)
+    get_solver(solver)
     examples, kind = open_data(data, seed), open_target(target)
     loaded, record = open_model(model, example_inputs, weights, input_shape, seed)
     folder = folder_of(out, loaded.name, target)
+    check_out(folder)
+    network = read_network(loaded.module, loaded.example_inputs)
     with board_of(device, kind) as board, ProfileStore(store_path(store)) as opened, reporting(progress) as bar:
-        made = plan_only(loaded, kind, board, opened, folder, request, data=examples, record=record, progress=bar)
-    small = LoadedModel(made.small.module, made.small.example_inputs, loaded.name, loaded.source)
-    return Pruned(small, made.plan, made.removed_blocks, made.dropped, made.paths, folder)
+        if blocks:
+            network = with_removable(network, bar)
+        fingerprint = fingerprint_of(kind, board.describe(), threads, network.kernels)
+        tables = LatencyModel(opened.find(fingerprint, allow_mismatch=allow_mismatch).records())
+        dense = tables.network(n.spec for n in network.kernels.nodes)
+        if examples is not None:
+            examples = taught(network.module, examples)
+        options = ProfileOptions(threads=threads, points=points, step=step, tune=tune, blocks=blocks)
+        planner = Planner(
+            network,
+            score(network, criterion, examples, seed=seed),
+            tables,
+            levels_of(network.channels, kind, options),
+            solver=solver,
+            criterion_name=criterion,
+            progress=bar,
+        )
+        plan = planner.propose(promise.resolve(dense.latency_ms, dense.flash_bytes)).plan
+    small = shrunk(network, plan)
+    return Pruned(
+        small=LoadedModel(small.module, small.example_inputs, loaded.name, loaded.source),
+        plan=plan,
+        removed_blocks=tuple(b.name for b in network.channels.removed(plan.empty)),
+        not_offered=planner.dropped,
+        paths=save_run(folder, record, plan, small.module),
+        folder=folder,
+    )
 
 
 @dataclass(frozen=True, slots=True, repr=False)

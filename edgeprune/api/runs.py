@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeprune.api.arguments import Data, Inputs, Model, Shape, Where, board_of, open_data, open_model, open_target
+from edgeprune.api.call import sign, signed
 from edgeprune.api.networks import Bundle
 from edgeprune.api.progress import reporting
 from edgeprune.api.shown import Network, folder_of
@@ -22,7 +23,7 @@ from edgeprune.devices.protocol import Device
 from edgeprune.errors import BadInputError, UsageError
 from edgeprune.fitting.fit import fit as run_fit
 from edgeprune.fitting.options import FitOptions
-from edgeprune.fitting.request import DONE, sign, signed
+from edgeprune.fitting.request import DONE
 from edgeprune.fitting.result import FitResult
 from edgeprune.fitting.run_folder import absolute
 from edgeprune.fitting.run_folder import load_run as load_folder

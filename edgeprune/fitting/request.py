@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
-import secrets
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +16,7 @@ from edgeprune.errors import BadInputError, UsageError
 from edgeprune.files import write_whole
 from edgeprune.fitting.options import FitOptions
 from edgeprune.fitting.run_folder import check_out
-from edgeprune.fitting.stages import CALL, Stages
-from edgeprune.home import home
+from edgeprune.fitting.stages import Stages
 from edgeprune.models.loading import LoadedModel
 from edgeprune.targets import Target
 from edgeprune.training.data import DataSet
@@ -67,29 +63,6 @@ def open_run(
     return stages
 
 
-def sign(out: Path, call: Mapping[str, Any]) -> None:
-    """Write down how the run was called, signed with a key of this user: it may name code, which ``resume`` then runs.
-
-    A folder from somebody else has no such signature, and its code is not run (docs/DECISIONS.md).
-    """
-    text = json.dumps(dict(call), sort_keys=True)
-    write_whole(out / CALL, json.dumps({"call": dict(call), "signature": _signature(text)}, indent=1) + "\n")
-
-
-def signed(out: Path) -> tuple[dict[str, Any], bool]:
-    """How the run in ``out`` was called, and whether it was this user who called it so.
-
-    Raises:
-        UsageError: nothing is written there.
-    """
-    try:
-        said = json.loads((out / CALL).read_text())
-        call, signature = dict(said["call"]), str(said["signature"])
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise UsageError(f"{out} holds no run that could be gone on with: {e}", hint="give the --out of a fit") from e
-    return call, hmac.compare_digest(signature, _signature(json.dumps(call, sort_keys=True)))
-
-
 def check_data(network: Network, data: DataSet) -> None:
     """Raises BadInputError for images that the network does not take, or more classes than it has outputs."""
     shapes = [tuple(x.shape) for x in network.example_inputs]
@@ -128,12 +101,3 @@ def weights_digest(module: nn.Module) -> str:
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _signature(text: str) -> str:
-    path = home() / "key"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, secrets.token_hex(32))
-        path.chmod(0o600)
-    return hmac.new(path.read_bytes(), text.encode(), hashlib.sha256).hexdigest()

@@ -7,17 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from edgeprune.budget.promise import Limit, Promise
+import edgeprune
 from edgeprune.compiler.compile import read_network
 from edgeprune.devices.fake import FakeDevice
 from edgeprune.errors import ProfileError
-from edgeprune.fitting.plan_only import PlanRequest, plan_only
 from edgeprune.latency.records import KernelRecord
 from edgeprune.latency.store import ProfileStore
 from edgeprune.profiling.fingerprint import fingerprint_of
 from edgeprune.profiling.profile import ProfileOptions, profile
 
-REQUEST = PlanRequest(Promise(Limit(0.6, relative=True)), profile=ProfileOptions(points=3, step=8))
+OPTIONS = ProfileOptions(points=3, step=8)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +24,7 @@ def records(store, target, record, tmp_path_factory) -> tuple[KernelRecord, ...]
     loaded = record.load()
     network = read_network(loaded.module, loaded.example_inputs)
     device = FakeDevice(tmp_path_factory.mktemp("board"))
-    return profile(network.kernels, network.channels, target, device, store, REQUEST.profile).profile.records()
+    return profile(network.kernels, network.channels, target, device, store, OPTIONS).profile.records()
 
 
 @pytest.fixture
@@ -38,7 +37,9 @@ def planned(records, target, record, tmp_path):
             opened = store.open_profile(fingerprint_of(target, device.describe(), 1, kernels))
             for found in filter(None, map(change, records)):
                 opened.add(found)
-            return plan_only(loaded, target, device, store, tmp_path / "run", REQUEST).plan
+            path = store.path
+        asked = {"target": target, "device": device, "latency": "60%", "points": 3, "step": 8}
+        return edgeprune.prune(loaded, store=path, out=tmp_path / "run", **asked).plan
 
     return plan
 
