@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar, cast
 import typer
 
 from edgeprune.cli.groups import Examples, Loading, Profiling, Promised, Where, grouped
-from edgeprune.cli.options import CriterionOption, PatienceOption, SolverOption, store_path
+from edgeprune.cli.options import CriterionOption, SolverOption, store_path
 from edgeprune.cli.output import JsonOption, QuietOption, Result, emit
 from edgeprune.cli.progress import progress
 from edgeprune.errors import UsageError
@@ -41,11 +41,20 @@ def fit(
     criterion: CriterionOption = "taylor",
     epochs: Annotated[int, typer.Option("--epochs", min=0, help="Epochs of fine-tuning.")] = 3,
     learning_rate: Annotated[float, typer.Option("--lr", help="Peak learning rate of fine-tuning.")] = 0.02,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Most passes of solve and measure.")] = 6,
-    patience: PatienceOption = 60.0,
+    rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="Most passes of solve and measure; 6.")] = None,
+    margin: Annotated[
+        float | None, typer.Option("--margin", help="Part of the latency kept free; as the device's noise asks for.")
+    ] = None,
+    fill: Annotated[float | None, typer.Option("--fill", help="Part of a limit that a plan should use; 0.96.")] = None,
+    patience: Annotated[
+        float | None, typer.Option("--patience", min=0.1, help="Most seconds that a verdict is measured for; 60.")
+    ] = None,
+    tighter: Annotated[
+        int | None, typer.Option("--tighter", min=0, help="Smaller networks tried if it is over its budget; 2.")
+    ] = None,
     baseline: Annotated[
-        bool, typer.Option("--baseline/--no-baseline", help="Also make the uniform-width network, for the report.")
-    ] = True,
+        bool | None, typer.Option("--baseline/--no-baseline", help="Also make the uniform-width network; yes.")
+    ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -71,11 +80,11 @@ def fit(
             "criterion": criterion,
             "epochs": epochs,
             "lr": learning_rate,
-            "rounds": rounds,
-            "patience_s": patience,
-            "baseline": baseline,
+            **({} if margin is None else {"margin": margin}),
         },
     }
+    free = {"rounds": rounds, "fill": fill, "patience_s": patience, "tighter": tighter, "baseline": baseline}
+    given = {name: value for name, value in free.items() if value is not None}
     if resume is not None:
         call, out = _as_begun(resume, model, out), resume
         loading, where, promised = _group(Loading, call), _group(Where, call), _group(Promised, call)
@@ -83,6 +92,7 @@ def fit(
     if out is None or not call["model"]:
         raise UsageError("a MODEL and an --out are needed", hint="or a run to go on with: edgeprune fit --resume RUN")
     promise = promised.promise()
+    call["options"] |= given
     options = FitOptions(
         **call["options"],
         seed=loading.seed,
@@ -130,10 +140,10 @@ def _as_begun(run: Path, model: str, out: Path | None) -> dict[str, Any]:
     call, own = signed(run)
     if model and model != call["model"]:
         raise UsageError(f"the run in {run} is of {call['model']}, not of {model}", hint="leave MODEL away")
-    code = [v for v in (call["model"], call["data"]) if (v and ".py:" in v) or (v and ":" in v and v[:4] != "zoo:")]
-    if code and not own:
+    if not own:
+        # It holds programs that would be run on the device, and may name code that would be run here.
         raise UsageError(
-            f"{run} was not begun by you on this computer, and names code that would have to be run: {', '.join(code)}",
+            f"{run} was not begun by you on this computer",
             hint="if you trust it, begin a run of your own with the same options",
         )
     return call

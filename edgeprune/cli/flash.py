@@ -40,7 +40,8 @@ def flash(
     from edgeprune.devices.registry import open_device
 
     board = open_device(device)
-    promise = promised.promise() if promised.latency or promised.flash else None
+    given = promised.latency or promised.flash or promised.statistic != "median"
+    promise = promised.promise() if given else None
     with progress(quiet) as bar:
         done = flash_beside(
             bundle, board, promise=promise, beside=beside, patience_s=patience, resume=resume, progress=bar

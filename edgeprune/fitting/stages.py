@@ -22,7 +22,7 @@ from edgeprune.files import write_whole
 
 T = TypeVar("T")
 
-FOLDER, LOG, DENSE = "stages", "stages.jsonl", "dense"
+FOLDER, LOG, DENSE, CALL = "stages", "stages.jsonl", "dense", "call.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,8 @@ class Stages:
         """Remove all stages: the run came to nothing, and nothing of it shall look like a run."""
         for folder in (FOLDER, DENSE):
             shutil.rmtree(self.run / folder, ignore_errors=True)
-        (self.run / LOG).unlink(missing_ok=True)
+        for name in (LOG, CALL):
+            (self.run / name).unlink(missing_ok=True)
         with suppress(OSError):  # it holds something of the user's, or is not there
             self.run.rmdir()
 
