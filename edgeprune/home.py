@@ -1,4 +1,4 @@
-"""Where edgeprune keeps what it may reuse: compiled kernels, the profile store, the local device."""
+"""Where edgeprune keeps what it may reuse: compiled kernels, the profile store, the local device, the key of runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 
 
 def home() -> Path:
-    """``$EDGEPRUNE_HOME``, or ``~/.edgeprune``. Everything in it can be made again."""
+    """``$EDGEPRUNE_HOME``, or ``~/.edgeprune``.
+
+    Everything in it can be made again; a lost ``key`` ends ``--resume`` for runs that name code.
+    """
     return Path(os.environ.get("EDGEPRUNE_HOME") or Path.home() / ".edgeprune")
 
 

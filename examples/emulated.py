@@ -35,6 +35,7 @@ from edgeprune.compiler.compile import Network, compile_network, read_network
 from edgeprune.deploy.flash import flash
 from edgeprune.deploy.installed import bench_installed, run_installed
 from edgeprune.deploy.rollback import rollback
+from edgeprune.deploy.standard import Standard
 from edgeprune.deploy.status import status
 from edgeprune.devices.emulator.images import prepare
 from edgeprune.devices.protocol import Device
@@ -165,7 +166,7 @@ def on_a53(job: Job, model: LoadedModel, network: Network, data: DataSet, out: P
 
 
 def figures_of(result: FitResult) -> dict[str, Any]:
-    predicted, measured = result.plan.predicted["latency_ms"], result.pruned.bench.median_ms
+    predicted, measured = result.plan.predicted["latency_ms"], result.pruned.latency_ms
     return {
         "evidence": result.evidence,
         "clock": result.info.clock,
@@ -173,10 +174,10 @@ def figures_of(result: FitResult) -> dict[str, Any]:
         "predicted_ms": predicted,
         "error": (predicted - measured) / measured,
         "met": result.met,
-        "rounds": [{"predicted_ms": r.predicted_ms, "measured_ms": r.measured.median_ms} for r in result.rounds],
+        "rounds": [{"predicted_ms": r.predicted_ms, "measured_ms": r.latency_ms} for r in result.rounds],
         "networks": {
             v.name: {
-                "latency_ms": v.bench.median_ms,
+                "latency_ms": v.latency_ms,
                 "accuracy": v.accuracy,
                 "flash_bytes": v.manifest.memory.flash,
                 "peak_ram_bytes": v.manifest.memory.peak_ram,
@@ -193,7 +194,7 @@ def again(bundles: dict[str, Path], log: Log) -> dict[str, float]:
         for name, bundle in bundles.items():
             log.note(f"flashing and timing the {name} network again")
             flash(bundle, board)
-            found[name] = bench_installed(board, 5, 50).median_ms
+            found[name] = bench_installed(board).median_ms
     return found
 
 
@@ -202,7 +203,7 @@ def on_rpi3(bundles: dict[str, Path], networks: dict[str, Network], data: DataSe
     with switched_on("emulated:rpi3", log) as board:
         for name, bundle in bundles.items():
             log.note(f"flashing the {name} network")
-            releases[name] = flash(bundle, board, latency_budget_ms=NO_BUDGET_MS).release
+            releases[name] = flash(bundle, board, standard=Standard(Promise(Limit(NO_BUDGET_MS)))).release
             rows[name] = difference(board, networks[name], data)
         log.note("rolling back")
         back = rollback(board)

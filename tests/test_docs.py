@@ -156,6 +156,7 @@ def test_the_pages_have_commands():
         ("Use `edgeprune\nflsh`.", "no command 'flsh'"),
         ("    edgeprune prune zoo:resnet18 --latency 60%", "Missing parameter: out"),
         ("    edgeprune prune zoo:resnet18 \\\n        --latency 60%", "Missing parameter: out"),
+        ("    edgeprune fit zoo:resnet18 --resum runs/x", "has no --resum"),
         ("    edgeprune prune MODEL --latency 60% --out x --points many", "many"),
         ("    edgeprune profile", "Missing parameter: model"),
         ("    edgeprune status extra", "extra"),
@@ -176,6 +177,7 @@ def test_the_check_itself_finds(page, why):
     "page",
     [
         "    edgeprune fit MODEL --target rpi4 --device ssh://pi@board --latency 12ms --data DATA --out runs/x",
+        "    edgeprune fit --resume runs/x   # MODEL and --out are those of the run",
         "    edgeprune targets show rpi4 --json   # all of it",
         "    edgeprune COMMAND [ARGUMENTS] [--json]",
         "    edgeprune status --device 'serial:///dev/ttyUSB0?baud=921600&root=/opt' > out.txt",

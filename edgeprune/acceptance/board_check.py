@@ -21,8 +21,7 @@ import numpy as np
 import torch
 
 from edgeprune.acceptance.outcome import Acceptance, Check, Status
-from edgeprune.compiler.compile import Network, compile_network, read_network
-from edgeprune.compiler.manifest import Manifest
+from edgeprune.compiler.compile import Network, read_network
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.deploy.board import Board
 from edgeprune.deploy.flash import flash
@@ -33,6 +32,7 @@ from edgeprune.deploy.trials import Trials, on_trial
 from edgeprune.devices.protocol import Device, DeviceInfo
 from edgeprune.devices.subfolder import Subfolder
 from edgeprune.errors import DeviceUnreachableError, EdgepruneError, VerificationError
+from edgeprune.fitting.build import Builder
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import Profile, ProfileStore
 from edgeprune.models.loading import LoadedModel
@@ -54,27 +54,28 @@ _TOOLS = ("sha256sum", "df", "mv", "ln", "readlink", "ls", "sync")
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
-    """What the checks share."""
+class _Subject:
+    """A small network on the board that is checked, and what builds and times it there.
 
-    model: LoadedModel
+    ``measured``: the profile, once the check of predictions made it.
+    """
+
     network: Network
-    target: Target
+    builder: Builder
+    trials: Trials
     device: Device
-    info: DeviceInfo
     folder: Path
     store: ProfileStore
     options: ProfileOptions
-    progress: Progress
-    trials: Trials
     measured: list[Profile] = field(default_factory=list)
 
-    def compiled(self, network: Network, name: str, book: ScheduleBook | None = None) -> tuple[Path, Manifest]:
-        out = self.folder / name
-        manifest = compile_network(
-            network, self.target, out, book=book, name=name, threads=self.options.threads, progress=self.progress
-        )
-        return out, manifest
+    @property
+    def info(self) -> DeviceInfo:
+        return self.trials.info
+
+    @property
+    def progress(self) -> Progress:
+        return self.builder.progress
 
 
 def board_check(
@@ -109,24 +110,25 @@ def board_check(
         ProfileStore(store or Path(folder) / "profiles.sqlite3") as opened,
     ):
         options = ProfileOptions(threads=threads, points=1, tune=1)
-        work = _Work(model, network, target, inner, info, Path(folder), opened, options, progress, trials)
+        builder = Builder(target, ScheduleBook(target), model.name, threads, 0, {}, progress)
+        on = _Subject(network, builder, trials, inner, Path(folder), opened, options)
         for name, check in _CHECKS.items():
             progress.stage(f"checking {name}")
             if checks and checks[0].status == "fail":
                 checks.append(Check(name, "skipped", "the board is not of this target"))
             else:
-                checks += _outcome(name, check, work)
-        if profile_out is not None and work.measured:
-            opened.export_jsonl(work.measured[0], profile_out)
-    digest = work.measured[0].fingerprint.digest if work.measured else None
+                checks += _outcome(name, check, on)
+        if profile_out is not None and on.measured:
+            opened.export_jsonl(on.measured[0], profile_out)
+    digest = on.measured[0].fingerprint.digest if on.measured else None
     return Acceptance(device.url, target.name, target.digest, info.to_json(), tuple(checks), digest)
 
 
-def _outcome(name: str, check: Callable[[_Work], Iterator[Check]], work: _Work) -> list[Check]:
+def _outcome(name: str, check: Callable[[_Subject], Iterator[Check]], on: _Subject) -> list[Check]:
     """The checks that ``check`` yields; an error becomes a failed one, unless the board is gone."""
     found: list[Check] = []
     try:
-        found.extend(replace(c, name=name) for c in check(work))
+        found.extend(replace(c, name=name) for c in check(on))
     except DeviceUnreachableError:
         raise
     except EdgepruneError as error:
@@ -134,11 +136,11 @@ def _outcome(name: str, check: Callable[[_Work], Iterator[Check]], work: _Work) 
     return found
 
 
-def _identity(work: _Work) -> Iterator[Check]:
-    require_match(work.target, work.info)
-    info = work.info
+def _identity(on: _Subject) -> Iterator[Check]:
+    require_match(on.builder.target, on.info)
+    info = on.info
     # Small boards have no "which"; every shell has "command".
-    lacking = [t for t in _TOOLS if work.device.run(["sh", "-c", 'command -v "$0"', t]).returncode]
+    lacking = [t for t in _TOOLS if on.device.run(["sh", "-c", 'command -v "$0"', t]).returncode]
     ram = f"{info.ram_bytes / 2**20:.0f} MiB"
     gpu = f", {info.gpu.name} ({info.gpu.arch})" if info.gpu else ""
     found = f"{info.cpu}{gpu}, {info.machine}, {info.cores} cores, {ram}, {info.libc or 'no C library found'}"
@@ -148,48 +150,48 @@ def _identity(work: _Work) -> Iterator[Check]:
         yield Check("", "ok", found)
 
 
-def _build(work: _Work) -> Iterator[Check]:
+def _build(on: _Subject) -> Iterator[Check]:
     start = time.perf_counter()
-    _, manifest = work.compiled(work.network, "dense")
+    manifest = on.builder.build(on.network, on.folder / "dense")
     memory = manifest.memory
     figures = {"seconds": time.perf_counter() - start, "flash_bytes": memory.flash, "peak_ram_bytes": memory.peak_ram}
-    yield Check("", "ok", f"{work.model.name} for {work.target.name}", figures, "compiled")
+    yield Check("", "ok", f"{on.builder.name} for {on.builder.target.name}", figures, "compiled")
 
 
-def _transfer(work: _Work) -> Iterator[Check]:
+def _transfer(on: _Subject) -> Iterator[Check]:
     data, path = random.Random(0).randbytes(TRANSFER_BYTES), "transfer.bin"
     start = time.perf_counter()
-    work.device.put(data, path)
+    on.device.put(data, path)
     sent = time.perf_counter() - start
-    digest = Board(work.device).sha256(path)
+    digest = Board(on.device).sha256(path)
     start = time.perf_counter()
-    back = work.device.get(path)
+    back = on.device.get(path)
     got = time.perf_counter() - start
-    work.device.remove(path)
+    on.device.remove(path)
     if back != data or digest != hashlib.sha256(data).hexdigest():
         raise VerificationError(f"{TRANSFER_BYTES} bytes came back altered", hint="check cable, supply and baud rate")
     figures = {"put_bytes_per_s": TRANSFER_BYTES / sent, "get_bytes_per_s": TRANSFER_BYTES / got}
-    yield Check("", "ok", f"{TRANSFER_BYTES} bytes there and back, hash computed on the board", figures, _ran(work))
+    yield Check("", "ok", f"{TRANSFER_BYTES} bytes there and back, hash computed on the board", figures, _ran(on))
 
 
-def _numerics(work: _Work) -> Iterator[Check]:
+def _numerics(on: _Subject) -> Iterator[Check]:
     generator = torch.Generator().manual_seed(1)
-    x = [torch.randn((3, *t.shape[1:]), generator=generator) for t in work.model.example_inputs]
-    tried = work.trials.keep(work.folder / "dense")
+    x = [torch.randn((3, *t.shape[1:]), generator=generator) for t in on.network.example_inputs]
+    tried = on.trials.keep(on.folder / "dense")
     with torch.no_grad():
         tried.check()
-        raw = work.trials.run(tried, [np.ascontiguousarray(t.numpy()).tobytes() for t in x], 3)
-        expected = torch.cat([work.network.module(*(t[i : i + 1] for t in x)) for i in range(3)]).numpy()
+        raw = on.trials.run(tried, [np.ascontiguousarray(t.numpy()).tobytes() for t in x], 3)
+        expected = torch.cat([on.network.module(*(t[i : i + 1] for t in x)) for i in range(3)]).numpy()
     actual = np.frombuffer(raw[0], np.float32).reshape(expected.shape)
     difference = float(np.abs(actual - expected).max() / np.abs(expected).max())
     fine = difference <= AGREES
     yield Check(
-        "", "ok" if fine else "fail", "outputs of three inputs against torch", {"difference": difference}, _ran(work)
+        "", "ok" if fine else "fail", "outputs of three inputs against torch", {"difference": difference}, _ran(on)
     )
 
 
-def _timing(work: _Work) -> Iterator[Check]:
-    timing = timed(work.trials.keep(work.folder / "dense"), launches=4)
+def _timing(on: _Subject) -> Iterator[Check]:
+    timing = timed(on.trials.keep(on.folder / "dense"), launches=4)
     launches = [x.median_ms for x in timing.launches]
     medians = sorted(launches)
     apart = (medians[min(1, len(medians) - 1)] - medians[0]) / medians[0]
@@ -205,75 +207,75 @@ def _timing(work: _Work) -> Iterator[Check]:
     )
 
 
-def _prediction(work: _Work) -> Iterator[Check]:
+def _prediction(on: _Subject) -> Iterator[Check]:
     profiled = profile(
-        work.network.kernels,
-        work.network.channels,
-        work.target,
-        work.device,
-        work.store,
-        work.options,
-        progress=work.progress,
+        on.network.kernels,
+        on.network.channels,
+        on.builder.target,
+        on.device,
+        on.store,
+        on.options,
+        progress=on.progress,
     )
-    work.measured.append(profiled.profile)
+    on.measured.append(profiled.profile)
     if profiled.failed:
         raise VerificationError(f"{len(profiled.failed)} kernels failed, the first: {profiled.failed[0].error}")
     model = LatencyModel(profiled.profile.records())
-    yield _predicted(work, work.network, "whole", model, profiled)
+    yield _predicted(on, on.network, "whole", model, profiled)
 
 
-def _predicted(work: _Work, network: Network, name: str, model: LatencyModel, profiled: ProfileResult) -> Check:
-    book = ScheduleBook(work.target, profiled.profile.records())
-    bundle, _ = work.compiled(network, name, book)
-    with work.trials.open(bundle) as tried:
-        bench = timed(tried)
+def _predicted(on: _Subject, network: Network, name: str, model: LatencyModel, profiled: ProfileResult) -> Check:
+    bundle = on.folder / name
+    replace(on.builder, book=ScheduleBook(on.builder.target, profiled.profile.records())).build(network, bundle)
+    with on.trials.open(bundle) as tried:
+        timing = timed(tried)
     predicted = model.network(n.spec for n in network.kernels.nodes).latency_ms
-    error = (predicted - bench.median_ms) / bench.median_ms
+    error = (predicted - timing.median_ms) / timing.median_ms
     return Check(
         "",
         _graded(abs(error), INEXACT, WRONG),
         f"{len(network.kernels.nodes)} kernels one by one, and all together",
-        {"predicted_ms": predicted, "latency_ms": bench.median_ms, "error": error},
-        bench.evidence,
+        {"predicted_ms": predicted, "latency_ms": timing.median_ms, "error": error},
+        timing.evidence,
         "profile on a quiet board whose clock is fixed" if abs(error) > INEXACT else "",
     )
 
 
-def _flash(work: _Work) -> Iterator[Check]:
-    first = flash(work.folder / "dense", work.device, progress=work.progress)
-    second_bundle, _ = work.compiled(_halved(work), "half")
-    second = flash(second_bundle, work.device, progress=work.progress)
-    if status(work.device).current != second.release or second.previous != first.release:
+def _flash(on: _Subject) -> Iterator[Check]:
+    first = flash(on.folder / "dense", on.device, progress=on.progress)
+    on.builder.build(_halved(on), on.folder / "half")
+    second = flash(on.folder / "half", on.device, progress=on.progress)
+    if status(on.device).current != second.release or second.previous != first.release:
         raise VerificationError("the second release is not current, or the first is not kept")
     figures = {"bytes_sent": float(first.bytes_sent + second.bytes_sent), "latency_ms": second.timing.median_ms}
-    yield Check("", "ok", "two releases installed, hashes and outputs proved on the board", figures, _ran(work))
+    yield Check("", "ok", "two releases installed, hashes and outputs proved on the board", figures, _ran(on))
 
 
-def _rollback(work: _Work) -> Iterator[Check]:
-    before = status(work.device)
-    done = rollback(work.device, progress=work.progress)
-    if done.release != before.previous or status(work.device).current != done.release:
+def _rollback(on: _Subject) -> Iterator[Check]:
+    before = status(on.device)
+    done = rollback(on.device, progress=on.progress)
+    if done.release != before.previous or status(on.device).current != done.release:
         raise VerificationError("the first release is not current again")
     yield Check("", "ok", "the first release is current again, and gives its outputs")
 
 
-def _halved(work: _Work) -> Network:
+def _halved(on: _Subject) -> Network:
     """Half of the channels of every group: the weights do not matter here."""
-    channels = work.network.channels
+    channels = on.network.channels
     widths = {g.name: max(1, g.size // 2) for g in channels.prunable}
     plan = make_plan(channels, widths, {g.name: np.arange(g.size, dtype=np.float64) for g in channels.prunable})
-    return read_network(shrink(work.network.module, channels, plan), work.network.example_inputs)
+    return read_network(shrink(on.network.module, channels, plan), on.network.example_inputs)
 
 
 def _graded(value: float, warn: float, fail: float) -> Status:
     return "ok" if value <= warn else "warn" if value <= fail else "fail"
 
 
-def _ran(work: _Work) -> str:
-    return work.info.evidence
+def _ran(on: _Subject) -> str:
+    return on.info.evidence
 
 
-_CHECKS: dict[str, Callable[[_Work], Iterator[Check]]] = {
+_CHECKS: dict[str, Callable[[_Subject], Iterator[Check]]] = {
     "identity": _identity,
     "build": _build,
     "transfer": _transfer,

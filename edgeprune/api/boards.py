@@ -49,7 +49,7 @@ def flash(
     """
     folder = Path(bundle)
     standard = Standard.from_json(read_manifest(folder).budget)
-    if latency is not None or flash is not None:
+    if latency is not None or flash is not None or statistic != "median":
         promise = Promise.parse(latency, flash, statistic)
         standard = replace(standard or Standard(promise), promise=promise)
     with ExitStack() as stack:

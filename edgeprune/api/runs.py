@@ -23,7 +23,7 @@ from edgeprune.devices.protocol import Device
 from edgeprune.errors import BadInputError, UsageError
 from edgeprune.fitting.fit import fit as run_fit
 from edgeprune.fitting.options import FitOptions
-from edgeprune.fitting.request import DONE
+from edgeprune.fitting.request import DONE, FREE
 from edgeprune.fitting.result import FitResult
 from edgeprune.fitting.run_folder import absolute
 from edgeprune.fitting.run_folder import load_run as load_folder
@@ -159,7 +159,10 @@ def fit(
     epochs: int = 3,
     lr: float = 0.02,
     rounds: int = 6,
+    margin: float | None = None,
+    fill: float = 0.96,
     patience_s: float = PATIENCE_S,
+    tighter: int = 2,
     baseline: bool = True,
     command: Sequence[str] = (),
     progress: bool | Progress | None = None,
@@ -182,7 +185,10 @@ def fit(
         solver=solver,
         criterion=criterion,
         rounds=rounds,
+        margin=margin,
+        fill=fill,
         patience_s=patience_s,
+        tighter=tighter,
         epochs=epochs,
         lr=lr,
         seed=seed,
@@ -283,13 +289,21 @@ class Run(Network):
         return Stages(self.folder).finished(DONE)
 
     def resume(
-        self, model: str | None = None, *, progress: bool | Progress | None = None, command: Sequence[str] = ()
+        self,
+        model: str | None = None,
+        *,
+        progress: bool | Progress | None = None,
+        command: Sequence[str] = (),
+        **options: Any,
     ) -> Fit:
         """The run gone on with, as it was begun; ``model``, if it is given, has to be the one that it is of.
 
+        Args:
+            options: those that may change: ``rounds``, ``fill``, ``patience_s``, ``tighter``, ``baseline``.
+
         Raises:
             UsageError: there is nothing to go on with; it was called with objects and not by text, so that ``fit``
-                has to be called with ``resume=True``; or its call names code and was not signed by this user.
+                has to be called with ``resume=True``; or it was not begun by this user on this computer.
             What :func:`fit` raises.
         """
         call, own = signed(self.folder)
@@ -301,14 +315,15 @@ class Run(Network):
             )
         if model and model != call["model"]:
             raise UsageError(f"the run in {self.folder} is of {call['model']}, not of {model}", hint="leave MODEL away")
-        code = [v for v in (call["model"], call["data"]) if (v and ".py:" in v) or (v and ":" in v and v[:4] != "zoo:")]
-        if code and not own:
+        if not own:
+            # It holds programs that would be run on the device, and may name code that would be run here.
             raise UsageError(
-                f"{self.folder} was not begun by you on this computer, and names code that would have to be run: "
-                + ", ".join(code),
+                f"{self.folder} was not begun by you on this computer",
                 hint="if you trust it, begin a run of your own with the same options",
             )
-        return fit(**call, out=self.folder, resume=True, progress=progress, command=command)
+        if unknown := set(options) - set(FREE):
+            raise UsageError(f"{', '.join(sorted(unknown))} cannot change", hint=f"these can: {', '.join(FREE)}")
+        return fit(**{**call, **options}, out=self.folder, resume=True, progress=progress, command=command)
 
     @property
     def summary(self) -> str:

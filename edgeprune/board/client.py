@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any, Protocol
@@ -137,8 +137,10 @@ class NativeProgram:
             if data["max_abs_diff"] is None:
                 raise VerificationError("the output is not finite", max_abs_diff=None, scale=scale)
             result = GoldenResult(float(data["max_abs_diff"]), scale)
-        except (KeyError, TypeError, ValueError) as e:
+        except _NOT_THIS as e:
             raise VerificationError("check prints no difference", stdout=done.stdout) from e
+        if not (math.isfinite(result.max_abs_diff) and math.isfinite(result.scale)):
+            raise VerificationError("check prints no difference", stdout=done.stdout)
         if done.returncode != ExitCode.OK or data.get("ok") is not True:
             raise VerificationError(
                 f"the output differs from the golden one by {result.max_abs_diff:g} at a scale of {result.scale:g} "
@@ -161,11 +163,13 @@ class NativeProgram:
             samples = tuple(float(sample) for sample in data["samples"])
             reference = tuple(float(sample) for sample in data.get("reference", ()))
             clock, unit = str(data["clock"]), data["unit"]
-        except (KeyError, TypeError, ValueError) as e:
+        except _NOT_THIS as e:
             raise VerificationError("bench prints no samples", stdout=done.stdout) from e
         if unit != "ns" or len(samples) != repeats or not all(math.isfinite(s) and s > 0 for s in samples):
             raise VerificationError(f"bench does not print {repeats} positive samples in ns", stdout=done.stdout)
-        if not all(math.isfinite(s) and s > 0 for s in reference):
+        if len(reference) not in (0, repeats) or not all(math.isfinite(s) and s >= 0 for s in reference):
+            raise VerificationError(f"bench does not print {repeats} times of its reference", stdout=done.stdout)
+        if not all(reference):
             reference = ()  # a clock too coarse for it says nothing of the program
         return Launch(samples, clock, reference)
 
@@ -215,12 +219,15 @@ class NativeProgram:
         """What the program says of itself: name, inputs, outputs, bytes, kernels.
 
         Raises:
-            VerificationError: it crashes or prints no object.
+            VerificationError: it crashes, hangs or prints no such description.
         """
         done = self._run("info")
         if done.returncode != ExitCode.OK:
             raise crashed("info", done)
-        return _object(done, "info")
+        data = _object(done, "info")
+        if not _describes_program(data):
+            raise VerificationError("info describes no program", stdout=done.stdout)
+        return data
 
     def _run(self, command: str, *arguments: str) -> Ended:
         try:
@@ -244,6 +251,10 @@ def crashed(command: str, done: Ended) -> VerificationError:
     )
 
 
+_NOT_THIS = (KeyError, TypeError, ValueError, OverflowError)
+"""What reading an object raises that says something else; the last is of a number too large for a float."""
+
+
 def _each(option: str, paths: Sequence[str]) -> list[str]:
     return [part for path in paths for part in (option, path)]
 
@@ -263,6 +274,38 @@ def _object(done: Ended, command: str) -> dict[str, Any]:
     return data
 
 
+def _describes_program(data: Mapping[str, Any]) -> bool:
+    sizes = (data.get(key) for key in ("arena_bytes", "peak_ram_bytes", "weight_bytes"))
+    return (
+        _is_name(data.get("name"))
+        and _lists(data.get("inputs"), _is_port)
+        and _lists(data.get("outputs"), _is_port)
+        and all(map(_is_size, sizes))
+        and _lists(data.get("kernels"), _is_name)
+    )
+
+
+def _is_port(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and _is_name(value.get("name"))
+        and _is_name(value.get("dtype"))
+        and _lists(value.get("shape"), _is_size)
+    )
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_size(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _lists(value: object, of: Callable[[object], bool]) -> bool:
+    return isinstance(value, list) and all(map(of, value))
+
+
 def _kernel_row(line: str, index: int) -> KernelRow | None:
     """The row of kernel ``index``, if this is the whole of its line."""
     try:
@@ -271,5 +314,5 @@ def _kernel_row(line: str, index: int) -> KernelRow | None:
         reference = float(row.get("reference", 0.0))
         whole = row["index"] == index and samples and all(map(math.isfinite, (*samples, reference)))
         return KernelRow(samples, row["finite"] is True, reference) if whole else None
-    except (ValueError, KeyError, TypeError):
+    except _NOT_THIS:
         return None

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-RESAMPLES = 400
+RESAMPLES = 2000
 
 
 @cache

@@ -20,8 +20,8 @@ from edgeprune.budget.clock import clock_states
 from edgeprune.budget.intervals import median_interval, resampled_interval
 from edgeprune.budget.problem import TOLERANCE
 
-CONFIDENCE = 0.99
-"""Of the interval, over all the looks that a sequence of turns gets."""
+CONFIDENCE, TAIL_CONFIDENCE = 0.99, 0.95
+"""Of the interval, over all the looks that a sequence of turns gets; the second of a p90, p99 or maximum."""
 FIRST, GROWTH = 9, 1.5
 """Turns before the first look, and by how much their number grows to the next one."""
 PATIENCE_S = 60.0
@@ -178,11 +178,13 @@ class Question:
     nominal_ms: float | None = None
     patience_s: float = PATIENCE_S
 
-    @property
-    def basis(self) -> str:
+    def basis(self, turns: Sequence[Turn]) -> str:
+        """How these turns are judged, in words."""
         if self.dense_ms is not None:
             return "in turns with the dense network"
-        return "at the nominal clock" if self.statistic == "median" else "over all that was observed"
+        if self.statistic != "median":
+            return "over all that was observed"
+        return "at the nominal clock" if all(t.reference_ms for t in turns) else "as the clock was"
 
 
 def decide(question: Question, turn: Callable[[], Turn], clock: Callable[[], float]) -> Verdict:
@@ -213,10 +215,9 @@ def decide(question: Question, turn: Callable[[], Turn], clock: Callable[[], flo
 
 def assess(question: Question, turns: Sequence[Turn], looks: int = 1) -> Verdict:
     """The verdict after these turns, at look number ``looks``."""
-    alpha = (1 - CONFIDENCE) / 2 * 6 / (math.pi * looks) ** 2
-    middle, low, high = (
-        _median(question, turns, alpha) if question.statistic == "median" else _tail(question, turns, alpha)
-    )
+    estimate, confidence = (_median, CONFIDENCE) if question.statistic == "median" else (_tail, TAIL_CONFIDENCE)
+    alpha = (1 - confidence) / 2 * 6 / (math.pi * looks) ** 2
+    middle, low, high = estimate(question, turns, alpha)
     outcome = judge(low, high, question.limit_ms)
     seen = sum(len(t.samples_ms) for t in turns)
     if question.statistic == "max":
@@ -233,8 +234,8 @@ def assess(question: Question, turns: Sequence[Turn], looks: int = 1) -> Verdict
         high=high,
         limit=question.limit_ms,
         unit="ms",
-        confidence=CONFIDENCE,
-        basis=question.basis,
+        confidence=confidence,
+        basis=question.basis(turns),
         evidence=question.evidence,
         relative_to=question.dense_ms,
         turns=len(turns),

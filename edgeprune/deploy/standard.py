@@ -90,7 +90,7 @@ class Standard:
         return self.promise.resolve(self.dense_ms or math.nan, self.dense_flash_bytes or math.nan)
 
     def judge(self, placed: Placed) -> Judgement:
-        """The verdict on a program: this one is asked in the rounds of a fit, at flash and by board-check.
+        """The verdict on a program: this one is asked in the rounds of a fit and at flash.
 
         Raises:
             VerificationError: the program crashes or does not end.

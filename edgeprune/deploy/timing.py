@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgeprune.board.client import Launch
+from edgeprune.budget.clock import clock_states
 from edgeprune.budget.verdict import State, Turn, states_of
 from edgeprune.deploy.placed import Placed
 from edgeprune.latency.records import spread
@@ -61,8 +62,8 @@ class Timing:
     @property
     def reference_ms(self) -> float | None:
         """The reference loop's time in that state; None where the programs have none."""
-        known = sorted(x.reference_ms for x in self.launches if x.reference_ms is not None)
-        return known[len(known) // 4] if known else None
+        states = clock_states([x.reference_ms for x in self.launches if x.reference_ms is not None])
+        return states[0].level if states else None
 
     @property
     def noise(self) -> float:

@@ -88,8 +88,7 @@ def fit(
         check_data(network, data)
         if not data.labelled:
             data, options = taught(model.module, data), replace(options, distil_weight=1.0)
-    stages = open_run(out, model, target, promise, options, resume=resume)
-    began()
+    stages = open_run(out, model, target, promise, options, resume=resume, began=began)
     with tempfile.TemporaryDirectory(prefix="edgeprune-fit-") as scratch, on_trial(device) as trials:
         profiled = stages.once(
             "profile",
@@ -134,9 +133,11 @@ def fit(
         )
         planning = _Planning(LatencyModel(records), profiled.levels, options, progress)
         planner = planning.planner(network, scores, dense.latency_ms, dense.manifest.memory.flash)
-        progress.note(f"{reference.margin:.1%} of the limit is kept free: launches differ by as much on this device")
+        margin = reference.margin if options.margin is None else options.margin
+        why = "as asked" if options.margin is not None else "launches differ by as much on this device"
+        progress.note(f"{margin:.1%} of the limit is kept free: {why}")
         try:
-            best, rounds = workshop.search("round", network, planner, reference, accepted, margin=reference.margin)
+            best, rounds = workshop.search("round", network, planner, reference, accepted, margin=margin)
         except InfeasibleBudgetError:
             stages.forget()
             raise
@@ -151,7 +152,10 @@ def fit(
             again = score(trained, options.criterion, data, batch_size=options.batch_size, seed=options.seed)
             measured = best.measured
             next_planner = planning.planner(trained, again, latency_of(measured.judgement), measured.flash_bytes)
-            found, _ = workshop.search(name, trained, next_planner, tight, accepted, margin=0.0)
+            try:
+                found, _ = workshop.search(name, trained, next_planner, tight, accepted, margin=0.0)
+            except InfeasibleBudgetError:
+                return None
             return None if found is None else found.proposal.plan
 
         done = install(workshop, device, reference, plan, small, smaller)
@@ -185,7 +189,7 @@ def fit(
             verdicts=judged.verdicts,
             threads=options.profile.threads,
             seed=options.seed,
-            margin=reference.margin,
+            margin=margin,
             dense=replace(dense, timing=reference.timing, latency_ms=reference.timing.median_ms),
             pruned=pruned,
             uniform=rival,

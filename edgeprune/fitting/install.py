@@ -52,6 +52,7 @@ def install(
             stages stay.
     """
     stages, attempt = workshop.stages, 0
+    error: VerificationError | None = None
     histories: dict[str, Any] = {}
     facts: dict[str, Any]
     while True:
@@ -63,6 +64,7 @@ def install(
             except VerificationError as e:
                 if not _over_budget(e) or attempt == workshop.options.tighter:
                     raise _saved(e, workshop) from e
+                error = e
                 facts = {"over": _overshoot(e), "message": e.message}
                 workshop.builder.progress.note(f"{e.message}; a smaller network is made of it")
                 stages.finish(refused, facts)
@@ -72,10 +74,8 @@ def install(
         tight = reference.tightened(facts["over"] + max(LEAST_STEP, reference.margin))
         further = smaller(network, tight, f"tighter-{attempt}")
         if further is None:
-            raise VerificationError(
-                f"{facts['message']}; no smaller network of it was measured inside the budget",
-                hint=f"everything is kept in {stages.run}: try again with edgeprune fit --resume {stages.run}",
-            )
+            error = error or VerificationError(facts["message"])
+            raise _saved(error, workshop, "; no smaller network of it was measured inside the budget")
         small = shrunk(network, further)
         plan = plan.then(further)
         network, history = recovered(workshop, f"recovered-{attempt}", small, plan, min(BRIEF, workshop.options.epochs))
@@ -115,7 +115,7 @@ def _overshoot(error: VerificationError) -> float:
     return max(0.0, min(max(over), MOST_STEP))
 
 
-def _saved(error: VerificationError, workshop: Workshop) -> VerificationError:
+def _saved(error: VerificationError, workshop: Workshop, more: str = "") -> VerificationError:
     run = workshop.stages.run
     saved = f"everything is kept in {run}: edgeprune fit --resume {run} goes on from here"
-    return type(error)(error.message, hint=f"{error.hint}; {saved}" if error.hint else saved, **error.details)
+    return type(error)(error.message + more, hint=f"{error.hint}; {saved}" if error.hint else saved, **error.details)

@@ -21,6 +21,7 @@ class FitOptions:
     Attributes:
         rounds: most passes of solve, compile, measure.
         fill: part of a limit that a plan should use; below it in all of them another round is spent.
+        margin: part of the latency limit that the first plan leaves free; None: as much as launches differ there.
         patience_s: most seconds that one verdict is measured for.
         tighter: how often a trained network that turns out over its budget is shrunk further, trained and tried again.
         epochs, lr, batch_size, distil_weight, temperature: fine-tuning (training/finetune.py).
@@ -31,6 +32,7 @@ class FitOptions:
     criterion: str = "taylor"
     rounds: int = 6
     fill: float = 0.96
+    margin: float | None = None
     patience_s: float = PATIENCE_S
     tighter: int = 2
     epochs: int = 3
@@ -47,9 +49,10 @@ class FitOptions:
         """Raises UsageError for options that do not go together, before anything is measured."""
         if criterion(self.criterion).needs_data and not has_data:
             raise UsageError(f"criterion {self.criterion} needs data", hint="give --data, or --criterion l2")
-        if self.rounds < 1 or not 0 < self.fill <= 1 or not self.patience_s > 0:
+        if self.rounds < 1 or not 0 < self.fill <= 1 or not self.patience_s > 0 or not 0 <= (self.margin or 0) < 1:
             raise UsageError(
-                f"{self.rounds} rounds, a fill of {self.fill} and {self.patience_s} s of patience make no sense"
+                f"{self.rounds} rounds, a fill of {self.fill}, a margin of {self.margin} and {self.patience_s} s of "
+                "patience make no sense"
             )
         get_solver(self.solver)
 

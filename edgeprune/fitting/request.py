@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from edgeprune.errors import BadInputError, UsageError
 from edgeprune.files import write_whole
 from edgeprune.fitting.options import FitOptions
 from edgeprune.fitting.run_folder import check_out
-from edgeprune.fitting.stages import Stages
+from edgeprune.fitting.stages import DENSE, FOLDER, Stages
 from edgeprune.models.loading import LoadedModel
 from edgeprune.targets import Target
 from edgeprune.training.data import DataSet
@@ -28,18 +29,31 @@ FREE = ("rounds", "fill", "patience_s", "tighter", "baseline")
 
 
 def open_run(
-    out: Path, model: LoadedModel, target: Target, promise: Promise, options: FitOptions, *, resume: bool
+    out: Path,
+    model: LoadedModel,
+    target: Target,
+    promise: Promise,
+    options: FitOptions,
+    *,
+    resume: bool,
+    began: Callable[[], None] = lambda: None,
 ) -> Stages:
     """The stages of the run in ``out``: of a new one, or of the one that is there.
+
+    Args:
+        began: called when ``out`` is known to take a new run, before that is written down.
 
     Raises:
         UsageError: ``resume`` and no run is there, or another one; an unfinished run is there and ``resume`` was not
             asked for; ``out`` is something else.
     """
     check_out(out)
-    bundle, stages, path = out / "bundle", Stages(out), out / "stages" / FILE
-    if bundle.exists() and not (bundle / MANIFEST).is_file():
-        raise UsageError(f"{bundle} exists and is not a bundle", hint="choose another --out, or remove it yourself")
+    stages, path = Stages(out), out / FOLDER / FILE
+    for folder, proof, what in (("bundle", MANIFEST, "bundle"), (DENSE, MANIFEST, "bundle"), (FOLDER, FILE, "run")):
+        if (out / folder).exists() and not (out / folder / proof).is_file():
+            raise UsageError(
+                f"{out / folder} exists and is not a {what}", hint="choose another --out, or remove it yourself"
+            )
     asked = json.loads(json.dumps(_identity(model, target, promise, options)))
     if not resume:
         if path.is_file() and not stages.finished(DONE):
@@ -48,15 +62,16 @@ def open_run(
                 hint=f"edgeprune fit --resume {out} goes on with it; remove the folder to begin anew",
             )
         stages.forget()
+        began()
         write_whole(path, json.dumps({"schema": SCHEMA, **asked}, indent=1, sort_keys=True) + "\n")
         return stages
     try:
-        began = json.loads(path.read_text())
+        then = json.loads(path.read_text())
     except (OSError, ValueError) as e:
         raise UsageError(f"{out} holds no run that could be gone on with: {e}", hint="give the --out of a fit") from e
-    different = [k for k, v in asked.items() if began.get(k) != v]
+    different = [k for k, v in asked.items() if then.get(k) != v]
     if different:
-        named = "; ".join(f"{k}: then {began.get(k)}, now {asked[k]}" for k in different)
+        named = "; ".join(f"{k}: then {then.get(k)}, now {asked[k]}" for k in different)
         raise UsageError(
             f"the run in {out} was begun otherwise: {named}", hint="choose another --out", different=different
         )

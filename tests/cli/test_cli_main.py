@@ -14,11 +14,13 @@ import pytest
 import typer
 
 from edgeprune import __version__, errors
+from edgeprune.acceptance.outcome import SCHEMA as CHECK_SCHEMA
 from edgeprune.cli import main as frame
 from edgeprune.cli.main import load_command, main
 from edgeprune.cli.output import ERROR_SCHEMA
 from edgeprune.cli.registry import COMMANDS
 from edgeprune.devices.local import LocalDevice
+from edgeprune.report.schema import SCHEMA as REPORT_SCHEMA
 
 DOC = Path(__file__).parents[2] / "docs" / "CLI.md"
 HEAVY = {"torch", "tvm", "numpy", "scipy", "onnx", "matplotlib", "pydantic", "rich", "jinja2"}
@@ -109,7 +111,8 @@ def test_the_document_lists_every_schema_that_commands_print():
     sources = [Path(frame.__file__).with_name(f"{name.replace('-', '_')}.py").read_text() for name in COMMANDS]
     printed = {schema for text in sources for schema in re.findall(r'"(edgeprune\.[\w-]+/\d+)"', text)}
     assert "edgeprune.targets/1" in printed
-    assert printed | {ERROR_SCHEMA} <= set(re.findall(r"^\| `(edgeprune\.\w+/\d+)`", DOC.read_text(), re.MULTILINE))
+    documented = set(re.findall(r"^\| `(edgeprune\.[\w-]+/\d+)`", DOC.read_text(), re.MULTILINE))
+    assert printed | {REPORT_SCHEMA, CHECK_SCHEMA, ERROR_SCHEMA} == documented
 
 
 ERRORS = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, errors.EdgepruneError)]

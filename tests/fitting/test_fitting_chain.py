@@ -335,6 +335,7 @@ def test_no_budget(model, untouched):
         ({"solver": "guess"}, "no solver 'guess'"),
         ({"rounds": 0}, "0 rounds"),
         ({"fill": 1.5}, "fill of 1.5"),
+        ({"margin": 1.0}, "margin of 1"),
         ({"patience_s": 0}, "0 s of patience"),
     ],
 )

@@ -1,0 +1,123 @@
+"""How well fits use and keep their budgets: 4 networks at 80, 55 and 30 % of their latency, on this computer.
+
+    python benchmarks/budget.py [--network resnet18 …] [--budget 80 …] [--json]
+
+Nothing is trained. Each network is profiled once; each fit is then measured from outside: the installed program in
+turns with the dense one, 31 times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from edgeprune.budget.promise import Limit, Promise
+from edgeprune.deploy.timing import Turns
+from edgeprune.deploy.trials import on_trial
+from edgeprune.devices.local import LocalDevice
+from edgeprune.errors import EdgepruneError
+from edgeprune.fitting.fit import fit
+from edgeprune.fitting.options import FitOptions
+from edgeprune.latency.store import ProfileStore
+from edgeprune.models.loading import load_model
+from edgeprune.profiling.profile import ProfileOptions
+from edgeprune.targets import load_target
+
+NETWORKS = {
+    "resnet20": (1, 3, 64, 64),
+    "resnet18": (1, 3, 112, 112),
+    "mobilenet_v2": (1, 3, 112, 112),
+    "squeezenet": (1, 3, 112, 112),
+}
+BUDGETS = (80, 55, 30)
+EMPTIEST, FULLEST = 0.95, 1.00
+TURNS = 31
+
+
+def one(network: str, percent: int, folder: Path, store: ProfileStore, options: FitOptions) -> dict[str, Any]:
+    """One fit, and what the installed program takes beside the dense one, as a share of its budget."""
+    device, out = LocalDevice(folder / "device"), folder / f"{network}-{percent}"
+    promise = Promise(Limit(percent / 100, relative=True))
+    began = time.monotonic()
+    row: dict[str, Any] = {"network": network, "budget": percent}
+    try:
+        model = load_model(f"zoo:{network}", input_shape=NETWORKS[network], seed=0)
+        result = fit(model, load_target("host"), device, store, out, promise, options=options)
+    except EdgepruneError as error:
+        return {**row, "failed": error.message, "minutes": (time.monotonic() - began) / 60}
+    minutes = (time.monotonic() - began) / 60
+    with on_trial(device) as trials:
+        turns = Turns(trials.installed(), trials.keep(out / "dense"))
+        pairs = [turns() for _ in range(TURNS)]
+    ratio = median(median(t.samples_ms) / median(t.dense_ms) for t in pairs)
+    verdict = result.verdicts[0]
+    return {
+        **row,
+        "failed": None,
+        "dense_ms": result.dense.latency_ms,
+        "used": ratio / (percent / 100),
+        "verdict": str(verdict.outcome),
+        "verdict_used": verdict.fill,
+        "margin": result.margin,
+        "rounds": len(result.rounds),
+        "smaller_networks": sum(k.startswith("tighter") for k in result.history),
+        "saliency": result.plan.predicted["saliency_retained"],
+        "minutes": minutes,
+        "evidence": result.evidence,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", action="append", choices=NETWORKS)
+    parser.add_argument("--budget", action="append", type=int)
+    parser.add_argument("--points", type=int, default=8)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    options = FitOptions(
+        criterion="l2", epochs=0, baseline=False, profile=ProfileOptions(points=arguments.points, tune=1)
+    )
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, ProfileStore(Path(folder) / "profiles.sqlite3") as store:
+        for network in arguments.network or NETWORKS:
+            for percent in arguments.budget or BUDGETS:
+                rows.append(one(network, percent, Path(folder), store, options))
+                if not arguments.json:
+                    show(rows[-1])
+    failed = sum(row["failed"] is not None for row in rows)
+    inside = sum(row["failed"] is None and EMPTIEST <= row["used"] <= FULLEST for row in rows)
+    bars = [
+        {"name": "fits inside [0.95, 1.00] of their budget", "value": inside, "limit": len(rows)},
+        {"name": "fits that failed", "value": failed, "limit": 0},
+    ]
+    bars[0]["met"], bars[1]["met"] = inside == len(rows), failed == 0
+    if arguments.json:
+        print(json.dumps({"schema": "edgeprune.budget-benchmark/1", "rows": rows, "bars": bars}))
+    else:
+        for bar in bars:
+            print(f"{bar['name']}: {bar['value']}, bar {bar['limit']}: {'met' if bar['met'] else 'MISSED'}")
+    return 0 if all(bar["met"] for bar in bars) else 1
+
+
+def show(row: dict[str, Any]) -> None:
+    if row["failed"] is not None:
+        print(
+            f"{row['network']:14} {row['budget']} %: FAILED after {row['minutes']:.1f} min: {row['failed']}", flush=True
+        )
+        return
+    print(
+        f"{row['network']:14} {row['budget']} % of {row['dense_ms']:7.3f} ms: {row['used']:.3f} of it used (verdict "
+        f"{row['verdict_used']:.3f}), {row['rounds']} rounds, {row['smaller_networks']} smaller ones, "
+        f"{row['saliency']:.3f} of saliency, {row['minutes']:.1f} min, {row['evidence']}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
