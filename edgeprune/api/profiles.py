@@ -68,12 +68,17 @@ class Profile(Shown):
 
     @property
     def summary(self) -> str:
-        return f"{len(self.records)} kernels of {self.model} on {self.board}, {self.info.evidence}"
+        return f"{len(self.records)} kernels of {self.model} on {self.board}, {self.evidence}"
 
     @property
     def board(self) -> str:
         gpu = self.info.gpu
         return gpu.name if self.target.cuda and gpu else self.info.cpu
+
+    @property
+    def evidence(self) -> str:
+        """What the figures are worth: the weakest level among the records, which may come from elsewhere."""
+        return LatencyModel(self.records).evidence
 
     def layers(self) -> tuple[ProfiledLayer, ...]:
         """The kernels of the network, in the order in which they run."""
@@ -104,7 +109,7 @@ class Profile(Shown):
         """Latency of a layer against its output width, a line for each of a few input widths."""
         from edgeprune.report.plots.profiles import draw_table
 
-        return draw_table(self.table(layer), f"{layer} of {self.model} on {self.board}", self.info.evidence)
+        return draw_table(self.table(layer), f"{layer} of {self.model} on {self.board}", self.evidence)
 
     def export(self, path: Where) -> Path:
         """Write the profile as JSON lines, which ``edgeprune profiles import`` takes in elsewhere."""

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from edgeprune.api.call import sign, signed
 from edgeprune.budget.promise import Limit, Promise
 from edgeprune.devices.fake import FakeDevice
 from edgeprune.errors import BadInputError, UsageError, VerificationError
 from edgeprune.fitting.fit import fit
 from edgeprune.fitting.options import FitOptions
-from edgeprune.api.call import sign, signed
 from edgeprune.fitting.stages import Stages
 from edgeprune.profiling.profile import ProfileOptions
 
