@@ -9,6 +9,9 @@ from statistics import median
 
 from edgeprune.report.schema import BINS, ClockState, Distribution, Evidence
 
+FAR = 1.5
+"""A few inferences that another process held up for long must not make one bar of all others."""
+
 
 def distribution_of(samples_ms: Sequence[float], evidence: Evidence, states: Sequence[ClockState] = ()) -> Distribution:
     """The distribution of latencies of single inferences, in ms; quantiles are latencies that occurred.
@@ -34,8 +37,9 @@ def distribution_of(samples_ms: Sequence[float], evidence: Evidence, states: Seq
 
 
 def _edges(ordered: Sequence[float]) -> list[float]:
-    """Upper edges: equal bins up to the 99th percentile, and one for everything slower."""
-    low, high, worst = ordered[0], _quantile(ordered, 0.99), ordered[-1]
+    """Upper edges: equal bins up to the 99th percentile, or to where that is far off, and one for everything slower."""
+    low, worst = ordered[0], ordered[-1]
+    high = min(_quantile(ordered, 0.99), FAR * median(ordered))
     # Rice's rule, sharpened: latencies gather in narrow peaks, one for each speed of the clock
     bins = min(BINS - 1, math.ceil(3 * len(ordered) ** (1 / 3)))
     equal = [low + (high - low) * (i + 1) / bins for i in range(bins - 1)]

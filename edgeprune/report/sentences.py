@@ -11,7 +11,7 @@ the network's latency on. A plan is solved to a few per cent of the limit, and i
 """
 
 _TAKES = {
-    "median": "half of all inferences take no longer than",
+    "median": "the median inference takes",
     "p90": "9 of 10 inferences take no longer than",
     "p99": "99 of 100 inferences take no longer than",
     "max": "the slowest inference took",
@@ -30,7 +30,9 @@ def headline(report: Report) -> str:
 def verdict_sentence(verdict: Verdict) -> str:
     """One verdict for somebody who sees the first report: statistic, interval, limit and basis."""
     value = written(verdict.value, verdict.unit)
-    if verdict.resource == "latency":
+    if verdict.resource == "latency" and verdict.statistic == "median" and verdict.turns:
+        words = f"at the nominal clock {_TAKES['median']} {value}"
+    elif verdict.resource == "latency":
         words = f"{_TAKES.get(verdict.statistic, f'the {verdict.statistic} of all latencies is')} {value}"
     else:
         words = f"the program takes {value} {_STORED[verdict.resource]}"
@@ -64,6 +66,14 @@ def latency_limit(report: Report) -> float | None:
     """The limit on latency that was judged, else the one that was asked for; in ms."""
     judged = (verdict.limit for verdict in report.verdicts if verdict.resource == "latency")
     return next(judged, report.budget.latency_ms)
+
+
+def state_limit(report: Report) -> float | None:
+    """The limit that a clock state's latency is compared with; None where it is a share of the dense network's, which
+    the same clock slows down as well.
+    """
+    relative = any(v.resource == "latency" and v.relative_to is not None for v in report.verdicts)
+    return None if relative else latency_limit(report)
 
 
 def with_distribution(report: Report) -> list[Variant]:

@@ -169,7 +169,7 @@ def test_the_same_report_gives_the_same_page(judged):
 def test_the_page_of_a_judged_network(judged):
     text = " ".join(Page(render_html(Report.model_validate(judged))).text.split())
     for words in (
-        "Budget kept The limit is kept: half of all inferences",
+        "Budget kept The limit is kept: at the nominal clock the median inference",
         "Kept, by its figure: flash 540.0 kB, compiled; limit 800.0 kB.",
         "Latencies against the limit",
         "slow state (x1.08), 30 % of the time: 6.24 ms, 4 % over the limit",

@@ -37,8 +37,8 @@ FLASH = {
     [
         (
             {},
-            "The limit is kept: half of all inferences take no longer than 5.9 ms; with 95 % confidence the figure is "
-            "between 5.8 ms and 5.95 ms, within the limit of 6 ms (simulated, in turns with the dense network, "
+            "The limit is kept: at the nominal clock the median inference takes 5.9 ms; with 95 % confidence the figure "
+            "is between 5.8 ms and 5.95 ms, within the limit of 6 ms (simulated, in turns with the dense network, "
             "24 turns in 61.2 s).",
         ),
         (
@@ -49,7 +49,7 @@ FLASH = {
         ),
         (
             {"outcome": "not decidable", "high": 6.2, "relative_to": 12.0, "basis": "", "turns": 0, "seconds": 0},
-            "This cannot be decided: half of all inferences take no longer than 5.9 ms; with 95 % confidence the "
+            "This cannot be decided: the median inference takes 5.9 ms; with 95 % confidence the "
             "figure is between 5.8 ms and 6.2 ms, and the limit of 6 ms (50 % of the dense network's 12 ms) lies "
             "inside of that (simulated).",
         ),

@@ -7,6 +7,7 @@ from itertools import pairwise
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+from edgeprune.report.distribution import FAR
 from edgeprune.report.plots.canvas import COLOURS, LIMIT, SMALL_PT, WIDE_IN, plain, svg_of
 from edgeprune.report.schema import Distribution, Report
 from edgeprune.report.sentences import latency_limit
@@ -51,8 +52,9 @@ def _bins(d: Distribution) -> tuple[list[float], list[float]]:
 
 def _histogram(axes: Axes, name: str, d: Distribution, limit: float | None) -> None:
     edges, heights = _bins(d)
-    shows_limit = limit is not None and d.p99_ms / NEAR <= limit <= d.p99_ms * NEAR
-    left, right = edges[0], max(d.p99_ms, d.median_ms, limit if limit is not None and shows_limit else 0.0)
+    shows_limit = limit is not None and d.median_ms / NEAR <= limit <= d.p99_ms * NEAR
+    reach = min(d.p99_ms, FAR * d.median_ms)
+    left, right = edges[0], max(reach, d.median_ms, limit if limit is not None and shows_limit else 0.0)
     if limit is not None and shows_limit:
         left = min(left, limit)
     # no nearer than a few per cent: differences that small should look small
