@@ -38,8 +38,8 @@ FLASH = {
         (
             {},
             "The limit is kept: at the nominal clock the median inference takes 5.9 ms; with 95 % confidence the "
-            "figure is between 5.8 ms and 5.95 ms, within the limit of 6 ms (simulated, in turns with the dense network, "
-            "24 turns in 61.2 s).",
+            "figure is between 5.8 ms and 5.95 ms, within the limit of 6 ms (simulated, in turns with the dense "
+            "network, 24 turns in 61.2 s).",
         ),
         (
             {"outcome": "broken", "statistic": "p90", "low": 6.1, "value": 6.2, "high": 6.3, "turns": 1},
