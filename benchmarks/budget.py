@@ -9,13 +9,14 @@ turns with the dense one, 31 times.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from bars import bar, told
 
 from edgeprune.budget.promise import Limit, Promise
 from edgeprune.deploy.timing import Turns
@@ -93,16 +94,10 @@ def main() -> int:
     failed = sum(row["failed"] is not None for row in rows)
     inside = sum(row["failed"] is None and EMPTIEST <= row["used"] <= FULLEST for row in rows)
     bars = [
-        {"name": "fits inside [0.95, 1.00] of their budget", "value": inside, "limit": len(rows)},
-        {"name": "fits that failed", "value": failed, "limit": 0},
+        bar("fits inside [0.95, 1.00] of their budget", inside, len(rows), inside == len(rows)),
+        bar("fits that failed", failed, 0, failed == 0),
     ]
-    bars[0]["met"], bars[1]["met"] = inside == len(rows), failed == 0
-    if arguments.json:
-        print(json.dumps({"schema": "edgeprune.budget-benchmark/1", "rows": rows, "bars": bars}))
-    else:
-        for bar in bars:
-            print(f"{bar['name']}: {bar['value']}, bar {bar['limit']}: {'met' if bar['met'] else 'MISSED'}")
-    return 0 if all(bar["met"] for bar in bars) else 1
+    return told("edgeprune.budget-benchmark/1", {"rows": rows}, bars, arguments.json)
 
 
 def show(row: dict[str, Any]) -> None:

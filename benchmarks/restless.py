@@ -9,7 +9,6 @@ run at most 8 minutes loaded and 6 without a load, set-up excluded.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import random
 import shutil
@@ -18,6 +17,8 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from bars import bar, told
 
 ROOT = Path(__file__).parents[1]
 LOADED_S, QUIET_S = 480.0, 360.0
@@ -74,14 +75,9 @@ def main() -> int:
     for kind, limit in ((True, LOADED_S), (False, QUIET_S)):
         mine, name = [row for row in rows if row["loaded"] is kind], "loaded" if kind else "quiet"
         right, slowest = sum(row["exit"] == 0 for row in mine), max((row["seconds"] for row in mine), default=0.0)
-        bars.append({"name": f"{name} runs with exit 0", "value": right, "limit": len(mine), "met": right == len(mine)})
-        bars.append({"name": f"slowest {name} run, s", "value": slowest, "limit": limit, "met": slowest <= limit})
-    if arguments.json:
-        print(json.dumps({"schema": "edgeprune.restless-benchmark/1", "rows": rows, "bars": bars}))
-    else:
-        for bar in bars:
-            print(f"{bar['name']}: {bar['value']:g}, bar {bar['limit']:g}: {'met' if bar['met'] else 'MISSED'}")
-    return 0 if all(bar["met"] for bar in bars) else 1
+        bars.append(bar(f"{name} runs with exit 0", right, len(mine), right == len(mine)))
+        bars.append(bar(f"slowest {name} run, s", slowest, limit, slowest <= limit))
+    return told("edgeprune.restless-benchmark/1", {"rows": rows}, bars, arguments.json)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from bars import bar, told
+
 CHILD = Path(__file__).parents[1] / "tests" / "fitting" / "resume_child.py"
 
 
@@ -39,26 +41,15 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     found = {scheme: kills(scheme, arguments.moments, arguments.seed) for scheme in ("fake:", "local:")}
-    bars = [
-        {
-            "name": f"fits on {scheme} that ended right after a kill",
-            "value": sum(row["right"] for row in rows),
-            "limit": arguments.moments,
-            "met": all(row["right"] for row in rows),
-        }
-        for scheme, rows in found.items()
-    ]
-    if arguments.json:
-        print(json.dumps({"schema": "edgeprune.resume-benchmark/1", "kills": found, "bars": bars}))
-    else:
-        for scheme, rows in found.items():
-            for row in rows:
-                last = row["had"][-1] if row["had"] else "nothing"
-                word = "right" if row["right"] else "WRONG"
-                print(f"{scheme:7} killed at {row['moment_s']:5.1f} s with {len(row['had'])} stages ({last}): {word}")
-        for bar in bars:
-            print(f"{bar['name']}: {bar['value']}, bar {bar['limit']}: {'met' if bar['met'] else 'MISSED'}")
-    return 0 if all(bar["met"] for bar in bars) else 1
+    bars = []
+    for scheme, rows in found.items():
+        right = sum(row["right"] for row in rows)
+        bars.append(bar(f"fits on {scheme} that ended right after a kill", right, len(rows), right == len(rows)))
+        for row in rows if not arguments.json else ():
+            last = row["had"][-1] if row["had"] else "nothing"
+            word = "right" if row["right"] else "WRONG"
+            print(f"{scheme:7} killed at {row['moment_s']:5.1f} s with {len(row['had'])} stages ({last}): {word}")
+    return told("edgeprune.resume-benchmark/1", {"kills": found}, bars, arguments.json)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bars import bar, told
 
 from edgeprune.budget.verdict import Outcome, Question, Turn, Verdict, decide
 
@@ -192,10 +193,6 @@ def pairs(count: int) -> list[dict[str, Any]]:
     return rows
 
 
-def bar(name: str, value: float, limit: float, met: bool) -> dict[str, Any]:
-    return {"name": name, "value": value, "limit": limit, "met": bool(met)}
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--devices", type=int, default=2000)
@@ -211,9 +208,7 @@ def main() -> int:
     if real:
         right = sum(row["truth"] == row["verdict"] for row in real)
         bars.append(bar("pairs decided right on local:", right, len(real), right == len(real)))
-    if arguments.json:
-        print(json.dumps({"schema": "edgeprune.verdict-benchmark/1", "simulated": found, "local": real, "bars": bars}))
-    else:
+    if not arguments.json:
         print(json.dumps(found, indent=1))
         for row in real:
             low, high = row["interval"]
@@ -221,9 +216,7 @@ def main() -> int:
                 f"{row['network']:45} {row['truth']:7} {row['verdict']:14} {row['ratio']:.4f} "
                 f"[{low:.4f}, {high:.4f}] {row['turns']:4} turns {row['seconds']:5.1f} s"
             )
-        for row in bars:
-            print(f"{row['name']}: {row['value']:g}, bar {row['limit']:g}: {'met' if row['met'] else 'MISSED'}")
-    return 0 if all(row["met"] for row in bars) else 1
+    return told("edgeprune.verdict-benchmark/1", {"simulated": found, "local": real}, bars, arguments.json)
 
 
 if __name__ == "__main__":
