@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,7 +18,8 @@ from edgeprune.latency.records import spread
 LAUNCH_MS = 60.0
 """What one launch times: longer than a moment's disturbance, shorter than a phase of the clock."""
 FEWEST, MOST, WARMUP = 3, 200, 2
-LAUNCHES = 9
+LAUNCHES, FEWEST_LAUNCHES, ENOUGH_S = 9, 3, 4.0
+"""A timing takes so many launches; after these seconds the fewest do: some consoles take a second for each."""
 COUNTED = 10
 """Repeats on a clock that counts: one launch says it all there."""
 
@@ -122,9 +124,11 @@ def timed(
     Args:
         repeats: inferences that one launch times; None: as many as take :data:`LAUNCH_MS`.
     """
-    turns = Turns(placed, warmup=warmup, repeats=repeats, threads=threads)
-    for _ in range(1 if placed.info.counts else launches):
+    turns, began = Turns(placed, warmup=warmup, repeats=repeats, threads=threads), time.monotonic()
+    for number in range(1, 2 if placed.info.counts else launches + 1):
         turns()
+        if number >= FEWEST_LAUNCHES and time.monotonic() - began > ENOUGH_S:
+            break
     return turns.timing
 
 
