@@ -50,7 +50,7 @@ def main() -> int:
     size = choose_size()
     weights, dense_accuracy = train_dense(size, out)
     say(f"trained: the dense network gets {dense_accuracy:.2%} of 1,000 test images right, in torch")
-    say(f"edgeprune fit: prune it to {BUDGET:.0%} of its latency, train what is left, install it, prove it")
+    say(f"fit: prune it to {BUDGET:.0%} of its latency, train what is left, install it, prove it")
     fitted = fit(size, weights, out)
     failures = verify(fitted, size, out)
     say(f"report, to look at in a browser: {fitted['paths']['report_html']}")
