@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cache
 
@@ -35,9 +36,7 @@ def _deviations(alpha: float) -> float:
 
 
 def _tail(z: float) -> float:
-    from math import erfc, sqrt
-
-    return erfc(z / sqrt(2)) / 2
+    return math.erfc(z / math.sqrt(2)) / 2
 
 
 def median_interval(lower: NDArray[np.float64], upper: NDArray[np.float64], alpha: float) -> tuple[float, float]:
