@@ -66,7 +66,7 @@ def one(network: str, percent: int, folder: Path, store: ProfileStore, options: 
         "verdict": str(verdict.outcome),
         "verdict_used": verdict.fill,
         "margin": result.margin,
-        "rounds": len(result.rounds),
+        "rounds": [r.measured.judgement.of("latency").fill for r in result.rounds],
         "smaller_networks": sum(k.startswith("tighter") for k in result.history),
         "saliency": result.plan.predicted["saliency_retained"],
         "minutes": minutes,
@@ -108,7 +108,8 @@ def show(row: dict[str, Any]) -> None:
         return
     print(
         f"{row['network']:14} {row['budget']} % of {row['dense_ms']:7.3f} ms: {row['used']:.3f} of it used (verdict "
-        f"{row['verdict_used']:.3f}), {row['rounds']} rounds, {row['smaller_networks']} smaller ones, "
+        f"{row['verdict_used']:.3f}), rounds at "
+        f"{', '.join(f'{fill:.3f}' for fill in row['rounds'])}, {row['smaller_networks']} smaller ones, "
         f"{row['saliency']:.3f} of saliency, {row['minutes']:.1f} min, {row['evidence']}",
         flush=True,
     )

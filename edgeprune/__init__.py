@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from edgeprune import errors
 
 if TYPE_CHECKING:
-    from edgeprune.api.boards import bench, flash, rollback
-    from edgeprune.api.networks import Bundle, Pruned, compile, prune
+    from edgeprune.api.boards import bench, flash, rollback, run
+    from edgeprune.api.networks import Bundle, Exported, Pruned, compile, export, prune
     from edgeprune.api.profiles import Profile, profile
     from edgeprune.api.runs import Fit, Run, fit, load_run
     from edgeprune.compiler.library import load_bundle
@@ -27,12 +27,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "Bundle": "edgeprune.api.networks",
     "DataSet": "edgeprune.training.data",
+    "Exported": "edgeprune.api.networks",
     "Fit": "edgeprune.api.runs",
     "Profile": "edgeprune.api.profiles",
     "Pruned": "edgeprune.api.networks",
     "Run": "edgeprune.api.runs",
     "bench": "edgeprune.api.boards",
     "compile": "edgeprune.api.networks",
+    "export": "edgeprune.api.networks",
     "fit": "edgeprune.api.runs",
     "flash": "edgeprune.api.boards",
     "load_bundle": "edgeprune.compiler.library",
@@ -44,12 +46,14 @@ _HOMES = {
     "profile": "edgeprune.api.profiles",
     "prune": "edgeprune.api.networks",
     "rollback": "edgeprune.api.boards",
+    "run": "edgeprune.api.boards",
 }
 """Public name -> the module it lives in. A new one goes here, into ``__all__`` and above for type checkers."""
 
 __all__ = [
     "Bundle",
     "DataSet",
+    "Exported",
     "Fit",
     "Profile",
     "Pruned",
@@ -58,6 +62,7 @@ __all__ = [
     "bench",
     "compile",
     "errors",
+    "export",
     "fit",
     "flash",
     "load_bundle",
@@ -69,6 +74,7 @@ __all__ = [
     "profile",
     "prune",
     "rollback",
+    "run",
 ]
 
 

@@ -9,6 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from edgeprune.errors import UsageError
+
+
+def require_place(path: Path) -> None:
+    """Refuse a path that no file can be written to, before the work is done that it is for.
+
+    Raises:
+        UsageError: it is a folder, or lies in none.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", hint=f"name a file in it: {path / 'NAME'}")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent} for {path.name}", hint="make it first")
+
 
 def write_whole(path: Path, data: bytes | str) -> None:
     """Atomic replacement of a file's content by ``data`` (text as UTF-8), on the disk when this returns.

@@ -174,7 +174,10 @@ def figures_of(result: FitResult) -> dict[str, Any]:
         "predicted_ms": predicted,
         "error": (predicted - measured) / measured,
         "met": result.met,
-        "rounds": [{"predicted_ms": r.predicted_ms, "measured_ms": r.latency_ms} for r in result.rounds],
+        "rounds": [
+            {"predicted_ms": r.proposal.latency_ms, "measured_ms": r.measured.judgement.latency_ms}
+            for r in result.rounds
+        ],
         "networks": {
             v.name: {
                 "latency_ms": v.latency_ms,

@@ -18,6 +18,7 @@ TIERS: tuple[frozenset[str], ...] = tuple(
     frozenset(tier.split())
     for tier in (
         "errors",
+        "jsonable",
         "progress files home board processors",
         "gpus",
         "targets models budget devices",

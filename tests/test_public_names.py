@@ -11,8 +11,8 @@ import pytest
 
 import edgeprune
 
-CALLS = ["bench", "compile", "fit", "flash", "load_run", "profile", "prune", "rollback"]
-RESULTS = ["Bundle", "Fit", "Profile", "Pruned", "Run"]
+CALLS = ["bench", "compile", "export", "fit", "flash", "load_run", "profile", "prune", "rollback", "run"]
+RESULTS = ["Bundle", "Exported", "Fit", "Profile", "Pruned", "Run"]
 PARTS = ["DataSet", "load_bundle", "load_data", "load_model", "load_target", "open_device"]
 PUBLIC = sorted([*CALLS, *RESULTS, *PARTS, "__version__", "errors"])
 HEAVY = {"torch", "tvm", "numpy", "scipy", "onnx", "matplotlib", "pydantic", "rich", "typer"}

@@ -1,11 +1,17 @@
-"""flash, bench, rollback: a bundle on a board, and what is installed there."""
+"""flash, run, bench, rollback: a bundle on a board, and what is installed there."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
 from edgeprune.api.arguments import Where, board_of
 from edgeprune.api.progress import reporting
@@ -14,13 +20,14 @@ from edgeprune.budget.verdict import PATIENCE_S
 from edgeprune.compiler.manifest import MANIFEST, read_manifest
 from edgeprune.deploy.flash import Deployment
 from edgeprune.deploy.flash import flash as install
-from edgeprune.deploy.installed import bench_installed
+from edgeprune.deploy.installed import bench_installed, installed
 from edgeprune.deploy.rollback import Rollback
 from edgeprune.deploy.rollback import rollback as go_back
 from edgeprune.deploy.standard import Standard
 from edgeprune.deploy.timing import WARMUP, Timing, timed
 from edgeprune.deploy.trials import on_trial
 from edgeprune.devices.protocol import Device
+from edgeprune.errors import BadInputError
 from edgeprune.progress import Progress
 
 
@@ -83,6 +90,43 @@ def bench(
     """
     with board_of(device) as board:
         return bench_installed(board, warmup, repeats, threads)
+
+
+def run(
+    inputs: NDArray[Any] | Tensor | Sequence[NDArray[Any] | Tensor],
+    device: str | Device = "local:",
+    *,
+    threads: int | None = None,
+) -> list[NDArray[np.float32]]:
+    """Outputs of the network that is installed on a device, computed there: one array for each.
+
+    Args:
+        inputs: an array of stacked samples, (N, C, H, W) for images; a list of them where the model has several inputs.
+
+    Raises:
+        UsageError: nothing is installed. BadInputError: the arrays are not what the network takes.
+        VerificationError: the program fails.
+    """
+    with board_of(device) as board:
+        placed = installed(board)
+        ports = placed.manifest.inputs
+        given = [inputs] if hasattr(inputs, "shape") else inputs
+        arrays = [np.ascontiguousarray(x, np.float32) for x in given]
+        if len(arrays) != len(ports):
+            raise BadInputError(f"the network has {len(ports)} inputs, {len(arrays)} were given")
+        for array, port in zip(arrays, ports, strict=True):
+            if array.ndim != len(port.shape) or array.shape[1:] != port.shape[1:] or len(array) % port.shape[0]:
+                raise BadInputError(
+                    f"input {port.name!r} has shape {array.shape}; the network takes {port.shape}, stacked along N"
+                )
+        counts = {len(a) // p.shape[0] for a, p in zip(arrays, ports, strict=True)}
+        if len(counts) != 1 or not (samples := counts.pop()):
+            raise BadInputError("the inputs hold different numbers of samples, or none")
+        raw = placed.run([a.tobytes() for a in arrays], samples, threads=threads)
+        return [
+            np.frombuffer(data, np.float32).reshape(samples * port.shape[0], *port.shape[1:])
+            for data, port in zip(raw, placed.manifest.outputs, strict=True)
+        ]
 
 
 def rollback(device: str | Device = "local:", *, progress: bool | Progress | None = None) -> Rollback:

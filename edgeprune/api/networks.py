@@ -1,4 +1,4 @@
-"""prune and compile: a smaller network from a stored profile, and the program that a board runs."""
+"""prune, compile and export: a smaller network from a stored profile, the program that a board runs, an ONNX file."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from edgeprune.api.schedules import schedule_book
 from edgeprune.api.shown import Network, Shown, folder_of
 from edgeprune.budget.promise import Promise
 from edgeprune.budget.registry import get_solver
+from edgeprune.compiler.compile import Network as ReadNetwork
 from edgeprune.compiler.compile import compile_network, read_network
 from edgeprune.compiler.manifest import Manifest
 from edgeprune.devices.protocol import Device
@@ -34,8 +35,9 @@ from edgeprune.home import store_path
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.loading import LoadedModel
+from edgeprune.models.onnx_export import DEFAULT_OPSET, export_onnx
 from edgeprune.profiling.fingerprint import fingerprint_of
-from edgeprune.profiling.profile import ProfileOptions, levels_of
+from edgeprune.profiling.profile import ProfileOptions
 from edgeprune.progress import Progress
 from edgeprune.pruning.plan import Plan
 from edgeprune.report.tables import Table, percent, size, written
@@ -159,7 +161,7 @@ def prune(
             network,
             score(network, criterion, examples, seed=seed),
             tables,
-            levels_of(network.channels, kind, options),
+            options.levels(network.channels, kind),
             solver=solver,
             criterion_name=criterion,
             progress=bar,
@@ -233,12 +235,7 @@ def compile(
         KernelBuildError, LinkError: the compiler failed.
     """
     kind = load_target(target) if isinstance(target, str) else target
-    if isinstance(model, str | Path) and (Path(model) / RUN_FILE).is_file():
-        loaded, network = load_folder(Path(model), factory)
-    else:
-        source = str(model) if isinstance(model, Path) else model
-        loaded, _ = open_model(source, example_inputs, weights, input_shape, seed)
-        network = read_network(loaded.module, loaded.example_inputs)
+    loaded, network = _opened(model, factory, example_inputs, weights, input_shape, seed)
     book = schedule_book(
         network,
         kind,
@@ -261,3 +258,68 @@ def compile(
             progress=bar,
         )
     return Bundle(folder, manifest)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Exported(Shown):
+    """A network as an ONNX file. ``difference``: of its outputs from torch's, relative to the largest."""
+
+    path: Path
+    opset: int
+    parameters: int
+    difference: float
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    @property
+    def summary(self) -> str:
+        return f"{self.path}, {size(self.path.stat().st_size)}, opset {self.opset}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "onnx": self.path,
+            "opset": self.opset,
+            "bytes": self.path.stat().st_size,
+            "parameters": self.parameters,
+            "difference": self.difference,
+            "evidence": "measured",
+        }
+
+
+def export(
+    model: Model | Path,
+    out: str | Path,
+    *,
+    opset: int = DEFAULT_OPSET,
+    factory: str | None = None,
+    example_inputs: Inputs = None,
+    weights: Where = None,
+    input_shape: Shape = None,
+    seed: int = 0,
+    progress: bool | Progress | None = None,
+) -> Exported:
+    """A network, or the pruned network of a run, as an ONNX file: run and compared with torch before it appears.
+
+    Raises:
+        UsageError, ModelLoadError: what was asked for makes no sense.
+        UnsupportedOperatorError: torch cannot write an operator of the network in this opset.
+        VerificationError: the file does not give what torch gives.
+    """
+    _, network = _opened(model, factory, example_inputs, weights, input_shape, seed)
+    with reporting(progress) as bar:
+        bar.stage("exporting", 1)
+        difference = export_onnx(network.module, network.example_inputs, Path(out), opset=opset)
+        bar.advance()
+    return Exported(Path(out), opset, sum(p.numel() for p in network.module.parameters()), difference)
+
+
+def _opened(
+    model: Model | Path, factory: str | None, example_inputs: Inputs, weights: Where, input_shape: Shape, seed: int
+) -> tuple[LoadedModel, ReadNetwork]:
+    """A model, or that of a run, and the network to compile: the pruned one of the run."""
+    if isinstance(model, str | Path) and (Path(model) / RUN_FILE).is_file():
+        return load_folder(Path(model), factory)
+    source = str(model) if isinstance(model, Path) else model
+    loaded, _ = open_model(source, example_inputs, weights, input_shape, seed)
+    return loaded, read_network(loaded.module, loaded.example_inputs)

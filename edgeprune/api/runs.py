@@ -160,7 +160,7 @@ def fit(
     lr: float = 0.02,
     rounds: int = 6,
     margin: float | None = None,
-    fill: float = 0.96,
+    fill: float = 0.97,
     patience_s: float = PATIENCE_S,
     tighter: int = 2,
     baseline: bool = True,

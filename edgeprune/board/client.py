@@ -9,11 +9,12 @@ import json
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol
 
 from edgeprune.errors import BadInputError, DeviceError, DeviceUnreachableError, VerificationError
+from edgeprune.jsonable import Jsonable
 
 
 class ExitCode(IntEnum):
@@ -45,22 +46,15 @@ class Run(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class GoldenResult:
+class GoldenResult(Jsonable):
     """How far the device's output is from the golden one; ``scale`` is the largest expected value."""
 
     max_abs_diff: float
     scale: float
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> GoldenResult:
-        return cls(float(data["max_abs_diff"]), float(data["scale"]))
-
 
 @dataclass(frozen=True, slots=True)
-class Launch:
+class Launch(Jsonable):
     """End-to-end latencies of one launch of a program.
 
     Attributes:
@@ -74,19 +68,16 @@ class Launch:
     reference_ns: tuple[float, ...] = ()
 
     @property
+    def samples_ms(self) -> list[float]:
+        return [s / 1e6 for s in self.samples_ns]
+
+    @property
     def median_ms(self) -> float:
         return statistics.median(self.samples_ns) / 1e6
 
     @property
     def reference_ms(self) -> float | None:
         return statistics.median(self.reference_ns) / 1e6 if self.reference_ns else None
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Launch:
-        return cls(tuple(data["samples_ns"]), data["clock"], tuple(data["reference_ns"]))
 
 
 @dataclass(frozen=True, slots=True)

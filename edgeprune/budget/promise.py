@@ -31,9 +31,19 @@ class Limit:
     value: float
     relative: bool = False
 
-    def resolve(self, dense: float) -> float:
-        """The limit in ms or bytes, given what the dense network costs."""
-        return self.value * dense if self.relative else self.value
+    def resolve(self, dense: float | None) -> float:
+        """The limit in ms or bytes, given what the dense network costs.
+
+        Raises:
+            UsageError: it is relative to a network that is not known.
+        """
+        if not self.relative:
+            return self.value
+        if dense is None:
+            raise UsageError(
+                "there is no dense network that a limit could be relative to", hint="give the limit in ms or bytes"
+            )
+        return self.value * dense
 
 
 def parse_latency(text: str | float) -> Limit:
@@ -93,8 +103,8 @@ class Promise:
         if self.latency is None and self.flash is None:
             raise UsageError("no budget was given", hint="for example --latency 12ms, --latency 50% or --flash 2MB")
 
-    def resolve(self, dense_ms: float, dense_flash_bytes: float) -> Budget:
-        """The limits in ms and bytes, given what the dense network costs."""
+    def resolve(self, dense_ms: float | None, dense_flash_bytes: float | None) -> Budget:
+        """The limits in ms and bytes, given what the dense network costs; raises what :meth:`Limit.resolve` does."""
         return Budget(
             None if self.latency is None else self.latency.resolve(dense_ms),
             None if self.flash is None else self.flash.resolve(dense_flash_bytes),

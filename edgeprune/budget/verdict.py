@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator, PlainSerializer
 
 from edgeprune.budget.clock import clock_states
 from edgeprune.budget.intervals import median_interval, resampled_interval
 from edgeprune.budget.problem import TOLERANCE
+from edgeprune.jsonable import Jsonable
 
 CONFIDENCE, TAIL_CONFIDENCE = 0.99, 0.95
 """Of the interval, over all the looks that a sequence of turns gets; the second of a p90, p99 or maximum."""
@@ -29,6 +31,8 @@ PATIENCE_S = 60.0
 UNLIKE = 0.10
 """A slow clock may slow a network by this much more or less than the reference (of the logarithm): in a phase that
 is slower by 8 % the network's latency at the nominal clock is known within 0.8 %."""
+NEAR = 0.1
+"""How far from its limit (relative) a median is worth a sharper look."""
 TAIL_S = 15.0
 """Least seconds over which a p90, p99 or maximum is observed: a slow phase lasts seconds."""
 RARE = 3000
@@ -36,6 +40,11 @@ RARE = 3000
 
 BEYOND = 20
 """Inferences that have to lie beyond a p90 or p99 before resampling them says how well it is known."""
+
+_TOLD = PlainSerializer(lambda bound: bound if math.isfinite(bound) else None)
+Low = Annotated[float, BeforeValidator(lambda bound: 0.0 if bound is None else bound), _TOLD]
+High = Annotated[float, BeforeValidator(lambda bound: math.inf if bound is None else bound), _TOLD]
+"""Bounds; None in JSON, which has no infinity, for one that is not known."""
 
 _QUANTILES = {"median": 0.5, "p90": 0.90, "p99": 0.99, "max": 1.0}
 
@@ -63,7 +72,7 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Jsonable):
     """What was decided about one resource.
 
     Attributes:
@@ -78,8 +87,8 @@ class Verdict:
     outcome: Outcome
     statistic: str
     value: float
-    low: float
-    high: float
+    low: Low
+    high: High
     limit: float
     unit: str
     confidence: float
@@ -115,21 +124,9 @@ class Verdict:
             text += f"; {place} at a clock slower by {state.slowdown - 1:.1%}, which held {state.share:.0%} of the time"
         return text
 
-    def to_json(self) -> dict[str, Any]:
-        """All fields; None for a bound that is not known, since JSON has no infinity."""
-        bounds = {k: v if math.isfinite(v) else None for k, v in (("low", self.low), ("high", self.high))}
-        return {**asdict(self), **bounds, "outcome": str(self.outcome)}
 
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Verdict:
-        states = tuple(State(**s) for s in data["states"])
-        bounds = {"low": data["low"] or 0.0, "high": math.inf if data["high"] is None else data["high"]}
-        return cls(**{**data, **bounds, "outcome": Outcome(data["outcome"]), "states": states})
-
-
-def exact(resource: str, value: float, limit: float, *, unit: str, evidence: str, basis: str, **facts: Any) -> Verdict:
+def exact(resource: str, value: float, limit: float, *, evidence: str, basis: str, statistic: str = "size") -> Verdict:
     """The verdict on a figure that is known exactly: a size, or a latency of a clock that counts."""
-    facts = {"statistic": "size", **facts}
     return Verdict(
         resource,
         judge(value, value, limit),
@@ -137,11 +134,11 @@ def exact(resource: str, value: float, limit: float, *, unit: str, evidence: str
         low=value,
         high=value,
         limit=limit,
-        unit=unit,
+        unit="bytes" if statistic == "size" else "ms",
         confidence=1.0,
         basis=basis,
         evidence=evidence,
-        **facts,
+        statistic=statistic,
     )
 
 
@@ -170,6 +167,8 @@ class Question:
             each turn holds it.
         nominal_ms: time of the reference loop at the nominal clock; None: the fastest state that is seen.
         patience_s: seconds of measuring after which it is not decidable.
+        sharpness: width of the interval, as a share of the limit, from which a median that was decided near its limit
+            (:data:`NEAR`) is known well enough; None: any is.
     """
 
     limit_ms: float
@@ -178,6 +177,15 @@ class Question:
     dense_ms: float | None = None
     nominal_ms: float | None = None
     patience_s: float = PATIENCE_S
+    sharpness: float | None = None
+
+    def answered(self, found: Verdict) -> bool:
+        """Whether a verdict ends the measuring."""
+        if found.outcome is Outcome.UNDECIDED:
+            return False
+        if self.sharpness is None or self.statistic != "median" or not 1 - NEAR <= found.fill <= 1 + NEAR:
+            return True
+        return found.high - found.low <= self.sharpness * found.limit
 
     def basis(self, turns: Sequence[Turn]) -> str:
         """How these turns are judged, in words."""
@@ -210,7 +218,7 @@ def decide(question: Question, turn: Callable[[], Turn], clock: Callable[[], flo
             continue
         looks, next_look = looks + 1, len(turns) * GROWTH
         found = replace(assess(question, turns, looks), seconds=seconds)
-        if over or found.outcome is not Outcome.UNDECIDED:
+        if over or question.answered(found):
             return found
 
 

@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from edgeprune.api.progress import reporting
-from edgeprune.cli.options import DeviceUrl, StoreOption, TargetOption, ThreadsOption
-from edgeprune.cli.output import Column, JsonOption, QuietOption, emit, listing
-from edgeprune.errors import UsageError, VerificationError
-from edgeprune.files import write_whole
+from edgeprune.cli.options import DeviceUrl, taking
+from edgeprune.cli.output import JsonOption, QuietOption, columns, emit, listing
+from edgeprune.errors import VerificationError
+from edgeprune.files import require_place, write_whole
 
 app = typer.Typer(rich_markup_mode=None)
 
-COLUMNS = (Column("check"), Column("status"), Column("found"), Column("figures"), Column("evidence"), Column("mend"))
+COLUMNS = columns("check status found figures evidence mend")
 
 
 @app.command("board-check")
+@taking("target", "store", "threads")
 def board_check(
     device: DeviceUrl = "local:",
-    target: TargetOption = "host",
     model: Annotated[str, typer.Option("--model", help="A small network.")] = "zoo:resnet20",
     out: Annotated[
         Path | None, typer.Option("--out", help="Also write outcome and profile, to pass on: NAME.json.")
     ] = None,
-    store: StoreOption = None,
-    threads: ThreadsOption = 1,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
+    **given: Any,
 ) -> None:
     """Try everything on a board: identity, build, transfer, numerics, timing, flash, rollback.
 
@@ -42,15 +41,13 @@ def board_check(
     from edgeprune.models.loading import load_model
 
     # A check takes minutes: what would be lost at its end is told before.
-    if out is not None and out.is_dir():
-        raise UsageError(f"{out} is a folder", hint=f"name a file in it: --out {out / 'board.json'}")
-    if out is not None and not out.parent.is_dir():
-        raise UsageError(f"there is no folder {out.parent} for {out.name}", hint="make it first")
+    if out is not None:
+        require_place(out)
     loaded = load_model(model, input_shape=(1, 3, 32, 32) if model == "zoo:resnet20" else None)
-    kind = open_target(target)
+    kind = open_target(given.pop("target"))
     with board_of(device, kind) as board, reporting(not quiet) as bar:
         profile_out = None if out is None else out.with_suffix(".profile.jsonl")
-        outcome = run(board, kind, loaded, store=store, profile_out=profile_out, threads=threads, progress=bar)
+        outcome = run(board, kind, loaded, **given, profile_out=profile_out, progress=bar)
     body = outcome.to_json()
     if out is not None:
         write_whole(out, json.dumps(body, indent=1, sort_keys=True) + "\n")

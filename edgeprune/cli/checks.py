@@ -10,13 +10,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from packaging.requirements import Requirement
 
 from edgeprune.errors import MissingDependencyError
+from edgeprune.jsonable import Jsonable
 
 TVM_PROBE = "import tvm; print(tvm.__version__, 'llvm' if tvm.runtime.enabled('llvm') else 'no llvm')"
 PIP = f"{shlex.quote(sys.executable)} -m pip install"
@@ -25,7 +26,7 @@ DISK_FAIL_BYTES, DISK_WARN_BYTES = 200e6, 2e9
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class Check(Jsonable):
     """One fact about this computer. ``mend`` is a command to paste, or empty where all is well."""
 
     check: str
@@ -33,8 +34,9 @@ class Check:
     found: str
     mend: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    @classmethod
+    def that(cls, check: str, ok: bool, found: str, mend: str) -> Check:
+        return cls(check, "ok", found) if ok else cls(check, "fail", found, mend)
 
 
 def all_checks(home: Path) -> Iterator[Check]:
@@ -50,10 +52,8 @@ def all_checks(home: Path) -> Iterator[Check]:
 
 
 def python(version: tuple[int, ...] = tuple(sys.version_info[:3])) -> Check:
-    found = ".".join(map(str, version))
-    if (3, 11) <= version[:2] <= (3, 13):
-        return Check("python", "ok", found)
-    return Check("python", "fail", found, "make setup PYTHON=python3.11")
+    fits = (3, 11) <= version[:2] <= (3, 13)
+    return Check.that("python", fits, ".".join(map(str, version)), "make setup PYTHON=python3.11")
 
 
 def packages(requirements: Sequence[str]) -> Iterator[Check]:
@@ -67,29 +67,22 @@ def packages(requirements: Sequence[str]) -> Iterator[Check]:
         except importlib.metadata.PackageNotFoundError:
             yield Check(requirement.name, "fail", "not installed", mend)
             continue
-        if requirement.specifier.contains(found, prereleases=True):
-            yield Check(requirement.name, "ok", found)
-        else:
-            yield Check(requirement.name, "fail", f"{found}, needs {requirement.specifier}", mend)
+        fits = requirement.specifier.contains(found, prereleases=True)
+        yield Check.that(requirement.name, fits, found if fits else f"{found}, needs {requirement.specifier}", mend)
 
 
 def compiler() -> Check:
     """Whether TVM loads and can generate code. In a process of its own: a wrong tvm-ffi can crash it."""
     returncode, output = _run([sys.executable, "-c", TVM_PROBE])
     mend = f"{PIP} --force-reinstall --no-deps 'apache-tvm>=0.27.0.post1,<0.28' 'apache-tvm-ffi>=0.1.14.post0,<0.1.15'"
-    if returncode != 0:
-        return Check("tvm loads", "fail", output or f"exit code {returncode}", mend)
-    if output.endswith("no llvm"):
-        return Check("tvm loads", "fail", output, mend)
-    return Check("tvm loads", "ok", output)
+    works = returncode == 0 and not output.endswith("no llvm")
+    return Check.that("tvm loads", works, output or f"exit code {returncode}", mend)
 
 
 def linker() -> Check:
     returncode, output = _run([sys.executable, "-m", "ziglang", "version"])
-    if returncode == 0:
-        return Check("zig runs", "ok", output)
     mend = f"{PIP} --force-reinstall ziglang"
-    return Check("zig runs", "fail", output or f"exit code {returncode}", mend)
+    return Check.that("zig runs", returncode == 0, output or f"exit code {returncode}", mend)
 
 
 def emulators() -> Iterator[Check]:
@@ -121,9 +114,9 @@ def serial_ports(dev: Path = Path("/dev")) -> Check:
 def writable(home: Path) -> Check:
     """Whether ``home``, or the nearest folder above it that exists, can be written."""
     folder = _existing(home)
-    if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
-        return Check("profile folder", "ok", str(home))
-    return Check("profile folder", "fail", f"{folder} cannot be written", "export EDGEPRUNE_HOME=/a/folder/of/yours")
+    works = folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+    found = str(home) if works else f"{folder} cannot be written"
+    return Check.that("profile folder", works, found, "export EDGEPRUNE_HOME=/a/folder/of/yours")
 
 
 def disk(home: Path) -> Check:

@@ -3,39 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from edgeprune.cli.options import (
-    MismatchOption,
-    ShapeOption,
-    StoreOption,
-    TargetOption,
-    ThreadsOption,
-    WeightsOption,
-)
+from edgeprune.cli.options import FactoryOption, option, taking
 from edgeprune.cli.output import JsonOption, QuietOption, emit, record
 
 app = typer.Typer(rich_markup_mode=None)
 
+FROM = option("device", str | None, None, "Whose profile to take schedules from.")
+
 
 @app.command(name="compile")
+@taking("target", "weights", "input_shape", "threads", "store", FROM, "allow_mismatch")
 def compile_(
     model: Annotated[str, typer.Argument(help="A model as in edgeprune profile, or the folder of a run.")],
     out: Annotated[Path, typer.Option("--out", help="The bundle folder to write.")],
-    target: TargetOption = "host",
-    factory: Annotated[
-        str | None, typer.Option("--factory", help="The code a run was made from, if it was: FILE.py:factory.")
-    ] = None,
-    weights: WeightsOption = None,
-    input_shape: ShapeOption = None,
-    threads: ThreadsOption = 1,
-    store: StoreOption = None,
-    device: Annotated[str | None, typer.Option("--device", help="Whose profile to take schedules from.")] = None,
-    allow_mismatch: MismatchOption = False,
+    factory: FactoryOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
+    **given: Any,
 ) -> None:
     """Compile a network, or the folder of a run, into a bundle.
 
@@ -43,17 +31,7 @@ def compile_(
     """
     from edgeprune.api.networks import compile as run
 
-    done = run(
-        model,
-        target=target,
-        device=device,
-        out=out,
-        factory=factory,
-        weights=weights,
-        input_shape=input_shape,
-        threads=threads,
-        store=store,
-        allow_mismatch=allow_mismatch,
-        progress=not quiet,
+    emit(
+        record("edgeprune.compile/1", run(model, out=out, factory=factory, **given, progress=not quiet).to_json()),
+        as_json,
     )
-    emit(record("edgeprune.compile/1", done.to_json()), as_json)

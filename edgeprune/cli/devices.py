@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from edgeprune.cli.output import Column, JsonOption, emit, listing
+from edgeprune.cli.output import JsonOption, columns, emit, listing
 
 app = typer.Typer(rich_markup_mode=None)
 
-COLUMNS = (Column("url"), Column("description", "device"), Column("openable"), Column("details"))
+COLUMNS = columns("url description openable details", description="device")
 
 
 @app.command()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from edgeprune.cli.output import Column, JsonOption, QuietOption, emit, listing
+from edgeprune.cli.output import JsonOption, QuietOption, columns, emit, listing
 from edgeprune.errors import MissingDependencyError
 
 app = typer.Typer(rich_markup_mode=None)
 
-COLUMNS = (Column("check"), Column("status"), Column("found"), Column("mend", "mend with"))
+COLUMNS = columns("check status found mend", mend="mend with")
 
 
 @app.command()

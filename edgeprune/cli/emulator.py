@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from edgeprune.cli.output import Column, JsonOption, QuietOption, emit, listing, record
+from edgeprune.cli.output import JsonOption, QuietOption, columns, emit, listing, record
 
 app = typer.Typer(rich_markup_mode=None)
 
-COLUMNS = (Column("url"), Column("description", "board"), Column("openable"))
+COLUMNS = columns("url description openable", description="board")
 
 
 @app.callback(invoke_without_command=True)

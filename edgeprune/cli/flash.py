@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from edgeprune.cli.groups import Promised, grouped, options
-from edgeprune.cli.options import DeviceUrl, PatienceOption
+from edgeprune.cli.options import PROMISED, DeviceUrl, option, taking
 from edgeprune.cli.output import JsonOption, QuietOption, emit, record
 
 app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command()
-@grouped
+@taking(
+    *PROMISED,
+    option("resume", bool, False, "Go on with an interrupted upload.", "--resume"),
+    option("beside", Path | None, None, "Bundle of the dense network, for a budget that is relative to it."),
+    option(
+        "patience_s", float, 60.0, "Most seconds of measuring before a latency is not decidable.", "--patience", min=0.1
+    ),
+)
 def flash(
     bundle: Annotated[Path, typer.Argument(help="The folder that edgeprune compile wrote.")],
-    promised: Promised,
     device: DeviceUrl = "local:",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted upload.")] = False,
-    beside: Annotated[
-        Path | None,
-        typer.Option("--beside", help="Bundle of the dense network, for a budget that is relative to it."),
-    ] = None,
-    patience: PatienceOption = 60.0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
+    **given: Any,
 ) -> None:
     """Install a bundle on a device, prove it there, roll back if it fails.
 
@@ -39,8 +39,7 @@ def flash(
     from edgeprune.devices.registry import open_device
 
     board = open_device(device)
-    given = options(promised)
-    done = run(bundle, device=board, **given, beside=beside, patience_s=patience, resume=resume, progress=not quiet)
+    done = run(bundle, device=board, **given, progress=not quiet)
     body = done.to_json()
     timing = body.pop("timing")
     body |= {"latency_ms": done.timing.median_ms, "evidence": timing["evidence"]}

@@ -1,7 +1,13 @@
-"""Options that several commands share, so that they read the same everywhere."""
+"""Options that commands share, so that they read the same everywhere; each is named after the argument that it fills.
+
+``@taking("weights", "seed")`` puts two of them into a command's line, and the command hands their values on to a
+function of :mod:`edgeprune.api` as ``**given``.
+"""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,67 +16,92 @@ import typer
 ModelArgument = Annotated[
     str, typer.Argument(help="zoo:NAME, package.module:factory, FILE.py:factory, FILE.pt2 or FILE.onnx.")
 ]
-WeightsOption = Annotated[
-    str | None, typer.Option("--weights", help="A safetensors file; pickled checkpoints are refused.")
-]
-ShapeOption = Annotated[str | None, typer.Option("--input-shape", help="For example 1x3x224x224.")]
-TargetOption = Annotated[
-    str, typer.Option("--target", help="A kind of board (edgeprune targets); host, host_gpu: this computer.")
-]
-DeviceOption = Annotated[
-    str | None,
-    typer.Option("--device", help="URL of the board, local: for this computer; the target's by default."),
-]
 DeviceUrl = Annotated[str, typer.Option("--device", help="URL of the board; local: is this computer.")]
 StoreOption = Annotated[
     Path | None, typer.Option("--store", help="Profile store; $EDGEPRUNE_HOME/profiles.sqlite3 by default.")
 ]
-ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Threads the network runs on.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything that is random.")]
-PointsOption = Annotated[int, typer.Option("--points", min=1, help="Most widths each group is offered.")]
-StepOption = Annotated[
-    int | None,
-    typer.Option("--step", min=1, help="Smallest step between widths; half a vector register (GPU: 4) by default."),
+FactoryOption = Annotated[
+    str | None, typer.Option("--factory", help="The code a run was made from, if it was: FILE.py:factory.")
 ]
-TuneOption = Annotated[int, typer.Option("--tune", min=1, help="Schedules tried for each kernel; 1 is quick.")]
-BlocksOption = Annotated[
-    bool,
-    typer.Option("--blocks/--no-blocks", help="Whole residual blocks and branches may go, too (docs/BLOCKS.md)."),
-]
-MismatchOption = Annotated[
-    bool, typer.Option("--allow-mismatch", help="Use a profile of another device or version, as it is.")
-]
-LatencyOption = Annotated[
-    str | None, typer.Option("--latency", help="Latency budget: 12ms, 800us, or 50% of the dense network's.")
-]
-FlashOption = Annotated[
-    str | None, typer.Option("--flash", help="Budget of the program's size: 2MB, 512KiB, or 50% of the dense one's.")
-]
-StatisticOption = Annotated[
-    str,
-    typer.Option("--statistic", help="What --latency speaks of: median; for hard deadlines p90, p99 or max."),
-]
-PatienceOption = Annotated[
-    float, typer.Option("--patience", min=0.1, help="Most seconds of measuring before a latency is not decidable.")
-]
-DataOption = Annotated[
-    str | None, typer.Option("--data", help="FILE.npz, FILE.py:factory or package.module:factory (docs/DATA.md).")
-]
-SolverOption = Annotated[str, typer.Option("--solver", help="knapsack, greedy, uniform or brute_force.")]
-CriterionOption = Annotated[str, typer.Option("--criterion", help="l1, l2, taylor or random.")]
+
+
+def option(name: str, kind: Any, default: Any, about: str, *flags: str, **limits: Any) -> inspect.Parameter:
+    """An option that fills the argument ``name``; ``--name`` with dashes if no flags are given."""
+    flags = flags or (f"--{name.replace('_', '-')}",)
+    annotation = Annotated[kind, typer.Option(*flags, help=about, **limits)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+_SHARED = (
+    option("weights", str | None, None, "A safetensors file; pickled checkpoints are refused."),
+    option("input_shape", str | None, None, "For example 1x3x224x224."),
+    option("seed", int, 0, "Seed of everything that is random."),
+    option("target", str, "host", "A kind of board (edgeprune targets); host, host_gpu: this computer."),
+    option("device", str | None, None, "URL of the board, local: for this computer; the target's by default."),
+    option("latency", str | None, None, "Latency budget: 12ms, 800us, or 50% of the dense network's."),
+    option("flash", str | None, None, "Budget of the program's size: 2MB, 512KiB, or 50% of the dense one's."),
+    option("statistic", str, "median", "What --latency speaks of: median; for hard deadlines p90, p99 or max."),
+    option("data", str | None, None, "FILE.npz, FILE.py:factory or package.module:factory (docs/DATA.md)."),
+    option("threads", int, 1, "Threads the network runs on.", min=1),
+    option("points", int, 8, "Most widths each group is offered.", min=1),
+    option(
+        "step", int | None, None, "Smallest step between widths; half a vector register (GPU: 4) by default.", min=1
+    ),
+    option(
+        "blocks",
+        bool,
+        False,
+        "Whole residual blocks and branches may go, too (docs/BLOCKS.md).",
+        "--blocks/--no-blocks",
+    ),
+    option("tune", int, 8, "Schedules tried for each kernel; 1 is quick.", min=1),
+    inspect.Parameter("store", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=StoreOption),
+    option("allow_mismatch", bool, False, "Use a profile of another device or version, as it is.", "--allow-mismatch"),
+    option("solver", str, "knapsack", "knapsack, greedy, uniform or brute_force."),
+    option("criterion", str, "taylor", "l1, l2, taylor or random."),
+)
+SHARED = {shared.name: shared for shared in _SHARED}
+
+LOADING = ("weights", "input_shape", "seed")
+WHERE = ("target", "device")
+PROMISED = ("latency", "flash", "statistic")
+PROFILING = ("threads", "points", "step", "blocks", "tune", "store", "allow_mismatch")
+
+_LAST = ("as_json", "quiet")
+
+Command = Callable[..., None]
+
+
+def taking(*wanted: str | inspect.Parameter, **defaults: Any) -> Callable[[Command], Command]:
+    """A command whose ``**given`` are these options: shared ones by name, its own as :func:`option` makes them.
+
+    Args:
+        defaults: those that differ from the shared ones.
+    """
+    given = [SHARED[w] if isinstance(w, str) else w for w in wanted]
+    given = [g.replace(default=defaults.get(g.name, g.default)) for g in given]
+
+    def spelt(command: Command) -> Command:
+        own = inspect.signature(command, eval_str=True).parameters.values()
+        named = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own if p.kind is not p.VAR_KEYWORD]
+        first, last = ([p for p in named if (p.name in _LAST) is late] for late in (False, True))
+        # What typer reads in place of the function's own.
+        signature = inspect.Signature([*first, *given, *last])
+        command.__signature__ = signature  # type: ignore[attr-defined]
+        command.__annotations__ = {name: p.annotation for name, p in signature.parameters.items()}
+        return command
+
+    return spelt
 
 
 def accept_new_host_key() -> Any:
     """The parsed option of that name, for ``main`` to add wherever there is a ``--device``."""
     app = typer.Typer()
+    about = "Trust an SSH board that is not known yet (docs/SSH.md)."
 
     @app.command()
-    def command(
-        accept_new_host_key: Annotated[
-            bool,
-            typer.Option("--accept-new-host-key", help="Trust an SSH board that is not known yet (docs/SSH.md)."),
-        ] = False,
-    ) -> None: ...
+    @taking(option("accept_new_host_key", bool, False, about, "--accept-new-host-key"))
+    def command(**given: Any) -> None: ...
 
-    (option,) = (p for p in typer.main.get_command(app).params if "--accept-new-host-key" in p.opts)
-    return option
+    (wanted,) = (p for p in typer.main.get_command(app).params if p.name == "accept_new_host_key")
+    return wanted

@@ -68,6 +68,11 @@ class Column:
     show: Callable[[Any], str] = cell
 
 
+def columns(keys: str, **headings: str) -> tuple[Column, ...]:
+    """Columns by their keys, a space between; ``headings`` where one is not its key."""
+    return tuple(Column(key, headings.get(key, "")) for key in keys.split())
+
+
 def listing(
     schema: str, name: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], **fields: Any
 ) -> Result:
@@ -80,6 +85,11 @@ def listing(
 def record(schema: str, fields: Mapping[str, Any], title: str = "") -> Result:
     """One thing: JSON ``{"schema": …, **fields}``, table with one line a field (nested ones as ``a.b``)."""
     return Result(schema, dict(fields), (facts_table(fields, title),))
+
+
+def wants_json(ctx: typer.Context, as_json: bool) -> bool:
+    """``--json`` of a subcommand; it counts before the name of that, too."""
+    return as_json or bool(ctx.parent and ctx.parent.params["as_json"])
 
 
 def emit(result: Result, as_json: bool) -> None:

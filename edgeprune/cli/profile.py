@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from edgeprune.cli.groups import Loading, Profiling, Where, grouped, options
-from edgeprune.cli.options import ModelArgument
+from edgeprune.cli.options import LOADING, PROFILING, WHERE, ModelArgument, taking
 from edgeprune.cli.output import JsonOption, QuietOption, emit, record
 
 app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command()
-@grouped
+@taking(*LOADING, *WHERE, *PROFILING)
 def profile(
     model: ModelArgument,
-    loading: Loading,
-    where: Where,
-    profiling: Profiling,
     export: Annotated[Path | None, typer.Option("--export", help="Also write the profile as JSON lines.")] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
+    **given: Any,
 ) -> None:
     """Measure a network's kernels over their widths on a device.
 
@@ -31,7 +28,7 @@ def profile(
     """
     from edgeprune.api.profiles import profile as run
 
-    done = run(model, **options(loading, where, profiling), progress=not quiet)
+    done = run(model, **given, progress=not quiet)
     if export is not None:
         done.export(export)
     emit(record("edgeprune.profile/1", {**done.to_json(), "export": export}), as_json)

@@ -8,23 +8,13 @@ from typing import Annotated
 import typer
 
 from edgeprune.cli.options import StoreOption
-from edgeprune.cli.output import Column, JsonOption, emit, listing, record
+from edgeprune.cli.output import JsonOption, columns, emit, listing, record, wants_json
 from edgeprune.errors import UsageError
 from edgeprune.home import store_path
 
 app = typer.Typer(rich_markup_mode=None)
 
-COLUMNS = (
-    Column("fingerprint"),
-    Column("target"),
-    Column("cpu"),
-    Column("threads"),
-    Column("clock"),
-    Column("kernels"),
-    Column("failed"),
-    Column("evidence"),
-    Column("file"),
-)
+COLUMNS = columns("fingerprint target cpu threads clock kernels failed evidence file")
 
 
 @app.callback(invoke_without_command=True)
@@ -58,7 +48,7 @@ def export(
 
     path = store_path(store)
     row = export_profile(path, fingerprint, out).to_json()
-    emit(record("edgeprune.profiles_export/1", {**row, "store": path}), _wants_json(ctx, as_json))
+    emit(record("edgeprune.profiles_export/1", {**row, "store": path}), wants_json(ctx, as_json))
 
 
 @app.command(name="import")
@@ -72,20 +62,9 @@ def import_(
 
     A kernel that the store has a latency of already keeps its own.
     """
-    from edgeprune.latency.catalogue import Summary
-    from edgeprune.latency.jsonl import read_jsonl
-    from edgeprune.latency.store import ProfileStore
+    from edgeprune.latency.catalogue import import_profile
 
-    # A file that is refused makes no store.
-    fingerprint, records = read_jsonl(file)
     path = store_path(store)
-    with ProfileStore(path) as opened:
-        done = opened.merge(fingerprint, records)
-        row = Summary.of(done.profile.fingerprint, done.profile.records(), file).to_json()
-    fields = {**row, "added": done.added, "kept": done.kept, "store": path}
-    emit(record("edgeprune.profiles_import/1", fields), _wants_json(ctx, as_json))
-
-
-def _wants_json(ctx: typer.Context, as_json: bool) -> bool:
-    """``--json`` counts before the name of the subcommand, too."""
-    return as_json or bool(ctx.parent and ctx.parent.params["as_json"])
+    found, done = import_profile(path, file)
+    fields = {**found.to_json(), "added": done.added, "kept": done.kept, "store": path}
+    emit(record("edgeprune.profiles_import/1", fields), wants_json(ctx, as_json))

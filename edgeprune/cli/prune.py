@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated, Any
+
 import typer
 
-from edgeprune.cli.groups import Examples, Loading, OutOption, Profiling, Promised, Where, grouped, options
-from edgeprune.cli.options import CriterionOption, ModelArgument, SolverOption
+from edgeprune.cli.options import LOADING, PROFILING, PROMISED, WHERE, ModelArgument, taking
 from edgeprune.cli.output import JsonOption, QuietOption, Result, emit
 
 app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command()
-@grouped
+@taking(*LOADING, *WHERE, *PROMISED, "data", *PROFILING, "solver", "criterion", criterion="l2")
 def prune(
     model: ModelArgument,
-    out: OutOption,
-    loading: Loading,
-    where: Where,
-    promised: Promised,
-    examples: Examples,
-    profiling: Profiling,
-    solver: SolverOption = "knapsack",
-    criterion: CriterionOption = "l2",
+    out: Annotated[Path, typer.Option("--out", help="The run folder to write: plan, weights.")],
     as_json: JsonOption = False,
     quiet: QuietOption = False,
+    **given: Any,
 ) -> None:
     """Choose widths inside a budget from a stored profile; write the smaller network.
 
@@ -32,6 +28,5 @@ def prune(
     """
     from edgeprune.api.networks import prune as run
 
-    given = options(loading, where, promised, examples, profiling)
-    done = run(model, out=out, **given, solver=solver, criterion=criterion, progress=not quiet)
+    done = run(model, out=out, **given, progress=not quiet)
     emit(Result("edgeprune.prune/1", done.to_json(), done.tables()), as_json)

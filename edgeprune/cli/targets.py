@@ -9,34 +9,19 @@ from typing import Annotated
 
 import typer
 
-from edgeprune.cli.output import Column, JsonOption, QuietOption, emit, listing, record
+from edgeprune.cli.output import Column, JsonOption, QuietOption, columns, emit, listing, record, wants_json
 from edgeprune.errors import UsageError
 from edgeprune.report.tables import cell
 
 app = typer.Typer(rich_markup_mode=None)
 
 COLUMNS = (
-    Column("name"),
-    Column("title", "board"),
-    Column("kind"),
-    Column("arch"),
-    Column("cores"),
-    Column("clock_mhz", "MHz"),
+    *columns("name title kind arch cores clock_mhz", title="board", clock_mhz="MHz"),
     Column("ram_bytes", "RAM", lambda n: cell(n) if n is None else f"{n / 2**30:.3g} GiB"),
-    Column("vector_bits", "vector bits"),
-    Column("default_device", "default device"),
+    *columns("vector_bits default_device"),
 )
 
-BUILT = (
-    Column("target"),
-    Column("kind"),
-    Column("status"),
-    Column("bytes"),
-    Column("architecture"),
-    Column("libc", "needs libc"),
-    Column("evidence"),
-    Column("why"),
-)
+BUILT = columns("target kind status bytes architecture libc evidence why", libc="needs libc")
 
 
 @app.callback(invoke_without_command=True)
@@ -87,4 +72,4 @@ def show(ctx: typer.Context, name: str, as_json: JsonOption = False) -> None:
 
     target = load_target(name)
     body = {**target.to_json(), "libc": target.libc, "digest": target.digest, "file": target_file(target.name)}
-    emit(record("edgeprune.target/1", body, target.title), as_json or bool(ctx.parent and ctx.parent.params["as_json"]))
+    emit(record("edgeprune.target/1", body, target.title), wants_json(ctx, as_json))

@@ -17,10 +17,9 @@ What a refused release leads to:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edgeprune.board.client import GoldenResult
 from edgeprune.budget.check import check_budget
@@ -45,13 +44,14 @@ from edgeprune.errors import (
     UndecidedError,
     VerificationError,
 )
+from edgeprune.jsonable import Jsonable
 from edgeprune.progress import SILENT, Progress
 
 _SPARE_BYTES = 64 << 10  # journal, links, folders
 
 
 @dataclass(frozen=True, slots=True)
-class Deployment:
+class Deployment(Jsonable):
     """What :func:`flash` did.
 
     Attributes:
@@ -73,17 +73,6 @@ class Deployment:
     def __str__(self) -> str:
         said = f"release {short(self.release)} is {self.state}: {self.timing}"
         return "; ".join((said, *map(str, self.verdicts)))
-
-    def to_json(self) -> dict[str, Any]:
-        said = {"timing": self.timing.to_json(), "verdicts": [v.to_json() for v in self.verdicts]}
-        return {**asdict(self), **said}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Deployment:
-        """Read what :meth:`to_json` wrote."""
-        golden, timing = GoldenResult.from_json(data["golden"]), Timing.from_json(data["timing"])
-        verdicts = tuple(map(Verdict.from_json, data["verdicts"]))
-        return cls(**{**data, "golden": golden, "timing": timing, "verdicts": verdicts})
 
 
 def flash(
@@ -271,11 +260,10 @@ def _prune(board: Board, keep: set[str | None]) -> None:
 
 
 def _advancing(progress: Progress) -> Callable[[int, int], None]:
-    last = 0
+    seen = [0]
 
     def advance(done: int, total: int) -> None:
-        nonlocal last
-        progress.advance(done - last)
-        last = done
+        progress.advance(done - seen.pop())
+        seen.append(done)
 
     return advance

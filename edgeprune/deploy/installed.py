@@ -1,62 +1,34 @@
-"""Use what is installed: run the current release on data, and time a release."""
+"""What is installed: the program of a release, ready to run, and its latency."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from edgeprune.compiler.manifest import Manifest, TensorEntry
 from edgeprune.deploy.board import Board
 from edgeprune.deploy.layout import release_path, short
 from edgeprune.deploy.package import installed_manifest
 from edgeprune.deploy.placed import Placed
 from edgeprune.deploy.timing import WARMUP, Timing, timed
-from edgeprune.devices.protocol import Device
+from edgeprune.devices.protocol import Device, DeviceInfo
 from edgeprune.errors import UsageError
 
 
-def run_installed(
-    device: Device, inputs: Sequence[bytes], batch: int = 1, *, threads: int | None = None, timeout_s: float = 300.0
-) -> list[bytes]:
-    """Outputs of the current release, in the manifest's order; see :meth:`Placed.run`.
+def installed(
+    device: Device, release: str | None = None, *, info: DeviceInfo | None = None, timeout_s: float = 300.0
+) -> Placed:
+    """The current release where it lies, or another one on the device by its id.
+
+    It is named by its folder, not through the link, which may be switched.
+
+    Args:
+        info: what the device says of itself, if it was asked already.
 
     Raises:
-        UsageError: nothing is installed.
-        BadInputError, VerificationError: as :meth:`Placed.run` raises them.
-    """
-    return installed(device, timeout_s=timeout_s).run(inputs, batch, threads=threads)
-
-
-def current_release(device: Device) -> tuple[str, Manifest]:
-    """Folder and manifest of the current release; by its folder, not through the link, which may be switched.
-
-    Raises:
-        UsageError: nothing is installed.
+        UsageError: nothing is installed, or there is no such release.
         VerificationError: its manifest is missing or altered.
     """
     board = Board(device)
-    release = _require_release(board, None)
-    return release_path(release), installed_manifest(board, release)
-
-
-def installed(device: Device, release: str | None = None, *, timeout_s: float = 300.0) -> Placed:
-    """The current release where it lies, or another one on the device by its id.
-
-    Raises:
-        UsageError: there is no such release.
-    """
-    board = Board(device)
     release = _require_release(board, release)
-    return Placed(device, release_path(release), installed_manifest(board, release), device.describe(), timeout_s)
-
-
-def installed_ports(device: Device) -> tuple[tuple[TensorEntry, ...], tuple[TensorEntry, ...]]:
-    """Inputs and outputs of the current release.
-
-    Raises:
-        UsageError: nothing is installed.
-    """
-    _, manifest = current_release(device)
-    return manifest.inputs, manifest.outputs
+    manifest = installed_manifest(board, release)
+    return Placed(device, release_path(release), manifest, info or device.describe(), timeout_s)
 
 
 def bench_installed(

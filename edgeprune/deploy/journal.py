@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
 
 from edgeprune.deploy.board import Board
 from edgeprune.deploy.layout import JOURNAL
@@ -50,11 +49,8 @@ class Journal:
         """Whether the links may have changed already."""
         return self.state in (State.SWITCHING, State.SWITCHED)
 
-    def to_json(self) -> dict[str, Any]:
-        return {"schema": SCHEMA, **asdict(self)}
-
     def write(self, board: Board, state: State) -> None:
-        data = replace(self, state=state).to_json()
+        data = {"schema": SCHEMA, **asdict(self), "state": state}
         board.device.put((json.dumps(data, sort_keys=True) + "\n").encode(), JOURNAL)
         board.to_disk()
 

@@ -19,23 +19,12 @@ _ATTEMPTS = 3
 
 
 @contextmanager
-def hold(board: Board) -> Iterator[Owner]:
-    """Hold the device's lock.
+def hold(board: Board, name: str = LOCK) -> Iterator[Owner]:
+    """Hold the device's lock, or the lock of a lock.
 
     Raises:
         BusyError: a living owner holds it, or one that cannot be judged from here.
     """
-    with _hold(board, LOCK) as owner:
-        yield owner
-
-
-def read_owner(board: Board) -> Owner | None:
-    """Who holds the lock now; None if nobody does."""
-    return Owner.parse(board.link_target(LOCK) or "")
-
-
-@contextmanager
-def _hold(board: Board, name: str) -> Iterator[Owner]:
     me = Owner.me()
     # Before the link is made: its making may succeed and the reply be lost.
     held.add(me.token)
@@ -53,6 +42,11 @@ def _hold(board: Board, name: str) -> Iterator[Owner]:
         held.discard(me.token)
 
 
+def read_owner(board: Board) -> Owner | None:
+    """Who holds the lock now; None if nobody does."""
+    return Owner.parse(board.link_target(LOCK) or "")
+
+
 def _take(board: Board, name: str, me: Owner) -> None:
     owner = None
     for _ in range(_ATTEMPTS):
@@ -67,7 +61,7 @@ def _take(board: Board, name: str, me: Owner) -> None:
             raise _busy(board, name, owner)
         # Two runs may find the same stale lock. Whoever holds the lock of that lock may remove it,
         # after looking again: else the slower one would remove the faster one's new lock.
-        with _hold(board, f"{name}.{owner.token}"):
+        with hold(board, f"{name}.{owner.token}"):
             if board.link_target(name) == target:
                 board.device.remove(name)
     if owner is None:

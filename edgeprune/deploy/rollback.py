@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from edgeprune.board.client import GoldenResult
 from edgeprune.deploy.board import Board
@@ -15,11 +14,12 @@ from edgeprune.deploy.placed import Placed
 from edgeprune.deploy.switch import settle, switch, withdraw
 from edgeprune.devices.protocol import Device
 from edgeprune.errors import UsageError, VerificationError
+from edgeprune.jsonable import Jsonable
 from edgeprune.progress import SILENT, Progress
 
 
 @dataclass(frozen=True, slots=True)
-class Rollback:
+class Rollback(Jsonable):
     """``release`` is current again; ``previous`` was current and is kept."""
 
     release: str
@@ -28,9 +28,6 @@ class Rollback:
 
     def __str__(self) -> str:
         return f"release {short(self.release)} is current again, {short(self.previous)} is kept"
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def rollback(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,10 +13,11 @@ from edgeprune.budget.verdict import PATIENCE_S, Outcome, Question, Verdict, dec
 from edgeprune.deploy.placed import Placed
 from edgeprune.deploy.timing import Timing, Turns, timed
 from edgeprune.errors import BundleError, UndecidedError, UsageError, VerificationError
+from edgeprune.jsonable import Jsonable
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(Jsonable):
     """Verdicts on each limit of a promise, and the launches that they were read from; ``dense``: those beside them."""
 
     verdicts: tuple[Verdict, ...]
@@ -28,14 +28,11 @@ class Judgement:
     def kept(self) -> bool:
         return all(v.kept for v in self.verdicts)
 
-    def to_json(self) -> dict[str, Any]:
-        dense = None if self.dense is None else self.dense.to_json()
-        return {"verdicts": [v.to_json() for v in self.verdicts], "timing": self.timing.to_json(), "dense": dense}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Judgement:
-        dense = None if data["dense"] is None else Timing.from_json(data["dense"])
-        return cls(tuple(map(Verdict.from_json, data["verdicts"])), Timing.from_json(data["timing"]), dense)
+    @property
+    def latency_ms(self) -> float:
+        """At the nominal clock: the value of the verdict on a median, which knows the clock, where there is one."""
+        verdict = self.of("latency")
+        return self.timing.median_ms if verdict is None or verdict.statistic != "median" else verdict.value
 
     def of(self, resource: str) -> Verdict | None:
         return next((v for v in self.verdicts if v.resource == resource), None)
@@ -66,6 +63,7 @@ class Standard:
         reference_ms: the reference loop's time at the device's nominal clock, as it was seen while profiling.
         dense: the dense network on the device: a relative limit is then judged in turns with it.
         patience_s: seconds of measuring after which a latency is not decidable.
+        sharpness: as in :class:`Question`.
     """
 
     promise: Promise
@@ -74,20 +72,12 @@ class Standard:
     reference_ms: float | None = None
     dense: Placed | None = None
     patience_s: float = PATIENCE_S
+    sharpness: float | None = None
 
     @property
     def budget(self) -> Budget:
-        """The limits in ms and bytes.
-
-        Raises:
-            UsageError: a limit is relative to a dense network that is not known.
-        """
-        for limit, known in ((self.promise.latency, self.dense_ms), (self.promise.flash, self.dense_flash_bytes)):
-            if limit is not None and limit.relative and known is None:
-                raise UsageError(
-                    "there is no dense network that a limit could be relative to", hint="give the limit in ms or bytes"
-                )
-        return self.promise.resolve(self.dense_ms or math.nan, self.dense_flash_bytes or math.nan)
+        """The limits in ms and bytes; raises UsageError for one that is relative to a network that is not known."""
+        return self.promise.resolve(self.dense_ms, self.dense_flash_bytes)
 
     def judge(self, placed: Placed) -> Judgement:
         """The verdict on a program: this one is asked in the rounds of a fit and at flash.
@@ -95,42 +85,25 @@ class Standard:
         Raises:
             VerificationError: the program crashes or does not end.
         """
-        budget, flash = self.budget, placed.manifest.memory.flash
-        verdicts = []
+        budget, name, info, verdicts = self.budget, self.promise.statistic, placed.info, list[Verdict]()
         if budget.flash_bytes is not None:
+            flash = placed.manifest.memory.flash
             verdicts.append(
-                exact(
-                    "flash", flash, budget.flash_bytes, unit="bytes", evidence="compiled", basis="read off the program"
-                )
+                exact("flash", flash, budget.flash_bytes, evidence="compiled", basis="read off the program")
             )
-        if budget.latency_ms is None or placed.info.counts:
+        if budget.latency_ms is None or info.counts:
             timing = timed(placed)
             if budget.latency_ms is not None:
-                name = self.promise.statistic
-                counted = exact(
-                    "latency",
-                    timing.statistic(name),
-                    budget.latency_ms,
-                    unit="ms",
-                    evidence=timing.evidence,
-                    basis="by a clock that counts",
-                    statistic=name,
-                )
-                verdicts.append(counted)
+                facts = {"evidence": timing.evidence, "basis": "by a clock that counts", "statistic": name}
+                verdicts.append(exact("latency", timing.statistic(name), budget.latency_ms, **facts))
             return Judgement(tuple(verdicts), timing)
         relative = self.promise.latency is not None and self.promise.latency.relative and self.dense is not None
         turns = Turns(placed, self.dense if relative else None)
-        question = Question(
-            budget.latency_ms,
-            placed.info.evidence,
-            self.promise.statistic,
-            self.dense_ms if relative else None,
-            self.reference_ms,
-            self.patience_s,
-        )
+        dense_ms = self.dense_ms if relative else None
+        patience = (self.patience_s, self.sharpness)
+        question = Question(budget.latency_ms, info.evidence, name, dense_ms, self.reference_ms, *patience)
         verdict = decide(question, turns, time.monotonic)
-        timing = turns.timing
-        return Judgement((*verdicts, replace(verdict, evidence=timing.evidence)), timing, turns.beside)
+        return Judgement((*verdicts, replace(verdict, evidence=turns.timing.evidence)), turns.timing, turns.beside)
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in a manifest, the limits in ms and bytes beside it for whoever reads it."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from edgeprune.deploy.board import Board
 from edgeprune.deploy.journal import Journal, read_journal
@@ -11,10 +10,11 @@ from edgeprune.deploy.layout import RELEASES
 from edgeprune.deploy.lock import read_owner
 from edgeprune.devices.owner import Owner
 from edgeprune.devices.protocol import Device
+from edgeprune.jsonable import Jsonable
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceStatus:
+class DeviceStatus(Jsonable):
     """The state of deployment on one device.
 
     Attributes:
@@ -32,9 +32,6 @@ class DeviceStatus:
     interrupted: Journal | None
     owner: Owner | None
     owner_dead: bool
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def status(device: Device) -> DeviceStatus:

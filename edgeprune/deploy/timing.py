@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from edgeprune.board.client import Launch
 from edgeprune.budget.clock import clock_states
 from edgeprune.budget.verdict import State, Turn, states_of
 from edgeprune.deploy.placed import Placed
+from edgeprune.jsonable import Jsonable
 from edgeprune.latency.records import spread
 
 LAUNCH_MS = 60.0
@@ -25,7 +26,7 @@ COUNTED = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(Jsonable):
     """The launches of one program on one device.
 
     ``clock`` is what the device's clock counts; ``evidence`` what figures are worth that are read from it.
@@ -45,11 +46,11 @@ class Timing:
 
     @property
     def samples_ms(self) -> list[float]:
-        return [s / 1e6 for launch in self.launches for s in launch.samples_ns]
+        return [s for launch in self.launches for s in launch.samples_ms]
 
     @property
     def turns(self) -> list[Turn]:
-        return [Turn([s / 1e6 for s in x.samples_ns], (), x.reference_ms) for x in self.launches]
+        return [Turn(x.samples_ms, (), x.reference_ms) for x in self.launches]
 
     @property
     def states(self) -> tuple[State, ...]:
@@ -103,13 +104,6 @@ class Timing:
         counted = f"{said['samples']} samples in {said['launches']} {launches}"
         return f"{said['latency_ms']:.4g} ms, {self.evidence} ({figures} ms; {counted})"
 
-    def to_json(self) -> dict[str, Any]:
-        return {"launches": [x.to_json() for x in self.launches], "clock": self.clock, "evidence": self.evidence}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Timing:
-        return cls(tuple(Launch.from_json(x) for x in data["launches"]), data["clock"], data["evidence"])
-
 
 def timed(
     placed: Placed,
@@ -156,9 +150,8 @@ class Turns:
         order = range(len(self._programs))
         for which in order if len(self._launches[0]) % 2 else reversed(order):
             self._launches[which].append(self._launch(which))
-        own = self._launches[0][-1]
-        dense = [s / 1e6 for x in self._launches[1][-1:] for s in x.samples_ns]
-        return Turn([s / 1e6 for s in own.samples_ns], dense, own.reference_ms)
+        own, dense = self._launches[0][-1], self._launches[1]
+        return Turn(own.samples_ms, dense[-1].samples_ms if dense else (), own.reference_ms)
 
     @property
     def timing(self) -> Timing:
@@ -176,7 +169,6 @@ class Turns:
             repeats = COUNTED
         if repeats is None:
             probe = placed.launch(warmup=1, repeats=3, threads=self._threads)
-            quickest = min(probe.samples_ns) / 1e6
-            repeats = int(min(MOST, max(FEWEST, LAUNCH_MS / quickest)))
+            repeats = int(min(MOST, max(FEWEST, LAUNCH_MS / min(probe.samples_ms))))
         self._repeats[which] = repeats
         return placed.launch(warmup=self._warmup, repeats=repeats, threads=self._threads)

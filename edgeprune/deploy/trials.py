@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgeprune.compiler.manifest import Manifest, read_manifest
-from edgeprune.deploy.installed import current_release
+from edgeprune.deploy.installed import installed
 from edgeprune.deploy.placed import Placed
 from edgeprune.devices.protocol import Device
 from edgeprune.devices.scratch import scratch
@@ -56,8 +56,7 @@ class Trials:
         Raises:
             UsageError: nothing is installed.
         """
-        home, manifest = current_release(self._device)
-        return Placed(self._device, home, manifest, self.info, self._timeout_s)
+        return installed(self._device, info=self.info, timeout_s=self._timeout_s)
 
     def run(self, placed: Placed, inputs: Sequence[bytes], batch: int) -> list[bytes]:
         """Outputs for ``batch`` stacked samples; inputs that were sent before are not sent again."""
@@ -83,10 +82,3 @@ def on_trial(device: Device, *, timeout_s: float = 300.0) -> Iterator[Trials]:
     """Try bundles on a device; nothing of them stays when the block ends."""
     with scratch(device, FOLDER) as home:
         yield Trials(device, home, timeout_s=timeout_s)
-
-
-@contextmanager
-def trial(bundle: Path, device: Device, *, timeout_s: float = 300.0) -> Iterator[Placed]:
-    """One bundle on a device for the length of the block."""
-    with on_trial(device, timeout_s=timeout_s) as trials, trials.open(bundle) as placed:
-        yield placed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from edgeprune.budget.promise import Limit
 from edgeprune.errors import InfeasibleBudgetError
 from edgeprune.fitting.planner import Planner, shrunk
@@ -30,7 +32,8 @@ def uniform(
         latency_ms: of the pruned network.
     """
     progress, stages, bundle = workshop.builder.progress, workshop.stages, workshop.scratch / "uniform"
-    rival = reference.for_limit(Limit(latency_ms * SLACK / reference.latency_ms, relative=True), PATIENCE_S)
+    limit = Limit(latency_ms * SLACK / reference.latency_ms, relative=True)
+    rival = reference.asked(replace(reference.promise, latency=limit), PATIENCE_S)
     try:
         found, _ = workshop.search("uniform", workshop.network, planner, rival, at_most, margin=0.0)
     except InfeasibleBudgetError as e:
@@ -42,13 +45,13 @@ def uniform(
     small, history = recovered(
         workshop, "uniform-recovered", shrunk(workshop.network, plan), plan, workshop.options.epochs
     )
-
-    def make() -> VariantResult:
-        return workshop.variant("uniform", small, bundle, found.measured.judgement)
-
-    return stages.once(
-        "uniform", make, VariantResult.to_json, lambda said: VariantResult.from_json(said, small)
-    ), history
+    rival_result = stages.once(
+        "uniform",
+        lambda: workshop.variant("uniform", small, bundle, found.measured.judgement),
+        save=VariantResult.to_json,
+        load=lambda said: VariantResult.from_json({**said, "network": small}),
+    )
+    return rival_result, history
 
 
 def finer(widths: tuple[int, ...]) -> tuple[int, ...]:

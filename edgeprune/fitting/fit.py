@@ -23,13 +23,12 @@ from edgeprune.fitting.options import FitOptions
 from edgeprune.fitting.planner import Planner, score, shrunk, with_removable
 from edgeprune.fitting.recover import History, recovered
 from edgeprune.fitting.reference import Reference, accepted
-from edgeprune.fitting.request import DONE, check_data, open_run
-from edgeprune.fitting.result import FitResult, VariantResult
+from edgeprune.fitting.request import DONE, open_run
+from edgeprune.fitting.result import FitResult, FitRound, VariantResult
 from edgeprune.fitting.run_folder import RunRecord, save_run
 from edgeprune.fitting.saved import load_scores, profile_json, profile_of, save_scores
-from edgeprune.fitting.search import Round
 from edgeprune.fitting.stages import DENSE
-from edgeprune.fitting.workshop import Tried, Workshop, latency_of, round_result
+from edgeprune.fitting.workshop import Workshop
 from edgeprune.importance.criterion import Scores
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
@@ -85,7 +84,8 @@ def fit(
     if options.profile.blocks:
         network = with_removable(network, progress)
     if data is not None:
-        check_data(network, data)
+        shapes = [tuple(x.shape) for x in network.example_inputs]
+        data.require_taken(shapes, outputs=network.kernels.outputs[0].shape[1])
         if not data.labelled:
             data, options = taught(model.module, data), replace(options, distil_weight=1.0)
     stages = open_run(out, model, target, promise, options, resume=resume, began=began)
@@ -103,8 +103,8 @@ def fit(
                 allow_mismatch=options.allow_mismatch,
                 progress=progress,
             ),
-            profile_json,
-            lambda said: profile_of(said, store),
+            save=profile_json,
+            load=lambda said: profile_of(said, store),
         )
         fingerprint, records = profiled.profile.fingerprint.to_json(), profiled.profile.records()
         builder = Builder(
@@ -120,16 +120,16 @@ def fit(
         dense = stages.once(
             "dense",
             lambda: workshop.variant("dense", network, stages.run / DENSE, keep=True),
-            VariantResult.to_json,
-            lambda said: VariantResult.from_json(said, network),
+            save=VariantResult.to_json,
+            load=lambda said: VariantResult.from_json({**said, "network": network}),
         )
         reference = Reference(trials, stages.run / DENSE, dense.manifest, dense.timing, promise, options.patience_s)
         progress.stage("scoring channels")
         scores = stages.once(
             "scores",
             lambda: score(network, options.criterion, data, batch_size=options.batch_size, seed=options.seed),
-            lambda made: save_scores(made, out / "stages"),
-            lambda _: load_scores(out / "stages"),
+            save=lambda made: save_scores(made, out / "stages"),
+            load=lambda _: load_scores(out / "stages"),
         )
         planning = _Planning(LatencyModel(records), profiled.levels, options, progress)
         planner = planning.planner(network, scores, dense.latency_ms, dense.manifest.memory.flash)
@@ -153,7 +153,7 @@ def fit(
             try:
                 # What was measured is of the first plan; a network that is smaller by now differs as the tables say.
                 first, now = (planning.tables.network(n.spec for n in x.kernels.nodes) for x in (small, trained))
-                latency_ms = latency_of(best.measured.judgement) * now.latency_ms / first.latency_ms
+                latency_ms = best.measured.judgement.latency_ms * now.latency_ms / first.latency_ms
                 flash_bytes = best.measured.flash_bytes - first.flash_bytes + now.flash_bytes
                 next_planner = planning.planner(trained, again, latency_ms, flash_bytes)
                 found, _ = workshop.search(name, trained, next_planner, tight, accepted, margin=0.0)
@@ -170,10 +170,9 @@ def fit(
             "measured",
             lambda: {"accuracy": workshop.accuracy(placed), "kernels_ms": dict(placed.kernels_ms())},
             dict[str, Any],
-            dict[str, Any],
         )
         manifest = read_manifest(out / "bundle")
-        pruned = VariantResult("pruned", done.network, manifest, judged.timing, latency_of(judged), **proved)
+        pruned = VariantResult("pruned", done.network, manifest, judged.timing, judged.latency_ms, **proved)
         rival: VariantResult | None = None
         rival_history: History = {}
         if options.baseline and promise.latency is not None:
@@ -182,7 +181,10 @@ def fit(
             rival_planner = ratio.planner(network, scores, dense.latency_ms, dense.manifest.memory.flash)
             rival, rival_history = uniform(workshop, rival_planner, reference, pruned.latency_ms)
         paths = save_run(out, record, done.plan, done.network.module)
-        stages.once(DONE, lambda: True, bool, bool)
+        stages.once(DONE, lambda: True, bool)
+        tables = planning.corrected(best)
+        # Where blocks are gone, kernels are new around them, and nobody profiled these.
+        known = [n for n in done.network.kernels.nodes if not done.plan.empty or tables.family(n.spec)]
         return FitResult(
             model_name=model.name,
             model_source=model.source,
@@ -198,8 +200,8 @@ def fit(
             dense=replace(dense, timing=reference.timing, latency_ms=reference.timing.median_ms),
             pruned=pruned,
             uniform=rival,
-            predicted_kernels_ms=_predicted(planning.corrected(best), done.network, done.plan),
-            rounds=tuple(map(round_result, rounds)),
+            predicted_kernels_ms={n.name: tables.predict_kernel(n.spec).latency_ms for n in known},
+            rounds=tuple(rounds),
             plan=done.plan,
             dropped=planner.dropped,
             deployment=done.deployment,
@@ -235,25 +237,18 @@ class _Planning:
             progress=self.progress,
         )
 
-    def corrected(self, found: Round[Plan, Tried]) -> LatencyModel:
+    def corrected(self, found: FitRound) -> LatencyModel:
         """The tables as the measurement of a round corrects them."""
         predicted = found.proposal.latency_ms / found.proposal.plan.method["latency_correction"]
-        return self.tables.corrected(latency_of(found.measured.judgement), predicted)
+        return self.tables.corrected(found.measured.judgement.latency_ms, predicted)
 
 
-def _none_kept(rounds: list[Round[Plan, Tried]], out: Path) -> VerificationError:
+def _none_kept(rounds: list[FitRound], out: Path) -> VerificationError:
     said = "; ".join(map(str, rounds[-1].measured.judgement.verdicts))
-    measured = [
-        {"predicted_ms": r.proposal.latency_ms, "measured_ms": latency_of(r.measured.judgement)} for r in rounds
-    ]
     return VerificationError(
         f"after {len(rounds)} rounds no plan was measured inside the budget; the last: {said}",
         hint=f"raise the budget, or allow more rounds and go on with edgeprune fit --resume {out}",
-        rounds=measured,
+        rounds=[
+            {"predicted_ms": r.proposal.latency_ms, "measured_ms": r.measured.judgement.latency_ms} for r in rounds
+        ],
     )
-
-
-def _predicted(model: LatencyModel, network: Network, plan: Plan) -> dict[str, float]:
-    """By kernel; where blocks are gone, without those that are new around them, which nobody profiled."""
-    known = (n for n in network.kernels.nodes if not plan.empty or model.family(n.spec))
-    return {n.name: model.predict_kernel(n.spec).latency_ms for n in known}

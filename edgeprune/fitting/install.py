@@ -69,10 +69,10 @@ def install(
                 workshop.builder.progress.note(f"{e.message}; a smaller network is made of it")
                 stages.finish(refused, facts)
         else:
-            facts = stages.once(refused, dict[str, Any], dict[str, Any], dict[str, Any])
+            facts = stages.once(refused, dict, dict[str, Any])
         attempt += 1
-        tight = reference.tightened(facts["over"] + max(LEAST_STEP, reference.margin))
-        further = smaller(network, tight, f"tighter-{attempt}")
+        tight = reference.promise.tightened(facts["over"] + max(LEAST_STEP, reference.margin))
+        further = smaller(network, reference.asked(tight, reference.patience_s), f"tighter-{attempt}")
         if further is None:
             error = error or VerificationError(facts["message"])
             raise _saved(error, workshop, "; no smaller network of it was measured inside the budget")
@@ -91,7 +91,6 @@ def _flashed(
         f"bundle-{attempt}",
         lambda: workshop.builder.build(network, out, budget=standard.to_json(), plan=plan).release_id,
         str,
-        str,
     )
     if stages.finished("installed") and Board(device).current() != read_manifest(out).release_id:
         stages.reopen("installed")  # another board, or somebody else's release on it
@@ -100,8 +99,7 @@ def _flashed(
         lambda: flash(
             out, device, resume=True, standard=standard, info=workshop.trials.info, progress=workshop.builder.progress
         ),
-        Deployment.to_json,
-        Deployment.from_json,
+        Deployment,
     )
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from edgeprune.budget.registry import get_solver
 from edgeprune.budget.verdict import PATIENCE_S
 from edgeprune.errors import UsageError
 from edgeprune.importance.registry import criterion
-from edgeprune.profiling.measure import Timing
+from edgeprune.jsonable import Jsonable
 from edgeprune.profiling.profile import ProfileOptions
 
 
 @dataclass(frozen=True, slots=True)
-class FitOptions:
+class FitOptions(Jsonable):
     """How a network is fitted.
 
     Attributes:
@@ -31,7 +29,7 @@ class FitOptions:
     solver: str = "knapsack"
     criterion: str = "taylor"
     rounds: int = 6
-    fill: float = 0.96
+    fill: float = 0.97
     margin: float | None = None
     patience_s: float = PATIENCE_S
     tighter: int = 2
@@ -55,13 +53,3 @@ class FitOptions:
                 "patience make no sense"
             )
         get_solver(self.solver)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> FitOptions:
-        """Raises TypeError or KeyError for what :meth:`to_json` did not write."""
-        profile = dict(data["profile"])
-        profile["timing"] = Timing(**profile["timing"])
-        return cls(**{**data, "profile": ProfileOptions(**profile)})

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
-from edgeprune.budget.problem import Budget
+from edgeprune.budget.evaluate import Evaluator
+from edgeprune.budget.problem import Budget, Solution
 from edgeprune.budget.registry import get_solver
 from edgeprune.compiler.compile import Network, read_network
 from edgeprune.fitting.search import Proposal
@@ -84,10 +86,28 @@ class Planner:
             InfeasibleBudgetError: nothing reaches the budget.
         """
         solution = get_solver(self._solver).solve(self.problem, budget, progress=self._progress)
-        widths = {c.name: w for c, w in zip(self.problem.choices, solution.widths, strict=True)}
+        return self._proposal(solution, {"steps": solution.steps, "budget": budget.to_json()})
+
+    def between(self, low: Proposal[Plan], high: Proposal[Plan]) -> Proposal[Plan] | None:
+        """The plan half-way between two, level by level; None if there is no level between."""
+        choices = self.problem.choices
+        ends = [tuple(c.levels.index(x.plan.width(c.name)) for x in (low, high)) for c in choices]
+        # A block goes whole or stays: between nothing and something there is nothing.
+        apart = [i for i, (c, (a, b)) in enumerate(zip(choices, ends, strict=True)) if a != b and c.levels[min(a, b)]]
+        halves = [a for a, _ in ends]
+        for i in apart:
+            halves[i] += int((ends[i][1] - ends[i][0]) / 2)
+        if len(apart) > 1 and halves == [a for a, _ in ends]:
+            for i in apart[: len(apart) // 2]:
+                halves[i] = ends[i][1]
+        solution = Evaluator(self.problem).solution(halves, self._solver)
+        found = self._proposal(solution, {"between_ms": [low.latency_ms, high.latency_ms]})
+        return None if found.key == low.key else found
+
+    def _proposal(self, solution: Solution, method: Mapping[str, Any]) -> Proposal[Plan]:
         plan = make_plan(
             self._network.channels,
-            widths,
+            {c.name: w for c, w in zip(self.problem.choices, solution.widths, strict=True)},
             self._scores,
             predicted={
                 "latency_ms": solution.latency_ms,
@@ -98,9 +118,8 @@ class Planner:
             method={
                 "solver": self._solver,
                 "criterion": self._criterion,
-                "steps": solution.steps,
                 "latency_correction": self._model.correction,
-                "budget": budget.to_json(),
+                **method,
             },
             certificate={} if solution.bound is None else {"saliency_upper_bound": solution.bound},
         )

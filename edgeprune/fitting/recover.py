@@ -32,7 +32,7 @@ def recovered(workshop: Workshop, name: str, small: Network, plan: Plan, epochs:
         dense = workshop.network
         return read_network(load_pruned(dense.module, dense.channels, folder), dense.example_inputs), history
 
-    return workshop.stages.once(name, make, lambda made: made[1], load)
+    return workshop.stages.once(name, make, save=lambda made: made[1], load=load)
 
 
 def _recover(workshop: Workshop, network: Network, epochs: int) -> History:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgeprune.budget.problem import Budget
-from edgeprune.budget.promise import Limit, Promise
+from edgeprune.budget.promise import Promise
 from edgeprune.compiler.manifest import Manifest
 from edgeprune.deploy.placed import Placed
 from edgeprune.deploy.standard import Judgement, Standard
@@ -16,8 +16,8 @@ from edgeprune.deploy.trials import Trials
 from edgeprune.fitting.search import Judged
 
 LEAST_MARGIN, MOST_MARGIN = 0.01, 0.05
-ROUND_S = 12.0
-"""Patience with one plan of a search."""
+ROUND_S, SHARPNESS = 12.0, 0.03
+"""Patience with one plan of a search, and how well its latency has to be known: the next plan is aimed by it."""
 
 
 @dataclass(slots=True)
@@ -71,7 +71,8 @@ class Reference:
         What is not decidable after a moment is as good as broken here: another plan is tried, and the one that is
         installed is judged with all the patience there is.
         """
-        found = replace(self.standard, patience_s=min(self.patience_s, ROUND_S)).judge(placed)
+        patience_s = min(self.patience_s, ROUND_S)
+        found = replace(self.standard, patience_s=patience_s, sharpness=SHARPNESS).judge(placed)
         self.learn(found)
         return found
 
@@ -80,15 +81,9 @@ class Reference:
         if judgement.dense is not None and judgement.dense.median_ms < self.timing.median_ms:
             self.timing = judgement.dense
 
-    def tightened(self, by: float) -> Reference:
-        """The same dense network with every limit lowered by this share of it."""
-        other = replace(self, promise=self.promise.tightened(by))
-        other._placed = self._placed
-        return other
-
-    def for_limit(self, latency: Limit, patience_s: float) -> Reference:
-        """The same dense network with another latency limit; what it learns of itself stays with it alone."""
-        other = replace(self, promise=replace(self.promise, latency=latency), patience_s=patience_s)
+    def asked(self, promise: Promise, patience_s: float) -> Reference:
+        """The same dense network with another promise; what it learns of itself stays with it alone."""
+        other = replace(self, promise=promise, patience_s=patience_s)
         other._placed = self._placed
         return other
 

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from edgeprune.budget.promise import Promise
-from edgeprune.compiler.compile import Network
 from edgeprune.compiler.manifest import MANIFEST
-from edgeprune.errors import BadInputError, UsageError
+from edgeprune.errors import UsageError
 from edgeprune.files import write_whole
 from edgeprune.fitting.options import FitOptions
 from edgeprune.fitting.run_folder import check_out
 from edgeprune.fitting.stages import DENSE, FOLDER, Stages
 from edgeprune.models.loading import LoadedModel
 from edgeprune.targets import Target
-from edgeprune.training.data import DataSet
 
 FILE, DONE = "request.json", "proved"
 SCHEMA = "edgeprune.request/1"
@@ -78,41 +73,11 @@ def open_run(
     return stages
 
 
-def check_data(network: Network, data: DataSet) -> None:
-    """Raises BadInputError for images that the network does not take, or more classes than it has outputs."""
-    shapes = [tuple(x.shape) for x in network.example_inputs]
-    if shapes != [data.input_shape]:
-        taken = " and ".join(map(str, shapes))
-        raise BadInputError(
-            f"the model takes {taken}, data set {data.name!r} has {data.input_shape}",
-            hint="give --input-shape, or data of that shape",
-            model=shapes,
-            data=data.input_shape,
-        )
-    outputs = network.kernels.outputs[0].shape[1]
-    if data.classes > outputs:
-        raise BadInputError(
-            f"data set {data.name!r} has {data.classes} classes, the network {outputs} outputs",
-            hint="load the network with num_classes",
-            classes=data.classes,
-            outputs=outputs,
-        )
-
-
 def _identity(model: LoadedModel, target: Target, promise: Promise, options: FitOptions) -> dict[str, Any]:
     return {
-        "weights": weights_digest(model.module),
+        "weights": model.digest,
         "inputs": [list(x.shape) for x in model.example_inputs],
         "target": target.name,
         "promise": promise.to_json(),
         "options": {k: v for k, v in options.to_json().items() if k not in FREE},
     }
-
-
-def weights_digest(module: nn.Module) -> str:
-    """sha256 over names, shapes and values of a module's tensors."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, InstanceOf
 
 from edgeprune.budget.problem import Budget
 from edgeprune.budget.promise import Promise
@@ -16,12 +18,14 @@ from edgeprune.deploy.flash import Deployment
 from edgeprune.deploy.standard import Judgement
 from edgeprune.deploy.timing import Timing
 from edgeprune.devices.protocol import DeviceInfo
+from edgeprune.fitting.search import Round
+from edgeprune.jsonable import Jsonable
 from edgeprune.pruning.plan import Plan
 from edgeprune.targets import Target
 
 
 @dataclass(frozen=True, slots=True)
-class VariantResult:
+class VariantResult(Jsonable):
     """One network on the device: dense, pruned or uniform.
 
     Attributes:
@@ -32,41 +36,28 @@ class VariantResult:
     """
 
     name: str
-    network: Network
+    network: Annotated[InstanceOf[Network], Field(exclude=True)]  # its weights are kept apart
     manifest: Manifest
     timing: Timing
     latency_ms: float
     accuracy: float | None = None
     kernels_ms: Mapping[str, float] | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """All but the network, which is read back from its weights."""
-        return {
-            "name": self.name,
-            "manifest": self.manifest.to_json(),
-            "timing": self.timing.to_json(),
-            "latency_ms": self.latency_ms,
-            "accuracy": self.accuracy,
-            "kernels_ms": None if self.kernels_ms is None else dict(self.kernels_ms),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any], network: Network) -> VariantResult:
-        manifest, timing = Manifest.from_json(data["manifest"]), Timing.from_json(data["timing"])
-        return cls(**{**data, "network": network, "manifest": manifest, "timing": timing})
-
 
 @dataclass(frozen=True, slots=True)
-class RoundResult:
-    """One pass of solve, compile, measure. ``correction``: the factor between tables and device after it."""
+class Tried(Jsonable):
+    """A plan that was built and judged."""
 
-    round: int
-    predicted_ms: float
-    latency_ms: float
     judgement: Judgement
     flash_bytes: int
-    correction: float
-    accepted: bool
+
+
+FitRound = Round[Plan, Tried]
+
+
+def correction(found: FitRound) -> float:
+    """The factor between tables as they were profiled and the device, as it was known after a round."""
+    return found.correction * float(found.proposal.plan.method["latency_correction"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +86,7 @@ class FitResult:
     pruned: VariantResult
     uniform: VariantResult | None
     predicted_kernels_ms: Mapping[str, float]
-    rounds: tuple[RoundResult, ...]
+    rounds: tuple[FitRound, ...]
     plan: Plan
     dropped: Mapping[str, Mapping[int, str]]
     deployment: Deployment

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from pydantic import StrictInt
 from torch import nn
 
 from edgeprune.compiler.compile import Network, read_network
 from edgeprune.errors import BadInputError, UsageError
 from edgeprune.files import write_whole
+from edgeprune.jsonable import Jsonable
 from edgeprune.models.entrypoint import is_entrypoint
 from edgeprune.models.loading import LoadedModel, load_model
 from edgeprune.pruning.plan import Plan
@@ -22,13 +23,13 @@ RUN_FILE = "run.json"
 
 
 @dataclass(frozen=True, slots=True)
-class RunRecord:
+class RunRecord(Jsonable):
     """How a model was named on the command line: enough to build it again."""
 
     model: str
     weights: str | None = None
-    input_shape: tuple[int, ...] | None = None
-    seed: int = 0
+    input_shape: tuple[StrictInt, ...] | None = None
+    seed: StrictInt = 0
 
     def load(self) -> LoadedModel:
         return load_model(self.model, weights=self.weights, input_shape=self.input_shape, seed=self.seed)
@@ -70,7 +71,7 @@ def save_run(out: Path, record: RunRecord | None, plan: Plan, module: nn.Module)
     if record is None:
         path.unlink(missing_ok=True)  # of another network that was here before
     else:
-        write_whole(path, json.dumps({"schema": SCHEMA, **asdict(record)}, indent=1, sort_keys=True) + "\n")
+        write_whole(path, json.dumps({"schema": SCHEMA, **record.to_json()}, indent=1, sort_keys=True) + "\n")
         paths["run"] = path
     return paths
 
@@ -88,10 +89,10 @@ def load_run(folder: Path, factory: str | None = None) -> tuple[LoadedModel, Net
     """
     path = folder / RUN_FILE
     try:
-        data: dict[str, Any] = json.loads(path.read_text())
+        data = json.loads(path.read_text())
         if data.pop("schema") != SCHEMA:
             raise ValueError("another schema")
-        record = _record(**data)
+        record = RunRecord.from_json(data)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise BadInputError(
             f"{folder} is not the folder of a run: {e}", hint="give the --out of edgeprune prune or fit"
@@ -108,11 +109,3 @@ def load_run(folder: Path, factory: str | None = None) -> tuple[LoadedModel, Net
     original = read_network(model.module, model.example_inputs)
     pruned = load_pruned(model.module, original.channels, folder)
     return model, read_network(pruned, model.example_inputs)
-
-
-def _record(model: Any, weights: Any, input_shape: Any, seed: Any) -> RunRecord:
-    shape = None if input_shape is None else tuple(input_shape)
-    for value, kinds in ((model, str), (weights, str | None), (seed, int), *((n, int) for n in shape or ())):
-        if not isinstance(value, kinds):
-            raise ValueError(f"{value!r} has no place in it")
-    return RunRecord(model, weights, shape, seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +26,13 @@ def load_scores(folder: Path) -> Scores:
 
 
 def profile_json(result: ProfileResult) -> dict[str, Any]:
-    """Which profile of the store it is, and the levels that it covers."""
-    return {
-        "digest": result.profile.fingerprint.digest,
-        "levels": {g: list(widths) for g, widths in result.levels.items()},
-        "measured": result.measured,
-        "reused": result.reused,
-        "drifted": result.drifted,
-    }
+    """What was counted, and which profile of the store it is."""
+    return {"digest": result.profile.fingerprint.digest, **result.to_json()}
 
 
-def profile_of(said: Mapping[str, Any], store: ProfileStore) -> ProfileResult:
+def profile_of(said: dict[str, Any], store: ProfileStore) -> ProfileResult:
     """Raises KeyError if the store does not hold the profile any more."""
-    profiles = {p.fingerprint.digest: p for p in store.profiles()}
-    if said["digest"] not in profiles:
-        raise KeyError(f"{store.path} has no profile {said['digest'][:12]}")
-    levels = {g: tuple(widths) for g, widths in said["levels"].items()}
-    return ProfileResult(profiles[said["digest"]], levels, said["measured"], said["reused"], (), said["drifted"])
+    profiles, digest = {p.fingerprint.digest: p for p in store.profiles()}, said.pop("digest")
+    if digest not in profiles:
+        raise KeyError(f"{store.path} has no profile {digest[:12]}")
+    return ProfileResult.from_json({**said, "profile": profiles[digest]})

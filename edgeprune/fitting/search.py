@@ -5,7 +5,7 @@ Pure: it knows neither networks nor devices, and serves the pruned network and t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -79,11 +79,13 @@ class Search(Generic[P, M]):
         propose: the best plan that the tables predict inside a budget; raises InfeasibleBudgetError.
         measure: builds and times the plan of a round.
         accept: the verdict on it.
+        between: a plan between two, whatever the tables say of it; None if there is none.
     """
 
     propose: Callable[[Budget], Proposal[P]]
     measure: Callable[[int, Proposal[P]], M]
     accept: Callable[[M], Judged]
+    between: Callable[[Proposal[P], Proposal[P]], Proposal[P] | None] = lambda low, high: None
 
     def run(
         self, budget: Budget, *, rounds: int, margin: float, fill: float
@@ -92,7 +94,8 @@ class Search(Generic[P, M]):
 
         The aim in table milliseconds lies between the slowest plan that was kept and the quickest that was not; a
         measurement moves it by the ratio of measured to predicted. Bytes differ by a constant from the tables, so
-        that aim moves by the difference.
+        that aim moves by the difference. Where no plan is left between those two, or none that the tables are right
+        about, plans are made between theirs.
 
         Args:
             margin: part of the latency limit that the first aim leaves free.
@@ -101,9 +104,7 @@ class Search(Generic[P, M]):
         Raises:
             InfeasibleBudgetError: the budget is below what the tables reach, and nothing was kept before.
         """
-        done: list[Round[P, M]] = []
-        seen: dict[Hashable, Round[P, M]] = {}
-        best: Round[P, M] | None = None
+        done: dict[Hashable, Round[P, M]] = {}
         limit, flash = budget.latency_ms, budget.flash_bytes
         aim, extra = (None if limit is None else limit * (1 - margin)), 0.0
         kept_ms, over_ms, stale, correction, at_floor = 0.0, float("inf"), 0, 1.0, False
@@ -112,28 +113,20 @@ class Search(Generic[P, M]):
                 proposal = self.propose(Budget(aim, None if flash is None else flash - extra))
             except InfeasibleBudgetError as e:
                 floor = e.details.get("latency_ms", float("inf"))
-                if best is not None:
+                if _best(done.values()) is not None:
                     break  # the margin is out of reach, the budget was not
                 if at_floor or aim is None or limit is None or floor * correction > limit or floor >= over_ms:
                     raise _in_device_units(e, budget, correction, extra) from e
                 aim, at_floor = floor * (1 + TOLERANCE), True
                 continue
-            known = seen.get(proposal.key)
+            known = done.get(proposal.key)
             if known is None:
-                measured = self.measure(len(done) + 1, proposal)
-                judged = self.accept(measured)
-                if limit is not None and judged.latency_used is not None:
-                    correction = judged.latency_used * limit / proposal.latency_ms
-                known = Round(len(done) + 1, proposal, measured, judged, correction)
-                done.append(known)
-                seen[proposal.key] = known
-                stale = 0
-                if judged.kept and (best is None or proposal.worth > best.proposal.worth):
-                    best = known
-                if judged.kept and (proposal.dense or judged.full(fill)):
+                known = done[proposal.key] = self._tried(len(done) + 1, proposal, limit, correction)
+                correction, stale = known.correction, 0
+                if known.judged.kept and (proposal.dense or known.judged.full(fill)):
                     break
-                if flash is not None and judged.flash_used is not None:
-                    extra = judged.flash_used * flash - proposal.flash_bytes
+                if flash is not None and known.judged.flash_used is not None:
+                    extra = known.judged.flash_used * flash - proposal.flash_bytes
             elif aim is None:
                 break
             stale += 1
@@ -151,7 +144,25 @@ class Search(Generic[P, M]):
                 # A step that doubles while it leads to plans that are known: levels may lie far apart.
                 step = STEP * 2**stale
                 aim = min(kept_ms * (1 + step), (kept_ms + over_ms) / 2) if kept_ms else over_ms / (1 + step)
-        return best, done
+        while len(done) < rounds and (low := _best(done.values())) and not low.judged.full(fill):
+            above = [r for r in done.values() if not r.judged.kept and r.proposal.worth > low.proposal.worth]
+            high = min(above, key=lambda r: r.proposal.worth, default=None)
+            between = None if high is None else self.between(low.proposal, high.proposal)
+            if between is None or between.key in done:
+                break
+            done[between.key] = self._tried(len(done) + 1, between, limit, correction)
+        return _best(done.values()), list(done.values())
+
+    def _tried(self, number: int, proposal: Proposal[P], limit: float | None, correction: float) -> Round[P, M]:
+        measured = self.measure(number, proposal)
+        judged = self.accept(measured)
+        if limit is not None and judged.latency_used is not None:
+            correction = judged.latency_used * limit / proposal.latency_ms
+        return Round(number, proposal, measured, judged, correction)
+
+
+def _best(rounds: Iterable[Round[P, M]]) -> Round[P, M] | None:
+    return max((r for r in rounds if r.judged.kept), key=lambda r: r.proposal.worth, default=None)
 
 
 def _in_device_units(

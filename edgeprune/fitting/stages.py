@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from edgeprune.errors import BadInputError
 from edgeprune.files import write_whole
+from edgeprune.jsonable import jsonable, unjson
 
 T = TypeVar("T")
 
@@ -38,14 +39,16 @@ class Stages:
         self,
         name: str,
         make: Callable[[], T],
-        save: Callable[[T], Any],
-        load: Callable[[Any], T],
+        kind: Any = None,
+        *,
+        save: Callable[[T], Any] | None = None,
+        load: Callable[[Any], T] | None = None,
     ) -> T:
         """What the stage ``name`` found: made now, or read back if it is finished.
 
         Args:
-            save: JSON of it, after any file that ``load`` needs was written.
-            load: the same again.
+            kind: the type of it, which says how it is kept as JSON.
+            save, load: of what has no such type, or files beside: its JSON, once they were written; the same again.
 
         Raises:
             BadInputError: the stage is finished and cannot be read back. Whatever ``make`` raises.
@@ -53,7 +56,8 @@ class Stages:
         path = self._file(name)
         if path.is_file():
             try:
-                return load(json.loads(path.read_text()))
+                found = json.loads(path.read_text())
+                return load(found) if load else unjson(kind, found)
             except (OSError, ValueError, KeyError, TypeError) as e:
                 raise BadInputError(
                     f"stage {name} in {self.run} cannot be read back: {type(e).__name__}: {e}",
@@ -63,7 +67,7 @@ class Stages:
         self._note(name, "began")
         start = time.monotonic()
         made = make()
-        self.finish(name, save(made), seconds=round(time.monotonic() - start, 3))
+        self.finish(name, save(made) if save else jsonable(kind, made), seconds=round(time.monotonic() - start, 3))
         return made
 
     def finish(self, name: str, found: Any, **facts: Any) -> None:

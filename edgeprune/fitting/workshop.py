@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,27 +19,12 @@ from edgeprune.fitting.build import Builder
 from edgeprune.fitting.options import FitOptions
 from edgeprune.fitting.planner import Planner, shrunk
 from edgeprune.fitting.reference import Accept, Reference
-from edgeprune.fitting.result import RoundResult, VariantResult
-from edgeprune.fitting.search import Proposal, Round, Search
+from edgeprune.fitting.result import FitRound, Tried, VariantResult
+from edgeprune.fitting.search import Proposal, Search
 from edgeprune.fitting.stages import Stages
 from edgeprune.pruning.plan import Plan
 from edgeprune.training.data import DataSet
 from edgeprune.training.evaluate import accuracy_from_logits
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """A plan that was built and judged."""
-
-    judgement: Judgement
-    flash_bytes: int
-
-    def to_json(self) -> dict[str, Any]:
-        return {"judgement": self.judgement.to_json(), "flash_bytes": self.flash_bytes}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Tried:
-        return cls(Judgement.from_json(data["judgement"]), int(data["flash_bytes"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +54,7 @@ class Workshop:
         accept: Accept,
         *,
         margin: float,
-    ) -> tuple[Round[Plan, Tried] | None, list[Round[Plan, Tried]]]:
+    ) -> tuple[FitRound | None, list[FitRound]]:
         """:class:`Search` with real builds and launches; each round is a stage ``name-N``."""
 
         def measure(number: int, proposal: Proposal[Plan]) -> Tried:
@@ -80,15 +63,14 @@ class Workshop:
             found = self.stages.once(
                 f"{name}-{number}-{digest}",
                 lambda: self._tried(network, proposal.plan, reference, self.scratch / f"{name}-{number}"),
-                Tried.to_json,
-                Tried.from_json,
+                Tried,
             )
             reference.learn(found.judgement)
             for verdict in found.judgement.verdicts:
                 self.builder.progress.note(f"{name} {number}: {verdict}")
             return found
 
-        search = Search(planner.propose, measure, lambda tried: accept(tried.judgement))
+        search = Search(planner.propose, measure, lambda tried: accept(tried.judgement), planner.between)
         return search.run(reference.budget, rounds=self.options.rounds, margin=margin, fill=self.options.fill)
 
     def variant(
@@ -106,7 +88,7 @@ class Workshop:
             placed.check()
             found = judgement or Judgement((), timed(placed))
             accuracy, kernels = self.accuracy(placed), placed.kernels_ms()
-        return VariantResult(name, network, manifest, found.timing, latency_of(found), accuracy, kernels)
+        return VariantResult(name, network, manifest, found.timing, found.latency_ms, accuracy, kernels)
 
     def accuracy(self, placed: Placed) -> float | None:
         """Accuracy on the test half, from what the program on the device puts out."""
@@ -122,23 +104,3 @@ class Workshop:
         with self.trials.open(bundle) as placed:
             placed.check()
             return Tried(reference.judge(placed), read_manifest(bundle).memory.flash)
-
-
-def round_result(found: Round[Plan, Tried]) -> RoundResult:
-    """A round of a search as a report tells it."""
-    tried = found.measured
-    return RoundResult(
-        found.number,
-        found.proposal.latency_ms,
-        latency_of(tried.judgement),
-        tried.judgement,
-        tried.flash_bytes,
-        found.correction * found.proposal.plan.method["latency_correction"],
-        found.judged.kept,
-    )
-
-
-def latency_of(judgement: Judgement) -> float:
-    """Latency in ms at the nominal clock: the verdict's value, which knows the clock, where there is one."""
-    verdict = judgement.of("latency")
-    return judgement.timing.median_ms if verdict is None or verdict.statistic != "median" else verdict.value

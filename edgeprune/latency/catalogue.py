@@ -10,7 +10,7 @@ from typing import Any
 from edgeprune.errors import ProfileError
 from edgeprune.latency.jsonl import read_jsonl
 from edgeprune.latency.records import EVIDENCE, Fingerprint, KernelRecord
-from edgeprune.latency.store import Profile, ProfileStore
+from edgeprune.latency.store import Imported, Profile, ProfileStore
 from edgeprune.targets import data_folder
 
 
@@ -84,6 +84,18 @@ def export_profile(path: Path, digest: str, out: Path) -> Summary:
         profile = _the_one(store, digest)
         store.export_jsonl(profile, out)
         return Summary.of(profile.fingerprint, profile.records(), out)
+
+
+def import_profile(path: Path, file: Path) -> tuple[Summary, Imported]:
+    """Add the profile in a file to a store: all of it, or nothing. A kernel that has a latency there keeps its own.
+
+    Raises:
+        ProfileError: the file does not check; no store is made then.
+    """
+    fingerprint, records = read_jsonl(file)
+    with ProfileStore(path) as store:
+        done = store.merge(fingerprint, records)
+        return Summary.of(done.profile.fingerprint, done.profile.records(), file), done
 
 
 def _the_one(store: ProfileStore, digest: str) -> Profile:

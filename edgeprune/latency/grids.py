@@ -30,6 +30,15 @@ def levels_for(size: int, step: int) -> tuple[int, ...]:
     return (*range(step, size, step), size)
 
 
+def levels_of(channels: ChannelGraph, step: int, points: int, *, blocks: bool = False) -> dict[str, tuple[int, ...]]:
+    """Widths offered to each group: at most ``points``, multiples of multiples of ``step``, and 0 in blocks."""
+    levels: dict[str, tuple[int, ...]] = {}
+    for group in channels.groups:
+        steps = -(-group.size // (points * step))
+        levels[group.name] = (group.size,) if group.frozen else levels_for(group.size, min(steps * step, group.size))
+    return with_blocks(levels, channels) if blocks else levels
+
+
 def with_blocks(levels: Mapping[str, tuple[int, ...]], channels: ChannelGraph) -> dict[str, tuple[int, ...]]:
     """The same levels, and width 0 for the groups of every block."""
     groups = {g for block in channels.blocks for g in block.groups}

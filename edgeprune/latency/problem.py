@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from edgeprune.budget.problem import Axis, Choice, Problem, Term
 from edgeprune.errors import PlanError, ProfileError
 from edgeprune.graph.channels import AxisBinding, Block, ChannelGraph, KernelGraph, KernelNode
+from edgeprune.graph.spec import KernelSpec
 from edgeprune.latency.grids import grid_for, split
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.tables import widths_on
@@ -37,7 +39,7 @@ def build_problem(
     Args:
         saliency: for each group that leaves a choice, one score per channel, in any order.
         levels: for each group its levels, ascending, the last its size; one level for a frozen group
-            (``levels_of`` of edgeprune.profiling, then :func:`usable_levels` where kernels failed).
+            (:func:`edgeprune.latency.grids.levels_of`, then :func:`usable_levels` where kernels failed).
         estimate: interpolate widths that were not measured between measured ones.
 
     Raises:
@@ -136,6 +138,18 @@ def usable_levels(
     return {name: tuple(ks) for name, ks in left.items()}, dropped
 
 
+def kernels_to_measure(kernels: KernelGraph, channels: ChannelGraph, levels: Levels) -> list[KernelSpec]:
+    """Every distinct kernel at every width of its grid, full widths first."""
+    specs: dict[str, KernelSpec] = {n.spec.key: n.spec for n in kernels.nodes}
+    for node in kernels.nodes:
+        bindings = bindings_of(node, channels)
+        grids = [g[g > 0] for g in (grid_for(b, levels) for b in bindings.values())]
+        for point in itertools.product(*grids):
+            spec = node.spec.with_widths(**{a: int(w) for a, w in zip(bindings, point, strict=True)})
+            specs.setdefault(spec.key, spec)
+    return list(specs.values())
+
+
 def bindings_of(node: KernelNode, channels: ChannelGraph) -> dict[str, AxisBinding]:
     """The binding of each axis of a kernel, in the order of ``spec.widths``; constant where it has none.
 
@@ -175,7 +189,7 @@ def _check_levels(channels: ChannelGraph, levels: Levels) -> None:
             raise PlanError(
                 f"levels {ks} do not fit width group {group.name} of size {group.size}"
                 + (f", frozen: {group.frozen}" if group.frozen else ""),
-                hint="make the levels with edgeprune.profiling.profile.levels_of",
+                hint="make the levels with edgeprune.latency.grids.levels_of",
             )
 
 

@@ -6,6 +6,7 @@ Nothing that a file contains is ever executed; ``file.py:factory`` is the user's
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,15 @@ class LoadedModel:
     example_inputs: tuple[Tensor, ...]
     name: str
     source: str
+
+    @property
+    def digest(self) -> str:
+        """sha256 over names, shapes and values of the module's tensors."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.module.state_dict().items()):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
 
 def load_model(

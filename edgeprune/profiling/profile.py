@@ -6,9 +6,11 @@ they come, so a profile that is interrupted goes on where it stopped.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Annotated
+
+from pydantic import Field, InstanceOf
 
 from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.registry import schedules_for
@@ -18,8 +20,9 @@ from edgeprune.compiler.workers import build_all
 from edgeprune.devices.protocol import Device, DeviceInfo
 from edgeprune.graph.channels import ChannelGraph, KernelGraph
 from edgeprune.graph.spec import KernelSpec
-from edgeprune.latency.grids import grid_for, levels_for, with_blocks
-from edgeprune.latency.problem import bindings_of
+from edgeprune.jsonable import Jsonable
+from edgeprune.latency.grids import levels_of
+from edgeprune.latency.problem import kernels_to_measure
 from edgeprune.latency.records import KernelRecord
 from edgeprune.latency.store import Profile, ProfileStore
 from edgeprune.profiling.fingerprint import fingerprint_of, require_match
@@ -53,46 +56,23 @@ class ProfileOptions:
     blocks: bool = False
     timing: Timing = field(default_factory=Timing)
 
+    def levels(self, channels: ChannelGraph, target: Target) -> dict[str, tuple[int, ...]]:
+        """Widths offered to each group of a network."""
+        return levels_of(channels, self.step or target.width_step, self.points, blocks=self.blocks)
+
 
 @dataclass(frozen=True, slots=True)
-class ProfileResult:
+class ProfileResult(Jsonable):
     """``levels``: group -> widths the tables cover. ``measured``, ``reused`` and ``drifted`` (measured again, for the
     device's speed had changed) count kernels.
     """
 
-    profile: Profile
+    profile: Annotated[InstanceOf[Profile], Field(exclude=True)]  # the store keeps it, and what failed
     levels: Mapping[str, tuple[int, ...]]
     measured: int
     reused: int
-    failed: tuple[KernelRecord, ...]
-    drifted: int = 0
-
-
-def levels_of(channels: ChannelGraph, target: Target, options: ProfileOptions) -> dict[str, tuple[int, ...]]:
-    """Widths offered to each group: at most ``points``, multiples of a step that can pay, and 0 in blocks."""
-    unit, points = options.step or target.width_step, options.points
-    levels: dict[str, tuple[int, ...]] = {}
-    for group in channels.groups:
-        if group.frozen:
-            levels[group.name] = (group.size,)
-            continue
-        steps = -(-group.size // (points * unit))
-        levels[group.name] = levels_for(group.size, min(steps * unit, group.size))
-    return with_blocks(levels, channels) if options.blocks else levels
-
-
-def kernels_to_measure(
-    kernels: KernelGraph, channels: ChannelGraph, levels: Mapping[str, tuple[int, ...]]
-) -> list[KernelSpec]:
-    """Every distinct kernel at every width of its grid, full widths first."""
-    specs: dict[str, KernelSpec] = {n.spec.key: n.spec for n in kernels.nodes}
-    for node in kernels.nodes:
-        bindings = bindings_of(node, channels)
-        grids = [g[g > 0] for g in (grid_for(b, levels) for b in bindings.values())]
-        for point in itertools.product(*grids):
-            spec = node.spec.with_widths(**{a: int(w) for a, w in zip(bindings, point, strict=True)})
-            specs.setdefault(spec.key, spec)
-    return list(specs.values())
+    drifted: int
+    failed: Annotated[tuple[InstanceOf[KernelRecord], ...], Field(exclude=True)] = ()
 
 
 def profile(
@@ -121,7 +101,7 @@ def profile(
     options = options or ProfileOptions()
     info = info or device.describe()
     require_match(target, info)
-    levels = levels_of(channels, target, options)
+    levels = options.levels(channels, target)
     wanted = kernels_to_measure(kernels, channels, levels)
     fingerprint = fingerprint_of(target, info, options.threads, kernels)
     options = replace(options, timing=replace(options.timing, weight_span=fingerprint.weight_span))
@@ -147,7 +127,7 @@ def profile(
     run([(s, schedules_for(s, target)[: max(1, options.tune)]) for s in missing if s.key in own])
     book = ScheduleBook(target, opened.records())
     run([(s, _transferred(s, book, target, options.tune)) for s in missing if s.key not in own])
-    return ProfileResult(opened, levels, len(missing), reused, tuple(failed), len(drifted))
+    return ProfileResult(opened, levels, len(missing), reused, len(drifted), tuple(failed))
 
 
 def _transferred(spec: KernelSpec, book: ScheduleBook, target: Target, tune: int) -> list[Schedule]:

@@ -11,7 +11,7 @@ from typing import Any
 from edgeprune.budget.verdict import Verdict as FoundVerdict
 from edgeprune.compiler.compile import Network
 from edgeprune.deploy.timing import Timing
-from edgeprune.fitting.result import FitResult, RoundResult, VariantResult
+from edgeprune.fitting.result import FitResult, VariantResult, correction
 from edgeprune.graph.channels import KernelNode
 from edgeprune.latency.records import spread
 from edgeprune.report.distribution import distribution_of
@@ -72,12 +72,12 @@ def report_of(result: FitResult, command: Sequence[str] = ()) -> Report:
         ),
         rounds=tuple(
             Round(
-                round=r.round,
-                predicted_ms=_predicted(r.predicted_ms, result.evidence),
-                measured_ms=_latency(r.judgement.timing, r.latency_ms),
-                interval_ms=_interval(r),
-                correction=r.correction,
-                accepted=r.accepted,
+                round=r.number,
+                predicted_ms=_predicted(r.proposal.latency_ms, result.evidence),
+                measured_ms=_latency(r.measured.judgement.timing, r.measured.judgement.latency_ms),
+                interval_ms=_interval(r.measured.judgement.of("latency")),
+                correction=correction(r),
+                accepted=r.judged.kept,
             )
             for r in result.rounds
         ),
@@ -146,8 +146,7 @@ def _verdict(found: FoundVerdict) -> Verdict:
     return Verdict.model_validate(said)
 
 
-def _interval(found: RoundResult) -> tuple[float, float] | None:
-    verdict = found.judgement.of("latency")
+def _interval(verdict: FoundVerdict | None) -> tuple[float, float] | None:
     # A bound that is not known yet is no number that JSON has.
     return None if verdict is None or not math.isfinite(verdict.high - verdict.low) else (verdict.low, verdict.high)
 

@@ -11,7 +11,7 @@ from edgeprune.compiler.compile import read_network
 from edgeprune.compiler.kernels.registry import schedules_for
 from edgeprune.latency.grids import grid_for
 from edgeprune.latency.problem import bindings_of
-from edgeprune.profiling.profile import ProfileOptions, levels_of
+from edgeprune.profiling.profile import ProfileOptions
 from edgeprune.targets import load_target
 
 NAMES = (
@@ -49,7 +49,7 @@ def test_every_kernel_can_be_profiled_at_its_widths(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch.export of recurrent layers
         network = read_network(architecture.factory(), architecture.inputs())
-    levels = levels_of(network.channels, target, ProfileOptions(step=8))
+    levels = ProfileOptions(step=8).levels(network.channels, target)
     for node in network.kernels.nodes:
         grids = {axis: grid_for(b, levels) for axis, b in bindings_of(node, network.channels).items()}
         assert node.spec.with_widths(**{a: int(g[-1]) for a, g in grids.items()}) == node.spec

@@ -13,7 +13,7 @@ from deploy_bundles import DOUBLED, SAMPLE, make_bundle, needing_a_newer_libc, w
 from faulty_device import offer_faulty_devices
 from serial_board import PtyBoard
 
-from edgeprune.deploy.installed import run_installed
+from edgeprune.deploy.installed import installed
 from edgeprune.deploy.status import status
 from edgeprune.devices.fake import FakeDevice
 
@@ -33,7 +33,7 @@ def running(folder: Path) -> str:
     device = FakeDevice(folder)
     now = status(device)
     assert (now.interrupted, now.owner) == (None, None)
-    assert run_installed(device, [SAMPLE]) == [DOUBLED]
+    assert installed(device).run([SAMPLE]) == [DOUBLED]
     assert now.current
     return now.current
 

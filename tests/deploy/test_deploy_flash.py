@@ -8,7 +8,7 @@ from deploy_bundles import DOUBLED, SAMPLE, make_bundle, needing_a_newer_libc, w
 from edgeprune.budget.promise import Limit, Promise
 from edgeprune.compiler.manifest import read_manifest
 from edgeprune.deploy.flash import Deployment, flash
-from edgeprune.deploy.installed import bench_installed, installed, run_installed
+from edgeprune.deploy.installed import bench_installed, installed
 from edgeprune.deploy.journal import State
 from edgeprune.deploy.rollback import rollback
 from edgeprune.deploy.standard import Standard
@@ -58,7 +58,7 @@ def test_flash_installs_proves_and_runs(device, bundle):
     assert done.verdicts == (), "nothing was promised"
     assert done.bytes_sent == sum(path.stat().st_size for path in bundle("one").iterdir())
     assert_clean(device, current=done.release)
-    assert run_installed(device, [SAMPLE]) == [DOUBLED]
+    assert installed(device).run([SAMPLE]) == [DOUBLED]
     assert json.loads(json.dumps(done.to_json()))["timing"]["clock"] == "virtual"
     assert Deployment.from_json(json.loads(json.dumps(done.to_json()))) == done
 
@@ -111,7 +111,7 @@ def test_flashing_a_current_release_that_rotted_repairs_it(device, bundle):
         path.write_bytes(path.read_bytes()[:-1])
     again = flash(bundle("one"), device)
     assert (again.state, again.files_sent) == ("unchanged", 2)
-    assert run_installed(device, [SAMPLE]) == [DOUBLED]
+    assert installed(device).run([SAMPLE]) == [DOUBLED]
 
 
 def test_flashing_the_previous_release_goes_back_to_it(device, bundle):
@@ -132,7 +132,7 @@ def test_fault_14_a_bit_flipped_in_storage_is_found_by_the_device_hash(device, b
         assert len(caught.value.details["files"]) == 1
         assert status(device).current == good
         assert status(device).releases == (good,)
-        assert run_installed(device, [SAMPLE]) == [DOUBLED]
+        assert installed(device).run([SAMPLE]) == [DOUBLED]
     resumed = flash(bundle("two"), device, resume=True)
     assert resumed.files_sent == 1
     assert_clean(device, current=resumed.release, previous=good)
@@ -174,7 +174,7 @@ def test_fault_15_a_disk_that_fills_up_midway_is_left_as_it_was(device, bundle, 
     with pytest.raises(DeviceError, match="No space"):
         flash(bundle("two", files={"big.bin": bytes(90_000)}), filling)
     assert_clean(device, current=good)
-    assert run_installed(device, [SAMPLE]) == [DOUBLED]
+    assert installed(device).run([SAMPLE]) == [DOUBLED]
 
 
 def test_fault_15_a_read_only_device(device, bundle):
@@ -259,7 +259,7 @@ def test_fault_22_a_bad_release_is_rolled_back_and_both_facts_told(device, bundl
     assert "passes its golden check" in error.message
     json.dumps(error.to_json())
     assert_clean(device, current=good, previous=older)
-    assert run_installed(device, [SAMPLE]) == [DOUBLED]
+    assert installed(device).run([SAMPLE]) == [DOUBLED]
 
 
 @pytest.mark.parametrize("name", ["wrong", "crash as current", "slow"])
@@ -268,7 +268,7 @@ def test_fault_22_without_a_previous_release_nothing_becomes_current(device, bun
         flash(bundle(name), device, standard=TEN_MS)
     assert_clean(device, current=None)
     with pytest.raises(UsageError, match="no release is installed"):
-        run_installed(device, [SAMPLE])
+        installed(device).run([SAMPLE])
 
 
 def test_a_current_release_that_goes_over_budget_stays_and_says_so(device, bundle):
@@ -351,7 +351,7 @@ def test_rollback_to_a_release_that_rotted_is_refused(device, bundle, name):
 
 def test_run_takes_batches_and_cleans_up(device, bundle):
     flash(bundle("one"), device)
-    assert run_installed(device, [SAMPLE * 3], batch=3) == [DOUBLED * 3]
+    assert installed(device).run([SAMPLE * 3], batch=3) == [DOUBLED * 3]
     assert list((device.root / "io").iterdir()) == []
 
 
@@ -367,7 +367,7 @@ def test_run_refuses_what_is_not_the_models_input(device, bundle):
     flash(bundle("one"), device)
     for inputs, batch in (([], 1), ([SAMPLE, SAMPLE], 1), ([SAMPLE], 2), ([SAMPLE[:-1]], 1), ([SAMPLE], 0)):
         with pytest.raises(BadInputError):
-            run_installed(device, inputs, batch)
+            installed(device).run(inputs, batch)
     assert not list((device.root / "io").iterdir())
 
 

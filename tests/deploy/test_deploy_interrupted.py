@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from edgeprune.compiler.manifest import read_manifest
 from edgeprune.deploy.board import Board
 from edgeprune.deploy.flash import flash
-from edgeprune.deploy.installed import run_installed
+from edgeprune.deploy.installed import installed
 from edgeprune.deploy.journal import State
 from edgeprune.deploy.layout import release_path
 from edgeprune.deploy.package import installed_manifest
@@ -88,7 +88,7 @@ def assert_settled(device, *, current, previous):
     assert (now.partial, now.interrupted, now.owner) == ((), None, None)
     assert {path.name for path in device.root.iterdir()} <= {"releases", "current", "previous", "io"}
     assert not [path for path in device.root.rglob("*") if ".partial" in path.name]
-    assert run_installed(device, [SAMPLE]) == [DOUBLED]
+    assert installed(device).run([SAMPLE]) == [DOUBLED]
 
 
 def test_every_state_is_killed():
@@ -108,7 +108,7 @@ def test_fault_12_kill_9_leaves_a_release_that_runs_and_resume_completes(tmp_pat
     assert (found.interrupted is not None) is journalled
     if found.interrupted:
         assert (found.interrupted.release, found.interrupted.current) == (new, old)
-    assert run_installed(device, [SAMPLE]) == [DOUBLED]
+    assert installed(device).run([SAMPLE]) == [DOUBLED]
     assert_whole(device, old)
     json.dumps(found.to_json())
 
@@ -126,7 +126,7 @@ def test_fault_12_a_resume_that_is_killed_itself_is_resumed(tmp_path, board, wei
     assert killed("flash", device, "byte 100000", weighty)
     assert killed("resume", device, "byte 200000" if moment == MIDDLE_OF_A_FILE else moment, weighty)
     assert status(device).current == (new if MOMENTS[moment][0] else old)
-    assert run_installed(device, [SAMPLE]) == [DOUBLED]
+    assert installed(device).run([SAMPLE]) == [DOUBLED]
     assert_whole(device, old)
     done = flash(weighty, device, resume=True)
     assert (done.release, done.previous) == (new, old)
@@ -198,7 +198,7 @@ def test_fault_12_commands_that_are_killed_one_after_the_other(tmp_path_factory,
             new |= {journal.release, journal.current, journal.previous}
         killed(command, device, moment, bundles[which])
         assert status(device).current in {before.current, *new}
-        assert run_installed(device, [SAMPLE]) == [DOUBLED]
+        assert installed(device).run([SAMPLE]) == [DOUBLED]
         assert_whole(device, before.current)
     ran = status(device).current
     done = flash(weighty, device, resume=True)
@@ -241,7 +241,7 @@ def test_a_repair_that_was_killed_leaves_nothing_in_the_release(tmp_path, board,
     done = flash(weighty, device)
     (device.root / "releases" / done.release / "weights.bin").write_bytes(b"rotten")
     assert killed("flash", device, f"byte {byte}", weighty)
-    assert run_installed(device, [SAMPLE]) == [DOUBLED]
+    assert installed(device).run([SAMPLE]) == [DOUBLED]
     again = flash(weighty, device, resume=True)
     assert (again.state, again.files_sent) == ("unchanged", 1)
     assert_settled(device, current=done.release, previous=done.previous)
@@ -298,13 +298,13 @@ def test_fault_13_the_link_drops_at_any_byte(tmp_path_factory, bundle, board, up
     device = FakeDevice(root)
     found = status(device)
     assert found.current == old or (found.current == new and found.interrupted.switching)
-    assert run_installed(device, [SAMPLE]) == [DOUBLED]
+    assert installed(device).run([SAMPLE]) == [DOUBLED]
     assert_whole(device, old)
     with suppress(DeviceUnreachableError):
         left = uploaded["flash"] * again
         flash(bundle("two"), FakeDevice(root, faults=FakeFaults(drop_after_bytes=int(left))), resume=True)
     assert status(device).current in (old, new)
-    assert run_installed(device, [SAMPLE]) == [DOUBLED]
+    assert installed(device).run([SAMPLE]) == [DOUBLED]
     done = flash(bundle("two"), device, resume=True)
     assert_settled(device, current=done.release, previous=old)
 
@@ -408,7 +408,7 @@ def test_fault_13_the_link_drops_at_any_call(tmp_path_factory, bundle, board, ca
         links = {rollback(device).release, status(device).previous}
         assert links <= {old, new, before.previous}
         assert len(links) == 2
-        assert run_installed(device, [SAMPLE]) == [DOUBLED]
+        assert installed(device).run([SAMPLE]) == [DOUBLED]
     else:
         flash(bundle(name), device, resume=then == "resume")
         assert_settled(device, current=new, previous=old)

@@ -18,7 +18,7 @@ from deploy_bundles import DOUBLED, SAMPLE, compile_program, make_bundle, varian
 
 from edgeprune.compiler.manifest import read_manifest
 from edgeprune.deploy.flash import flash
-from edgeprune.deploy.installed import run_installed
+from edgeprune.deploy.installed import installed
 from edgeprune.deploy.journal import State
 from edgeprune.deploy.rollback import rollback
 from edgeprune.deploy.status import status
@@ -76,7 +76,7 @@ def test_fault_12_after_a_power_cut_a_proven_release_is_current_and_runs(cuts, b
     assert found.current == cuts.release["two" if state in SWITCHED else "one"]
     assert (found.interrupted is not None) is (state in JOURNALLED)
     assert found.owner is None or state != RETURNED
-    assert run_installed(board, [SAMPLE]) == [DOUBLED]
+    assert installed(board).run([SAMPLE]) == [DOUBLED]
 
 
 @pytest.mark.parametrize("state", [State.UPLOADING, State.INSTALLED, State.SWITCHING])
@@ -86,4 +86,4 @@ def test_fault_12_after_a_power_cut_the_same_flash_completes_and_can_be_taken_ba
     assert (done.release, now.current, now.previous) == (cuts.release["two"], cuts.release["two"], cuts.release["one"])
     assert (now.partial, now.interrupted, now.owner) == ((), None, None)
     assert rollback(board).release == cuts.release["one"] == status(board).current
-    assert run_installed(board, [SAMPLE]) == [DOUBLED]
+    assert installed(board).run([SAMPLE]) == [DOUBLED]

@@ -23,7 +23,7 @@ from torch import nn
 
 from edgeprune.compiler.compile import compile_network, read_network
 from edgeprune.deploy.flash import flash
-from edgeprune.deploy.installed import run_installed
+from edgeprune.deploy.installed import installed
 from edgeprune.deploy.rollback import rollback
 from edgeprune.devices import rpc_session, rpc_tracker
 from edgeprune.devices.registry import list_devices, open_device
@@ -487,7 +487,7 @@ def test_a_network_is_flashed_run_and_rolled_back(device, tmp_path):
         compile_network(read_network(module, (x,)), load_target("host"), tmp_path / str(number))
         assert flash(tmp_path / str(number), device).state == "installed"
     for module in reversed(networks):
-        (raw,) = run_installed(device, [x.numpy().tobytes()], 1)
+        (raw,) = installed(device).run([x.numpy().tobytes()], 1)
         with torch.no_grad():
             expected = module(x)
         found = torch.frombuffer(bytearray(raw), dtype=torch.float32).reshape(expected.shape)

@@ -17,9 +17,9 @@ from edgeprune.compiler.compile import compile_network
 from edgeprune.compiler.cost import virtual_cost_ns
 from edgeprune.compiler.manifest import read_manifest
 from edgeprune.deploy.flash import flash
-from edgeprune.deploy.installed import run_installed
+from edgeprune.deploy.installed import installed
 from edgeprune.deploy.status import status
-from edgeprune.deploy.trials import trial
+from edgeprune.deploy.trials import on_trial
 from edgeprune.devices.fake import FakeDevice, FakeFaults
 from edgeprune.devices.protocol import Completed, DeviceInfo
 from edgeprune.errors import (
@@ -34,6 +34,7 @@ from edgeprune.errors import (
 from edgeprune.fitting.baseline import SLACK
 from edgeprune.fitting.fit import fit
 from edgeprune.fitting.options import FitOptions
+from edgeprune.fitting.result import correction
 from edgeprune.fitting.run_folder import load_run
 from edgeprune.profiling.profile import ProfileOptions
 from edgeprune.report.from_fit import report_of
@@ -101,10 +102,10 @@ def test_the_model_predicts_what_is_measured(fitted):
 
 def test_rounds_tell_what_was_tried(fitted):
     result, _, _ = fitted
-    assert [r.round for r in result.rounds] == list(range(1, len(result.rounds) + 1))
+    assert [r.number for r in result.rounds] == list(range(1, len(result.rounds) + 1))
     assert 1 <= len(result.rounds) <= OPTIONS.rounds
-    assert result.rounds[0].accepted
-    assert all(r.correction == pytest.approx(1, rel=1e-6) for r in result.rounds)
+    assert result.rounds[0].judged.kept
+    assert all(correction(r) == pytest.approx(1, rel=1e-6) for r in result.rounds)
 
 
 def test_accuracy_is_that_of_the_program_and_training_won_it(fitted, data):
@@ -113,7 +114,7 @@ def test_accuracy_is_that_of_the_program_and_training_won_it(fitted, data):
     for variant in (result.dense, result.pruned, result.uniform):
         assert variant.accuracy == accuracy(variant.network.module, images, labels)
     assert result.pruned.accuracy > 0.8 > result.dense.accuracy, "the dense net was never trained"
-    (raw,) = run_installed(device, [images.numpy().tobytes()], len(images))
+    (raw,) = installed(device).run([images.numpy().tobytes()], len(images))
     with torch.no_grad():
         expected = result.pruned.network.module(images).numpy()
     np.testing.assert_allclose(np.frombuffer(raw, np.float32).reshape(expected.shape), expected, rtol=1e-3, atol=1e-4)
@@ -137,10 +138,10 @@ def test_the_run_folder_builds_the_same_network_again(fitted, target, data, devi
     assert (loaded.name, loaded.source) == (result.model_name, result.model_source)
     compile_network(network, target, tmp_path / "bundle")
     images = data.test[0][:8].numpy()
-    with trial(tmp_path / "bundle", device) as tried:
+    with on_trial(device) as trials, trials.open(tmp_path / "bundle") as tried:
         tried.check()
         again = tried.run([images.tobytes()], len(images))
-    assert again == run_installed(board, [images.tobytes()], len(images))
+    assert again == installed(board).run([images.tobytes()], len(images))
 
 
 def test_the_bundle_carries_budget_widths_and_fingerprint(fitted):
@@ -256,19 +257,21 @@ def test_a_network_slower_than_its_kernels_is_learnt_from_the_dense_one(model, t
     device = SlowNetwork(tmp_path / "board", lambda n: 1.3)
     result = fit(model, target, device, store, tmp_path / "run", BUDGET, options=PLAIN)
     assert result.met
-    assert result.rounds[0].accepted
-    assert result.rounds[0].predicted_ms == pytest.approx(result.rounds[0].latency_ms, rel=1e-6)
-    assert result.rounds[-1].correction == pytest.approx(1.3, rel=1e-6)
+    assert result.rounds[0].judged.kept
+    assert result.rounds[0].proposal.latency_ms == pytest.approx(
+        result.rounds[0].measured.judgement.latency_ms, rel=1e-6
+    )
+    assert correction(result.rounds[-1]) == pytest.approx(1.3, rel=1e-6)
 
 
 def test_a_pruned_network_slower_than_predicted_is_corrected(model, target, store, tmp_path):
     device = SlowNetwork(tmp_path / "board", lambda n: 1.3 if n else 1.0)
     result = fit(model, target, device, store, tmp_path / "run", BUDGET, options=PLAIN)
     assert result.met
-    assert [r.accepted for r in result.rounds] in ([False, True], [False, False, True])
+    assert [r.judged.kept for r in result.rounds] in ([False, True], [False, False, True])
     first = result.rounds[0]
-    assert first.latency_ms == pytest.approx(1.3 * first.predicted_ms, rel=1e-6)
-    assert first.correction == pytest.approx(1.3, rel=1e-6)
+    assert first.measured.judgement.latency_ms == pytest.approx(1.3 * first.proposal.latency_ms, rel=1e-6)
+    assert correction(first) == pytest.approx(1.3, rel=1e-6)
     assert sum(result.predicted_kernels_ms.values()) == pytest.approx(result.pruned.latency_ms, rel=1e-6)
 
 
@@ -277,9 +280,9 @@ def test_the_best_round_is_taken_not_the_last(model, target, store, tmp_path):
     device = SlowNetwork(tmp_path / "board", lambda n: {0: 1.0, 2: 1.3}.get(n, 0.7))
     options = replace(PLAIN, rounds=2, baseline=True)
     result = fit(model, target, device, store, tmp_path / "run", BUDGET, options=options)
-    assert [r.accepted for r in result.rounds] == [True, False]
+    assert [r.judged.kept for r in result.rounds] == [True, False]
     assert result.met
-    assert network_ms(result.pruned.network) == pytest.approx(result.rounds[0].predicted_ms)
+    assert network_ms(result.pruned.network) == pytest.approx(result.rounds[0].proposal.latency_ms)
     assert result.uniform.latency_ms <= result.pruned.latency_ms * SLACK
 
 
@@ -401,7 +404,7 @@ def test_a_trial_leaves_nothing_behind_even_when_it_fails(fitted, tmp_path):
     device = FakeDevice(tmp_path / "board")
 
     def fail_in_a_trial() -> None:
-        with trial(folder / "bundle", device) as tried:
+        with on_trial(device) as trials, trials.open(folder / "bundle") as tried:
             assert (device.root / tried.home / "model").is_file()
             raise DeviceError("mine")
 

@@ -20,7 +20,7 @@ from edgeprune.compiler.compile import read_network
 from edgeprune.compiler.cuda.nvrtc import embedded_gpus
 from edgeprune.compiler.manifest import read_manifest
 from edgeprune.deploy.flash import flash
-from edgeprune.deploy.installed import run_installed
+from edgeprune.deploy.installed import installed
 from edgeprune.deploy.status import status
 from edgeprune.devices.fake import FakeDevice
 from edgeprune.devices.local_gpu import LocalGpuDevice
@@ -89,7 +89,7 @@ def test_a_network_is_fitted_to_half_of_its_latency_and_installed(
     assert set(embedded_gpus((tmp_path / "run" / "bundle" / "model").read_bytes())) == {"sm_86"}
     assert {k.schedule_source for k in manifest.kernels} <= {"profile", "transfer"}
     images = data.test[0][:16]
-    (raw,) = run_installed(device, [images.numpy().tobytes()], len(images))
+    (raw,) = installed(device).run([images.numpy().tobytes()], len(images))
     with torch.no_grad():
         expected = result.pruned.network.module(images).numpy()
     np.testing.assert_allclose(np.frombuffer(raw, np.float32).reshape(expected.shape), expected, rtol=1e-4, atol=1e-4)

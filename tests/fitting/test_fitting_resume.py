@@ -130,7 +130,7 @@ def test_no_plan_inside_the_budget_may_be_gone_on_with_more_rounds(run, monkeypa
     slow.seen = "none of these: the dense network is not timed again"
     result = run(options=replace(OPTIONS, rounds=6), resume=True)
     assert result.met
-    assert not result.rounds[0].accepted
+    assert not result.rounds[0].judged.kept
     again = [json.loads(x) for x in (run.folder / "stages.jsonl").read_text().splitlines()][len(ended) :]
     assert not {e["stage"] for e in again} & set(ended)
 

@@ -31,6 +31,10 @@ class World:
         width = max(fitting)
         return Proposal(width, width, float(width), 10.0 * width, float(width), dense=width == 100)
 
+    def between(self, low: Proposal[int], high: Proposal[int]) -> Proposal[int] | None:
+        width = (low.plan + high.plan) // 2
+        return None if width == low.plan else Proposal(width, width, float(width), 10.0 * width, float(width))
+
     def measure(self, number: int, proposal: Proposal[int]) -> int:
         assert number == len(self.measured) + 1
         self.measured.append(proposal.plan)
@@ -43,7 +47,8 @@ class World:
         return Judged(time, time is None or time <= 1, room, room is None or room <= 1)
 
     def run(self, rounds=6, margin=0.02, fill=0.96):
-        return Search(self.propose, self.measure, self.accept).run(self.budget, rounds=rounds, margin=margin, fill=fill)
+        search = Search(self.propose, self.measure, self.accept, self.between)
+        return search.run(self.budget, rounds=rounds, margin=margin, fill=fill)
 
 
 def test_tables_that_are_right_take_one_round():
@@ -71,6 +76,21 @@ def test_the_plan_of_most_worth_is_kept_not_the_last():
     best, rounds = world.run(rounds=3)
     assert best.proposal.plan == 49
     assert [r.judged.kept for r in rounds] == [True, False, False]
+
+
+def test_where_the_tables_know_no_plan_between_two_one_is_made_of_them():
+    # The tables know widths 8, 16 … alone, and call them equally fast: 40 leaves room, 48 is too slow.
+    world = World(lambda w: 1.1 * w, step=8, narrowest=8)
+    best, rounds = world.run(rounds=8)
+    assert [r.proposal.plan for r in rounds] == [48, 40, 44]
+    assert best is rounds[-1], "it fills the budget: no other round is spent"
+
+
+def test_halving_ends_where_nothing_lies_between():
+    world = World(lambda w: 40.0 if w <= 43 else 60.0, step=8, narrowest=8)
+    best, rounds = world.run(rounds=100)
+    assert best.proposal.plan == 43
+    assert len(rounds) < 10
 
 
 def test_nothing_kept_is_said():

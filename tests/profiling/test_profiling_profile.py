@@ -14,10 +14,11 @@ from edgeprune.devices.fake import FakeDevice, FakeFaults
 from edgeprune.devices.local import LocalDevice
 from edgeprune.errors import DeviceUnreachableError, ProfileError, ProfileMismatchError, TargetError
 from edgeprune.graph.channels import ChannelGraph, WidthGroup
+from edgeprune.latency.problem import kernels_to_measure
 from edgeprune.latency.store import ProfileStore
 from edgeprune.profiling.fingerprint import fingerprint_of
 from edgeprune.profiling.measure import Timing
-from edgeprune.profiling.profile import ProfileOptions, kernels_to_measure, levels_of, profile
+from edgeprune.profiling.profile import ProfileOptions, profile
 from edgeprune.pruning.plan import Plan
 from edgeprune.pruning.shrink import shrink
 
@@ -49,18 +50,18 @@ def group(name: str, size: int, frozen: str = "") -> WidthGroup:
 )
 def test_levels_are_at_most_so_many_multiples_of_the_step_and_the_full_width(target, size, points, step, levels):
     graph = ChannelGraph((group("free", size), group("fixed", size, "output")))
-    found = levels_of(graph, target, ProfileOptions(points=points, step=step))
+    found = ProfileOptions(points=points, step=step).levels(graph, target)
     assert found == {"free": levels, "fixed": (size,)}
     assert len(levels) <= points
 
 
 def test_the_smallest_step_is_half_a_vector_register(target):
-    wide = levels_of(ChannelGraph((group("g", 1024),)), target, ProfileOptions(points=10**6))["g"]
+    wide = ProfileOptions(points=10**6).levels(ChannelGraph((group("g", 1024),)), target)["g"]
     assert {b - a for a, b in itertools.pairwise(wide)} == {target.lanes // 2}
 
 
 def test_exactly_the_kernels_of_every_network_that_can_be_chosen(network, target):
-    levels = levels_of(network.channels, target, OPTIONS)
+    levels = OPTIONS.levels(network.channels, target)
     wanted = {s.key for s in kernels_to_measure(network.kernels, network.channels, levels)}
     reachable = set()
     for widths in itertools.product(*levels.values()):
@@ -73,7 +74,7 @@ def test_exactly_the_kernels_of_every_network_that_can_be_chosen(network, target
 
 
 def test_a_network_that_was_shrunk_has_only_measured_kernels(network, target):
-    levels = levels_of(network.channels, target, OPTIONS)
+    levels = OPTIONS.levels(network.channels, target)
     wanted = {s.key for s in kernels_to_measure(network.kernels, network.channels, levels)}
     keep = {g.name: tuple(range(levels[g.name][0])) for g in network.channels.prunable}
     plan = Plan(keep, {g.name: g.size for g in network.channels.groups}, {}, {}, {})
@@ -83,7 +84,7 @@ def test_a_network_that_was_shrunk_has_only_measured_kernels(network, target):
 
 def test_full_widths_come_first(network, target):
     """Interrupted at once, a profile still knows the dense network."""
-    levels = levels_of(network.channels, target, OPTIONS)
+    levels = OPTIONS.levels(network.channels, target)
     first = [s.key for s in kernels_to_measure(network.kernels, network.channels, levels)]
     assert first[: len(network.kernels.nodes)] == [n.spec.key for n in network.kernels.nodes]
 
