@@ -15,6 +15,8 @@ from edgeprune.deploy.timing import Timing, Turns, timed
 from edgeprune.errors import BundleError, UndecidedError, UsageError, VerificationError
 from edgeprune.jsonable import Jsonable
 
+_KNOWN = ("dense_ms", "dense_flash_bytes", "reference_ms")
+
 
 @dataclass(frozen=True, slots=True)
 class Judgement(Jsonable):
@@ -23,10 +25,6 @@ class Judgement(Jsonable):
     verdicts: tuple[Verdict, ...]
     timing: Timing
     dense: Timing | None = None
-
-    @property
-    def kept(self) -> bool:
-        return all(v.kept for v in self.verdicts)
 
     @property
     def latency_ms(self) -> float:
@@ -43,10 +41,10 @@ class Judgement(Jsonable):
         UndecidedError: none is, and of one it could not be decided in the time that it was given.
         """
         facts: dict[str, Any] = {"verdicts": [v.to_json() for v in self.verdicts]}
-        for verdict in sorted(self.verdicts, key=lambda v: v.outcome is not Outcome.BROKEN):
-            if verdict.outcome is Outcome.BROKEN:
-                raise VerificationError(f"over the budget: {verdict}", **facts)
-            if verdict.outcome is Outcome.UNDECIDED:
+        if broken := [v for v in self.verdicts if v.outcome is Outcome.BROKEN]:
+            raise VerificationError(f"over the budget: {broken[0]}", **facts)
+        for verdict in self.verdicts:
+            if not verdict.kept:
                 raise UndecidedError(
                     f"after {verdict.seconds:.0f} s of measuring: {verdict}",
                     hint="measure for longer (--patience), quiet the device, or allow a little more",
@@ -107,12 +105,7 @@ class Standard:
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in a manifest, the limits in ms and bytes beside it for whoever reads it."""
-        facts = {
-            "dense_ms": self.dense_ms,
-            "dense_flash_bytes": self.dense_flash_bytes,
-            "reference_ms": self.reference_ms,
-        }
-        known = {k: v for k, v in facts.items() if v is not None}
+        known = {n: v for n in _KNOWN if (v := getattr(self, n)) is not None}
         return {**self.budget.to_json(), **known, "promise": self.promise.to_json()}
 
     @classmethod
@@ -130,8 +123,7 @@ class Standard:
             else:  # as bundles of earlier versions say it
                 latency, flash = (None if (v := _number(data, n)) is None else Limit(v) for n in RESOURCES)
                 promise = Promise(latency, flash)
-            dense = (_number(data, "dense_ms"), _number(data, "dense_flash_bytes"))
-            return cls(promise, *dense, reference_ms=_number(data, "reference_ms"))
+            return cls(promise, *(_number(data, n) for n in _KNOWN))
         except (KeyError, TypeError, ValueError, UsageError) as e:
             raise BundleError(f"the manifest's budget makes no sense: {e}", hint="compile the model again") from e
 

@@ -31,7 +31,7 @@ def uniform(
         planner: of the solver ``uniform``, at levels of :func:`finer`.
         latency_ms: of the pruned network.
     """
-    progress, stages, bundle = workshop.builder.progress, workshop.stages, workshop.scratch / "uniform"
+    progress, bundle = workshop.builder.progress, workshop.scratch / "uniform"
     limit = Limit(latency_ms * SLACK / reference.latency_ms, relative=True)
     rival = reference.asked(replace(reference.promise, latency=limit), PATIENCE_S)
     try:
@@ -45,13 +45,7 @@ def uniform(
     small, history = recovered(
         workshop, "uniform-recovered", shrunk(workshop.network, plan), plan, workshop.options.epochs
     )
-    rival_result = stages.once(
-        "uniform",
-        lambda: workshop.variant("uniform", small, bundle, found.measured.judgement),
-        save=VariantResult.to_json,
-        load=lambda said: VariantResult.from_json({**said, "network": small}),
-    )
-    return rival_result, history
+    return workshop.variant("uniform", small, bundle, found.measured.judgement), history
 
 
 def finer(widths: tuple[int, ...]) -> tuple[int, ...]:

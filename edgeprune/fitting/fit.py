@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,17 +118,13 @@ def fit(
             progress=progress,
         )
         workshop = Workshop(network, builder, trials, stages, Path(scratch), data, options)
-        dense = stages.once(
-            "dense",
-            lambda: workshop.variant("dense", network, stages.run / DENSE, keep=True),
-            save=VariantResult.to_json,
-            load=lambda said: VariantResult.from_json({**said, "network": network}),
-        )
+        dense = workshop.variant("dense", network, stages.run / DENSE, keep=True)
         reference = Reference(trials, stages.run / DENSE, dense.manifest, dense.timing, promise, options.patience_s)
         progress.stage("scoring channels")
+        scored = partial(score, name=options.criterion, data=data, batch_size=options.batch_size, seed=options.seed)
         scores = stages.once(
             "scores",
-            lambda: score(network, options.criterion, data, batch_size=options.batch_size, seed=options.seed),
+            lambda: scored(network),
             save=lambda made: save_scores(made, out / "stages"),
             load=lambda _: load_scores(out / "stages"),
         )
@@ -145,17 +142,15 @@ def fit(
             raise _none_kept(rounds, out)
         plan = best.proposal.plan
         small, history = recovered(workshop, "recovered-0", shrunk(network, plan), plan, options.epochs)
-
         save_run(out, record, plan, small.module)
 
         def smaller(trained: Network, tight: Reference, name: str) -> Plan | None:
-            again = score(trained, options.criterion, data, batch_size=options.batch_size, seed=options.seed)
             try:
                 # What was measured is of the first plan; a network that is smaller by now differs as the tables say.
                 first, now = (planning.tables.network(n.spec for n in x.kernels.nodes) for x in (small, trained))
                 latency_ms = best.measured.judgement.latency_ms * now.latency_ms / first.latency_ms
                 flash_bytes = best.measured.flash_bytes - first.flash_bytes + now.flash_bytes
-                next_planner = planning.planner(trained, again, latency_ms, flash_bytes)
+                next_planner = planning.planner(trained, scored(trained), latency_ms, flash_bytes)
                 found, _ = workshop.search(name, trained, next_planner, tight, accepted, margin=0.0)
             except (InfeasibleBudgetError, ProfileError) as e:
                 # Where blocks went, kernels are new around them, and nobody profiled these.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -76,19 +78,27 @@ class Workshop:
     def variant(
         self, name: str, network: Network, bundle: Path, judgement: Judgement | None = None, *, keep: bool = False
     ) -> VariantResult:
-        """A network compiled, checked, timed and run on the device, not installed; its bundle stays in ``bundle``.
+        """A network compiled, checked, timed and run on the device, not installed; a stage of that name.
 
         Args:
+            bundle: where it is compiled to.
             judgement: of this very network with other weights, if it was judged already: it is not timed again.
             keep: leave it on the device for as long as trials last: it will be timed again.
         """
-        self.builder.progress.stage(f"measuring the {name} network")
-        manifest = self.builder.build(network, bundle)
-        with nullcontext(self.trials.keep(bundle)) if keep else self.trials.open(bundle) as placed:
-            placed.check()
-            found = judgement or Judgement((), timed(placed))
-            accuracy, kernels = self.accuracy(placed), placed.kernels_ms()
-        return VariantResult(name, network, manifest, found.timing, found.latency_ms, accuracy, kernels)
+
+        def make() -> VariantResult:
+            self.builder.progress.stage(f"measuring the {name} network")
+            manifest = self.builder.build(network, bundle)
+            with nullcontext(self.trials.keep(bundle)) if keep else self.trials.open(bundle) as placed:
+                placed.check()
+                found = judgement or Judgement((), timed(placed))
+                accuracy, kernels = self.accuracy(placed), placed.kernels_ms()
+            return VariantResult(name, network, manifest, found.timing, found.latency_ms, accuracy, kernels)
+
+        def load(said: Mapping[str, Any]) -> VariantResult:
+            return VariantResult.from_json({**said, "network": network})
+
+        return self.stages.once(name, make, save=VariantResult.to_json, load=load)
 
     def accuracy(self, placed: Placed) -> float | None:
         """Accuracy on the test half, from what the program on the device puts out."""
