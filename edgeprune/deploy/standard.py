@@ -121,12 +121,9 @@ class Standard:
             if "promise" in data:
                 promise = Promise.from_json(data["promise"])
             else:  # as bundles of earlier versions say it
-                latency, flash = (None if (v := _number(data, n)) is None else Limit(v) for n in RESOURCES)
+                latency, flash = (None if data.get(n) is None else Limit(float(data[n])) for n in RESOURCES)
                 promise = Promise(latency, flash)
-            return cls(promise, *(_number(data, n) for n in _KNOWN))
+            known: dict[str, Any] = {n: float(data[n]) for n in _KNOWN if data.get(n) is not None}
+            return cls(promise, **known)
         except (KeyError, TypeError, ValueError, UsageError) as e:
             raise BundleError(f"the manifest's budget makes no sense: {e}", hint="compile the model again") from e
-
-
-def _number(data: Mapping[str, Any], name: str) -> float | None:
-    return None if data.get(name) is None else float(data[name])

@@ -104,11 +104,30 @@ def test_the_steps_one_by_one_from_a_module(net, few, arrays, board, profiled, t
     second = edgeprune.flash(bundle, device=board, latency=float(pruned.latency_ms * 1.01))
     assert (second.state, second.previous) == ("installed", first.release)
     assert "latency kept" in shows_briefly(second)
+    images = np.random.default_rng(0).standard_normal((3, *SHAPE[1:]), dtype=np.float32)
+    (found,) = edgeprune.run(images, board)
+    with torch.no_grad():
+        expected = pruned.module(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    for given in ([images], (torch.from_numpy(images),), torch.from_numpy(images).double()):
+        np.testing.assert_array_equal(edgeprune.run(given, board)[0], found)
+    for wrong, why in (
+        ([images, images], "has 1 inputs, 2 were given"),
+        (images[:, :2], "has shape"),
+        (images[:0], "or none"),
+    ):
+        with pytest.raises(BadInputError, match=why):
+            edgeprune.run(wrong, board)
     timing = edgeprune.bench(board, repeats=3)
     assert timing.median_ms == pytest.approx(pruned.latency_ms, rel=1e-6)
     assert "simulated" in shows_briefly(timing)
     with pytest.raises(RolledBackError):
         edgeprune.flash(dense, device=board, latency=pruned.latency_ms)
+    file = edgeprune.export(pruned, tmp_path / "pruned.onnx")
+    assert file.parameters == sum(p.numel() for p in pruned.module.parameters())
+    assert file.difference < 1e-3
+    assert "pruned.onnx" in shows(file)
+    assert Path(file).stat().st_size == file.to_json()["bytes"]
     back = edgeprune.rollback(board)
     assert back.release == first.release
     assert back.release[:12] in shows_briefly(back)
@@ -152,7 +171,7 @@ def test_what_goes_wrong_is_what_the_command_line_says(source, few, board, tmp_p
         edgeprune.flash(tmp_path, device=board)
     with pytest.raises(ProfileError):
         edgeprune.compile(source, input_shape=SHAPE, device=board, store=tmp_path / "empty.sqlite3", out=tmp_path / "b")
-    for call in (edgeprune.bench, edgeprune.rollback):
+    for call in (edgeprune.bench, edgeprune.rollback, lambda b: edgeprune.run(np.zeros(SHAPE), b)):
         with pytest.raises(UsageError):
             call(board)
     assert not (tmp_path / "none").exists()

@@ -60,6 +60,27 @@ def noisy(ms, seed=0, noise=0.01, **beside):
     )
 
 
+# -- how sharp -----------------------------------------------------------------------------------------
+
+
+def test_a_median_near_its_limit_is_measured_until_it_is_known_as_well_as_was_asked():
+    blunt, sharp = (asked(noisy(0.95, noise=0.02), sharpness=s) for s in (None, 0.03))
+    assert blunt.kept
+    assert sharp.kept
+    assert blunt.turns < sharp.turns
+    assert sharp.high - sharp.low <= 0.03 < blunt.high - blunt.low
+
+
+@pytest.mark.parametrize("ms", [0.5, 1.5])
+def test_one_that_is_far_from_its_limit_is_not(ms):
+    assert asked(noisy(ms, noise=0.02), sharpness=0.001).turns == FIRST
+
+
+def test_sharpness_ends_with_patience():
+    found = asked(noisy(0.95, noise=0.02), sharpness=1e-6, patience_s=50.0)
+    assert (found.outcome, found.turns) == (Outcome.KEPT, 50)
+
+
 # -- intervals -----------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,70 @@
+"""Plans between two that the tables know: level by level, whole blocks or none."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgeprune.budget.problem import Budget
+from edgeprune.compiler.compile import read_network
+from edgeprune.devices.fake import FakeDevice
+from edgeprune.fitting.planner import Planner, score
+from edgeprune.fitting.search import Proposal
+from edgeprune.latency.model import LatencyModel
+from edgeprune.latency.store import ProfileStore
+from edgeprune.profiling.profile import ProfileOptions, profile
+
+
+@pytest.fixture(scope="module")
+def planner(target, record, tmp_path_factory) -> Planner:
+    folder = tmp_path_factory.mktemp("planner")
+    loaded = record.load()
+    network = read_network(loaded.module, loaded.example_inputs)
+    with ProfileStore(folder / "store.sqlite3") as store:
+        options = ProfileOptions(points=8, step=1, tune=1)
+        found = profile(network.kernels, network.channels, target, FakeDevice(folder / "board"), store, options)
+        tables = LatencyModel(found.profile.records())
+    return Planner(network, score(network, "l2"), tables, found.levels, solver="greedy", criterion_name="l2")
+
+
+def widths(planner: Planner, found: Proposal) -> dict[str, int]:
+    return {c.name: found.plan.width(c.name) for c in planner.problem.choices}
+
+
+@pytest.fixture(scope="module")
+def ends(planner) -> tuple[Proposal, Proposal]:
+    dense = planner.propose(Budget(latency_ms=1e9))
+    return planner.propose(Budget(latency_ms=0.5 * dense.latency_ms)), dense
+
+
+def test_a_plan_between_two_lies_between_them(planner, ends):
+    low, high = ends
+    found = planner.between(low, high)
+    below, middle, above = (widths(planner, x) for x in (low, found, high))
+    assert middle not in (below, above)
+    for choice in planner.problem.choices:
+        assert (
+            min(below[choice.name], above[choice.name])
+            <= middle[choice.name]
+            <= max(below[choice.name], above[choice.name])
+        )
+        assert middle[choice.name] in choice.levels, "what was profiled, and no kernel that failed"
+    assert low.worth < found.worth < high.worth
+    assert low.latency_ms < found.latency_ms < high.latency_ms
+    assert found.plan.method["between_ms"] == [low.latency_ms, high.latency_ms]
+
+
+def test_halving_ends_beside_the_other_plan(planner, ends):
+    low, high = ends
+    keys = [low.key]
+    while (found := planner.between(low, high)) is not None:
+        low = found
+        keys.append(found.key)
+    assert len(keys) == len(set(keys))
+    apart = [c for c in planner.problem.choices if low.plan.width(c.name) != high.plan.width(c.name)]
+    assert len(apart) == 1, "one group, one level"
+    levels = apart[0].levels
+    assert abs(levels.index(low.plan.width(apart[0].name)) - levels.index(high.plan.width(apart[0].name))) == 1
+
+
+def test_between_a_plan_and_itself_there_is_none(planner, ends):
+    assert planner.between(ends[0], ends[0]) is None
