@@ -158,7 +158,7 @@ def fit(
     criterion: str = "taylor",
     epochs: int = 3,
     lr: float = 0.02,
-    rounds: int = 6,
+    rounds: int = 8,
     margin: float | None = None,
     fill: float = 0.97,
     patience_s: float = PATIENCE_S,

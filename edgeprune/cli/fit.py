@@ -29,7 +29,7 @@ app = typer.Typer(rich_markup_mode=None)
     option("lr", float, 0.02, "Peak learning rate of fine-tuning."),
     option("margin", float | None, None, "Part of the latency kept free; as the device's noise asks for."),
     # Those that may change when a run goes on: what is not given stays as it was.
-    option("rounds", int | None, None, "Most passes of solve and measure; 6.", min=1),
+    option("rounds", int | None, None, "Most passes of solve and measure; 8.", min=1),
     option("fill", float | None, None, "Part of a limit that a plan should use; 0.97."),
     option("patience_s", float | None, None, "Most seconds that a verdict is measured for; 60.", "--patience", min=0.1),
     option("tighter", int | None, None, "Smaller networks tried if it is over its budget; 2.", min=0),

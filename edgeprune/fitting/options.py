@@ -28,7 +28,7 @@ class FitOptions(Jsonable):
 
     solver: str = "knapsack"
     criterion: str = "taylor"
-    rounds: int = 6
+    rounds: int = 8
     fill: float = 0.97
     margin: float | None = None
     patience_s: float = PATIENCE_S

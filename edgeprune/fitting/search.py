@@ -5,8 +5,10 @@ Pure: it knows neither networks nor devices, and serves the pruned network and t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain, islice
+from math import inf
 from typing import Generic, TypeVar
 
 from edgeprune.budget.problem import TOLERANCE, Budget
@@ -16,12 +18,10 @@ from edgeprune.errors import InfeasibleBudgetError
 P = TypeVar("P")
 M = TypeVar("M")
 
-STALE = 8
-"""Most aims in a row that lead to plans which are known already: between two levels there is nothing."""
-STEP = 0.01
-"""First step from an aim that was kept, or not, where the correction gives none between those two."""
-CLOSE = 0.004
-"""Aims that lie nearer than this (relative) to one that was kept and one that was not are not worth a round."""
+STALE, STEP = 8, 0.01
+"""Most steps from one aim to the next that may lead to plans which are known, and the first of them."""
+NEAR = 1.1
+"""How much more a plan may take, by the tables, than there is room for, to be one end of plans between two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +92,8 @@ class Search(Generic[P, M]):
     ) -> tuple[Round[P, M] | None, list[Round[P, M]]]:
         """The round of most worth that keeps the budget, and all rounds; None if none keeps it.
 
-        The aim in table milliseconds lies between the slowest plan that was kept and the quickest that was not; a
-        measurement moves it by the ratio of measured to predicted. Bytes differ by a constant from the tables, so
-        that aim moves by the difference. Where no plan is left between those two, or none that the tables are right
-        about, plans are made between theirs.
+        A measurement moves the aim in table milliseconds by the ratio of measured to predicted; bytes differ from the
+        tables by a constant. Where that leads to no plan that is better than the best so far, :meth:`_further` does.
 
         Args:
             margin: part of the latency limit that the first aim leaves free.
@@ -107,51 +105,57 @@ class Search(Generic[P, M]):
         done: dict[Hashable, Round[P, M]] = {}
         limit, flash = budget.latency_ms, budget.flash_bytes
         aim, extra = (None if limit is None else limit * (1 - margin)), 0.0
-        kept_ms, over_ms, stale, correction, at_floor = 0.0, float("inf"), 0, 1.0, False
-        while len(done) < rounds and stale < STALE:
+        correction, steps, at_floor = 1.0, 0, False
+        while len(done) < rounds:
+            best, lowest = _best(done.values()), min((r.proposal.latency_ms for r in done.values()), default=inf)
+            room = None if flash is None else flash - extra
+            proposal: Proposal[P] | None
             try:
-                proposal = self.propose(Budget(aim, None if flash is None else flash - extra))
+                proposal = self.propose(Budget(aim, room))
             except InfeasibleBudgetError as e:
-                floor = e.details.get("latency_ms", float("inf"))
-                if _best(done.values()) is not None:
+                if best is not None:
                     break  # the margin is out of reach, the budget was not
-                if at_floor or aim is None or limit is None or floor * correction > limit or floor >= over_ms:
+                floor = e.details.get("latency_ms", inf)
+                if at_floor or aim is None or limit is None or floor * correction > limit or floor >= lowest:
                     raise _in_device_units(e, budget, correction, extra) from e
                 aim, at_floor = floor * (1 + TOLERANCE), True
                 continue
-            known = done.get(proposal.key)
-            if known is None:
-                known = done[proposal.key] = self._tried(len(done) + 1, proposal, limit, correction)
-                correction, stale = known.correction, 0
-                if known.judged.kept and (proposal.dense or known.judged.full(fill)):
+            if best is not None and (proposal.key in done or proposal.worth <= best.proposal.worth):
+                if (proposal := self._further(best, done, room, margin)) is None:
                     break
-                if flash is not None and known.judged.flash_used is not None:
-                    extra = known.judged.flash_used * flash - proposal.flash_bytes
-            elif aim is None:
-                break
-            stale += 1
-            if limit is None or aim is None:
-                continue
-            # Plans move in steps, aims do not: the aim itself is what is bounded.
-            if known.judged.latency_kept:
-                kept_ms = max(kept_ms, aim, known.proposal.latency_ms)
-            else:
-                over_ms = min(over_ms, aim, max(known.proposal.latency_ms, kept_ms))
-            if over_ms <= kept_ms * (1 + CLOSE):
-                break
-            aim = limit * (1 - margin) / correction
-            if not kept_ms < aim < over_ms:
+            elif proposal.key in done:
+                steps += 1
+                if aim is None or steps > STALE:
+                    break
                 # A step that doubles while it leads to plans that are known: levels may lie far apart.
-                step = STEP * 2**stale
-                aim = min(kept_ms * (1 + step), (kept_ms + over_ms) / 2) if kept_ms else over_ms / (1 + step)
-        while len(done) < rounds and (low := _best(done.values())) and not low.judged.full(fill):
-            above = [r for r in done.values() if not r.judged.kept and r.proposal.worth > low.proposal.worth]
-            high = min(above, key=lambda r: r.proposal.worth, default=None)
-            between = None if high is None else self.between(low.proposal, high.proposal)
-            if between is None or between.key in done:
+                aim = lowest / (1 + STEP * 2**steps)
+                continue
+            found = done[proposal.key] = self._tried(len(done) + 1, proposal, limit, correction)
+            if found.judged.kept and (proposal.dense or found.judged.full(fill)):
                 break
-            done[between.key] = self._tried(len(done) + 1, between, limit, correction)
+            correction = found.correction
+            if flash is not None and found.judged.flash_used is not None:
+                extra = found.judged.flash_used * flash - proposal.flash_bytes
+            if limit is not None:
+                aim = limit * (1 - margin) / correction
         return _best(done.values()), list(done.values())
+
+    def _further(
+        self, best: Round[P, M], done: Mapping[Hashable, Round[P, M]], room: float | None, margin: float
+    ) -> Proposal[P] | None:
+        """A plan of more worth than the best one so far, which leaves room: one that the tables offer for it, or one
+        between the best and a plan that should fill that room and is over the budget.
+        """
+        worth, used = best.proposal.worth, best.judged.latency_used
+        if not used:
+            return None
+        # As if the tables were as wrong for every plan as they are for the best.
+        aim = best.proposal.latency_ms * (1 - margin) / used
+        over = [r.proposal for r in done.values() if r.proposal.worth > worth and r.proposal.latency_ms <= aim * NEAR]
+        between = [self.between(best.proposal, min(over, key=lambda p: p.worth))] if over else []
+        offered = (self.propose(Budget(aim * (1 + STEP * step), room)) for step in range(STALE))
+        further = (p for p in chain(islice(offered, 1), between, offered) if p and p.key not in done)
+        return next((p for p in further if p.worth > worth), None)
 
     def _tried(self, number: int, proposal: Proposal[P], limit: float | None, correction: float) -> Round[P, M]:
         measured = self.measure(number, proposal)

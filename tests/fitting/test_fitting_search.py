@@ -86,6 +86,14 @@ def test_where_the_tables_know_no_plan_between_two_one_is_made_of_them():
     assert best is rounds[-1], "it fills the budget: no other round is spent"
 
 
+def test_a_plan_that_is_quicker_than_the_tables_say_is_found_beyond_one_that_is_slower():
+    # 48 is far too slow, and wider ones are quick: the tables are wrong by another factor for each plan.
+    world = World(lambda w: {48: 55.0, 49: 55.0}.get(w, 0.8 * w), step=1)
+    best, _ = world.run(rounds=8)
+    assert best.proposal.plan == 61
+    assert 0.96 <= 0.8 * 61 / 50 <= 1
+
+
 def test_halving_ends_where_nothing_lies_between():
     world = World(lambda w: 40.0 if w <= 43 else 60.0, step=8, narrowest=8)
     best, rounds = world.run(rounds=100)
