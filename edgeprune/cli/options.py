@@ -48,11 +48,7 @@ _SHARED = (
         "step", int | None, None, "Smallest step between widths; half a vector register (GPU: 4) by default.", min=1
     ),
     option(
-        "blocks",
-        bool,
-        False,
-        "Whole residual blocks and branches may go, too (docs/BLOCKS.md).",
-        "--blocks/--no-blocks",
+        "blocks", bool, False, "Residual blocks and branches may go whole (docs/BLOCKS.md).", "--blocks/--no-blocks"
     ),
     option("tune", int, 8, "Schedules tried for each kernel; 1 is quick.", min=1),
     inspect.Parameter("store", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=StoreOption),
