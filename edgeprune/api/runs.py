@@ -162,7 +162,7 @@ def fit(
     margin: float | None = None,
     fill: float = 0.97,
     patience_s: float = PATIENCE_S,
-    tighter: int = 2,
+    tighter: int = 3,
     baseline: bool = True,
     command: Sequence[str] = (),
     progress: bool | Progress | None = None,

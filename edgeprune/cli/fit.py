@@ -32,7 +32,7 @@ app = typer.Typer(rich_markup_mode=None)
     option("rounds", int | None, None, "Most passes of solve and measure; 8.", min=1),
     option("fill", float | None, None, "Part of a limit that a plan should use; 0.97."),
     option("patience_s", float | None, None, "Most seconds that a verdict is measured for; 60.", "--patience", min=0.1),
-    option("tighter", int | None, None, "Smaller networks tried if it is over its budget; 2.", min=0),
+    option("tighter", int | None, None, "Smaller networks tried if it is over its budget; 3.", min=0),
     option("baseline", bool | None, None, "Also make the uniform-width network; yes.", "--baseline/--no-baseline"),
 )
 def fit(

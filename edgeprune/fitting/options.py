@@ -32,7 +32,7 @@ class FitOptions(Jsonable):
     fill: float = 0.97
     margin: float | None = None
     patience_s: float = PATIENCE_S
-    tighter: int = 2
+    tighter: int = 3
     epochs: int = 3
     lr: float = 0.02
     batch_size: int = 64
