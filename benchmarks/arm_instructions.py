@@ -13,7 +13,8 @@ from pathlib import Path
 from arm_emulator import Emulator, EmulatorError, prepare
 from codegen import network_of, onnx_bytes
 
-from edgeprune.compiler.compile import Network, compile_network
+from edgeprune.compiler.compile import compile_network
+from edgeprune.graph.network import Network
 from edgeprune.targets import Target
 
 MODELS = ("mobilenet_v2", "mobilenet_v3_small", "resnet18", "squeezenet")

@@ -29,10 +29,11 @@ import torch
 from torch import nn
 
 from edgeprune.api.progress import reporting
-from edgeprune.compiler.compile import Network, compile_network, read_network
+from edgeprune.compiler.compile import compile_network
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.devices.registry import open_device
 from edgeprune.graph.channels import ChannelGraph
+from edgeprune.graph.network import Network, read_network
 from edgeprune.home import home
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.zoo import build

@@ -27,10 +27,11 @@ import torch
 from torch import Tensor, nn
 
 import edgeprune
-from edgeprune.compiler.compile import Network, compile_network, read_network
+from edgeprune.compiler.compile import compile_network
 from edgeprune.errors import EdgepruneError
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.groups import analyse
+from edgeprune.graph.network import Network, read_network
 from edgeprune.graph.trace import trace
 from edgeprune.pruning.mask import check_equal, mask
 from edgeprune.pruning.plan import make_plan

@@ -153,11 +153,12 @@ def pairs(count: int) -> list[dict[str, Any]]:
     """Networks that are 3 % apart, each judged against the other, on ``local:``."""
     import torch
 
-    from edgeprune.compiler.compile import compile_network, read_network
+    from edgeprune.compiler.compile import compile_network
     from edgeprune.deploy.timing import Turns as Launches
     from edgeprune.deploy.timing import timed
     from edgeprune.deploy.trials import on_trial
     from edgeprune.devices.local import LocalDevice
+    from edgeprune.graph.network import read_network
     from edgeprune.targets import load_target
 
     shapes = [(32, 3, 28), (48, 1, 56), (64, 3, 14), (96, 1, 28), (40, 3, 20), (16, 3, 56), (128, 1, 28), (24, 3, 40)]

@@ -25,7 +25,8 @@ from command import edgeprune
 from mnist import SIZES, mnist
 from safetensors.torch import save_file
 
-from edgeprune.compiler.compile import compile_network, read_network
+from edgeprune.compiler.compile import compile_network
+from edgeprune.graph.network import read_network
 from edgeprune.models.loading import load_model
 from edgeprune.targets import load_target
 from edgeprune.training.data import check

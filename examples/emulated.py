@@ -31,7 +31,7 @@ import torch
 from mnist import mnist
 
 from edgeprune.budget.promise import Limit, Promise
-from edgeprune.compiler.compile import Network, compile_network, read_network
+from edgeprune.compiler.compile import compile_network
 from edgeprune.deploy.flash import flash
 from edgeprune.deploy.installed import bench_installed, run_installed
 from edgeprune.deploy.rollback import rollback
@@ -43,6 +43,7 @@ from edgeprune.devices.registry import open_device
 from edgeprune.fitting.fit import fit
 from edgeprune.fitting.options import FitOptions
 from edgeprune.fitting.result import FitResult
+from edgeprune.graph.network import Network, read_network
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.loading import LoadedModel, load_model
 from edgeprune.profiling.profile import ProfileOptions

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 
 from edgeprune.acceptance.outcome import Acceptance, Check, Status
-from edgeprune.compiler.compile import Network, read_network
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.deploy.board import Board
 from edgeprune.deploy.flash import flash
@@ -33,6 +32,7 @@ from edgeprune.devices.protocol import Device, DeviceInfo
 from edgeprune.devices.subfolder import Subfolder
 from edgeprune.errors import DeviceUnreachableError, EdgepruneError, VerificationError
 from edgeprune.fitting.build import Builder
+from edgeprune.graph.network import Network, read_network
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import Profile, ProfileStore
 from edgeprune.models.loading import LoadedModel

@@ -24,13 +24,14 @@ from edgeprune.api.schedules import schedule_book
 from edgeprune.api.shown import Network, Shown, folder_of
 from edgeprune.budget.promise import Promise
 from edgeprune.budget.registry import get_solver
-from edgeprune.compiler.compile import Network as ReadNetwork
-from edgeprune.compiler.compile import compile_network, read_network
+from edgeprune.compiler.compile import compile_network
 from edgeprune.compiler.manifest import Manifest
 from edgeprune.devices.protocol import Device
 from edgeprune.fitting.planner import Planner, score, shrunk, with_removable
 from edgeprune.fitting.run_folder import RUN_FILE, check_out, save_run
 from edgeprune.fitting.run_folder import load_run as load_folder
+from edgeprune.graph.network import Network as ReadNetwork
+from edgeprune.graph.network import read_network
 from edgeprune.home import store_path
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from edgeprune.api.arguments import Inputs, Model, Shape, Where, board_of, open_model, open_target
 from edgeprune.api.progress import reporting
 from edgeprune.api.shown import Shown
-from edgeprune.compiler.compile import Network, read_network
 from edgeprune.devices.protocol import Device, DeviceInfo
 from edgeprune.errors import UsageError
+from edgeprune.graph.network import Network, read_network
 from edgeprune.home import store_path
 from edgeprune.latency.jsonl import write_jsonl
 from edgeprune.latency.model import LatencyModel

@@ -17,7 +17,6 @@ from edgeprune.api.progress import reporting
 from edgeprune.api.shown import Network, folder_of
 from edgeprune.budget.promise import Promise
 from edgeprune.budget.verdict import PATIENCE_S, Verdict
-from edgeprune.compiler.compile import read_network
 from edgeprune.compiler.manifest import MANIFEST, read_manifest
 from edgeprune.devices.protocol import Device
 from edgeprune.errors import BadInputError, UsageError
@@ -28,6 +27,7 @@ from edgeprune.fitting.result import FitResult
 from edgeprune.fitting.run_folder import absolute
 from edgeprune.fitting.run_folder import load_run as load_folder
 from edgeprune.fitting.stages import FOLDER, LOG, Stages
+from edgeprune.graph.network import read_network
 from edgeprune.home import store_path
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.loading import LoadedModel

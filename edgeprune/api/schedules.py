@@ -6,11 +6,11 @@ from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from edgeprune.compiler.compile import Network
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.devices.protocol import Device
 from edgeprune.devices.registry import open_device
 from edgeprune.errors import DeviceError, MissingDependencyError, ProfileError, UsageError
+from edgeprune.graph.network import Network
 from edgeprune.latency.store import ProfileStore
 from edgeprune.profiling.fingerprint import fingerprint_of
 from edgeprune.targets import Target

@@ -54,7 +54,7 @@ _SHARED = (
     inspect.Parameter("store", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=StoreOption),
     option("allow_mismatch", bool, False, "Use a profile of another device or version, as it is.", "--allow-mismatch"),
     option("solver", str, "knapsack", "knapsack, greedy, uniform or brute_force."),
-    option("criterion", str, "taylor", "l1, l2, taylor or random."),
+    option("criterion", str, "taylor", "l1, l2, taylor, apoz, mean_activation or random."),
 )
 SHARED = {shared.name: shared for shared in _SHARED}
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgeprune.compiler.bundle import write_bundle
-from edgeprune.compiler.compile import Network, golden_pair, lower_network, read_network
+from edgeprune.compiler.compile import golden_pair, lower_network
 from edgeprune.compiler.cuda.nvrtc import CUDA_MAJOR, embedded_gpus
 from edgeprune.compiler.elf import Needs, version_of
 from edgeprune.compiler.emulate import emulator, golden_check, static
@@ -22,6 +22,7 @@ from edgeprune.compiler.lower import Lowered
 from edgeprune.compiler.manifest import Manifest
 from edgeprune.compiler.program import write_program
 from edgeprune.errors import EdgepruneError, MissingDependencyError, VerificationError
+from edgeprune.graph.network import Network, read_network
 from edgeprune.processors import host_features
 from edgeprune.progress import SILENT, Progress
 from edgeprune.targets import Target

@@ -1,9 +1,8 @@
-"""Compile a network: trace, cut, lower, link, bundle. One call for the library and the CLI."""
+"""Compile a network: lower, link, bundle. One call for the library and the CLI."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +15,10 @@ from edgeprune.compiler.bundle import GoldenPair, write_bundle
 from edgeprune.compiler.lower import Lowered, lower
 from edgeprune.compiler.manifest import Manifest
 from edgeprune.compiler.schedules import ScheduleBook
-from edgeprune.graph.channels import ChannelGraph, KernelGraph
-from edgeprune.graph.cut import cut
-from edgeprune.graph.groups import analyse
-from edgeprune.graph.trace import evaluating, trace
+from edgeprune.graph.network import Network
+from edgeprune.graph.trace import evaluating
 from edgeprune.progress import SILENT, Progress
 from edgeprune.targets import Target
-
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    """A module read once: what all later steps ask of it."""
-
-    module: nn.Module
-    example_inputs: tuple[Tensor, ...]
-    channels: ChannelGraph
-    kernels: KernelGraph
-
-
-def read_network(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> Network:
-    """Trace a module into its channel graph and kernel graph.
-
-    Raises:
-        UnsupportedOperatorError, ModelLoadError: it cannot be traced or cut.
-    """
-    program = trace(module, example_inputs)
-    analysis = analyse(program)
-    return Network(module, example_inputs, analysis.graph, cut(program, analysis))
 
 
 def golden_pair(module: nn.Module, example_inputs: tuple[Tensor, ...], seed: int = 0) -> GoldenPair:

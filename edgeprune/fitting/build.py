@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeprune.compiler.compile import Network, compile_network
+from edgeprune.compiler.compile import compile_network
 from edgeprune.compiler.manifest import Manifest
 from edgeprune.compiler.schedules import ScheduleBook
+from edgeprune.graph.network import Network
 from edgeprune.progress import Progress
 from edgeprune.pruning.plan import Plan
 from edgeprune.targets import Target

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune.budget.promise import Promise
-from edgeprune.compiler.compile import Network, read_network
 from edgeprune.compiler.manifest import read_manifest
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.deploy.standard import Judgement
@@ -30,6 +29,7 @@ from edgeprune.fitting.run_folder import RunRecord, save_run
 from edgeprune.fitting.saved import load_scores, profile_json, profile_of, save_scores
 from edgeprune.fitting.stages import DENSE
 from edgeprune.fitting.workshop import Workshop
+from edgeprune.graph.network import Network, read_network
 from edgeprune.importance.criterion import Scores
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore

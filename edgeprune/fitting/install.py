@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgeprune.compiler.compile import Network
 from edgeprune.compiler.manifest import read_manifest
 from edgeprune.deploy.board import Board
 from edgeprune.deploy.flash import Deployment, flash
@@ -16,6 +15,7 @@ from edgeprune.fitting.planner import shrunk
 from edgeprune.fitting.recover import recovered
 from edgeprune.fitting.reference import Reference
 from edgeprune.fitting.workshop import Workshop
+from edgeprune.graph.network import Network
 from edgeprune.pruning.plan import Plan
 
 LEAST_STEP, MOST_STEP = 0.01, 0.5

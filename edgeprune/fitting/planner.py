@@ -11,8 +11,8 @@ from torch import Tensor
 from edgeprune.budget.evaluate import Evaluator
 from edgeprune.budget.problem import Budget, Solution
 from edgeprune.budget.registry import get_solver
-from edgeprune.compiler.compile import Network, read_network
 from edgeprune.fitting.search import Proposal
+from edgeprune.graph.network import Network, read_network
 from edgeprune.importance.criterion import Scores
 from edgeprune.importance.registry import criterion
 from edgeprune.latency.model import LatencyModel
@@ -42,7 +42,7 @@ def score(network: Network, name: str, data: DataSet | None = None, *, batch_siz
     """
     options = {"seed": seed} if name == "random" else {}
     found = criterion(name, **options)
-    return found.score(network.module, network.channels, None if data is None else calibration(data, batch_size))
+    return found.score(network, None if data is None else calibration(data, batch_size))
 
 
 class Planner:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgeprune.compiler.compile import Network, read_network
 from edgeprune.fitting.planner import calibration
 from edgeprune.fitting.workshop import Workshop
+from edgeprune.graph.network import Network, read_network
 from edgeprune.pruning.plan import Plan
 from edgeprune.pruning.widths import load_pruned, save_pruned
 from edgeprune.training.finetune import train

@@ -12,13 +12,13 @@ from pydantic import Field, InstanceOf
 from edgeprune.budget.problem import Budget
 from edgeprune.budget.promise import Promise
 from edgeprune.budget.verdict import Verdict
-from edgeprune.compiler.compile import Network
 from edgeprune.compiler.manifest import Manifest
 from edgeprune.deploy.flash import Deployment
 from edgeprune.deploy.standard import Judgement
 from edgeprune.deploy.timing import Timing
 from edgeprune.devices.protocol import DeviceInfo
 from edgeprune.fitting.search import Round
+from edgeprune.graph.network import Network
 from edgeprune.jsonable import Jsonable
 from edgeprune.pruning.plan import Plan
 from edgeprune.targets import Target

@@ -9,9 +9,9 @@ from pathlib import Path
 from pydantic import StrictInt
 from torch import nn
 
-from edgeprune.compiler.compile import Network, read_network
 from edgeprune.errors import BadInputError, UsageError
 from edgeprune.files import write_whole
+from edgeprune.graph.network import Network, read_network
 from edgeprune.jsonable import Jsonable
 from edgeprune.models.entrypoint import is_entrypoint
 from edgeprune.models.loading import LoadedModel, load_model

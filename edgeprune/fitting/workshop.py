@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from edgeprune.compiler.compile import Network
 from edgeprune.compiler.manifest import read_manifest
 from edgeprune.deploy.placed import Placed
 from edgeprune.deploy.standard import Judgement
@@ -24,6 +23,7 @@ from edgeprune.fitting.reference import Accept, Reference
 from edgeprune.fitting.result import FitRound, Tried, VariantResult
 from edgeprune.fitting.search import Proposal, Search
 from edgeprune.fitting.stages import Stages
+from edgeprune.graph.network import Network
 from edgeprune.pruning.plan import Plan
 from edgeprune.training.data import DataSet
 from edgeprune.training.evaluate import accuracy_from_logits

@@ -34,16 +34,33 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Activation:
+    """Where the values of a width group's channels stand in the tensor that an fx node yields.
+
+    Channel ``i`` of the group owns positions ``start + i*repeat`` … ``+ repeat - 1`` of ``dim``, as in
+    :class:`Member`.
+    """
+
+    node: str
+    dim: int
+    start: int = 0
+    repeat: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class WidthGroup:
     """Channels that must be kept or removed together; ``size`` of them, one decision each.
 
-    ``frozen`` is empty for a prunable group, else the reason why nothing may be removed.
+    Attributes:
+        frozen: empty for a prunable group, else the reason why nothing may be removed.
+        activations: the channels' values as layers with weights read them; where none does, as they are last seen.
     """
 
     name: str
     size: int
     members: tuple[Member, ...]
     frozen: str = ""
+    activations: tuple[Activation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

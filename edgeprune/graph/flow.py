@@ -53,6 +53,7 @@ class Flow:
         self.shuffles: dict[Layout, Node] = {}  # results that were made without regard to blocks
         self.shuffled: dict[Node, dict[int, Layout]] = {}  # known before the walk gets there
         self.cut: dict[str, int] = {}  # for ``blocks`` of the next walk
+        self.reads: dict[tuple[Node, int], None] = {}  # axes of activations that layers with weights read
         self.space = ChannelSpace()
         self.node: Node | None = None  # the node a rule is at work on
         self.zero = zero_where_removed(program.graph)

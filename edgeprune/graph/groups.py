@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from torch import nn
@@ -10,9 +10,9 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from edgeprune.graph.blocks import find_blocks
-from edgeprune.graph.channels import AxisBinding, ChannelGraph, CodeSize, WidthGroup
+from edgeprune.graph.channels import Activation, AxisBinding, ChannelGraph, CodeSize, WidthGroup
 from edgeprune.graph.flow import Flow, Refused
-from edgeprune.graph.intervals import Layout
+from edgeprune.graph.intervals import Layout, Partition
 from edgeprune.graph.rules import RULES
 from edgeprune.graph.trace import describe, inside, shape_of, user_inputs, user_outputs
 
@@ -47,8 +47,10 @@ def analyse(program: ExportedProgram) -> Analysis:
     flow = _walked(program, calls)
     partition = flow.space.solve(flow.layouts())
     members = flow.members(partition)
+    activations = _activations(flow, partition, calls)
     groups = tuple(
-        WidthGroup(c.name, c.size, tuple(owned), c.frozen) for c, owned in zip(partition.classes, members, strict=True)
+        WidthGroup(c.name, c.size, tuple(owned), c.frozen, tuple(seen))
+        for c, owned, seen in zip(partition.classes, members, activations, strict=True)
     )
 
     def binding(layout: Layout) -> AxisBinding:
@@ -75,6 +77,28 @@ def analyse(program: ExportedProgram) -> Analysis:
         features,
         frozenset(n.name for n in flow.shuffled),
     )
+
+
+def _activations(flow: Flow, partition: Partition, calls: list[Node]) -> list[list[Activation]]:
+    """For each class of ``partition``: where layers with weights read it or, if none does, where it is last seen."""
+    found: list[list[Activation]] = [[] for _ in partition.classes]
+
+    def see(node: Node, dim: int, wanted: Collection[int]) -> None:
+        start = 0
+        for index, repeat in partition.pieces(flow.tracked(node).get(dim, ())):
+            if index in wanted:
+                found[index].append(Activation(node.name, dim, start, repeat))
+            start += partition.classes[index].size * repeat
+
+    for node, dim in flow.reads:
+        if not flow.parameter(node):
+            see(node, dim, range(len(found)))
+    unread = {index for index, seen in enumerate(found) if not seen}
+    for node in reversed(calls):
+        for dim in flow.tracked(node) if unread and not flow.parameter(node) else ():
+            see(node, dim, unread)
+        unread = {index for index in unread if not found[index]}
+    return found
 
 
 def _walked(program: ExportedProgram, calls: list[Node]) -> Flow:

@@ -6,9 +6,8 @@ import zlib
 from typing import ClassVar
 
 import numpy as np
-from torch import nn
 
-from edgeprune.graph.channels import ChannelGraph
+from edgeprune.graph.network import Network
 from edgeprune.importance.criterion import Batches, LossFn, Scores
 
 
@@ -21,10 +20,8 @@ class Random:
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 
-    def score(
-        self, module: nn.Module, graph: ChannelGraph, batches: Batches | None = None, loss_fn: LossFn | None = None
-    ) -> Scores:
+    def score(self, network: Network, batches: Batches | None = None, loss_fn: LossFn | None = None) -> Scores:
         return {
             g.name: np.random.default_rng([self.seed, zlib.crc32(g.name.encode())]).random(g.size)
-            for g in graph.prunable
+            for g in network.channels.prunable
         }

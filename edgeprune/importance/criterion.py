@@ -7,9 +7,10 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from edgeprune.graph.channels import ChannelGraph, Member, WidthGroup
+from edgeprune.graph.channels import Activation, Member, WidthGroup
+from edgeprune.graph.network import Network
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 LossFn = Callable[[Tensor, Tensor], Tensor]
@@ -27,12 +28,10 @@ class Criterion(Protocol):
     name: ClassVar[str]
     needs_data: ClassVar[bool]
 
-    def score(
-        self, module: nn.Module, graph: ChannelGraph, batches: Batches | None = None, loss_fn: LossFn | None = None
-    ) -> Scores:
+    def score(self, network: Network, batches: Batches | None = None, loss_fn: LossFn | None = None) -> Scores:
         """Group name -> saliency, shape (size,), finite, at least 0; higher is worth more.
 
-        The module comes back as it was: weights, buffers, gradients, training flags. Equal
+        The network's module comes back as it was: weights, buffers, gradients, training flags. Equal
         arguments give equal scores.
 
         Args:
@@ -41,7 +40,7 @@ class Criterion(Protocol):
 
         Raises:
             UsageError: the criterion needs data and got none.
-            BadInputError: weights or gradients that are not finite.
+            BadInputError: weights, activations or gradients that are not finite.
         """
         ...
 
@@ -57,7 +56,7 @@ def filters(group: WidthGroup, parameters: Mapping[str, Tensor]) -> list[Member]
     return [m for m in written if parameters[m.param].dim() > 1] or written
 
 
-def by_channel(tensor: Tensor, member: Member, size: int) -> Tensor:
-    """The slice of ``tensor`` that ``member`` owns as float64 of shape (size, weights per channel)."""
+def by_channel(tensor: Tensor, member: Member | Activation, size: int) -> Tensor:
+    """The slice of a parameter or activation that ``member`` speaks of as float64, shape (size, values per channel)."""
     rows = tensor.detach().movedim(member.dim, 0)[member.start : member.start + size * member.repeat]
     return rows.reshape(size, -1).double().cpu()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgeprune.errors import BadInputError
-from edgeprune.graph.channels import ChannelGraph
+from edgeprune.graph.network import Network
 from edgeprune.importance.criterion import Batches, LossFn, Scores, by_channel, filters
 
 
@@ -18,10 +18,8 @@ class L1:
     name: ClassVar[str] = "l1"
     needs_data: ClassVar[bool] = False
 
-    def score(
-        self, module: nn.Module, graph: ChannelGraph, batches: Batches | None = None, loss_fn: LossFn | None = None
-    ) -> Scores:
-        return {name: w.abs().sum(1).numpy() for name, w in _weights(module, graph).items()}
+    def score(self, network: Network, batches: Batches | None = None, loss_fn: LossFn | None = None) -> Scores:
+        return {name: w.abs().sum(1).numpy() for name, w in _weights(network).items()}
 
 
 class L2:
@@ -30,17 +28,15 @@ class L2:
     name: ClassVar[str] = "l2"
     needs_data: ClassVar[bool] = False
 
-    def score(
-        self, module: nn.Module, graph: ChannelGraph, batches: Batches | None = None, loss_fn: LossFn | None = None
-    ) -> Scores:
-        return {name: w.square().sum(1).sqrt().numpy() for name, w in _weights(module, graph).items()}
+    def score(self, network: Network, batches: Batches | None = None, loss_fn: LossFn | None = None) -> Scores:
+        return {name: w.square().sum(1).sqrt().numpy() for name, w in _weights(network).items()}
 
 
-def _weights(module: nn.Module, graph: ChannelGraph) -> dict[str, Tensor]:
+def _weights(network: Network) -> dict[str, Tensor]:
     """Group name -> the weights of all its filters side by side, shape (size, weights per channel)."""
-    parameters = dict(module.named_parameters(remove_duplicate=False))
+    parameters = dict(network.module.named_parameters(remove_duplicate=False))
     found: dict[str, Tensor] = {}
-    for group in graph.prunable:
+    for group in network.channels.prunable:
         rows = [by_channel(parameters[m.param], m, group.size) for m in filters(group, parameters)]
         found[group.name] = torch.cat(rows, 1) if rows else torch.zeros(group.size, 1, dtype=torch.double)
         if not found[group.name].isfinite().all():

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from edgeprune.errors import UsageError
+from edgeprune.importance.activation import APoZ, MeanActivation
 from edgeprune.importance.control import Random
 from edgeprune.importance.criterion import Criterion
 from edgeprune.importance.magnitude import L1, L2
 from edgeprune.importance.taylor import Taylor
 
-CRITERIA: dict[str, Callable[..., Criterion]] = {c.name: c for c in (L1, L2, Taylor, Random)}
+CRITERIA: dict[str, Callable[..., Criterion]] = {c.name: c for c in (L1, L2, Taylor, APoZ, MeanActivation, Random)}
 
 
 def criterion(name: str, **options: Any) -> Criterion:

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgeprune.errors import BadInputError, UsageError
-from edgeprune.graph.channels import ChannelGraph
+from edgeprune.graph.network import Network
 from edgeprune.graph.trace import evaluating
 from edgeprune.importance.criterion import Batches, LossFn, Scores, by_channel, written_parameters
 from edgeprune.models.outputs import as_logits
@@ -29,15 +29,14 @@ class Taylor:
     name: ClassVar[str] = "taylor"
     needs_data: ClassVar[bool] = True
 
-    def score(
-        self, module: nn.Module, graph: ChannelGraph, batches: Batches | None = None, loss_fn: LossFn | None = None
-    ) -> Scores:
+    def score(self, network: Network, batches: Batches | None = None, loss_fn: LossFn | None = None) -> Scores:
         if batches is None:
             raise UsageError("criterion 'taylor' needs data", hint="give batches of (input, target)")
+        module, groups = network.module, network.channels.prunable
         parameters = dict(module.named_parameters(remove_duplicate=False))
-        members = {g.name: written_parameters(g, parameters) for g in graph.prunable}
+        members = {g.name: written_parameters(g, parameters) for g in groups}
         wanted = sorted({m.param for found in members.values() for m in found})
-        totals: Scores = {g.name: np.zeros(g.size) for g in graph.prunable}
+        totals: Scores = {g.name: np.zeros(g.size) for g in groups}
         count = 0
         with (
             evaluating(module),
@@ -51,7 +50,7 @@ class Taylor:
                 loss = loss_fn(outputs, y) if loss_fn else F.cross_entropy(as_logits(outputs), y)
                 gradients = torch.autograd.grad(loss, [parameters[n] for n in wanted], materialize_grads=True)
                 products = {n: parameters[n].detach() * g for n, g in zip(wanted, gradients, strict=True)}
-                for group in graph.prunable:
+                for group in groups:
                     change = torch.zeros(group.size, dtype=torch.double)
                     for m in members[group.name]:
                         change += by_channel(products[m.param], m, group.size).sum(1)

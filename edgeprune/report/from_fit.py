@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeprune.budget.verdict import Verdict as FoundVerdict
-from edgeprune.compiler.compile import Network
 from edgeprune.deploy.timing import Timing
 from edgeprune.fitting.result import FitResult, VariantResult, correction
 from edgeprune.graph.channels import KernelNode
+from edgeprune.graph.network import Network
 from edgeprune.latency.records import spread
 from edgeprune.report.distribution import distribution_of
 from edgeprune.report.schema import (

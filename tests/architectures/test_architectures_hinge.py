@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from architectures import ARCHITECTURES
-from edgeprune.compiler.compile import read_network
+from edgeprune.graph.network import read_network
 from edgeprune.latency.problem import bindings_of
 from edgeprune.pruning.plan import make_plan
 from edgeprune.pruning.shrink import shrink

@@ -7,8 +7,8 @@ import warnings
 import pytest
 
 from architectures import ARCHITECTURES
-from edgeprune.compiler.compile import read_network
 from edgeprune.compiler.kernels.registry import schedules_for
+from edgeprune.graph.network import read_network
 from edgeprune.latency.grids import grid_for
 from edgeprune.latency.problem import bindings_of
 from edgeprune.profiling.profile import ProfileOptions

@@ -13,9 +13,10 @@ import torch
 from compiler_nets import net
 from torch import nn
 
-from edgeprune.compiler.compile import compile_network, read_network
+from edgeprune.compiler.compile import compile_network
 from edgeprune.compiler.kernels.registry import schedules_for
 from edgeprune.compiler.schedules import ScheduleBook
+from edgeprune.graph.network import read_network
 from edgeprune.latency.records import KernelRecord
 from edgeprune.targets import Target, load_target
 

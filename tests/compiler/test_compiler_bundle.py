@@ -20,12 +20,13 @@ from torch import Tensor, nn
 
 import edgeprune
 from edgeprune.board.client import NativeProgram
-from edgeprune.compiler.compile import compile_network, read_network
+from edgeprune.compiler.compile import compile_network
 from edgeprune.compiler.cost import virtual_cost_ns
 from edgeprune.compiler.elf import read_needs, version_of
 from edgeprune.compiler.link import LinkError
 from edgeprune.compiler.manifest import MANIFEST, Manifest, read_manifest, sha256_file
 from edgeprune.errors import BundleError, UsageError, VerificationError
+from edgeprune.graph.network import read_network
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.models.zoo import ZOO, build
 from edgeprune.targets import load_target

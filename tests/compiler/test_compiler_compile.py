@@ -11,9 +11,10 @@ from compiler_nets import net
 from torch import Tensor, nn
 
 import edgeprune
-from edgeprune.compiler.compile import compile_network, golden_pair, read_network
+from edgeprune.compiler.compile import compile_network, golden_pair
 from edgeprune.compiler.kernels.registry import rule_named
 from edgeprune.compiler.schedules import ScheduleBook
+from edgeprune.graph.network import read_network
 from edgeprune.latency.records import KernelRecord
 from edgeprune.targets import load_target
 

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import edgeprune
-from edgeprune.compiler.compile import Network, compile_network, read_network
+from edgeprune.compiler.compile import compile_network
 from edgeprune.errors import UnsupportedOperatorError
+from edgeprune.graph.network import Network, read_network
 from edgeprune.models.zoo import build
 from edgeprune.pruning.plan import make_plan
 from edgeprune.pruning.shrink import shrink

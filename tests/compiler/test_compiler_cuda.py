@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from edgeprune.cli.main import main
 from edgeprune.compiler.build_check import check_one, small_network
-from edgeprune.compiler.compile import compile_network, lower_network, read_network
+from edgeprune.compiler.compile import compile_network, lower_network
 from edgeprune.compiler.cuda import compute, nvrtc
 from edgeprune.compiler.cuda.nvrtc import compile_cubin, embedded_gpus, gpu_of, require_cubin
 from edgeprune.compiler.cuda.rules import ACTIVATIONS, OPERATORS
@@ -33,6 +33,7 @@ from edgeprune.deploy.flash import flash
 from edgeprune.devices.fake import FakeDevice
 from edgeprune.errors import BundleError, MissingDependencyError, UnsupportedOperatorError
 from edgeprune.gpus import COMPILED_FOR
+from edgeprune.graph.network import read_network
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.targets import Target, load_target
 

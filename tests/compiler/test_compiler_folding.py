@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgeprune.compiler.compile import read_network
 from edgeprune.compiler.folding import folded
 from edgeprune.graph.channels import KernelNode
+from edgeprune.graph.network import read_network
 
 
 def trained(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:

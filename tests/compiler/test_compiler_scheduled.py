@@ -12,9 +12,9 @@ from compiler_nets import NETS, net
 from kernel_harness import kernel
 from tvm_ffi import structural_walk
 
-from edgeprune.compiler.compile import read_network
 from edgeprune.compiler.kernels.emit import T, function
 from edgeprune.compiler.kernels.registry import RULES, rule_named, schedules_for
+from edgeprune.graph.network import read_network
 from edgeprune.graph.spec import KernelSpec, TensorSpec
 from edgeprune.graph.walks import View
 from edgeprune.models.zoo import ZOO, build

@@ -21,7 +21,7 @@ import torch
 from rpc_servers import RpcServer, RpcTracker, free_port
 from torch import nn
 
-from edgeprune.compiler.compile import compile_network, read_network
+from edgeprune.compiler.compile import compile_network
 from edgeprune.deploy.flash import flash
 from edgeprune.deploy.installed import installed
 from edgeprune.deploy.rollback import rollback
@@ -37,6 +37,7 @@ from edgeprune.errors import (
     MissingDependencyError,
     UsageError,
 )
+from edgeprune.graph.network import read_network
 from edgeprune.targets import load_target
 
 TICK = ["sh", "-c", "while :; do echo tick >> ticks; sleep 0.02; done"]

@@ -12,7 +12,7 @@ from device_conformance import DeviceConformance
 from ssh_servers import LOCALHOST, Link, Me, sshd
 
 from edgeprune.cli.main import main
-from edgeprune.compiler.compile import compile_network, read_network
+from edgeprune.compiler.compile import compile_network
 from edgeprune.deploy.flash import flash
 from edgeprune.deploy.journal import State
 from edgeprune.deploy.rollback import rollback
@@ -20,6 +20,7 @@ from edgeprune.deploy.status import status
 from edgeprune.devices.protocol import Device
 from edgeprune.devices.registry import open_device
 from edgeprune.errors import DeviceUnreachableError
+from edgeprune.graph.network import read_network
 from edgeprune.targets import load_target
 
 

@@ -16,7 +16,6 @@ import torch
 
 from edgeprune.budget.promise import Limit, Promise
 from edgeprune.cli.main import main
-from edgeprune.compiler.compile import read_network
 from edgeprune.compiler.cuda.nvrtc import embedded_gpus
 from edgeprune.compiler.manifest import read_manifest
 from edgeprune.deploy.flash import flash
@@ -30,6 +29,7 @@ from edgeprune.fitting.fit import fit
 from edgeprune.fitting.options import FitOptions
 from edgeprune.fitting.run_folder import RunRecord
 from edgeprune.gpus import Gpu
+from edgeprune.graph.network import read_network
 from edgeprune.latency.store import ProfileStore
 from edgeprune.profiling.fingerprint import fingerprint_of
 from edgeprune.profiling.measure import Timing

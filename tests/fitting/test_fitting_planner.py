@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from edgeprune.budget.problem import Budget
-from edgeprune.compiler.compile import read_network
 from edgeprune.devices.fake import FakeDevice
 from edgeprune.fitting.planner import Planner, score
 from edgeprune.fitting.search import Proposal
+from edgeprune.graph.network import read_network
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
 from edgeprune.profiling.profile import ProfileOptions, profile

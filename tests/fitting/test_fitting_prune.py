@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 import edgeprune
-from edgeprune.compiler.compile import read_network
 from edgeprune.devices.fake import FakeDevice
 from edgeprune.errors import ProfileError
+from edgeprune.graph.network import read_network
 from edgeprune.latency.records import KernelRecord
 from edgeprune.latency.store import ProfileStore
 from edgeprune.profiling.fingerprint import fingerprint_of

@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import edgeprune
-from edgeprune.compiler.compile import compile_network, read_network
+from edgeprune.compiler.compile import compile_network
 from edgeprune.errors import UnsupportedOperatorError
 from edgeprune.graph.channels import KernelGraph, KernelNode
 from edgeprune.graph.cut import cut
 from edgeprune.graph.groups import analyse
+from edgeprune.graph.network import read_network
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.graph.trace import trace
 from edgeprune.models.zoo import build

@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import edgeprune
-from edgeprune.compiler.compile import compile_network, read_network
+from edgeprune.compiler.compile import compile_network
 from edgeprune.errors import UnsupportedOperatorError
 from edgeprune.graph.channels import KernelGraph
 from edgeprune.graph.cut import cut
 from edgeprune.graph.groups import analyse
+from edgeprune.graph.network import read_network
 from edgeprune.graph.trace import trace
 
 IMAGE, CLIP = torch.randn(1, 3, 8, 8), torch.randn(1, 3, 4, 8, 6)

@@ -11,9 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgeprune.errors import BadInputError, UsageError
-from edgeprune.graph.channels import ChannelGraph
-from edgeprune.graph.groups import analyse
-from edgeprune.graph.trace import trace
+from edgeprune.graph.network import Network, read_network
 from edgeprune.importance.criterion import Scores
 from edgeprune.importance.registry import CRITERIA, criterion
 
@@ -50,12 +48,12 @@ def net() -> Net:
     return Net()
 
 
-def graph_of(module: nn.Module) -> ChannelGraph:
-    return analyse(trace(module, (torch.randn(1, 3, 8, 8),))).graph
+def read(module: nn.Module) -> Network:
+    return read_network(module, (torch.randn(1, 3, 8, 8),))
 
 
 def score(name: str, module: nn.Module, **options: Any) -> Scores:
-    return criterion(name, **options).score(module, graph_of(module), DATA)
+    return criterion(name, **options).score(read(module), DATA)
 
 
 @pytest.mark.parametrize("name", CRITERIA)
@@ -67,7 +65,6 @@ class TestConformance:
             assert s.dtype == np.float64
             assert np.isfinite(s).all()
             assert (s >= 0).all()
-            assert len(set(s)) == len(s)
 
     def test_deterministic(self, name: str, net: Net) -> None:
         first = score(name, net)
@@ -99,10 +96,9 @@ class TestConformance:
     def test_dead_channel_is_worth_least(self, name: str, net: Net) -> None:
         if name == "random":
             pytest.skip("the control knows nothing")
-        graph = graph_of(net)
         tensors = dict(net.named_parameters())
         with torch.no_grad():
-            for group in graph.prunable:
+            for group in read(net).channels.prunable:
                 for m in group.members:
                     if m.role == "out" and m.param in tensors:
                         tensors[m.param][m.start + 2 * m.repeat : m.start + 3 * m.repeat] = 0
@@ -113,12 +109,12 @@ class TestConformance:
     def test_data_is_asked_for_if_needed(self, name: str, net: Net) -> None:
         c = criterion(name)
         if not c.needs_data:
-            c.score(net, graph_of(net))
+            c.score(read(net))
             return
         with pytest.raises(UsageError, match="needs data"):
-            c.score(net, graph_of(net))
+            c.score(read(net))
         with pytest.raises(UsageError, match="empty"):
-            c.score(net, graph_of(net), [])
+            c.score(read(net), [])
 
     def test_not_a_number_is_refused(self, name: str, net: Net) -> None:
         if name == "random":
@@ -127,6 +123,13 @@ class TestConformance:
             net.side.weight[0] = torch.nan
         with pytest.raises(BadInputError, match="not finite"):
             score(name, net)
+
+
+@pytest.mark.parametrize("name", sorted(set(CRITERIA) - {"apoz"}))
+def test_channels_that_differ_are_told_apart(name: str, net: Net) -> None:
+    """But by a fraction of so many values, which may be the same."""
+    for s in score(name, net).values():
+        assert len(set(s)) == len(s)
 
 
 @pytest.mark.parametrize(("name", "degree"), [("l1", 1), ("l2", 1)])
@@ -148,10 +151,10 @@ def test_magnitude_sums_over_all_filters_of_a_group(net: Net) -> None:
 def test_taylor_is_the_first_order_change_of_the_loss(net: Net) -> None:
     """Against finite differences: scale all that writes a channel by (1 - h)."""
     net.double().eval()
-    graph = graph_of(net.float())
+    network = read(net.float())
     net.double()
     data = [(x.double(), y) for x, y in DATA[:1]]
-    scores = criterion("taylor").score(net, graph, data)
+    scores = criterion("taylor").score(network, data)
     tensors = dict(net.named_parameters())
 
     def loss() -> float:
@@ -159,7 +162,7 @@ def test_taylor_is_the_first_order_change_of_the_loss(net: Net) -> None:
             return F.cross_entropy(net(data[0][0]), data[0][1]).item()
 
     h = 1e-6
-    for group in graph.prunable:
+    for group in network.channels.prunable:
         writes = [tensors[m.param] for m in group.members if m.role == "out" and m.param in tensors]
         for c in range(group.size):
             losses = []
@@ -174,11 +177,11 @@ def test_taylor_is_the_first_order_change_of_the_loss(net: Net) -> None:
 
 
 def test_taylor_averages_absolute_changes_over_batches_and_takes_a_loss(net: Net) -> None:
-    graph, taylor = graph_of(net), criterion("taylor")
-    each = [taylor.score(net, graph, [batch])["fc"] for batch in DATA]
-    np.testing.assert_allclose(taylor.score(net, graph, DATA)["fc"], np.mean(each, axis=0))
-    doubled = taylor.score(net, graph, DATA, lambda out, y: 2 * F.cross_entropy(out, y))["fc"]
-    np.testing.assert_allclose(doubled, 2 * taylor.score(net, graph, DATA)["fc"], rtol=1e-5)
+    network, taylor = read(net), criterion("taylor")
+    each = [taylor.score(network, [batch])["fc"] for batch in DATA]
+    np.testing.assert_allclose(taylor.score(network, DATA)["fc"], np.mean(each, axis=0))
+    doubled = taylor.score(network, DATA, lambda out, y: 2 * F.cross_entropy(out, y))["fc"]
+    np.testing.assert_allclose(doubled, 2 * taylor.score(network, DATA)["fc"], rtol=1e-5)
 
 
 def test_random_follows_its_seed(net: Net) -> None:
@@ -192,3 +195,60 @@ def test_unknown_names_and_options_list_what_exists() -> None:
     with pytest.raises(UsageError, match="'l1' does not take"):
         criterion("l1", seed=3)
     assert all(criterion(name).name == name for name in CRITERIA)
+
+
+def activations(net: Net) -> dict[str, list[Tensor]]:
+    """By group: what layers with weights read, channels first, from torch itself."""
+    seen: dict[str, list[Tensor]] = {"stem": [], "side": [], "fc": []}
+    net.eval()
+    with torch.no_grad():
+        for x, _ in DATA:
+            first = F.relu(net.bn(net.stem(x)))
+            inner = F.relu(net.dw(first))
+            both = first + net.back(inner)
+            pooled = F.adaptive_avg_pool2d(torch.cat([both, net.side(both)], 1), 2)
+            for group, tensors in (("stem", (first, inner, both, pooled[:, :6])), ("side", (pooled[:, 6:],))):
+                seen[group].append([t.movedim(1, 0).flatten(1).double() for t in tensors])
+            seen["fc"].append([F.gelu(net.fc(pooled.flatten(1))).T.double()])
+    return {g: [torch.cat(parts, 1) for parts in zip(*batches, strict=True)] for g, batches in seen.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "statistic"), [("apoz", lambda t: (t != 0).double()), ("mean_activation", lambda t: t.abs())]
+)
+def test_activations_are_those_that_layers_read(name: str, statistic: Any, net: Net) -> None:
+    """A residual sum, a depthwise layer, a part of a concatenation, and channels that were flattened."""
+    found = score(name, net)
+    for group, tensors in activations(net).items():
+        expected = np.mean([statistic(t).mean(1).numpy() for t in tensors], axis=0)
+        np.testing.assert_allclose(found[group], expected, rtol=1e-6, err_msg=group)
+
+
+def test_a_batch_of_another_size_is_watched_as_well(net: Net) -> None:
+    network, uneven = read(net), [(x[i:j], y[i:j]) for x, y in DATA[:1] for i, j in ((0, 3), (3, 4))]
+    whole, parts = (criterion("mean_activation").score(network, data) for data in (DATA[:1], uneven))
+    for group, values in whole.items():
+        np.testing.assert_allclose(parts[group], values, rtol=1e-6)
+
+
+class Squared(nn.Module):
+    """Its graph has as many operators as its batch has samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(4, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.first(x))
+        for _ in range(x.shape[0] - 1):
+            x = x + 0
+        return self.head(x)
+
+
+def test_a_graph_that_depends_on_the_batch_is_run_by_samples() -> None:
+    torch.manual_seed(0)
+    net, x = Squared(), torch.randn(5, 4)
+    found = criterion("apoz").score(read_network(net, (x[:1],)), [(x, torch.zeros(5, dtype=torch.long))])
+    with torch.no_grad():
+        expected = (net.first(x) > 0).double().mean(0).numpy()
+    np.testing.assert_allclose(found["first"], expected)

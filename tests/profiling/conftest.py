@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeprune.compiler.compile import Network, read_network
 from edgeprune.devices.fake import FakeDevice
+from edgeprune.graph.network import Network, read_network
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.loading import load_model
 from edgeprune.targets import Target, load_target

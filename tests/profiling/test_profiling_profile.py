@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from edgeprune.compiler.compile import read_network
 from edgeprune.compiler.cost import virtual_cost_ns
 from edgeprune.devices.fake import FakeDevice, FakeFaults
 from edgeprune.devices.local import LocalDevice
 from edgeprune.errors import DeviceUnreachableError, ProfileError, ProfileMismatchError, TargetError
 from edgeprune.graph.channels import ChannelGraph, WidthGroup
+from edgeprune.graph.network import read_network
 from edgeprune.latency.problem import kernels_to_measure
 from edgeprune.latency.store import ProfileStore
 from edgeprune.profiling.fingerprint import fingerprint_of

@@ -30,14 +30,15 @@ def convolution(flow: Flow, node: Node) -> None:
     channels = only_axis(flow, a["input"], 1)
     _whole_kernel(flow, weight)
     if groups == 1:
-        _reads(flow, a["input"], weight, 1, channels)
+        _reads(flow, (a["input"], 1), (weight, 1), channels)
         out = flow.axis(weight, 0)
     elif flow.shape(weight)[1] == 1:
         _one_group_a_channel(node)
+        flow.reads[a["input"], 1] = None
         out = widened(channels, flow.shape(weight)[0] // groups)
         flow.bind(weight, 0, out)
     else:
-        _reads(flow, a["input"], weight, 1, _a_block(flow, weight, channels, groups))
+        _reads(flow, (a["input"], 1), (weight, 1), _a_block(flow, weight, channels, groups))
         out = flow.axis(weight, 0)
         equal_blocks(flow, out, groups)
     _writes(flow, node, out)
@@ -53,11 +54,12 @@ def transposed_convolution(flow: Flow, node: Node) -> None:
     inputs, outputs = flow.shape(weight)[:2]
     if groups == inputs > 1:
         _one_group_a_channel(node)
+        flow.reads[a["input"], 1] = None
         flow.bind(weight, 0, channels)
         out = widened(channels, outputs)
     else:
         equal_blocks(flow, channels, groups)
-        _reads(flow, a["input"], weight, 0, channels)
+        _reads(flow, (a["input"], 1), (weight, 0), channels)
         out = joined([flow.axis(weight, 1)] * groups)
     _writes(flow, node, out)
 
@@ -73,7 +75,7 @@ def linear(flow: Flow, node: Node) -> None:
     a = arguments(node)
     axes = flow.tracked(a["input"])
     last = len(flow.shape(a["input"])) - 1
-    _reads(flow, a["input"], a["weight"], 1, flow.axis(a["input"], last))
+    _reads(flow, (a["input"], last), (a["weight"], 1), flow.axis(a["input"], last))
     axes[last] = flow.axis(a["weight"], 0)
     if a["bias"] is not None:
         flow.bind(a["bias"], 0, axes[last])
@@ -90,9 +92,11 @@ def embedding(flow: Flow, node: Node) -> None:
     flow.produce(node, axes)
 
 
-def _reads(flow: Flow, source: Node, weight: Node, dim: int, channels: Layout) -> None:
-    flow.bind(weight, dim, channels, role="in")
-    flow.summed(channels, weight, source)
+def _reads(flow: Flow, source: tuple[Node, int], weight: tuple[Node, int], channels: Layout) -> None:
+    """An axis of an activation is summed over, weighted along an axis of a weight."""
+    flow.bind(*weight, channels, role="in")
+    flow.summed(channels, weight[0], source[0])
+    flow.reads[source] = None
 
 
 def _a_block(flow: Flow, weight: Node, channels: Layout, groups: int) -> Layout:
