@@ -11,6 +11,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from edgeprune import __version__
+from edgeprune.cli.output import data_alone, print_error
 from edgeprune.cli.registry import COMMANDS
 from edgeprune.errors import EdgepruneError, InterruptedRunError, UsageError
 
@@ -107,7 +109,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # an ASCII terminal gets "?", not an exception
-    return _guard(lambda: typer.main.get_command(app).main(args, prog_name="edgeprune", standalone_mode=False), args)
+    alone = data_alone() if "--json" in args else nullcontext()
+
+    def run() -> Any:
+        with alone:
+            return typer.main.get_command(app).main(args, prog_name="edgeprune", standalone_mode=False)
+
+    return _guard(run, args)
 
 
 def _guard(run: Callable[[], Any], args: Sequence[str]) -> int:
@@ -144,8 +152,6 @@ def _parser_error(error: typer.TyperException) -> UsageError:
 
 
 def _fail(error: EdgepruneError, args: Sequence[str]) -> int:
-    from edgeprune.cli.output import print_error
-
     if os.environ.get(DEBUG):
         import traceback
 

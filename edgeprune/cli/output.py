@@ -26,12 +26,16 @@ that every command shares are the annotated types below, so that they read the s
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
+import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from os import PathLike
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -92,6 +96,39 @@ def wants_json(ctx: typer.Context, as_json: bool) -> bool:
     return as_json or bool(ctx.parent and ctx.parent.params["as_json"])
 
 
+_data: ContextVar[TextIO | None] = ContextVar("data", default=None)
+
+
+def data() -> TextIO:
+    """Where results go: stdout, however much else is printed."""
+    return _data.get() or sys.stdout
+
+
+@contextlib.contextmanager
+def data_alone() -> Iterator[None]:
+    """Nothing but results on stdout: what a model's code or a library prints there goes to stderr.
+
+    Libraries in C write to the file descriptor, so that is moved as well.
+    """
+    stdout, number = sys.stdout, None
+    stream: TextIO = stdout
+    with contextlib.suppress(AttributeError, OSError):  # what a test or a notebook has in its place has none
+        number = stdout.fileno()
+    if number is not None:
+        stdout.flush()
+        stream = os.fdopen(os.dup(number), "w", encoding=stdout.encoding, errors="replace")
+        os.dup2(2, number)
+    token, sys.stdout = _data.set(stream), sys.stderr
+    try:
+        yield
+    finally:
+        sys.stdout = stdout
+        _data.reset(token)
+        if number is not None:
+            os.dup2(stream.fileno(), number)
+            stream.close()
+
+
 def emit(result: Result, as_json: bool) -> None:
     """Print a result on stdout."""
     if as_json:
@@ -110,13 +147,15 @@ def print_table(table: Table) -> None:
 
         Console(highlight=False).print(*drawn(table), "", sep="\n")
     else:
-        print(text_of([table]), end="\n\n")
+        print(text_of([table]), end="\n\n", file=data())
 
 
 def print_error(error: EdgepruneError, *, as_json: bool) -> None:
     """One error, once: JSON object on stdout or ``error: … / hint: …`` on stderr."""
     if as_json:
-        _print_json({"schema": ERROR_SCHEMA, "error": error.to_json()})
+        # Whatever an error carries, whoever reads gets JSON: a figure that is none becomes its name.
+        body = {"schema": ERROR_SCHEMA, "error": _named_figures(error.to_json())}
+        print(json.dumps(body, indent=2, allow_nan=False, default=_plain_or_text), file=data())
         return
     lines = [f"error: {printable(error.message)}"]
     if error.hint:
@@ -126,7 +165,22 @@ def print_error(error: EdgepruneError, *, as_json: bool) -> None:
 
 def _print_json(body: Mapping[str, Any]) -> None:
     # a NaN is no JSON: whoever lets one come this far has a bug, and the exception says so
-    print(json.dumps(body, indent=2, allow_nan=False, default=_plain))
+    print(json.dumps(body, indent=2, allow_nan=False, default=_plain), file=data())
+
+
+def _named_figures(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(k): _named_figures(v) for k, v in value.items()}
+    return [_named_figures(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _plain_or_text(value: Any) -> Any:
+    try:
+        return _plain(value)
+    except TypeError:
+        return str(value)
 
 
 def _plain(value: Any) -> Any:

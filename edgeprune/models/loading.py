@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from edgeprune.errors import ModelLoadError, UsageError
 from edgeprune.models import entrypoint, zoo
 from edgeprune.models.safety import SAFETENSORS_HINT, refuse_pickle
+from edgeprune.models.types import in_float32, inputs_in_float32
 from edgeprune.models.weights import load_weights
 
 _KINDS = "zoo:NAME, package.module:factory, FILE.py:factory, FILE.pt2 or FILE.onnx"
@@ -101,7 +102,7 @@ def wrap_module(
             hint="give example_inputs=(1, 3, 224, 224), a tensor or a tuple of tensors",
         )
     kind = type(module)
-    module = copy.deepcopy(module).to("cpu", torch.float32)
+    module = copy.deepcopy(module).to("cpu")
     inputs = [i.detach().cpu() if isinstance(i, Tensor) else i for i in inputs]
     return _loaded(module, inputs, kind.__name__.lower(), f"{kind.__module__}.{kind.__qualname__}", weights, seed)
 
@@ -139,7 +140,9 @@ def _loaded(
     module.eval()
     if weights is not None:
         load_weights(module, Path(weights))
+    in_float32(module, source)
     examples = tuple(_noise(i, seed + n) if isinstance(i, tuple) else i for n, i in enumerate(inputs))
+    examples = inputs_in_float32(examples, source)
     _try(module, examples, source)
     return LoadedModel(module, examples, name, source)
 

@@ -118,3 +118,50 @@ def test_a_terminal_gets_a_bar_and_gets_its_cursor_back():
     assert "profiling [x]" in text
     assert "kept [red]" in text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l"), "the cursor is shown again"
+
+
+NOISY = """
+import os, sys
+from edgeprune.cli import main as cli
+from edgeprune.cli.output import emit, record
+from edgeprune.errors import VerificationError
+
+def noisy(args, **_):
+    print("from a model's code")
+    os.write(1, b"from a library in C\\n")
+    if "fail" in args:
+        raise VerificationError("differs", difference=float("nan"), limit=float("inf"), what=object)
+    emit(record("x/1", {"value": 1}), "--json" in args)
+
+class Command:
+    main = staticmethod(noisy)
+
+cli.typer.main.get_command = lambda app: Command
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("what", ["pass", "fail"])
+def test_stdout_is_json_and_nothing_else_whatever_is_printed(what):
+    done = subprocess.run([sys.executable, "-c", NOISY, what, "--json"], capture_output=True, text=True)
+    body = json.loads(done.stdout)
+    assert "from a model's code" in done.stderr
+    assert "from a library in C" in done.stderr
+    if what == "pass":
+        assert (done.returncode, body) == (0, {"schema": "x/1", "value": 1})
+    else:
+        assert done.returncode == 7
+        assert body["error"]["details"] == {"difference": "nan", "limit": "inf", "what": "<class 'object'>"}
+
+
+def test_without_json_what_is_printed_stays_where_it_is():
+    done = subprocess.run([sys.executable, "-c", NOISY, "pass"], capture_output=True, text=True)
+    assert "from a model's code" in done.stdout
+    assert "from a library in C" in done.stdout
+
+
+def test_a_reader_that_left_is_no_error_under_json():
+    command = f"{sys.executable} -c '{NOISY.replace(chr(39), chr(34))}' pass --json | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.stdout.split()[-1] in ("0", "1")
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,103 @@
+"""Models of other element types: converted where that is exact, else refused by name, before anything is compiled."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgeprune.errors import ModelLoadError
+from edgeprune.graph.network import read_network
+from edgeprune.models.loading import load_model, wrap_module
+
+SHAPE = (1, 3, 8, 8)
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn, self.head = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.bn(self.conv(x))).mean((2, 3)))
+
+
+@pytest.fixture
+def net() -> Net:
+    torch.manual_seed(0)
+    return Net()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_becomes_float32_as_it_is(net: Net, dtype: torch.dtype) -> None:
+    loaded = wrap_module(net.to(dtype), torch.randn(SHAPE, dtype=dtype))
+    assert {t.dtype for t in loaded.module.state_dict().values()} == {torch.float32, torch.int64}
+    assert loaded.example_inputs[0].dtype == torch.float32
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(
+            loaded.module.state_dict()[name], tensor.to(torch.float32 if tensor.is_floating_point() else tensor.dtype)
+        )
+    assert next(net.parameters()).dtype == dtype, "the module that was given stays as it was"
+    assert read_network(loaded.module, loaded.example_inputs).channels.prunable
+
+
+def test_double_precision_that_float32_holds_is_converted(net: Net) -> None:
+    loaded = wrap_module(net.double(), SHAPE)
+    assert next(loaded.module.parameters()).dtype == torch.float32
+
+
+def test_double_precision_that_it_does_not_hold_is_refused(net: Net) -> None:
+    net.double()
+    with torch.no_grad():
+        net.conv.weight[0, 0, 0, 0] = 0.1
+    with pytest.raises(ModelLoadError, match=r"'conv.weight' of .*Net is of type float64.*exactly") as caught:
+        wrap_module(net, SHAPE)
+    assert "model.float()" in caught.value.hint
+    assert net.conv.weight.dtype == torch.float64
+
+
+def test_a_factory_in_half_precision(tmp_path) -> None:
+    file = tmp_path / "user.py"
+    file.write_text(
+        "import torch\nfrom torch import nn\n\n"
+        "def net():\n    return nn.Conv2d(3, 4, 3).half(), (torch.randn(1, 3, 8, 8).half(),)\n"
+    )
+    loaded = load_model(f"{file}:net")
+    assert loaded.module.weight.dtype == loaded.example_inputs[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (torch.zeros(SHAPE, dtype=torch.int64), "int64"),
+        (torch.zeros(SHAPE, dtype=torch.uint8), "uint8"),
+        (torch.zeros(SHAPE, dtype=torch.bool), "bool"),
+        (torch.zeros(SHAPE, dtype=torch.complex64), "complex64"),
+    ],
+)
+def test_inputs_of_another_kind_are_refused(net: Net, given: Tensor, named: str) -> None:
+    with pytest.raises(ModelLoadError, match=rf"input 0 of .*Net is of type {named}; networks take float32"):
+        wrap_module(net, given)
+
+
+def test_complex_weights_are_refused() -> None:
+    net = nn.Linear(3, 4)
+    net.register_buffer("phase", torch.zeros(2, dtype=torch.complex64))
+    with pytest.raises(ModelLoadError, match=r"'phase' of .* is of type complex64"):
+        wrap_module(net, (1, 3))
+
+
+@pytest.mark.parametrize("name", ["conv.weight", "bn.running_mean"])
+def test_nan_in_a_weight_is_refused_by_name(net: Net, name: str) -> None:
+    with torch.no_grad():
+        net.state_dict()[name].flatten()[0] = torch.nan
+    with pytest.raises(ModelLoadError, match=rf"'{name}' of .*Net holds NaN"):
+        wrap_module(net, SHAPE)
+
+
+def test_infinity_is_no_nan() -> None:
+    """Attention adds it where nothing may be looked at."""
+    net = nn.Linear(3, 4)
+    net.register_buffer("mask", torch.full((2,), -torch.inf))
+    assert wrap_module(net, (1, 3)).module.mask[0] == -torch.inf
