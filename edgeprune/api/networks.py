@@ -43,6 +43,7 @@ from edgeprune.progress import Progress
 from edgeprune.pruning.plan import Plan
 from edgeprune.report.tables import Table, percent, size, written
 from edgeprune.targets import Target, load_target
+from edgeprune.training.preflight import require_data
 from edgeprune.training.teach import taught
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ def prune(
         tables = LatencyModel(opened.find(fingerprint, allow_mismatch=allow_mismatch).records())
         dense = tables.network(n.spec for n in network.kernels.nodes)
         if examples is not None:
+            require_data(network.module, network.example_inputs, network.kernels.outputs[0].shape[1], examples)
             examples = taught(network.module, examples)
         options = ProfileOptions(threads=threads, points=points, step=step, tune=tune, blocks=blocks)
         planner = Planner(

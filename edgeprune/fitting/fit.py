@@ -39,6 +39,7 @@ from edgeprune.progress import SILENT, Progress
 from edgeprune.pruning.plan import Plan
 from edgeprune.targets import Target
 from edgeprune.training.data import DataSet
+from edgeprune.training.preflight import require_data
 from edgeprune.training.teach import taught
 
 
@@ -85,8 +86,7 @@ def fit(
     if options.profile.blocks:
         network = with_removable(network, progress)
     if data is not None:
-        shapes = [tuple(x.shape) for x in network.example_inputs]
-        data.require_taken(shapes, outputs=network.kernels.outputs[0].shape[1])
+        require_data(network.module, network.example_inputs, network.kernels.outputs[0].shape[1], data)
         if not data.labelled:
             data, options = taught(model.module, data), replace(options, distil_weight=1.0)
     stages = open_run(out, model, target, promise, options, resume=resume, began=began)

@@ -457,6 +457,12 @@ class Cutter:
 
     def _output(self, node: Node) -> Port:
         value = self.plain(node, node)
+        if value.draft is None and value.tensor in self.constants:
+            name = self.constants[value.tensor]
+            which = f"'{name}', a parameter or buffer of its own" if isinstance(name, str) else "a constant"
+            raise unsupported(
+                node, f"the network returns {which}", "take what never changes from the module, not from a board"
+            )
         if value.draft is None:
             raise unsupported(node, "the network returns its own input", "return something it computes")
         return Port(node.name, static_shape(node), value.tensor)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.fx import Node
+from torch.utils._pytree import tree_leaves
 
 from edgeprune.errors import BadInputError, ModelLoadError, UnsupportedOperatorError
 from edgeprune.graph.sizes import Recorder, annotate, remembered
@@ -44,10 +45,10 @@ def trace(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> ExportedProg
     with evaluating(module):
         recorder = _run_once(module, example_inputs)
         try:
-            with _flat_weights_kept(module):
+            with _attributes_kept(module):
                 program = torch.export.export(module, example_inputs, strict=False)
         except Exception as error:
-            raise _capture_error(module, error) from error
+            raise _capture_error(module, example_inputs, error) from error
     for node in program.graph.nodes:
         _refuse_dynamic_shape(node)
     if recorder:
@@ -72,15 +73,20 @@ def evaluating(*modules: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _flat_weights_kept(module: nn.Module) -> Iterator[None]:
-    """Recurrent layers list their weights a second time, and the exporter warns that it changes the list."""
+def _attributes_kept(module: nn.Module) -> Iterator[None]:
+    """Recurrent layers list their weights a second time, hooks (torch.nn.utils.prune) keep one that they compute: the
+    exporter changes these, and warns of it.
+    """
     layers = [(m, list(m._flat_weights)) for m in module.modules() if isinstance(m, nn.RNNBase)]
+    computed = [(m, name, t) for m in module.modules() for name, t in vars(m).items() if isinstance(t, Tensor)]
     with warnings.catch_warnings():
-        if layers:
-            warnings.filterwarnings("ignore", message=r"The tensor attributes? self\S+_flat_weights")
+        if layers or computed:
+            warnings.filterwarnings("ignore", message=r"The tensor attributes? .* assigned during export")
         yield
     for layer, weights in layers:
         layer._flat_weights = weights
+    for layer, name, tensor in computed:
+        setattr(layer, name, tensor)
 
 
 def parameter_names(program: ExportedProgram) -> dict[str, str]:
@@ -188,8 +194,30 @@ def _run_once(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> Recorder
         ) from error
 
 
-def _capture_error(module: nn.Module, error: Exception) -> BadInputError:
+def _capture_error(module: nn.Module, example_inputs: tuple[Tensor, ...], error: Exception) -> BadInputError:
     module_name, line = failing_module(module, error)
+    scripted = next((n for n, m in module.named_modules() if isinstance(m, torch.jit.ScriptModule)), None)
+    if scripted is not None:
+        return UnsupportedOperatorError(
+            f"{type(module).__name__} cannot be captured: module '{scripted}' is a ScriptModule",
+            hint="give the nn.Module that it was scripted or traced from",
+            module=scripted,
+        )
+    with torch.no_grad():
+        returned = {type(leaf) for leaf in tree_leaves(module(*example_inputs))} - {
+            Tensor,
+            int,
+            float,
+            bool,
+            type(None),
+        }
+    if returned:
+        kind = sorted(t.__name__ for t in returned)[0]
+        return UnsupportedOperatorError(
+            f"{type(module).__name__} cannot be captured: it returns a {kind}",
+            hint="return tensors, or tuples, lists and dictionaries of them: wrap it in a module that takes them out",
+            returned=kind,
+        )
     return UnsupportedOperatorError(
         f"{type(module).__name__} cannot be captured as one static graph; "
         f"module '{module_name}' at {line} stopped it: {_headline(error)}",

@@ -102,8 +102,8 @@ def wrap_module(
             hint="give example_inputs=(1, 3, 224, 224), a tensor or a tuple of tensors",
         )
     kind = type(module)
-    module = copy.deepcopy(module).to("cpu")
     inputs = [i.detach().cpu() if isinstance(i, Tensor) else i for i in inputs]
+    module = _copied(module).to("cpu")
     return _loaded(module, inputs, kind.__name__.lower(), f"{kind.__module__}.{kind.__qualname__}", weights, seed)
 
 
@@ -119,6 +119,17 @@ def parse_shape(shape: str | Sequence[int] | None) -> tuple[int, ...] | None:
     if not all(p.strip().isdecimal() and int(p) > 0 for p in parts):
         raise UsageError(f"{shape!r} is not an input shape", hint="write it as 1x3x224x224")
     return tuple(int(p) for p in parts)
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """A copy, also of a module whose hooks (torch.nn.utils.prune) keep a computed weight and how it was computed."""
+    memo = {
+        id(t): t.detach().clone()
+        for m in module.modules()
+        for t in vars(m).values()
+        if isinstance(t, Tensor) and not t.is_leaf
+    }
+    return copy.deepcopy(module, memo)
 
 
 def _examples(given: Any) -> list[Any] | None:

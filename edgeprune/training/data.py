@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from edgeprune.errors import BadInputError, ModelLoadError
+from edgeprune.errors import ModelLoadError
 from edgeprune.models import entrypoint
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -40,25 +40,6 @@ class DataSet:
     def input_shape(self) -> tuple[int, ...]:
         """Of one example, batch included: (1, C, H, W)."""
         return (1, *self.train[0].shape[1:])
-
-    def require_taken(self, inputs: Sequence[tuple[int, ...]], outputs: int) -> None:
-        """Raises BadInputError for images that a network of these input shapes does not take, or more classes than it
-        has outputs.
-        """
-        if list(inputs) != [self.input_shape]:
-            raise BadInputError(
-                f"the model takes {' and '.join(map(str, inputs))}, data set {self.name!r} has {self.input_shape}",
-                hint="give --input-shape, or data of that shape",
-                model=list(inputs),
-                data=self.input_shape,
-            )
-        if self.classes > outputs:
-            raise BadInputError(
-                f"data set {self.name!r} has {self.classes} classes, the network {outputs} outputs",
-                hint="load the network with num_classes",
-                classes=self.classes,
-                outputs=outputs,
-            )
 
 
 def load_data(source: str, seed: int = 0) -> DataSet:

@@ -387,6 +387,12 @@ UNSUPPORTED: dict[str, tuple[nn.Module, str]] = {
     ),
     "norm without statistics": (nn.Sequential(conv(), nn.BatchNorm2d(3, track_running_stats=False)), "running stat"),
     "its own input": (nn.Identity(), "returns its own input"),
+    "its own buffer": (
+        Net(lambda s, x: (s.bn(s.c(x)), s.bn.running_mean[None]), c=conv(), bn=nn.BatchNorm2d(3)),
+        "bn.running_mean",
+    ),
+    "its own parameter": (Net(lambda s, x: (s.c(x), s.c.weight), c=conv()), "returns 'c.weight', a parameter"),
+    "a constant": (Net(lambda s, x: (s.c(x), torch.ones(1, 3)), c=conv()), "returns a constant"),
     "factor": (nn.Upsample(scale_factor=1.3), "resizing 8 by 1.3"),
     "bilinear factor": (nn.Upsample(scale_factor=1.3, mode="bilinear"), "resizing 8 by 1.3"),
 }

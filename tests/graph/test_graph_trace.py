@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -85,3 +86,27 @@ def test_data_dependent_networks_are_refused_by_name(inner: type[nn.Module]) -> 
 def test_one_tensor_given_twice_is_two_inputs() -> None:
     program = trace(Twice(), (X, X))
     assert all(n.users for n in user_inputs(program))
+
+
+@dataclass
+class Scores:
+    boxes: Tensor
+
+
+class Returns(nn.Module):
+    def forward(self, x: Tensor) -> Scores:
+        return Scores(x + 1)
+
+
+def test_an_output_of_another_type_is_named() -> None:
+    with pytest.raises(UnsupportedOperatorError, match="Returns cannot be captured: it returns a Scores") as caught:
+        trace(Returns(), (X,))
+    assert "tuples" in caught.value.hint
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_scripted_module_is_named() -> None:
+    scripted = nn.Sequential(nn.Conv2d(3, 3, 1), torch.jit.script(nn.Conv2d(3, 3, 1)))
+    with pytest.raises(UnsupportedOperatorError, match="module '1' is a ScriptModule") as caught:
+        trace(scripted, (X,))
+    assert "scripted or traced from" in caught.value.hint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,53 @@ def test_a_file_that_differs_does_not_replace_the_old_one(tmp_path: Path, monkey
     file = tmp_path / "net.onnx"
     file.write_text("old")
     monkeypatch.setattr(onnx_export, "TOLERANCE", -1.0)
-    with pytest.raises(VerificationError, match="differs from torch"):
+    with pytest.raises(
+        VerificationError, match=r"does not give what torch gives: onnx.reference: differs.*ONNX Runtime: differs"
+    ):
         export_onnx(build("resnet20"), (IMAGE,), file)
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+class Padded(nn.Module):
+    def __init__(self, *pads: int) -> None:
+        super().__init__()
+        self.conv, self.pads = nn.Conv2d(3, 4, 3), pads
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.nn.functional.pad(self.conv(x), self.pads)
+
+
+def grouped() -> nn.Module:
+    return nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2, output_padding=1)
+
+
+@pytest.mark.parametrize(
+    ("module", "x"),
+    [
+        (grouped(), torch.randn(1, 4, 5, 5)),
+        (Padded(-1, -1), IMAGE),
+        (nn.Upsample(scale_factor=1.5), torch.randn(1, 3, 5, 7)),
+    ],
+    ids=["grouped transposed", "negative padding", "fractional nearest"],
+)
+def test_right_files_that_the_reference_gets_wrong_are_written(module: nn.Module, x: Tensor, tmp_path: Path) -> None:
+    export_onnx(module, (x,), tmp_path / "net.onnx")
+    (actual,) = run(tmp_path / "net.onnx", x)
+    with torch.no_grad():
+        np.testing.assert_allclose(actual, module(x).numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("reference", [lambda *_: 1 / 0, lambda model, inputs: [np.zeros((1, 10), np.float32)]])
+def test_a_second_opinion_is_asked_for(reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_export, "_by_reference", reference)
+    assert export_onnx(build("resnet20"), (IMAGE,), tmp_path / "net.onnx") <= 1e-5
+
+
+def test_without_a_second_opinion_the_first_one_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_export, "_by_reference", lambda *_: 1 / 0)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(VerificationError, match=r"ZeroDivisionError.*ONNX Runtime: ModuleNotFoundError") as caught:
+        export_onnx(build("resnet20"), (IMAGE,), tmp_path / "net.onnx")
+    assert "install it" in caught.value.hint
+    assert not list(tmp_path.iterdir())

@@ -12,11 +12,13 @@ from coupling_nets import CASES, Net, conv, randomised
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils import parametrize, prune
 
 from edgeprune.errors import VerificationError
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.groups import analyse
 from edgeprune.graph.trace import trace
+from edgeprune.models.loading import wrap_module
 from edgeprune.models.zoo import ZOO, build
 from edgeprune.pruning.mask import check_equal, mask
 from edgeprune.pruning.plan import Plan, make_plan
@@ -238,3 +240,29 @@ class TestCheckEqualFindsFaults:
         with pytest.raises(VerificationError, match="does not run") as caught:
             check_equal(mask(module, graph, plan), shrink(module, graph, plan), X, graph=graph, plan=plan)
         assert "test_pruning_masked_equals_shrunk.py" in caught.value.details["source"]
+
+
+class Halved(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight * 0.5
+
+
+def hooked() -> nn.Module:
+    """Weights that hooks and parametrizations compute, under names that are not "weight"."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
+    prune.l1_unstructured(net[0], "weight", amount=0.3)
+    prune.l1_unstructured(net[2], "weight", amount=0.3)
+    parametrize.register_parametrization(net[4], "weight", Halved())
+    return net
+
+
+def test_weights_under_the_names_that_hooks_give_them() -> None:
+    module = wrap_module(hooked(), X[0]).module
+    graph = analyse(trace(module, X)).graph
+    assert {g.name for g in graph.prunable}
+    for seed in range(5):
+        plan = random_plan(graph, seed)
+        shrunk = shrink(module, graph, plan)
+        assert check_equal(mask(module, graph, plan), shrunk, X, graph=graph, plan=plan).scale > 0
+        assert sum(p.numel() for p in shrunk.parameters()) < sum(p.numel() for p in module.parameters())
