@@ -85,8 +85,8 @@ def _attributes_kept(module: nn.Module) -> Iterator[None]:
         yield
     for layer, weights in layers:
         layer._flat_weights = weights
-    for layer, name, tensor in computed:
-        setattr(layer, name, tensor)
+    for owner, name, tensor in computed:
+        setattr(owner, name, tensor)
 
 
 def parameter_names(program: ExportedProgram) -> dict[str, str]:
