@@ -21,7 +21,7 @@ from bars import bar, told
 from edgeprune.budget.promise import Limit, Promise
 from edgeprune.deploy.timing import Turns
 from edgeprune.deploy.trials import on_trial
-from edgeprune.devices.local import LocalDevice
+from edgeprune.devices.local.device import LocalDevice
 from edgeprune.errors import EdgepruneError
 from edgeprune.fitting.fit import fit
 from edgeprune.fitting.options import FitOptions

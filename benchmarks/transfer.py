@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "devices"))
 
 from serial_board import PtyBoard
 
+from edgeprune.devices.console.device import SerialDevice
 from edgeprune.devices.console.link import Link
-from edgeprune.devices.emulated import EmulatedDevice
-from edgeprune.devices.serial import SerialDevice
+from edgeprune.devices.emulator.device import EmulatedDevice
 
 LIMITS = {"XMODEM": 1.1, "base64": 1.45}
 

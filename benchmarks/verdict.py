@@ -157,7 +157,7 @@ def pairs(count: int) -> list[dict[str, Any]]:
     from edgeprune.deploy.timing import Turns as Launches
     from edgeprune.deploy.timing import timed
     from edgeprune.deploy.trials import on_trial
-    from edgeprune.devices.local import LocalDevice
+    from edgeprune.devices.local.device import LocalDevice
     from edgeprune.graph.network import read_network
     from edgeprune.targets import load_target
 

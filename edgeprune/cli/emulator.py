@@ -18,7 +18,7 @@ def emulator(ctx: typer.Context, as_json: JsonOption = False) -> None:
     """List the boards that run inside QEMU, or prepare them: emulator prepare."""
     if ctx.invoked_subcommand is not None:
         return
-    from edgeprune.devices.emulated import boards_here
+    from edgeprune.devices.emulator.device import boards_here
 
     rows = [{"url": url, "description": title, "openable": here} for url, title, here in boards_here()]
     emit(listing("edgeprune.emulators/1", "boards", rows, COLUMNS), as_json)
@@ -35,7 +35,7 @@ def prepare(
     About 65 MB are downloaded through the system's own apt sources, into a folder of edgeprune's.
     """
     from edgeprune.api.progress import reporting
-    from edgeprune.devices.emulated import emulated_boards
+    from edgeprune.devices.emulator.device import emulated_boards
     from edgeprune.devices.emulator.images import prepare as make
 
     with reporting(not quiet) as bar:

@@ -22,7 +22,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-from edgeprune.devices.local import LocalDevice, chunks_of, folder_of, require_space
+from edgeprune.devices.common import chunks_of, require_space
+from edgeprune.devices.local.device import LocalDevice, folder_of
 from edgeprune.devices.protocol import Completed, DeviceInfo, Progress
 from edgeprune.errors import DeviceError, DeviceUnreachableError
 

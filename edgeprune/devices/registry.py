@@ -20,14 +20,14 @@ _opened: ContextVar[list[Device] | None] = ContextVar("opened devices", default=
 
 # Each class has ``from_url(url)``. Named by text, so a transport's libraries load when it is used.
 SCHEMES: dict[str, str] = {
-    "local": "edgeprune.devices.local:LocalDevice",
-    "local-gpu": "edgeprune.devices.local_gpu:LocalGpuDevice",
+    "local": "edgeprune.devices.local.device:LocalDevice",
+    "local-gpu": "edgeprune.devices.local.gpu:LocalGpuDevice",
     "fake": "edgeprune.devices.fake:FakeDevice",
-    "ssh": "edgeprune.devices.ssh:SshDevice",
-    "serial": "edgeprune.devices.serial:SerialDevice",
-    "emulated": "edgeprune.devices.emulated:AnyEmulated",
-    "rpc": "edgeprune.devices.rpc:RpcDevice",
-    "rpc+tracker": "edgeprune.devices.rpc:TrackedRpcDevice",
+    "ssh": "edgeprune.devices.ssh.device:SshDevice",
+    "serial": "edgeprune.devices.console.device:SerialDevice",
+    "emulated": "edgeprune.devices.emulator.device:AnyEmulated",
+    "rpc": "edgeprune.devices.rpc.device:RpcDevice",
+    "rpc+tracker": "edgeprune.devices.rpc.device:TrackedRpcDevice",
 }
 
 
@@ -98,7 +98,7 @@ def list_devices() -> list[Listed]:
 
 def _gpus() -> list[Listed]:
     """The GPUs of this computer; none without a word where there is no driver or no GPU."""
-    from edgeprune.devices.local_gpu import url_of
+    from edgeprune.devices.local.gpu import url_of
     from edgeprune.gpus import local_gpus
 
     try:
@@ -113,7 +113,7 @@ def _gpus() -> list[Listed]:
 
 def _emulated() -> list[Listed]:
     """The boards of QEMU; openable once their images and their emulator are here."""
-    from edgeprune.devices.emulated import boards_here
+    from edgeprune.devices.emulator.device import boards_here
 
     return [Listed(url, f"emulated board: {title}", here) for url, title, here in boards_here()]
 
@@ -143,8 +143,8 @@ def _tracked_servers() -> list[Listed]:
     place = os.environ.get(TRACKER)
     if not place:
         return []
-    from edgeprune.devices.rpc_address import loopback, parse_place
-    from edgeprune.devices.rpc_tracker import servers_of
+    from edgeprune.devices.rpc.address import loopback, parse_place
+    from edgeprune.devices.rpc.tracker import servers_of
 
     host, port = parse_place(place)
     url = f"rpc+tracker://{host}:{port}"

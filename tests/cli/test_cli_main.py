@@ -19,7 +19,7 @@ from edgeprune.cli import main as frame
 from edgeprune.cli.main import load_command, main
 from edgeprune.cli.output import ERROR_SCHEMA
 from edgeprune.cli.registry import COMMANDS
-from edgeprune.devices.local import LocalDevice
+from edgeprune.devices.local.device import LocalDevice
 from edgeprune.report.schema import SCHEMA as REPORT_SCHEMA
 
 DOC = Path(__file__).parents[2] / "docs" / "CLI.md"

@@ -15,7 +15,7 @@ from edgeprune.deploy.standard import Standard
 from edgeprune.deploy.status import status
 from edgeprune.deploy.timing import LAUNCHES
 from edgeprune.devices.fake import FakeDevice, FakeFaults
-from edgeprune.devices.local import LocalDevice
+from edgeprune.devices.local.device import LocalDevice
 from edgeprune.devices.protocol import Completed
 from edgeprune.errors import (
     BadInputError,

@@ -22,7 +22,7 @@ from edgeprune.deploy.installed import installed
 from edgeprune.deploy.journal import State
 from edgeprune.deploy.rollback import rollback
 from edgeprune.deploy.status import status
-from edgeprune.devices.emulated import EmulatedDevice
+from edgeprune.devices.emulator.device import EmulatedDevice
 from edgeprune.devices.emulator.disk import make_disk
 
 RETURNED = "returned"

@@ -9,7 +9,7 @@ import pytest
 from rpc_servers import RpcServer, RpcTracker
 from ssh_servers import Board, Me
 
-from edgeprune.devices.emulated import EmulatedDevice
+from edgeprune.devices.emulator.device import EmulatedDevice
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from edgeprune.devices.rpc_tracker import servers_of
+from edgeprune.devices.rpc.tracker import servers_of
 
 
 def free_port() -> int:

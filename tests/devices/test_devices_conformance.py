@@ -12,7 +12,7 @@ from rpc_servers import RpcServer, RpcTracker
 from serial_board import PtyBoard
 from ssh_servers import Board, Me
 
-from edgeprune.devices.emulated import EmulatedDevice
+from edgeprune.devices.emulator.device import EmulatedDevice
 from edgeprune.devices.protocol import Device
 from edgeprune.devices.registry import SCHEMES, open_device
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeprune.devices.emulated import EmulatedDevice, boards_here, emulated_boards
 from edgeprune.devices.emulator import disk, machine
+from edgeprune.devices.emulator.device import EmulatedDevice, boards_here, emulated_boards
 from edgeprune.devices.emulator.disk import make_disk
 from edgeprune.devices.registry import list_devices, open_device
 from edgeprune.errors import BusyError, DeviceError, DeviceUnreachableError, MissingDependencyError, UsageError
@@ -87,7 +87,7 @@ def test_it_says_what_its_figures_are(counting_board: EmulatedDevice):
 
 def test_no_qemu_is_left_when_its_owner_is_killed(emulator_images: Path):
     program = (
-        "import sys, time\nfrom edgeprune.devices.emulated import EmulatedDevice\n"
+        "import sys, time\nfrom edgeprune.devices.emulator.device import EmulatedDevice\n"
         "from edgeprune.devices.emulator.images import find_images\n"
         "from edgeprune.devices.emulator.machine import BOARDS, Machine\n"
         "m = Machine(BOARDS['a53'], find_images(), 'x'); m.link.read(30)\n"

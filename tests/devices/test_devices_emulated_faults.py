@@ -17,11 +17,11 @@ import pytest
 from line_noise import QUIET, FaultyLink, Noise
 
 from edgeprune.devices.console import upload, xmodem
+from edgeprune.devices.console.device import SerialDevice
 from edgeprune.devices.console.login import Credentials, hear
-from edgeprune.devices.emulated import EmulatedDevice
+from edgeprune.devices.emulator.device import EmulatedDevice
 from edgeprune.devices.emulator.images import USER, find_images
 from edgeprune.devices.emulator.machine import BOARDS, Machine
-from edgeprune.devices.serial import SerialDevice
 from edgeprune.errors import DeviceError, DeviceUnreachableError, VerificationError
 
 CONTENT = random.Random(3).randbytes(5_000)

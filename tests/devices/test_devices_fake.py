@@ -3,7 +3,7 @@ import json
 import pytest
 
 from edgeprune.devices.fake import FakeDevice, FakeFaults
-from edgeprune.devices.local import LocalDevice
+from edgeprune.devices.local.device import LocalDevice
 from edgeprune.errors import DeviceError, DeviceUnreachableError
 
 ECHO = b'#!/bin/sh\necho "$@"\n'

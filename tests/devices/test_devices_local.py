@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeprune.devices.local import LocalDevice
+from edgeprune.devices.local.device import LocalDevice
 from edgeprune.errors import DeviceError, DeviceUnreachableError, UsageError
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from edgeprune.cli.main import main
-from edgeprune.devices.local import LocalDevice
-from edgeprune.devices.local_gpu import LocalGpuDevice
+from edgeprune.devices.local.device import LocalDevice
+from edgeprune.devices.local.gpu import LocalGpuDevice
 from edgeprune.devices.registry import list_devices, open_device
 from edgeprune.errors import DeviceUnreachableError, MissingDependencyError, TargetError, UsageError
 from edgeprune.gpus import code_for, local_gpus, runs_on

@@ -25,11 +25,12 @@ from edgeprune.compiler.compile import compile_network
 from edgeprune.deploy.flash import flash
 from edgeprune.deploy.installed import installed
 from edgeprune.deploy.rollback import rollback
-from edgeprune.devices import rpc_session, rpc_tracker
 from edgeprune.devices.registry import list_devices, open_device
-from edgeprune.devices.rpc import RpcDevice
-from edgeprune.devices.rpc_library import Program, library_for
-from edgeprune.devices.rpc_wire import Verb
+from edgeprune.devices.rpc import session as rpc_session
+from edgeprune.devices.rpc import tracker as rpc_tracker
+from edgeprune.devices.rpc.device import RpcDevice
+from edgeprune.devices.rpc.library import Program, library_for
+from edgeprune.devices.rpc.wire import Verb
 from edgeprune.errors import (
     BusyError,
     DeviceError,
@@ -70,7 +71,7 @@ def no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError(f"connects to {arguments}")
 
     monkeypatch.setattr(rpc_session, "Session", connect)
-    monkeypatch.setattr("edgeprune.devices.rpc.Session", connect)
+    monkeypatch.setattr("edgeprune.devices.rpc.device.Session", connect)
     monkeypatch.setattr(socket, "create_connection", connect)
 
 
@@ -294,8 +295,8 @@ def test_without_a_folder_files_are_kept_in_the_home_of_the_server(tmp_path):
     library = library_for("rpc://x", Program.of(Path(sys.executable).read_bytes()))
     code = (
         "import sys, tvm_ffi\n"
-        "from edgeprune.devices.rpc_library import FUNCTION\n"
-        "from edgeprune.devices.rpc_wire import Verb, pack, unpack\n"
+        "from edgeprune.devices.rpc.library import FUNCTION\n"
+        "from edgeprune.devices.rpc.wire import Verb, pack, unpack\n"
         "call = tvm_ffi.load_module(sys.argv[1]).get_function(FUNCTION)\n"
         "print(unpack(bytes(call(pack(Verb.ROOT, '')))).fields[0].decode())\n"
         "for nonsense in (b'', b'x', b'\\0' * 12, pack(Verb.ROOT), pack(Verb.WRITE, 1), b'\\xff' * 40):\n"
@@ -325,7 +326,7 @@ def test_a_package_that_is_missing_is_named(rpc_server, tmp_path, monkeypatch):
 def test_tvm_stays_out_of_the_process_that_opens_a_device():
     code = (
         "import sys\n"
-        "import edgeprune.devices.rpc\n"
+        "import edgeprune.devices.rpc.device\n"
         "assert not [name for name in sys.modules if name.split('.')[0] in ('tvm', 'tvm_ffi', 'torch', 'numpy')]\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -458,7 +459,7 @@ class FalseTracker(threading.Thread):
 
 
 def test_fault_23_a_tracker_that_names_a_public_server_is_not_followed(monkeypatch):
-    monkeypatch.setattr("edgeprune.devices.rpc.Session", lambda *_: pytest.fail("connects"))
+    monkeypatch.setattr("edgeprune.devices.rpc.device.Session", lambda *_: pytest.fail("connects"))
     tracker = FalseTracker("192.0.2.7", nonsense=False)
     with tracker.socket, pytest.raises(UsageError, match=r"192\.0\.2\.7 is not this computer") as caught:
         open_device(f"rpc+tracker://127.0.0.1:{tracker.port}/pi")

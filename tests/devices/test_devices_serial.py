@@ -17,9 +17,9 @@ from line_noise import Noise
 from serial_board import PtyBoard
 
 from edgeprune.devices.console import ports
+from edgeprune.devices.console.device import SerialDevice
 from edgeprune.devices.console.login import PASSWORD, USER, Credentials
 from edgeprune.devices.console.ports import find_port, parse_serial_url
-from edgeprune.devices.serial import SerialDevice
 from edgeprune.errors import (
     BusyError,
     DeviceError,

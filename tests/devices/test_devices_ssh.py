@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from ssh_servers import LOCALHOST, Board, Link, Me
 
 from edgeprune.cli.main import main
-from edgeprune.devices import ssh_connect
 from edgeprune.devices.registry import open_device
-from edgeprune.devices.ssh import SshDevice
-from edgeprune.devices.ssh_url import SshAddress, parse_ssh_url
+from edgeprune.devices.ssh import connect as ssh_connect
+from edgeprune.devices.ssh.device import SshDevice
+from edgeprune.devices.ssh.url import SshAddress, parse_ssh_url
 from edgeprune.devices.trust import accepts_new_host_keys
 from edgeprune.errors import BadInputError, DeviceError, DeviceUnreachableError, UsageError
 

@@ -22,7 +22,7 @@ from edgeprune.deploy.flash import flash
 from edgeprune.deploy.installed import installed
 from edgeprune.deploy.status import status
 from edgeprune.devices.fake import FakeDevice
-from edgeprune.devices.local_gpu import LocalGpuDevice
+from edgeprune.devices.local.gpu import LocalGpuDevice
 from edgeprune.devices.protocol import Completed, DeviceInfo
 from edgeprune.errors import BundleError, DeviceError
 from edgeprune.fitting.fit import fit

@@ -16,7 +16,7 @@ from edgeprune.compiler.kernels.emit import Emitter, T, function
 from edgeprune.compiler.kernels.registry import schedules_for
 from edgeprune.compiler.objects import build_object
 from edgeprune.devices.fake import FakeDevice
-from edgeprune.devices.local import LocalDevice
+from edgeprune.devices.local.device import LocalDevice
 from edgeprune.devices.protocol import Completed
 from edgeprune.latency.records import spread
 from edgeprune.profiling import profile as profiling

@@ -10,7 +10,7 @@ import pytest
 
 from edgeprune.compiler.cost import virtual_cost_ns
 from edgeprune.devices.fake import FakeDevice, FakeFaults
-from edgeprune.devices.local import LocalDevice
+from edgeprune.devices.local.device import LocalDevice
 from edgeprune.errors import DeviceUnreachableError, ProfileError, ProfileMismatchError, TargetError
 from edgeprune.graph.channels import ChannelGraph, WidthGroup
 from edgeprune.graph.network import read_network

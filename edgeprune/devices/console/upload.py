@@ -15,10 +15,10 @@ import shlex
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
+from edgeprune.devices.common import require_space
 from edgeprune.devices.console import xmodem
 from edgeprune.devices.console.frames import WRITE, payload_room
 from edgeprune.devices.console.session import POWER_CYCLE, Session
-from edgeprune.devices.local import require_space
 from edgeprune.devices.protocol import Progress
 from edgeprune.errors import DeviceError, DeviceUnreachableError, VerificationError
 

@@ -14,15 +14,15 @@ from typing import cast
 
 import asyncssh
 
+from edgeprune.devices.common import check_argv
 from edgeprune.devices.describe import describe_with
-from edgeprune.devices.local import check_argv
 from edgeprune.devices.paths import check_path
 from edgeprune.devices.protocol import Completed, DeviceInfo, Progress
-from edgeprune.devices.ssh_connect import Connector
-from edgeprune.devices.ssh_loop import LoopThread
-from edgeprune.devices.ssh_put import put_over
-from edgeprune.devices.ssh_session import STEP_S, Session
-from edgeprune.devices.ssh_url import parse_ssh_url
+from edgeprune.devices.ssh.connect import Connector
+from edgeprune.devices.ssh.loop import LoopThread
+from edgeprune.devices.ssh.put import put_over
+from edgeprune.devices.ssh.session import STEP_S, Session
+from edgeprune.devices.ssh.url import parse_ssh_url
 from edgeprune.devices.trust import accepts_new_host_keys
 from edgeprune.errors import DeviceError, DeviceUnreachableError
 

@@ -20,7 +20,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from edgeprune.devices.rpc_library import FUNCTION, Program
+from edgeprune.devices.rpc.library import FUNCTION, Program
 
 # How long a call that was given up may still take to end well.
 LINGER_S = 60

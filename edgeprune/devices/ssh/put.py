@@ -18,9 +18,9 @@ from pathlib import Path, PurePosixPath
 
 import asyncssh
 
-from edgeprune.devices.local import chunks_of, require_space
+from edgeprune.devices.common import chunks_of, require_space
 from edgeprune.devices.protocol import Progress
-from edgeprune.devices.ssh_session import Output, Session, command_line
+from edgeprune.devices.ssh.session import Output, Session, command_line
 from edgeprune.errors import DeviceError, DeviceUnreachableError
 
 _HASHING_S = 600.0

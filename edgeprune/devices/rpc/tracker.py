@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from edgeprune.devices.rpc_address import Address, loopback
-from edgeprune.devices.rpc_session import Server
+from edgeprune.devices.rpc.address import Address, loopback
+from edgeprune.devices.rpc.session import Server
 from edgeprune.errors import BusyError, DeviceUnreachableError
 
 ANSWER_S, FREE_S = 10.0, 30.0

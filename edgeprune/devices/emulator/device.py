@@ -16,14 +16,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from edgeprune.devices.common import check_argv
+from edgeprune.devices.console.device import SerialDevice
 from edgeprune.devices.console.login import Credentials, hear
 from edgeprune.devices.emulator.disk import make_disk
 from edgeprune.devices.emulator.images import PASSWORD, USER, find_images
 from edgeprune.devices.emulator.machine import BOARDS, QEMU, Machine
-from edgeprune.devices.local import LocalDevice, check_argv
+from edgeprune.devices.local.device import LocalDevice
 from edgeprune.devices.paths import check_path
 from edgeprune.devices.protocol import Completed, Device, DeviceInfo
-from edgeprune.devices.serial import SerialDevice
 from edgeprune.errors import BusyError, DeviceError, DeviceUnreachableError, MissingDependencyError, UsageError
 from edgeprune.home import home
 

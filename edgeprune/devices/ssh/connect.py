@@ -16,10 +16,10 @@ from typing import Any
 
 import asyncssh
 
-from edgeprune.devices.ssh_hosts import HostKeys, known_hosts_files
-from edgeprune.devices.ssh_loop import LoopThread
-from edgeprune.devices.ssh_session import Session
-from edgeprune.devices.ssh_url import SshAddress, parse_authority
+from edgeprune.devices.ssh.hosts import HostKeys, known_hosts_files
+from edgeprune.devices.ssh.loop import LoopThread
+from edgeprune.devices.ssh.session import Session
+from edgeprune.devices.ssh.url import SshAddress, parse_authority
 from edgeprune.errors import BadInputError, DeviceUnreachableError, EdgepruneError
 
 PASSWORD = "EDGEPRUNE_SSH_PASSWORD"

@@ -1,4 +1,4 @@
-"""One session with a TVM RPC server, held by a worker process (rpc_worker.py) that can be left.
+"""One session with a TVM RPC server, held by a worker process (rpc/worker.py) that can be left.
 
 Every exchange has an end: a worker that does not answer in time is left to itself, to end the
 connection and itself as soon as it can and within a minute, and whoever calls next opens a new
@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeprune.devices.rpc_library import Program, library_for
-from edgeprune.devices.rpc_wire import Reply, Verb, pack, unpack
+from edgeprune.devices.rpc.library import Program, library_for
+from edgeprune.devices.rpc.wire import Reply, Verb, pack, unpack
 from edgeprune.errors import DeviceUnreachableError, MissingDependencyError
 
 # Seconds. Starting means loading TVM, connecting means waiting for a server that ends a session.
@@ -152,7 +152,7 @@ class _Worker:
         path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
         self._process = subprocess.Popen(
             # -P: the worker must not load what merely lies in the current folder.
-            (sys.executable, "-P", "-m", "edgeprune.devices.rpc_worker"),
+            (sys.executable, "-P", "-m", "edgeprune.devices.rpc.worker"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             # TVM logs each step of a client that fails; our errors say it in one line.

@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from edgeprune.devices.common import check_argv, chunks_of
 from edgeprune.devices.console.download import fetch
 from edgeprune.devices.console.link import Link, PortLink
 from edgeprune.devices.console.login import Credentials, credentials, reach_shell
@@ -22,7 +23,6 @@ from edgeprune.devices.console.ports import find_port, parse_serial_url
 from edgeprune.devices.console.session import Session
 from edgeprune.devices.console.upload import upload
 from edgeprune.devices.describe import describe_with
-from edgeprune.devices.local import check_argv, chunks_of
 from edgeprune.devices.paths import check_path
 from edgeprune.devices.protocol import Completed, DeviceInfo, Progress
 from edgeprune.errors import DeviceError, DeviceUnreachableError

@@ -17,14 +17,14 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from edgeprune.devices.common import check_argv, chunks_of, require_space
 from edgeprune.devices.describe import describe_with
-from edgeprune.devices.local import check_argv, chunks_of, require_space
 from edgeprune.devices.paths import check_path
 from edgeprune.devices.protocol import Completed, DeviceInfo, Progress
-from edgeprune.devices.rpc_address import Address, loopback, parse_server, parse_tracker
-from edgeprune.devices.rpc_session import CALL_S, Server, Session
-from edgeprune.devices.rpc_tracker import take
-from edgeprune.devices.rpc_wire import Reply, State, Verb
+from edgeprune.devices.rpc.address import Address, loopback, parse_server, parse_tracker
+from edgeprune.devices.rpc.session import CALL_S, Server, Session
+from edgeprune.devices.rpc.tracker import take
+from edgeprune.devices.rpc.wire import Reply, State, Verb
 from edgeprune.errors import DeviceError, DeviceUnreachableError
 
 _READ_BYTES = 1 << 18

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgeprune.devices.local import LocalDevice
+from edgeprune.devices.local.device import LocalDevice
 from edgeprune.devices.protocol import Completed, DeviceInfo
 from edgeprune.errors import DeviceUnreachableError, UsageError
 from edgeprune.gpus import Gpu, local_gpus

@@ -17,13 +17,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from edgeprune.devices.common import check_argv, chunks_of, require_space
 from edgeprune.devices.describe import describe_with
 from edgeprune.devices.paths import check_path
 from edgeprune.devices.protocol import Completed, DeviceInfo, Progress
-from edgeprune.errors import BadInputError, DeviceError, DeviceUnreachableError, UsageError
+from edgeprune.errors import DeviceError, DeviceUnreachableError, UsageError
 from edgeprune.home import home
 
-_CHUNK_BYTES = 1 << 18
 # What a shell returns, so that every transport answers alike.
 _NOT_FOUND, _NOT_EXECUTABLE, _SIGNAL_BASE = 127, 126, 128
 
@@ -173,54 +173,6 @@ def folder_of(url: str) -> Path | None:
     if not rest.startswith("/") or not rest.isprintable():
         raise UsageError(f"{url!r} does not name an absolute folder", hint=f"write {url.partition(':')[0]}:/a/folder")
     return Path(rest)
-
-
-def check_argv(argv: Sequence[str]) -> None:
-    """Refuse what no operating system can start.
-
-    Raises:
-        UsageError: an empty command, or an argument that is not UTF-8 or holds a NUL character.
-    """
-    if isinstance(argv, str) or not argv or not argv[0]:
-        raise UsageError("a command is a list of arguments that begins with a program", argv=repr(argv))
-    for argument in argv:
-        if "\0" in argument or any("\ud800" <= c <= "\udfff" for c in argument):
-            raise UsageError(f"{argument!r} cannot be an argument of a program", argv=repr(list(argv)))
-
-
-def chunks_of(source: Path | bytes) -> tuple[Iterator[bytes], int]:
-    """The pieces of a file or of bytes, and their size in all.
-
-    Raises:
-        BadInputError: the file cannot be read.
-    """
-    if isinstance(source, bytes):
-        return (source[i : i + _CHUNK_BYTES] for i in range(0, len(source), _CHUNK_BYTES)), len(source)
-    try:
-        size = source.stat().st_size
-        source.open("rb").close()
-    except OSError as e:
-        raise BadInputError(f"{source} cannot be read: {e.strerror}", path=str(source)) from e
-    return _file_chunks(source), size
-
-
-def require_space(url: str, path: str, size: int, free: int) -> None:
-    """Raises:
-    DeviceError: ``size`` bytes do not fit into ``free`` bytes.
-    """
-    if size > free:
-        raise DeviceError(
-            f"{url}: {path} needs {size} bytes and {free} are free",
-            hint="free some space on the device",
-            needed_bytes=size,
-            free_bytes=free,
-        )
-
-
-def _file_chunks(source: Path) -> Iterator[bytes]:
-    with source.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            yield chunk
 
 
 def _kill_session(process: subprocess.Popen[bytes]) -> None:

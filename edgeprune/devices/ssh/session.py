@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import asyncssh
 
-from edgeprune.devices.ssh_loop import LoopThread
+from edgeprune.devices.ssh.loop import LoopThread
 from edgeprune.errors import DeviceError, DeviceUnreachableError, UsageError
 
 T = TypeVar("T")
