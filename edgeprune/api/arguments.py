@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from edgeprune.api.shown import Network
 from edgeprune.devices.protocol import Device
-from edgeprune.devices.registry import closing_devices, open_device
+from edgeprune.devices.registry import open_device
 from edgeprune.errors import ModelLoadError, UsageError
 from edgeprune.fitting.run_folder import RunRecord
 from edgeprune.models.loading import LoadedModel, parse_shape, wrap_module
@@ -99,5 +99,5 @@ def board_of(device: str | Device | None, target: Target | None = None) -> Itera
     if device is not None and not isinstance(device, str):
         yield device
         return
-    with closing_devices():
-        yield open_device(device or (target.default_device if target else "local:"))
+    with open_device(device or (target.default_device if target else "local:")) as opened:
+        yield opened

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def schedule_book(
     if not store.exists() and not required:
         return ScheduleBook(target)
     try:
-        with closing(open_device(device)) if isinstance(device, str) else nullcontext(device) as board:
+        with open_device(device) if isinstance(device, str) else nullcontext(device) as board:
             info = board.describe()
         with ProfileStore(store) as opened:
             asked = fingerprint_of(target, info, threads, network.kernels)

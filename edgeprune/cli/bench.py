@@ -30,6 +30,6 @@ def bench(
     from edgeprune.api.boards import bench as run
     from edgeprune.devices.registry import open_device
 
-    board = open_device(device)
-    done = run(board, warmup=warmup, repeats=repeats, threads=threads)
-    emit(record("edgeprune.bench/2", {"device": board.url, **done.summary()}), as_json)
+    with open_device(device) as board:
+        done = run(board, warmup=warmup, repeats=repeats, threads=threads)
+        emit(record("edgeprune.bench/2", {"device": board.url, **done.summary()}), as_json)

@@ -38,9 +38,9 @@ def flash(
     from edgeprune.api.boards import flash as run
     from edgeprune.devices.registry import open_device
 
-    board = open_device(device)
-    done = run(bundle, device=board, **given, progress=not quiet)
-    body = done.to_json()
-    timing = body.pop("timing")
-    body |= {"latency_ms": done.timing.median_ms, "evidence": timing["evidence"]}
-    emit(record("edgeprune.flash/2", {"device": board.url, **body}), as_json)
+    with open_device(device) as board:
+        done = run(bundle, device=board, **given, progress=not quiet)
+        body = done.to_json()
+        timing = body.pop("timing")
+        body |= {"latency_ms": done.timing.median_ms, "evidence": timing["evidence"]}
+        emit(record("edgeprune.flash/2", {"device": board.url, **body}), as_json)

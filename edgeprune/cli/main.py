@@ -62,20 +62,19 @@ def load_command(name: str) -> Any:
 
 
 def _for_devices(command: Any, place: int) -> None:
-    """What every command with a ``--device`` does: take ``--accept-new-host-key``, and close the device at its end."""
+    """What every command with a ``--device`` takes: ``--accept-new-host-key``."""
     from edgeprune.cli.options import accept_new_host_key
-    from edgeprune.devices.registry import closing_devices
     from edgeprune.devices.trust import accepting_new_host_keys
 
     option = accept_new_host_key()
     run = command.callback
 
-    def run_and_close(**given: Any) -> Any:
-        with accepting_new_host_keys(given.pop(option.name)), closing_devices():
+    def run_trusting(**given: Any) -> Any:
+        with accepting_new_host_keys(given.pop(option.name)):
             return run(**given)
 
     command.params.insert(place, option)
-    command.callback = run_and_close
+    command.callback = run_trusting
 
 
 def _print_version(wanted: bool) -> None:

@@ -19,5 +19,5 @@ def rollback(device: DeviceUrl = "local:", as_json: JsonOption = False) -> None:
     from edgeprune.deploy.rollback import rollback as go_back
     from edgeprune.devices.registry import open_device
 
-    board = open_device(device)
-    emit(record("edgeprune.rollback/1", {"device": board.url, **go_back(board).to_json()}), as_json)
+    with open_device(device) as board:
+        emit(record("edgeprune.rollback/1", {"device": board.url, **go_back(board).to_json()}), as_json)

@@ -35,24 +35,24 @@ def run(
     from edgeprune.deploy.installed import installed
     from edgeprune.devices.registry import open_device
 
-    board = open_device(device)
-    manifest = installed(board).manifest
-    if len(inputs) != len(manifest.inputs) or len(outputs) != len(manifest.outputs):
-        raise UsageError(
-            f"the network has {len(manifest.inputs)} inputs and {len(manifest.outputs)} outputs",
-            hint="give --input and --output once for each",
-        )
-    for path in outputs:
-        require_place(path)
-    arrays = [_read(path) for path in inputs]
-    found = outputs_of(arrays, board)
-    for path, array in zip(outputs, found, strict=True):
-        buffer = io.BytesIO()
-        np.save(buffer, array)
-        write_whole(path, buffer.getvalue())
-    samples = len(arrays[0]) // manifest.inputs[0].shape[0]
-    fields = {"device": board.url, "samples": samples, "outputs": [str(p) for p in outputs]}
-    emit(record("edgeprune.run/1", fields), as_json)
+    with open_device(device) as board:
+        manifest = installed(board).manifest
+        if len(inputs) != len(manifest.inputs) or len(outputs) != len(manifest.outputs):
+            raise UsageError(
+                f"the network has {len(manifest.inputs)} inputs and {len(manifest.outputs)} outputs",
+                hint="give --input and --output once for each",
+            )
+        for path in outputs:
+            require_place(path)
+        arrays = [_read(path) for path in inputs]
+        found = outputs_of(arrays, board)
+        for path, array in zip(outputs, found, strict=True):
+            buffer = io.BytesIO()
+            np.save(buffer, array)
+            write_whole(path, buffer.getvalue())
+        samples = len(arrays[0]) // manifest.inputs[0].shape[0]
+        fields = {"device": board.url, "samples": samples, "outputs": [str(p) for p in outputs]}
+        emit(record("edgeprune.run/1", fields), as_json)
 
 
 def _read(path: Path) -> NDArray[np.float32]:

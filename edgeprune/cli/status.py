@@ -19,5 +19,5 @@ def status(device: DeviceUrl = "local:", as_json: JsonOption = False) -> None:
     from edgeprune.deploy.status import status as ask
     from edgeprune.devices.registry import open_device
 
-    board = open_device(device)
-    emit(record("edgeprune.status/1", {"device": board.url, **ask(board).to_json()}), as_json)
+    with open_device(device) as board:
+        emit(record("edgeprune.status/1", {"device": board.url, **ask(board).to_json()}), as_json)

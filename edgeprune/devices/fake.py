@@ -24,7 +24,7 @@ from pathlib import Path
 
 from edgeprune.devices.common import chunks_of, require_space
 from edgeprune.devices.local.device import LocalDevice, folder_of
-from edgeprune.devices.protocol import Completed, DeviceInfo, Progress
+from edgeprune.devices.protocol import Closing, Completed, DeviceInfo, Progress
 from edgeprune.errors import DeviceError, DeviceUnreachableError
 
 _TIMED_COMMANDS = ("bench", "kernels")
@@ -56,7 +56,7 @@ class FakeFaults:
     fail_command: str | None = None
 
 
-class FakeDevice:
+class FakeDevice(Closing):
     """A :class:`LocalDevice` with a virtual clock and, for tests, faults."""
 
     def __init__(self, root: Path | None = None, *, url: str = "", faults: FakeFaults | None = None) -> None:

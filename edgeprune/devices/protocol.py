@@ -10,10 +10,12 @@ of choice on this computer). Absolute paths and ``..`` are refused with :class:`
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
+from edgeprune.errors import EdgepruneError
 from edgeprune.gpus import Gpu
 
 Progress = Callable[[int, int], None]
@@ -53,9 +55,22 @@ class Completed:
     stderr: str
 
 
+class Closing:
+    """What a ``with`` block closes at its end: a server or a port that stays open keeps others out."""
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(EdgepruneError):  # what it was opened for is done, or failed for a better reason
+            self.close()
+
+
 @runtime_checkable
 class Device(Protocol):
-    """A board that can hold files and run commands.
+    """A board that can hold files and run commands; a ``with`` block closes it (:class:`Closing`).
 
     Every method raises :class:`DeviceError` when the device fails and
     :class:`DeviceUnreachableError` when it is gone; a non-zero exit of the command itself is not
@@ -86,3 +101,7 @@ class Device(Protocol):
         ...
 
     def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...

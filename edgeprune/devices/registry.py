@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from tempfile import TemporaryDirectory
@@ -13,10 +10,9 @@ from typing import Any, cast
 
 from edgeprune.devices.protocol import Device
 from edgeprune.devices.trust import accepting_new_host_keys, accepts_new_host_keys
-from edgeprune.errors import DeviceUnreachableError, EdgepruneError, MissingDependencyError, UsageError
+from edgeprune.errors import DeviceUnreachableError, MissingDependencyError, UsageError
 
 TRACKER = "EDGEPRUNE_TRACKER"
-_opened: ContextVar[list[Device] | None] = ContextVar("opened devices", default=None)
 
 # Each class has ``from_url(url)``. Named by text, so a transport's libraries load when it is used.
 SCHEMES: dict[str, str] = {
@@ -32,7 +28,7 @@ SCHEMES: dict[str, str] = {
 
 
 def open_device(url: str, *, accept_new_host_key: bool = False) -> Device:
-    """The device behind a URL such as ``local:`` or ``ssh://pi@board``; close it after use.
+    """The device behind a URL such as ``local:`` or ``ssh://pi@board``; a ``with`` block closes it.
 
     Args:
         accept_new_host_key: trust an SSH host that is not known yet; a changed key is refused still.
@@ -49,24 +45,7 @@ def open_device(url: str, *, accept_new_host_key: bool = False) -> Device:
         raise UsageError(f"unknown device scheme {scheme!r}", hint=f"these exist: {known}", schemes=list(SCHEMES))
     module, _, name = SCHEMES[scheme].partition(":")
     with accepting_new_host_keys(accept_new_host_key or accepts_new_host_keys()):
-        device = cast(Device, getattr(import_module(module), name).from_url(url))
-    if (opened := _opened.get()) is not None:
-        opened.append(device)
-    return device
-
-
-@contextmanager
-def closing_devices() -> Iterator[None]:
-    """Close what is opened inside, however the block ends: a server or a port left open keeps others out."""
-    opened: list[Device] = []
-    token = _opened.set(opened)
-    try:
-        yield
-    finally:
-        _opened.reset(token)
-        for device in opened:
-            with suppress(EdgepruneError):  # what it was opened for is done, or failed for a better reason
-                device.close()
+        return cast(Device, getattr(import_module(module), name).from_url(url))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +69,8 @@ def list_devices() -> list[Listed]:
         UsageError: $EDGEPRUNE_TRACKER does not name a tracker of this computer.
     """
     # Any folder describes this computer, and a list should not make the one in the home.
-    with TemporaryDirectory() as folder:
-        info = open_device(f"local:{folder}").describe()
+    with TemporaryDirectory() as folder, open_device(f"local:{folder}") as device:
+        info = device.describe()
     local = Listed("local:", f"this computer: {info.cpu}", True, {"machine": info.machine})
     return [local, *_gpus(), *_serial_ports(), *_emulated(), *_tracked_servers()]
 

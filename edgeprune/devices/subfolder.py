@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from edgeprune.devices.paths import check_path
-from edgeprune.devices.protocol import Completed, Device, DeviceInfo, Progress
+from edgeprune.devices.protocol import Closing, Completed, Device, DeviceInfo, Progress
 
 _ENTER = 'cd "$0" && exec "$@"'
 
@@ -19,7 +19,7 @@ class Enterable(Protocol):
     def enter(self, folder: str) -> Device: ...
 
 
-class Subfolder:
+class Subfolder(Closing):
     """The device protocol over ``device``, with ``folder`` as the root; the outer device stays open.
 
     Raises:

@@ -90,10 +90,9 @@ class DeviceConformance:
 
     @pytest.fixture
     def device(self, tmp_path: Path) -> Iterator[Device]:
-        device = self.connect(tmp_path / "root")
-        assert isinstance(device, Device)
-        yield device
-        device.close()
+        with self.connect(tmp_path / "root") as device:
+            assert isinstance(device, Device)
+            yield device
 
     def names(self, device: Device, folder: str = ".") -> list[str]:
         return sorted(device.run(["ls", "-A", folder]).stdout.splitlines())

@@ -24,13 +24,13 @@ from edgeprune.devices.console.session import Session
 from edgeprune.devices.console.upload import upload
 from edgeprune.devices.describe import describe_with
 from edgeprune.devices.paths import check_path
-from edgeprune.devices.protocol import Completed, DeviceInfo, Progress
+from edgeprune.devices.protocol import Closing, Completed, DeviceInfo, Progress
 from edgeprune.errors import DeviceError, DeviceUnreachableError
 
 _PROBE_S = 10.0
 
 
-class SerialDevice:
+class SerialDevice(Closing):
     """A board behind a console. One call at a time; others wait.
 
     Args:

@@ -20,7 +20,7 @@ from pathlib import Path
 from edgeprune.devices.common import check_argv, chunks_of, require_space
 from edgeprune.devices.describe import describe_with
 from edgeprune.devices.paths import check_path
-from edgeprune.devices.protocol import Completed, DeviceInfo, Progress
+from edgeprune.devices.protocol import Closing, Completed, DeviceInfo, Progress
 from edgeprune.errors import DeviceError, DeviceUnreachableError, UsageError
 from edgeprune.home import home
 
@@ -28,7 +28,7 @@ from edgeprune.home import home
 _NOT_FOUND, _NOT_EXECUTABLE, _SIGNAL_BASE = 127, 126, 128
 
 
-class LocalDevice:
+class LocalDevice(Closing):
     """A folder of this computer behind the device protocol.
 
     Raises:

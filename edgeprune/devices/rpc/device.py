@@ -20,7 +20,7 @@ from pathlib import Path
 from edgeprune.devices.common import check_argv, chunks_of, require_space
 from edgeprune.devices.describe import describe_with
 from edgeprune.devices.paths import check_path
-from edgeprune.devices.protocol import Completed, DeviceInfo, Progress
+from edgeprune.devices.protocol import Closing, Completed, DeviceInfo, Progress
 from edgeprune.devices.rpc.address import Address, loopback, parse_server, parse_tracker
 from edgeprune.devices.rpc.session import CALL_S, Server, Session
 from edgeprune.devices.rpc.tracker import take
@@ -36,7 +36,7 @@ _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 _LONGEST_MS = 2**31
 
 
-class RpcDevice:
+class RpcDevice(Closing):
     """A TVM RPC server of this computer, or of a board at the other end of an SSH tunnel.
 
     A session that ended (a server that was restarted, a call without an answer) is opened anew by

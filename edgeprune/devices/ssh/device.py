@@ -17,7 +17,7 @@ import asyncssh
 from edgeprune.devices.common import check_argv
 from edgeprune.devices.describe import describe_with
 from edgeprune.devices.paths import check_path
-from edgeprune.devices.protocol import Completed, DeviceInfo, Progress
+from edgeprune.devices.protocol import Closing, Completed, DeviceInfo, Progress
 from edgeprune.devices.ssh.connect import Connector
 from edgeprune.devices.ssh.loop import LoopThread
 from edgeprune.devices.ssh.put import put_over
@@ -30,7 +30,7 @@ _PIECE_BYTES = 1 << 20
 _NOT_FOUND = 127
 
 
-class SshDevice:
+class SshDevice(Closing):
     """A board over SSH.
 
     Args:
