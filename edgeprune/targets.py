@@ -19,8 +19,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StrictBool, ValidationError, model_validator
+from pydantic import AfterValidator, Field, StrictBool, ValidationError, model_validator
 
+from edgeprune.architectures import ARCHITECTURES, Architecture
 from edgeprune.errors import EdgepruneError, TargetError
 from edgeprune.gpus import COMPILED_FOR, code_for, local_gpus
 from edgeprune.home import home
@@ -31,10 +32,16 @@ ENVIRONMENT = "EDGEPRUNE_TARGETS"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 Feature = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.]*$")]
 
-_TRIPLE_STARTS = {"x86_64": ("x86_64-",), "aarch64": ("aarch64-",), "armv7l": ("arm-", "armv7", "thumbv7")}
 _ACCELERATORS = ("cuda", "vta")
-_CPU_TARGETS = {"x86_64": "x86_64_sse4", "aarch64": "aarch64_generic", "armv7l": "armv7_generic"}
-_GPU_TARGET = re.compile(r"(x86_64|aarch64)_sm_([1-9]\d{1,2})")
+
+
+def _known_architecture(name: str) -> str:
+    if name not in ARCHITECTURES:
+        raise ValueError(f"no architecture {name!r}; there are: {', '.join(ARCHITECTURES)}")
+    return name
+
+
+_GPU_TARGET = re.compile(rf"({'|'.join(a.name for a in ARCHITECTURES.values() if a.gpus)})_sm_([1-9]\d{{1,2}})")
 HOST, HOST_GPU = "host", "host_gpu"
 _DESCRIPTIVE: dict[str, Any] = {
     **dict.fromkeys(("name", "title", "notes", "sources", "default_device", "generic", "requires"), True),
@@ -73,7 +80,7 @@ class Target(Record):
     kind: Literal["cpu", "cuda", "vta"]
     llvm: Llvm
     zig_target: Annotated[str, Field(pattern=r"^[a-z0-9_]+-linux-(gnu|musl)[a-z]*(\.\d+)*$")]
-    arch: Literal["x86_64", "aarch64", "armv7l"]
+    arch: Annotated[str, AfterValidator(_known_architecture)]
     vector_bits: Literal[128, 256, 512]
     cores: Positive
     clock_mhz: Positive | None = None
@@ -91,7 +98,7 @@ class Target(Record):
     @model_validator(mode="after")
     def _one_architecture(self) -> Self:
         for field, value in (("llvm.mtriple", self.llvm.mtriple), ("zig_target", self.zig_target)):
-            if not value.startswith(_TRIPLE_STARTS[self.arch]):
+            if not value.startswith(self.architecture.triples):
                 raise ValueError(f"{field} {value!r} is not for arch {self.arch!r}")
         return self
 
@@ -104,6 +111,10 @@ class Target(Record):
         if self.generic and self.kind != "cpu":
             raise ValueError("only a target of kind 'cpu' can be generic: host chooses among these")
         return self
+
+    @property
+    def architecture(self) -> Architecture:
+        return ARCHITECTURES[self.arch]
 
     @property
     def libc(self) -> str:
@@ -136,7 +147,7 @@ class Target(Record):
     @property
     def cores_hint(self) -> str:
         """Which target to take for the board's cores, where its accelerator cannot do something."""
-        name = _CPU_TARGETS[self.arch]
+        name = self.architecture.generic
         # A Cortex-A9 has fewer features than any target for its architecture asks for.
         if read_target(data_folder("targets") / f"{name}.toml").missing_features(self.requires):
             return "no target fits the board's cores"
@@ -266,7 +277,7 @@ def _host_gpu(files: dict[str, Path]) -> Target:
             hint=f"name the target of the one that you mean: {' or '.join(f'{machine}_{code}' for code in codes)}",
             codes=codes,
         )
-    if machine not in ("x86_64", "aarch64"):
+    if machine not in ARCHITECTURES or not ARCHITECTURES[machine].gpus:
         raise TargetError(f"there is no GPU target of {machine}", hint="use the cores: --target host", machine=machine)
     return _with_gpu(files, machine, codes[0])
 
@@ -275,7 +286,7 @@ def _with_gpu(files: dict[str, Path], machine: str, arch: str) -> Target:
     """Any processor of ``machine`` beside a GPU that runs code for ``arch``: the program on the cores only feeds it."""
     if int(arch.removeprefix("sm_")) not in COMPILED_FOR:
         raise _not_compiled_for(arch)
-    cores = read_target(files[_CPU_TARGETS[machine]])
+    cores = read_target(files[ARCHITECTURES[machine].generic])
     return cores.model_copy(
         update={
             "name": f"{machine}_{arch}",

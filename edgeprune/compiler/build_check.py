@@ -143,7 +143,7 @@ def require_built_for(target: Target, needs: Needs | None) -> None:
     Raises:
         VerificationError: it is not.
     """
-    expected = {"armv7l": "arm"}.get(target.arch, target.arch)
+    expected = target.architecture.elf
     if needs is None or needs.architecture != expected:
         raise VerificationError(f"the program for {target.name} is for {needs and needs.architecture}, not {expected}")
     if needs.float_abi and needs.float_abi != (target.llvm.mfloat_abi or needs.float_abi):

@@ -52,7 +52,7 @@ def peak_ram_bytes(program: Program, target: Target) -> int:
     if target.kind == "cuda":
         held = sum(aligned(max(n, 1)) for n in (program.arena_bytes, program.weight_bytes))
         return held + aligned(7 * 8) + sum(len(c.buffers) for c in program.calls) * (48 + 8)
-    pointer = 4 if target.arch == "armv7l" else 8
+    pointer = target.architecture.bits // 8
     descriptor = 48 if pointer == 8 else 40
     buffers = sum(len(c.buffers) for c in program.calls)
     synthetic = aligned(program.weight_bytes) if program.weights is None else 0

@@ -13,20 +13,16 @@ from edgeprune.compiler.manifest import Manifest
 from edgeprune.errors import VerificationError
 from edgeprune.targets import Target
 
-_QEMU = {"aarch64": "qemu-aarch64", "armv7l": "qemu-arm"}
-# What a generic target promises to run on, so that an instruction too new for it is found.
-_OLDEST = {"aarch64_generic": "cortex-a53", "armv7_generic": "cortex-a7"}
-_STATIC = {"aarch64": "aarch64-linux-musl", "armv7l": "arm-linux-musleabihf"}
 _TIMEOUT_S = 120
 
 
 def emulator(target: Target) -> list[str] | None:
     """The command that runs a program of the target, as near to its processor as QEMU knows; None if there is none."""
-    name = _QEMU.get(target.arch, "")
+    name = target.architecture.qemu
     found = next((path for suffix in ("-static", "") if name and (path := shutil.which(name + suffix))), None)
     if found is None:
         return None
-    cpu = _OLDEST.get(target.name, target.llvm.mcpu)
+    cpu = target.architecture.oldest if target.generic else target.llvm.mcpu
     return [found, "-cpu", cpu] if cpu in _processors(found) else [found]
 
 
@@ -35,7 +31,7 @@ def static(target: Target) -> Target:
 
     For linking only: kernels are known by their target, and these are the target's own.
     """
-    return target.model_copy(update={"zig_target": _STATIC[target.arch]})
+    return target.model_copy(update={"zig_target": target.architecture.static})
 
 
 def golden_check(command: Sequence[str], bundle: Path, manifest: Manifest) -> None:

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgeprune.architectures import RUNS
 from edgeprune.compiler.cuda.nvrtc import embedded_gpus
 from edgeprune.compiler.elf import Needs, read_needs, version_of
 from edgeprune.compiler.manifest import Manifest
 from edgeprune.devices.protocol import DeviceInfo
 from edgeprune.errors import BundleError
 from edgeprune.gpus import runs_on
-
-# uname -m -> what it may run: 64-bit kernels run 32-bit programs of the same family.
-_RUNS = {
-    "x86_64": {("x86_64", 64), ("x86", 32)},
-    "i686": {("x86", 32)},
-    "aarch64": {("aarch64", 64), ("arm", 32)},
-    "armv7l": {("arm", 32)},
-    "armv6l": {("arm", 32)},
-    "riscv64": {("riscv", 64)},
-}
 
 
 def require_fit(bundle: Path, manifest: Manifest, info: DeviceInfo) -> None:
@@ -41,7 +32,7 @@ def require_fit(bundle: Path, manifest: Manifest, info: DeviceInfo) -> None:
 
 
 def _require_processor(file: Path, needs: Needs, info: DeviceInfo) -> None:
-    runs = _RUNS.get(info.machine)
+    runs = RUNS.get(info.machine)
     if runs is not None and (needs.architecture, needs.bits) not in runs:
         built_for = f"{needs.architecture} ({needs.bits} bit)"
         raise BundleError(

@@ -49,7 +49,7 @@ class Rule(ABC):
 
 def vector_registers(target: Target) -> int:
     """Architectural vector registers: 32 on AVX-512 and AArch64, 16 on SSE, AVX2 and 32-bit NEON."""
-    return 32 if target.vector_bits == 512 or target.arch == "aarch64" else 16
+    return 32 if target.vector_bits == 512 else target.architecture.vector_registers
 
 
 def most_columns(blocks: int, target: Target) -> int:
@@ -59,7 +59,7 @@ def most_columns(blocks: int, target: Target) -> int:
     that holds one input channel a lane, and keeps one for each column.
     """
     free = vector_registers(target) - blocks
-    return (free - 1) // blocks if target.arch == "x86_64" else free // (blocks + 1)
+    return (free - 1) // blocks if target.architecture.memory_operands else free // (blocks + 1)
 
 
 def padded(vector: Any, size: int) -> NDArray[np.float32]:

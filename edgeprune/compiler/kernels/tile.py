@@ -11,7 +11,7 @@ from edgeprune.targets import Target
 
 def multiplies_by_lane(target: Target) -> bool:
     """Whether the processor multiplies a vector by one lane of another (ARM), or reads a scalar as it multiplies."""
-    return target.arch != "x86_64"
+    return not target.architecture.memory_operands
 
 
 def accumulate(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from edgeprune.architectures import ARCHITECTURES
 from edgeprune.board import zig
 from edgeprune.errors import DeviceError, MissingDependencyError
 from edgeprune.home import home
@@ -23,7 +24,7 @@ from edgeprune.home import home
 FUNCTION = "edgeprune_exec"
 
 _FLAGS = "-std=c11 -O2 -g0 -Wall -Wextra -fno-sanitize=all -fvisibility=hidden -shared -fPIC -Wl,-Bsymbolic -s"
-_MACHINES = {40: "arm", 62: "x86_64", 183: "aarch64"}  # e_machine
+_MACHINES = {a.elf_machine: a.elf for a in ARCHITECTURES.values()}
 # The oldest that the programs of edgeprune's targets run with.
 _GLIBC = "2.28"
 _PT_INTERP = 3
