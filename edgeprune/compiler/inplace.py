@@ -38,9 +38,9 @@ def overwritten(graph: KernelGraph) -> dict[int, int]:
 def read_where_written(node: KernelNode) -> list[int]:
     """Inputs that a kernel reads at one place at a time, just before it writes there."""
     spec = node.spec
-    first = 0 if spec.op in ("elementwise", "strided") else spec.anchor_inputs
+    first = 0 if spec.operator.overwrites else spec.anchor_inputs
     inputs = [i for i in range(first, len(spec.inputs)) if spec.inputs[i] == spec.output]
-    if spec.op == "strided":
+    if spec.operator.walked and spec.operator.overwrites:
         return [i for i in inputs if spec.walk(i) == identity(len(spec.output.shape))]
     return inputs
 

@@ -26,6 +26,7 @@ from edgeprune.graph.channels import AxisBinding, KernelGraph, KernelNode, Port,
 from edgeprune.graph.computed import Computed, Recipes, is_view
 from edgeprune.graph.groups import Analysis
 from edgeprune.graph.mutation import stale_read
+from edgeprune.graph.ops.table import OPERATORS
 from edgeprune.graph.spec import Attr, KernelSpec, TensorSpec
 from edgeprune.graph.trace import (
     describe,
@@ -37,19 +38,6 @@ from edgeprune.graph.trace import (
     user_outputs,
 )
 from edgeprune.graph.walks import View
-
-NO_EPILOGUE = (
-    "channel_shuffle",
-    "channel_slice",
-    "concat",
-    "join",
-    "layout",
-    "max_places2d",
-    "pad",
-    "recurrent",
-    "softmax",
-)
-"""Kernels that nothing can be fused into."""
 
 
 @dataclass(eq=False)
@@ -425,7 +413,7 @@ class Cutter:
     def extend(self, value: Value, node: Node) -> Draft | None:
         """The draft behind ``value`` if ``node`` may join its epilogue."""
         draft = value.draft
-        if draft is None or draft.closed or draft.node is not value.node or draft.op in NO_EPILOGUE:
+        if draft is None or draft.closed or draft.node is not value.node or not OPERATORS[draft.op].fuses:
             return None
         whole = value.view is None or value.view == View.whole(value.shape)
         return draft if len(value.node.users) == 1 and whole else None

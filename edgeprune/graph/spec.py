@@ -15,10 +15,12 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from edgeprune.graph.ops.operator import WALK, Operator
+from edgeprune.graph.ops.table import OPERATORS
 from edgeprune.graph.walks import Walk
 
 OPERATIONS = ("add", "sub", "rsub", "mul", "div", "rdiv", "max", "min", "prelu")
@@ -75,16 +77,7 @@ class KernelSpec:
     """One fused operator.
 
     Attributes:
-        op: the anchor: ``conv2d``, ``conv_transpose2d``, ``dense``, ``max_pool2d``, ``avg_pool2d``,
-            ``conv3d``, ``max_pool3d``, ``avg_pool3d`` (of volumes: images whose rows are those of all slices, one
-            behind the other; ``slices`` before and after), ``max_places2d`` (where a plane's maxima stand),
-            ``max_unpool2d`` (values, their places), ``grid_sample`` (image, (N, 2, H, W) places), ``take``
-            (values, their places along ``axis``), ``global_avg_pool``, ``concat``, ``channel_slice``,
-            ``channel_shuffle`` (channels seen as ``rows`` rows,
-            or as rows of ``columns``, are transposed), ``resize2d``, ``softmax``,
-            ``elementwise`` (no anchor: the epilogue alone), ``strided`` (the same, inputs read through walks:
-            graph/walks.py), ``join`` (inputs, read through walks, one behind the other), ``pad``, ``reduce``,
-            ``normalize``, ``matmul``, ``recurrent``, ``layout``.
+        op: the anchor, one of :data:`edgeprune.graph.ops.table.OPERATORS`.
         inputs: data inputs (never weights): the anchor's first, then the epilogue's operands.
         output: the result.
         attrs: sorted (name, value) pairs of the anchor (kernel, stride, padding, dilation, groups …).
@@ -100,6 +93,17 @@ class KernelSpec:
     output: TensorSpec
     attrs: tuple[tuple[str, Attr], ...] = ()
     epilogue: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for an operator that does not exist, or a spec that is none of it."""
+        if self.op not in OPERATORS:
+            raise ValueError(f"no operator {self.op!r}")
+        self.operator.check(self)
+
+    @property
+    def operator(self) -> Operator:
+        """What holds of the anchor, whatever its sizes."""
+        return OPERATORS[self.op]
 
     def attr(self, name: str) -> Any:
         for key, value in self.attrs:
@@ -125,9 +129,7 @@ class KernelSpec:
         input width is (or, with a multiplier, goes with) its output width (depthwise, pooling,
         elementwise, resize) and for concat (the total).
         """
-        if self.op in (*CONVOLUTIONS, "conv_transpose2d", "dense") and not self.depthwise:
-            return {"in": self.inputs[0].channels, "out": self.output.channels}
-        return {"out": self.output.channels}
+        return self.operator.widths(self)
 
     def with_widths(self, **widths: int) -> KernelSpec:
         """The same kernel at other widths; takes ``in_`` (or ``in``) and ``out``.
@@ -141,40 +143,7 @@ class KernelSpec:
             raise ValueError(f"{self.op} has no width axis {sorted(unknown)}; it has {sorted(self.widths)}")
         if min(new.values(), default=1) < 1:
             raise ValueError(f"a width must be at least 1: {new}")
-        out = new.get("out", self.output.channels)
-        operands = tuple(
-            t if t.channels == 1 < self.output.channels else t.with_channels(out)
-            for t in self.inputs[self.anchor_inputs :]
-        )
-        attrs = self.attrs
-        if self.op in ("strided", "matmul"):
-            return replace(self, inputs=self._walked(out), output=self.output.with_channels(out))
-        if self.op == "join":
-            return self._joined(out)
-        if self.op == "concat":
-            anchors = self._split_concat(out)
-        elif self.op == "channel_slice":
-            # What costs is what is taken; what is left lying keeps its size.
-            anchors = (self.inputs[0].with_channels(self.inputs[0].channels - self.output.channels + out),)
-        elif self.op == "reduce" and 1 in self.attr("dims"):
-            anchors = self.inputs[: self.anchor_inputs]
-        elif self.op == "grid_sample":
-            anchors = (self.inputs[0].with_channels(out), self.inputs[1])
-        elif self.op == "take":
-            values, places = self.inputs[: self.anchor_inputs]
-            along = self.attr("axis") == 1
-            anchors = (values, replace(places, shape=(out,))) if along else (values.with_channels(out), places)
-        elif "in" in self.widths:
-            anchors = (self.inputs[0].with_channels(new.get("in", self.inputs[0].channels)),)
-        elif self.depthwise:
-            channels, odd = divmod(out, self.multiplier)
-            if odd:
-                raise ValueError(f"{out} filters do not divide into {self.multiplier} a channel")
-            anchors = (self.inputs[0].with_channels(channels),)
-            attrs = tuple((k, channels if k == "groups" else v) for k, v in attrs)
-        else:
-            anchors = tuple(t.with_channels(out) for t in self.inputs[: self.anchor_inputs])
-        return replace(self, inputs=anchors + operands, output=self.output.with_channels(out), attrs=attrs)
+        return self.operator.resized(self, new.get("out", self.output.channels), new)
 
     @property
     def anchor_inputs(self) -> int:
@@ -183,70 +152,17 @@ class KernelSpec:
 
     def walk(self, index: int) -> Walk:
         """How a kernel of op ``strided`` reads input ``index``."""
-        return Walk.from_attr(self.attr(f"walk{index}"))
-
-    def _walked(self, out: int) -> tuple[TensorSpec, ...]:
-        """The inputs of a kernel that follows walks if dimension 1 of its output had ``out`` positions."""
-        full = self.output.channels
-        return tuple(
-            replace(t, shape=self.walk(i).resized(t.shape, 1, full, out)) if self._has_walk(i) else t.with_channels(out)
-            for i, t in enumerate(self.inputs)
-        )
-
-    def _has_walk(self, index: int) -> bool:
-        return any(name == f"walk{index}" for name, _ in self.attrs)
-
-    def _joined(self, out: int) -> KernelSpec:
-        """A ``join`` if dimension 1 of its output had ``out`` positions."""
-        sizes: tuple[int, ...] = self.attr("sizes")
-        along = self.attr("axis") == 1
-        after = _shared_out(sizes, out) if along else sizes
-        inputs = []
-        for i, tensor in enumerate(self.inputs):
-            before, now = (sizes[i], after[i]) if along else (self.output.channels, out)
-            inputs.append(replace(tensor, shape=self.walk(i).resized(tensor.shape, 1, before, now)))
-        attrs = tuple((k, tuple(after) if k == "sizes" else v) for k, v in self.attrs)
-        return replace(
-            self, inputs=tuple(inputs), output=self.output.with_channels(sum(after) if along else out), attrs=attrs
-        )
-
-    def _split_concat(self, total: int) -> tuple[TensorSpec, ...]:
-        parts = self.inputs[: self.anchor_inputs]
-        cuts = _shared_out([p.channels for p in parts], total)
-        return tuple(p.with_channels(c) for p, c in zip(parts, cuts, strict=True))
+        return Walk.from_attr(self.attr(f"{WALK}{index}"))
 
     @functools.cached_property
     def macs(self) -> int:
         """Multiply-accumulates of the anchor (0 for kernels without weights)."""
-        if self.op in CONVOLUTIONS:
-            per_out: int = self.inputs[0].channels // self.attr("groups") * math.prod(self.attr("kernel"))
-            return self.output.elements * per_out
-        if self.op == "conv_transpose2d":
-            kh, kw = self.attr("kernel")
-            x = self.inputs[0]
-            per_in: int = self.output.channels // self.attr("groups") * kh * kw
-            return x.elements * per_in
-        if self.op == "dense":
-            x = self.inputs[0]
-            return x.elements * self.output.channels
-        return 0
+        return self.operator.macs(self)
 
     @functools.cached_property
     def family(self) -> str:
         """Key of the latency table: the spec with its widths taken out (16 hex digits)."""
-        if self.op in ("strided", "join", "matmul", "take"):
-            return _digest([self.with_widths(out=len(self.inputs)).to_json(), "walks"])
-        data = self.to_json()
-        for t in (*data["inputs"], data["output"]):
-            t[0][1] = 0
-        if self.op == "channel_slice":
-            data["attrs"]["start"] = 0
-        # The axes are part of it: at one channel a depthwise and a plain convolution look the same.
-        data["axes"] = sorted(self.widths)
-        if self.depthwise:
-            data["attrs"]["groups"] = 0
-            data["multiplier"] = self.multiplier
-        return _digest(data)
+        return _digest(self.operator.family(self))
 
     @functools.cached_property
     def key(self) -> str:
@@ -276,21 +192,8 @@ class KernelSpec:
     def __str__(self) -> str:
         widths = "→".join(str(w) for w in self.widths.values())
         size = "x".join(str(d) for d in self.output.shape[2:]) or "1"
-        kernel = ""
-        if self.op.startswith("conv"):
-            stride = max(self.attr("stride"))
-            kernel = f" {'x'.join(map(str, self.attr('kernel')))}" + (f"/{stride}" if stride > 1 else "")
-            groups = self.attr("groups")
-            kernel += " dw" if self.depthwise else f" g{groups}" if groups > 1 else ""
         tail = "".join(f"+{e}" for e in self.epilogue if e != "bias")
-        return f"{self.op}{kernel} {widths} @{size}{tail}"
-
-
-def _shared_out(sizes: Sequence[int], total: int) -> list[int]:
-    """``total`` in the proportions of ``sizes``, at least 1 each."""
-    cuts = [max(1, round(size * total / sum(sizes))) for size in sizes]
-    cuts[-1] = max(1, total - sum(cuts[:-1]))
-    return cuts
+        return f"{self.op}{self.operator.said(self)} {widths} @{size}{tail}"
 
 
 def _digest(data: Any) -> str:

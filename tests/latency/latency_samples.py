@@ -30,7 +30,11 @@ def depthwise(channels: int, size: int = 8) -> KernelSpec:
 
 def concat(*parts: int, size: int = 8) -> KernelSpec:
     inputs = tuple(TensorSpec((1, c, size, size)) for c in parts)
-    return KernelSpec("concat", inputs, TensorSpec((1, sum(parts), size, size)), (("axis", 1),))
+    return KernelSpec(
+        "concat",
+        inputs,
+        TensorSpec((1, sum(parts), size, size)),
+    )
 
 
 def record(spec: KernelSpec, median_ns: float = 1000.0, **changes: Any) -> KernelRecord:

@@ -16,8 +16,6 @@ from edgeprune.graph.channels import AxisBinding, Block
 from edgeprune.latency import LatencyModel, build_problem, grid_for, usable_levels
 from edgeprune.latency.grids import with_blocks
 from edgeprune.latency.problem import bindings_of
-from edgeprune.profiling.profile import ProfileOptions
-from edgeprune.targets import load_target
 
 KERNELS, CHANNELS = network()
 LEVELS = {"a": (8, 16), "b": (8, 16, 24), "f": (4,), "out": (8,)}
@@ -129,7 +127,7 @@ def test_levels_that_do_not_fit_are_refused(levels):
     with pytest.raises(PlanError, match="width group") as caught:
         build_problem(KERNELS, CHANNELS, SALIENCY, levels, LatencyModel(records()))
     advised = resolve_name(caught.value.hint.rpartition(" ")[2])
-    assert advised(CHANNELS, load_target("x86_64_sse4"), ProfileOptions(step=8)) == LEVELS
+    assert advised(CHANNELS, 8, 8) == LEVELS
 
 
 @pytest.mark.parametrize("binding", [AxisBinding(("a",), 3), AxisBinding(("ghost",), 16)])

@@ -20,6 +20,7 @@ from edgeprune.graph.cutter import (
     unsupported,
 )
 from edgeprune.graph.flow import arguments
+from edgeprune.graph.ops.table import OPERATORS
 from edgeprune.graph.spec import Attr, TensorSpec
 from edgeprune.graph.walks import View
 
@@ -100,12 +101,7 @@ def _batch_norm(cutter: Cutter, node: Node) -> None:
     norm, eps = (names[0], names[1], names[2], names[3]), float(node.args[7])  # type: ignore[arg-type]
     x = cutter.value(node.args[0], node)
     draft = cutter.extend(x, node)
-    if (
-        draft
-        and (draft.op.startswith("conv") or draft.op == "dense")
-        and draft.epilogue == ["bias"]
-        and draft.weights.norm is None
-    ):
+    if draft and OPERATORS[draft.op].folds and draft.epilogue == ["bias"] and draft.weights.norm is None:
         draft.weights = WeightRef(draft.weights.weight, draft.weights.bias, norm, eps)
         cutter.grow(draft, node)
         return
