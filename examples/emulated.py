@@ -33,7 +33,7 @@ from mnist import mnist
 from edgeprune.budget.promise import Limit, Promise
 from edgeprune.compiler.compile import compile_network
 from edgeprune.deploy.flash import flash
-from edgeprune.deploy.installed import bench_installed, run_installed
+from edgeprune.deploy.installed import bench_installed, installed
 from edgeprune.deploy.rollback import rollback
 from edgeprune.deploy.standard import Standard
 from edgeprune.deploy.status import status
@@ -218,7 +218,7 @@ def on_rpi3(bundles: dict[str, Path], networks: dict[str, Network], data: DataSe
 def difference(board: Device, network: Network, data: DataSet) -> float:
     """Of the installed program's outputs from torch's, over the largest of these."""
     x = data.test[0][:COMPARED]
-    (raw,) = run_installed(board, [np.ascontiguousarray(x.numpy()).tobytes()], len(x))
+    (raw,) = installed(board).run([np.ascontiguousarray(x.numpy()).tobytes()], len(x))
     with torch.no_grad():
         expected = network.module.eval()(x).numpy()
     actual = np.frombuffer(raw, np.float32).reshape(expected.shape)

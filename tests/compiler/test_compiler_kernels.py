@@ -264,7 +264,16 @@ class Transposed(Conv):
         )
         node = SimpleNamespace(
             weights=WeightRef("w"),
-            spec=kernel("conv_transpose2d", [], TensorSpec(tuple(y.shape)), groups=groups),
+            spec=kernel(
+                "conv_transpose2d",
+                [],
+                TensorSpec(tuple(y.shape)),
+                groups=groups,
+                kernel=size,
+                stride=stride,
+                padding=padding,
+                dilation=dilation,
+            ),
         )
         self.weight = folded(node, {"w": weight})[0]  # type: ignore[arg-type]
         operands = [noise(*y.shape, seed=3) for step in epilogue if step == "add"]

@@ -13,7 +13,7 @@ from serial_board import PtyBoard
 from ssh_servers import Board, Me
 
 from edgeprune.devices.emulator.device import EmulatedDevice
-from edgeprune.devices.protocol import Device
+from edgeprune.devices.protocol import Closing, Device
 from edgeprune.devices.registry import SCHEMES, open_device
 
 
@@ -102,7 +102,7 @@ class TestUserMode(DeviceConformance):
         return open_device(f"emulated:aarch64:{tmp_path}")
 
 
-class KeptOpen:
+class KeptOpen(Closing):
     """One emulated board for all tests, each in a folder of its own."""
 
     folders = count()
