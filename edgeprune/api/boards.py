@@ -21,6 +21,7 @@ from edgeprune.compiler.manifest import MANIFEST, read_manifest
 from edgeprune.deploy.flash import Deployment
 from edgeprune.deploy.flash import flash as install
 from edgeprune.deploy.installed import bench_installed, installed
+from edgeprune.deploy.placed import Placed
 from edgeprune.deploy.rollback import Rollback
 from edgeprune.deploy.rollback import rollback as go_back
 from edgeprune.deploy.standard import Standard
@@ -107,26 +108,32 @@ def run(
         UsageError: nothing is installed. BadInputError: the arrays are not what the network takes.
         VerificationError: the program fails.
     """
+    given = [inputs] if isinstance(inputs, np.ndarray | Tensor) else inputs
+    arrays = [x.detach().cpu().numpy() if isinstance(x, Tensor) else x for x in given]
     with board_of(device) as board:
-        placed = installed(board)
-        ports = placed.manifest.inputs
-        given = [inputs] if hasattr(inputs, "shape") else inputs
-        arrays = [np.ascontiguousarray(x, np.float32) for x in given]
-        if len(arrays) != len(ports):
-            raise BadInputError(f"the network has {len(ports)} inputs, {len(arrays)} were given")
-        for array, port in zip(arrays, ports, strict=True):
-            if array.ndim != len(port.shape) or array.shape[1:] != port.shape[1:] or len(array) % port.shape[0]:
-                raise BadInputError(
-                    f"input {port.name!r} has shape {array.shape}; the network takes {port.shape}, stacked along N"
-                )
-        counts = {len(a) // p.shape[0] for a, p in zip(arrays, ports, strict=True)}
-        if len(counts) != 1 or not (samples := counts.pop()):
-            raise BadInputError("the inputs hold different numbers of samples, or none")
-        raw = placed.run([a.tobytes() for a in arrays], samples, threads=threads)
-        return [
-            np.frombuffer(data, np.float32).reshape(samples * port.shape[0], *port.shape[1:])
-            for data, port in zip(raw, placed.manifest.outputs, strict=True)
-        ]
+        return outputs_of(installed(board), arrays, threads=threads)
+
+
+def outputs_of(
+    placed: Placed, inputs: Sequence[NDArray[Any]], *, threads: int | None = None
+) -> list[NDArray[np.float32]]:
+    """Outputs of a program on a device, one array for each, for arrays of stacked samples; raises as :func:`run`."""
+    ports, arrays = placed.manifest.inputs, [np.ascontiguousarray(x, np.float32) for x in inputs]
+    if len(arrays) != len(ports):
+        raise BadInputError(f"the network has {len(ports)} inputs, {len(arrays)} were given")
+    for array, port in zip(arrays, ports, strict=True):
+        if array.ndim != len(port.shape) or array.shape[1:] != port.shape[1:] or len(array) % port.shape[0]:
+            raise BadInputError(
+                f"input {port.name!r} has shape {array.shape}; the network takes {port.shape}, stacked along N"
+            )
+    counts = {len(a) // p.shape[0] for a, p in zip(arrays, ports, strict=True)}
+    if len(counts) != 1 or not (samples := counts.pop()):
+        raise BadInputError("the inputs hold different numbers of samples, or none")
+    raw = placed.run([a.tobytes() for a in arrays], samples, threads=threads)
+    return [
+        np.frombuffer(data, np.float32).reshape(samples * port.shape[0], *port.shape[1:])
+        for data, port in zip(raw, placed.manifest.outputs, strict=True)
+    ]
 
 
 def rollback(device: str | Device = "local:", *, progress: bool | Progress | None = None) -> Rollback:

@@ -31,7 +31,5 @@ def compile_(
     """
     from edgeprune.api.networks import compile as run
 
-    emit(
-        record("edgeprune.compile/1", run(model, out=out, factory=factory, **given, progress=not quiet).to_json()),
-        as_json,
-    )
+    done = run(model, out=out, factory=factory, **given, progress=not quiet)
+    emit(record("edgeprune.compile/1", done.to_json()), as_json)

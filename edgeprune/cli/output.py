@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -154,8 +153,8 @@ def print_error(error: EdgepruneError, *, as_json: bool) -> None:
     """One error, once: JSON object on stdout or ``error: … / hint: …`` on stderr."""
     if as_json:
         # Whatever an error carries, whoever reads gets JSON: a figure that is none becomes its name.
-        body = {"schema": ERROR_SCHEMA, "error": _named_figures(error.to_json())}
-        print(json.dumps(body, indent=2, allow_nan=False, default=_plain_or_text), file=data())
+        text = json.dumps(error.to_json(), default=_plain_or_text)
+        _print_json({"schema": ERROR_SCHEMA, "error": json.loads(text, parse_constant=lambda name: str(float(name)))})
         return
     lines = [f"error: {printable(error.message)}"]
     if error.hint:
@@ -166,14 +165,6 @@ def print_error(error: EdgepruneError, *, as_json: bool) -> None:
 def _print_json(body: Mapping[str, Any]) -> None:
     # a NaN is no JSON: whoever lets one come this far has a bug, and the exception says so
     print(json.dumps(body, indent=2, allow_nan=False, default=_plain), file=data())
-
-
-def _named_figures(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(k): _named_figures(v) for k, v in value.items()}
-    return [_named_figures(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _plain_or_text(value: Any) -> Any:

@@ -31,12 +31,13 @@ def run(
 
     import numpy as np
 
-    from edgeprune.api.boards import run as outputs_of
+    from edgeprune.api.boards import outputs_of
     from edgeprune.deploy.installed import installed
     from edgeprune.devices.registry import open_device
 
     with open_device(device) as board:
-        manifest = installed(board).manifest
+        placed = installed(board)
+        manifest = placed.manifest
         if len(inputs) != len(manifest.inputs) or len(outputs) != len(manifest.outputs):
             raise UsageError(
                 f"the network has {len(manifest.inputs)} inputs and {len(manifest.outputs)} outputs",
@@ -45,7 +46,7 @@ def run(
         for path in outputs:
             require_place(path)
         arrays = [_read(path) for path in inputs]
-        found = outputs_of(arrays, board)
+        found = outputs_of(placed, arrays)
         for path, array in zip(outputs, found, strict=True):
             buffer = io.BytesIO()
             np.save(buffer, array)

@@ -260,10 +260,11 @@ def _prune(board: Board, keep: set[str | None]) -> None:
 
 
 def _advancing(progress: Progress) -> Callable[[int, int], None]:
-    seen = [0]
+    last = 0
 
     def advance(done: int, total: int) -> None:
-        progress.advance(done - seen.pop())
-        seen.append(done)
+        nonlocal last
+        progress.advance(done - last)
+        last = done
 
     return advance

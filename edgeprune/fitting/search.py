@@ -153,9 +153,16 @@ class Search(Generic[P, M]):
         aim = best.proposal.latency_ms * (1 - margin) / used
         over = [r.proposal for r in done.values() if r.proposal.worth > worth and r.proposal.latency_ms <= aim * NEAR]
         between = [self.between(best.proposal, min(over, key=lambda p: p.worth))] if over else []
-        offered = (self.propose(Budget(aim * (1 + STEP * step), room)) for step in range(STALE))
+        offered = (self._offered(Budget(aim * (1 + STEP * step), room)) for step in range(STALE))
         further = (p for p in chain(islice(offered, 1), between, offered) if p and p.key not in done)
         return next((p for p in further if p.worth > worth), None)
+
+    def _offered(self, budget: Budget) -> Proposal[P] | None:
+        """None where nothing reaches the budget: with the margin, an aim may lie below the smallest plan."""
+        try:
+            return self.propose(budget)
+        except InfeasibleBudgetError:
+            return None
 
     def _tried(self, number: int, proposal: Proposal[P], limit: float | None, correction: float) -> Round[P, M]:
         measured = self.measure(number, proposal)

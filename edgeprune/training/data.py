@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from edgeprune.errors import ModelLoadError
+from edgeprune.errors import BadInputError, ModelLoadError
 from edgeprune.models import entrypoint
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -40,6 +40,16 @@ class DataSet:
     def input_shape(self) -> tuple[int, ...]:
         """Of one example, batch included: (1, C, H, W)."""
         return (1, *self.train[0].shape[1:])
+
+    def require_classes(self, outputs: int) -> None:
+        """Raises BadInputError for more classes than a network has outputs."""
+        if self.classes > outputs:
+            raise BadInputError(
+                f"data set {self.name!r} has {self.classes} classes, the network {outputs} outputs",
+                hint="load the network with num_classes",
+                classes=self.classes,
+                outputs=outputs,
+            )
 
 
 def load_data(source: str, seed: int = 0) -> DataSet:

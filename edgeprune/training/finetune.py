@@ -182,11 +182,4 @@ def _check(
     ):
         if not right:
             raise UsageError(name)
-    outputs = predict(module, data.train[0][:1]).shape[1]
-    if data.classes > outputs:
-        raise BadInputError(
-            f"data set {data.name!r} has {data.classes} classes, the network {outputs} outputs",
-            hint="load the network with num_classes",
-            classes=data.classes,
-            outputs=outputs,
-        )
+    data.require_classes(predict(module, data.train[0][:1]).shape[1])

@@ -36,13 +36,7 @@ def require_data(module: nn.Module, example_inputs: Sequence[Tensor], outputs: i
             model=shapes,
             data=data.input_shape,
         )
-    if data.classes > outputs:
-        raise BadInputError(
-            f"data set {data.name!r} has {data.classes} classes, the network {outputs} outputs",
-            hint="load the network with num_classes",
-            classes=data.classes,
-            outputs=outputs,
-        )
+    data.require_classes(outputs)
     require_batches(module, data.train[0][:3])
 
 

@@ -109,7 +109,12 @@ def test_the_steps_one_by_one_from_a_module(net, few, arrays, board, profiled, t
     with torch.no_grad():
         expected = pruned.module(torch.from_numpy(images)).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-    for given in ([images], (torch.from_numpy(images),), torch.from_numpy(images).double()):
+    for given in (
+        [images],
+        (torch.from_numpy(images),),
+        torch.from_numpy(images).double(),
+        torch.from_numpy(images).requires_grad_(),
+    ):
         np.testing.assert_array_equal(edgeprune.run(given, board)[0], found)
     for wrong, why in (
         ([images, images], "has 1 inputs, 2 were given"),

@@ -94,6 +94,22 @@ def test_a_plan_that_is_quicker_than_the_tables_say_is_found_beyond_one_that_is_
     assert 0.96 <= 0.8 * 61 / 50 <= 1
 
 
+def test_an_aim_that_nothing_reaches_any_more_ends_the_search_and_not_the_fit():
+    """What a plan measures moves both limits, and together they may be out of reach where each was not."""
+    used = {44: 0.92, 45: 1.05}
+    offers = iter((44, 45, 40))
+
+    def propose(budget: Budget) -> Proposal[int]:
+        for width in offers:
+            return Proposal(width, width, float(width), 10.0 * width, float(width))
+        raise InfeasibleBudgetError("both together")
+
+    search = Search(propose, lambda _, p: p.plan, lambda w: Judged(used[w], used[w] <= 1, 0.5, True))
+    best, rounds = search.run(Budget(50.0, 1000.0), rounds=20, margin=0.05, fill=0.97)
+    assert best.proposal.plan == 44
+    assert len(rounds) == 2
+
+
 def test_halving_ends_where_nothing_lies_between():
     world = World(lambda w: 40.0 if w <= 43 else 60.0, step=8, narrowest=8)
     best, rounds = world.run(rounds=100)

@@ -1,4 +1,4 @@
-"""The table of operators: a spec is checked against its own when it is made, and every kernel rule asks for one."""
+"""The table of operators: a spec is checked against its own when it is made."""
 
 from __future__ import annotations
 
