@@ -111,7 +111,7 @@ def verify(fitted: dict[str, Any], size: int, out: Path) -> list[str]:
     variants = {v["name"]: v for v in fitted["report"]["variants"]}
     lost = 100 * (variants["dense"]["accuracy"]["value"] - right)
     show(variants)
-    say(f"verdict of edgeprune fit: {said(fitted['verdicts'][0])}")
+    say(f"verdict: {said(fitted['verdicts'][0])}")
     say(f"from outside: the installed program takes {ratio:.1%} of the dense one's time, and gets {right:.2%} right")
     failures = []
     if ratio > BUDGET * ROUNDING:
