@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from edgeprune.cli.options import DeviceUrl
+from edgeprune.cli.options import DeviceUrl, taking
 from edgeprune.cli.output import JsonOption, emit, record
 
 app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command()
+@taking()
 def bench(
     device: DeviceUrl = "local:",
     warmup: Annotated[int, typer.Option("--warmup", min=0)] = 2,

@@ -19,9 +19,10 @@ import typer
 from typer.core import TyperGroup
 
 from edgeprune import __version__
-from edgeprune.cli.output import data_alone, print_error
+from edgeprune.cli.output import print_error
 from edgeprune.cli.registry import COMMANDS
 from edgeprune.errors import EdgepruneError, InterruptedRunError, UsageError
+from edgeprune.streams import data_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,28 +54,7 @@ class LazyGroup(TyperGroup):
 def load_command(name: str) -> Any:
     """The parser of one command, with its module imported."""
     module = importlib.import_module(f"edgeprune.cli.{name.replace('-', '_')}")
-    command = typer.main.get_command(module.app)
-    for place, parameter in enumerate(command.params, start=1):
-        if "--device" in parameter.opts:
-            _for_devices(command, place)
-            break
-    return command
-
-
-def _for_devices(command: Any, place: int) -> None:
-    """What every command with a ``--device`` takes: ``--accept-new-host-key``."""
-    from edgeprune.cli.options import accept_new_host_key
-    from edgeprune.devices.trust import accepting_new_host_keys
-
-    option = accept_new_host_key()
-    run = command.callback
-
-    def run_trusting(**given: Any) -> Any:
-        with accepting_new_host_keys(given.pop(option.name)):
-            return run(**given)
-
-    command.params.insert(place, option)
-    command.callback = run_trusting
+    return typer.main.get_command(module.app)
 
 
 def _print_version(wanted: bool) -> None:

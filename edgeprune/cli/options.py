@@ -6,12 +6,15 @@ function of :mod:`edgeprune.api` as ``**given``.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from edgeprune.devices.trust import accepting_new_host_keys
 
 ModelArgument = Annotated[
     str, typer.Argument(help="zoo:NAME, package.module:factory, FILE.py:factory, FILE.pt2 or FILE.onnx.")
@@ -56,6 +59,7 @@ _SHARED = (
     option("solver", str, "knapsack", "knapsack, greedy, uniform or brute_force."),
     option("criterion", str, "taylor", "l1, l2, taylor, apoz, mean_activation or random."),
 )
+_TRUST = option("accept_new_host_key", bool, False, "Trust an SSH board that is not known yet (docs/SSH.md).")
 SHARED = {shared.name: shared for shared in _SHARED}
 
 LOADING = ("weights", "input_shape", "seed")
@@ -71,6 +75,8 @@ Command = Callable[..., None]
 def taking(*wanted: str | inspect.Parameter, **defaults: Any) -> Callable[[Command], Command]:
     """A command whose ``**given`` are these options: shared ones by name, its own as :func:`option` makes them.
 
+    A command with a ``--device`` also gets ``--accept-new-host-key``, which holds while it runs.
+
     Args:
         defaults: those that differ from the shared ones.
     """
@@ -81,23 +87,17 @@ def taking(*wanted: str | inspect.Parameter, **defaults: Any) -> Callable[[Comma
         own = inspect.signature(command, eval_str=True).parameters.values()
         named = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own if p.kind is not p.VAR_KEYWORD]
         first, last = ([p for p in named if (p.name in _LAST) is late] for late in (False, True))
+        trust = [_TRUST] if any(p.name == "device" for p in (*first, *given)) else []
         # What typer reads in place of the function's own.
-        signature = inspect.Signature([*first, *given, *last])
-        command.__signature__ = signature  # type: ignore[attr-defined]
-        command.__annotations__ = {name: p.annotation for name, p in signature.parameters.items()}
-        return command
+        signature = inspect.Signature([*first, *given, *trust, *last])
+
+        @functools.wraps(command)
+        def run(**values: Any) -> None:
+            with accepting_new_host_keys(values.pop(_TRUST.name, False)):
+                command(**values)
+
+        run.__signature__ = signature  # type: ignore[attr-defined]
+        run.__annotations__ = {name: p.annotation for name, p in signature.parameters.items()}
+        return run
 
     return spelt
-
-
-def accept_new_host_key() -> Any:
-    """The parsed option of that name, for ``main`` to add wherever there is a ``--device``."""
-    app = typer.Typer()
-    about = "Trust an SSH board that is not known yet (docs/SSH.md)."
-
-    @app.command()
-    @taking(option("accept_new_host_key", bool, False, about, "--accept-new-host-key"))
-    def command(**given: Any) -> None: ...
-
-    (wanted,) = (p for p in typer.main.get_command(app).params if p.name == "accept_new_host_key")
-    return wanted

@@ -26,20 +26,19 @@ that every command shares are the annotated types below, so that they read the s
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
+from pydantic_core import to_json
 
 from edgeprune.errors import EdgepruneError
 from edgeprune.report.tables import Table, cell, facts_table, printable
+from edgeprune.streams import data
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout (docs/CLI.md).")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
@@ -95,39 +94,6 @@ def wants_json(ctx: typer.Context, as_json: bool) -> bool:
     return as_json or bool(ctx.parent and ctx.parent.params["as_json"])
 
 
-_data: ContextVar[TextIO | None] = ContextVar("data", default=None)
-
-
-def data() -> TextIO:
-    """Where results go: stdout, however much else is printed."""
-    return _data.get() or sys.stdout
-
-
-@contextlib.contextmanager
-def data_alone() -> Iterator[None]:
-    """Nothing but results on stdout: what a model's code or a library prints there goes to stderr.
-
-    Libraries in C write to the file descriptor, so that is moved as well.
-    """
-    stdout, number = sys.stdout, None
-    stream: TextIO = stdout
-    with contextlib.suppress(AttributeError, OSError):  # what a test or a notebook has in its place has none
-        number = stdout.fileno()
-    if number is not None:
-        stdout.flush()
-        stream = os.fdopen(os.dup(number), "w", encoding=stdout.encoding, errors="replace")
-        os.dup2(2, number)
-    token, sys.stdout = _data.set(stream), sys.stderr
-    try:
-        yield
-    finally:
-        sys.stdout = stdout
-        _data.reset(token)
-        if number is not None:
-            os.dup2(stream.fileno(), number)
-            stream.close()
-
-
 def emit(result: Result, as_json: bool) -> None:
     """Print a result on stdout."""
     if as_json:
@@ -153,9 +119,8 @@ def print_error(error: EdgepruneError, *, as_json: bool) -> None:
     """One error, once: JSON object on stdout or ``error: … / hint: …`` on stderr."""
     if as_json:
         # Whatever an error carries, whoever reads gets JSON: a figure that is none becomes its name.
-        text = json.dumps(error.to_json(), default=_plain_or_text)
-        _print_json({"schema": ERROR_SCHEMA, "error": json.loads(text, parse_constant=lambda name: str(float(name)))})
-        return
+        said = to_json(error.to_json(), fallback=str, inf_nan_mode="strings", bytes_mode="base64")
+        return _print_json({"schema": ERROR_SCHEMA, "error": json.loads(said)})
     lines = [f"error: {printable(error.message)}"]
     if error.hint:
         lines.append(f"hint: {printable(error.hint)}")
@@ -165,13 +130,6 @@ def print_error(error: EdgepruneError, *, as_json: bool) -> None:
 def _print_json(body: Mapping[str, Any]) -> None:
     # a NaN is no JSON: whoever lets one come this far has a bug, and the exception says so
     print(json.dumps(body, indent=2, allow_nan=False, default=_plain), file=data())
-
-
-def _plain_or_text(value: Any) -> Any:
-    try:
-        return _plain(value)
-    except TypeError:
-        return str(value)
 
 
 def _plain(value: Any) -> Any:

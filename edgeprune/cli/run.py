@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeprune.cli.options import DeviceUrl
+from edgeprune.cli.options import DeviceUrl, taking
 from edgeprune.cli.output import JsonOption, emit, record
 from edgeprune.errors import BadInputError, UsageError
 from edgeprune.files import require_place, write_whole
@@ -20,6 +20,7 @@ app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command()
+@taking()
 def run(
     inputs: Annotated[list[Path], typer.Option("--input", help="A .npy file of stacked samples, one for each input.")],
     outputs: Annotated[list[Path], typer.Option("--output", help="A .npy file to write, one for each output.")],

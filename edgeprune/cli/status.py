@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from edgeprune.cli.options import DeviceUrl
+from edgeprune.cli.options import DeviceUrl, taking
 from edgeprune.cli.output import JsonOption, emit, record
 
 app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command()
+@taking()
 def status(device: DeviceUrl = "local:", as_json: JsonOption = False) -> None:
     """Show what is installed on a device.
 

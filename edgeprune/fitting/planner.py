@@ -104,6 +104,16 @@ class Planner:
         found = self._proposal(solution, {"between_ms": [low.latency_ms, high.latency_ms]})
         return None if found.key == low.key else found
 
+    def wider(self, low: Proposal[Plan]) -> Iterator[Proposal[Plan]]:
+        """Plans that offer one group its next level, the one that retains the most saliency first."""
+        choices, evaluator = self.problem.choices, Evaluator(self.problem)
+        at = [c.levels.index(low.plan.width(c.name)) for c in choices]
+        # A block that has gone comes back whole, or not at all.
+        steps = [i for i, c in enumerate(choices) if c.levels[at[i]] and at[i] + 1 < len(c.levels)]
+        found = [evaluator.solution([k + (i == step) for i, k in enumerate(at)], self._solver) for step in steps]
+        for solution in sorted(found, key=lambda s: -s.saliency):
+            yield self._proposal(solution, {"wider_than_ms": low.latency_ms})
+
     def _proposal(self, solution: Solution, method: Mapping[str, Any]) -> Proposal[Plan]:
         plan = make_plan(
             self._network.channels,

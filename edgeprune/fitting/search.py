@@ -80,12 +80,14 @@ class Search(Generic[P, M]):
         measure: builds and times the plan of a round.
         accept: the verdict on it.
         between: a plan between two, whatever the tables say of it; None if there is none.
+        wider: plans that differ from one by a single step to more, those of most worth first.
     """
 
     propose: Callable[[Budget], Proposal[P]]
     measure: Callable[[int, Proposal[P]], M]
     accept: Callable[[M], Judged]
     between: Callable[[Proposal[P], Proposal[P]], Proposal[P] | None] = lambda low, high: None
+    wider: Callable[[Proposal[P]], Iterable[Proposal[P]]] = lambda plan: ()
 
     def run(
         self, budget: Budget, *, rounds: int, margin: float, fill: float
@@ -143,8 +145,8 @@ class Search(Generic[P, M]):
     def _further(
         self, best: Round[P, M], done: Mapping[Hashable, Round[P, M]], room: float | None, margin: float
     ) -> Proposal[P] | None:
-        """A plan of more worth than the best one so far, which leaves room: one that the tables offer for it, or one
-        between the best and a plan that should fill that room and is over the budget.
+        """A plan of more worth than the best one so far, which leaves room: what the tables offer for it, or a plan
+        between the best and one that should fill that room and is over the budget, or one a single step away.
         """
         worth, used = best.proposal.worth, best.judged.latency_used
         if not used:
@@ -153,8 +155,13 @@ class Search(Generic[P, M]):
         aim = best.proposal.latency_ms * (1 - margin) / used
         over = [r.proposal for r in done.values() if r.proposal.worth > worth and r.proposal.latency_ms <= aim * NEAR]
         between = [self.between(best.proposal, min(over, key=lambda p: p.worth))] if over else []
+        wider = (
+            p
+            for p in self.wider(best.proposal)
+            if p.latency_ms <= aim and p.flash_bytes <= (inf if room is None else room)
+        )
         offered = (self._offered(Budget(aim * (1 + STEP * step), room)) for step in range(STALE))
-        further = (p for p in chain(islice(offered, 1), between, offered) if p and p.key not in done)
+        further = (p for p in chain(islice(offered, 1), between, wider, offered) if p and p.key not in done)
         return next((p for p in further if p.worth > worth), None)
 
     def _offered(self, budget: Budget) -> Proposal[P] | None:

@@ -72,7 +72,8 @@ class Workshop:
                 self.builder.progress.note(f"{name} {number}: {verdict}")
             return found
 
-        search = Search(planner.propose, measure, lambda tried: accept(tried.judgement), planner.between)
+        propose, between, wider = planner.propose, planner.between, planner.wider
+        search = Search(propose, measure, lambda tried: accept(tried.judgement), between, wider)
         return search.run(reference.budget, rounds=self.options.rounds, margin=margin, fill=self.options.fill)
 
     def variant(

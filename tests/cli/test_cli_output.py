@@ -130,7 +130,7 @@ def noisy(args, **_):
     print("from a model's code")
     os.write(1, b"from a library in C\\n")
     if "fail" in args:
-        raise VerificationError("differs", difference=float("nan"), limit=float("inf"), what=object)
+        raise VerificationError("differs", difference=float("nan"), limit=float("inf"), what=object, raw=b"\\xff")
     emit(record("x/1", {"value": 1}), "--json" in args)
 
 class Command:
@@ -151,7 +151,12 @@ def test_stdout_is_json_and_nothing_else_whatever_is_printed(what):
         assert (done.returncode, body) == (0, {"schema": "x/1", "value": 1})
     else:
         assert done.returncode == 7
-        assert body["error"]["details"] == {"difference": "nan", "limit": "inf", "what": "<class 'object'>"}
+        assert body["error"]["details"] == {
+            "difference": "NaN",
+            "limit": "Infinity",
+            "what": "<class 'object'>",
+            "raw": "_w==",
+        }
 
 
 def test_without_json_what_is_printed_stays_where_it_is():

@@ -53,6 +53,20 @@ def test_a_plan_between_two_lies_between_them(planner, ends):
     assert found.plan.method["between_ms"] == [low.latency_ms, high.latency_ms]
 
 
+def test_wider_plans_have_one_more_level_in_one_group_and_come_by_worth(planner, ends):
+    low = ends[0]
+    found, before = list(planner.wider(low)), widths(planner, low)
+    steps = []
+    for wider in found:
+        after = widths(planner, wider)
+        (group,) = (c for c in planner.problem.choices if after[c.name] != before[c.name])
+        assert group.levels.index(after[group.name]) == group.levels.index(before[group.name]) + 1
+        steps.append(group.name)
+    assert len(set(steps)) == len(steps) == sum(before[c.name] < c.levels[-1] for c in planner.problem.choices)
+    assert [x.worth for x in found] == sorted((x.worth for x in found), reverse=True)
+    assert not list(planner.wider(ends[1])), "nothing is wider than the dense network"
+
+
 def test_halving_ends_beside_the_other_plan(planner, ends):
     low, high = ends
     keys = [low.key]
