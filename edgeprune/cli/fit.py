@@ -52,8 +52,7 @@ def fit(
     Every finished stage is kept in --out; fit --resume RUN goes on from there after whatever interrupted it.
     Exits with 4, and leaves nothing, if MODEL cannot reach the budget.
     """
-    from edgeprune.api.runs import Run
-    from edgeprune.api.runs import fit as run
+    from edgeprune.api import runs
     from edgeprune.fitting.request import FREE
 
     free = {name: value for name in FREE if (value := given.pop(name)) is not None}
@@ -61,9 +60,9 @@ def fit(
     if resume is not None:
         if out is not None:
             raise UsageError("--resume goes on in the folder of the run", hint="leave --out away")
-        done = Run(resume).resume(model or None, **free, **told)
+        done = runs.Run(resume).resume(model or None, **free, **told)
     elif out is None or not model:
         raise UsageError("a MODEL and an --out are needed", hint="or a run to go on with: edgeprune fit --resume RUN")
     else:
-        done = run(model, out=out, **given, **free, **told)
+        done = runs.fit(model, out=out, **given, **free, **told)
     emit(Result("edgeprune.fit/2", done.to_json(), done.tables()), as_json)

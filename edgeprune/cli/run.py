@@ -47,14 +47,12 @@ def run(
         for path in outputs:
             require_place(path)
         arrays = [_read(path) for path in inputs]
-        found = outputs_of(placed, arrays)
-        for path, array in zip(outputs, found, strict=True):
+        for path, array in zip(outputs, outputs_of(placed, arrays), strict=True):
             buffer = io.BytesIO()
             np.save(buffer, array)
             write_whole(path, buffer.getvalue())
-        samples = len(arrays[0]) // manifest.inputs[0].shape[0]
-        fields = {"device": board.url, "samples": samples, "outputs": [str(p) for p in outputs]}
-        emit(record("edgeprune.run/1", fields), as_json)
+        samples, names = len(arrays[0]) // manifest.inputs[0].shape[0], [str(p) for p in outputs]
+        emit(record("edgeprune.run/1", {"device": board.url, "samples": samples, "outputs": names}), as_json)
 
 
 def _read(path: Path) -> NDArray[np.float32]:

@@ -123,7 +123,7 @@ class Search(Generic[P, M]):
                 aim, at_floor = floor * (1 + TOLERANCE), True
                 continue
             if best is not None and (proposal.key in done or proposal.worth <= best.proposal.worth):
-                if (proposal := self._further(best, done, room, margin)) is None:
+                if (proposal := self._further(best, done, room, min(margin, (1 - fill) / 2))) is None:
                     break
             elif proposal.key in done:
                 steps += 1
@@ -156,9 +156,7 @@ class Search(Generic[P, M]):
         over = [r.proposal for r in done.values() if r.proposal.worth > worth and r.proposal.latency_ms <= aim * NEAR]
         between = [self.between(best.proposal, min(over, key=lambda p: p.worth))] if over else []
         wider = (
-            p
-            for p in self.wider(best.proposal)
-            if p.latency_ms <= aim and p.flash_bytes <= (inf if room is None else room)
+            p for p in self.wider(best.proposal) if p.latency_ms <= aim and (room is None or p.flash_bytes <= room)
         )
         offered = (self._offered(Budget(aim * (1 + STEP * step), room)) for step in range(STALE))
         further = (p for p in chain(islice(offered, 1), between, wider, offered) if p and p.key not in done)

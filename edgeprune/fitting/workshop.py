@@ -72,8 +72,7 @@ class Workshop:
                 self.builder.progress.note(f"{name} {number}: {verdict}")
             return found
 
-        propose, between, wider = planner.propose, planner.between, planner.wider
-        search = Search(propose, measure, lambda tried: accept(tried.judgement), between, wider)
+        search = Search(planner.propose, measure, lambda t: accept(t.judgement), planner.between, planner.wider)
         return search.run(reference.budget, rounds=self.options.rounds, margin=margin, fill=self.options.fill)
 
     def variant(
