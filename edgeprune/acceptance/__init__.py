@@ -1,1 +1,1 @@
-"""Acceptance of a live board: everything that edgeprune does with one, done once with a small network."""
+"""Acceptance: of this computer, and of a live board, with which everything is done once with a small network."""

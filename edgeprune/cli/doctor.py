@@ -1,4 +1,4 @@
-"""``edgeprune doctor``: is everything here that edgeprune needs? The checks are in :mod:`edgeprune.cli.checks`."""
+"""``edgeprune doctor``: is everything here that edgeprune needs? See :mod:`edgeprune.acceptance.computer`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def doctor(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
 
     Leaves with 5 if a check failed; a warning is about something optional.
     """
+    from edgeprune.acceptance.computer import all_checks
     from edgeprune.api.progress import reporting
-    from edgeprune.cli.checks import all_checks
     from edgeprune.home import home
 
     checks = []

@@ -14,8 +14,6 @@ from edgeprune.fitting.workshop import Workshop
 
 SLACK = 1.02
 """The baseline may be this much slower than the pruned network: it should not lose by the grid."""
-FINE = 4
-"""Levels of the baseline lie this many times closer than those that were profiled; a ratio knows no grid."""
 PATIENCE_S = 6.0
 """A comparison promises nothing, so the value is taken after a moment, decided or not."""
 
@@ -28,7 +26,7 @@ def uniform(
     None where no ratio is as fast: the baseline serves the report and fails no fit.
 
     Args:
-        planner: of the solver ``uniform``, at levels of :func:`finer`.
+        planner: of the solver ``uniform``, at levels of :func:`~edgeprune.latency.grids.finer`: a ratio knows no grid.
         latency_ms: of the pruned network.
     """
     progress, bundle = workshop.builder.progress, workshop.scratch / "uniform"
@@ -46,11 +44,3 @@ def uniform(
         workshop, "uniform-recovered", shrunk(workshop.network, plan), plan, workshop.options.epochs
     )
     return workshop.variant("uniform", small, bundle, found.measured.judgement), history
-
-
-def finer(widths: tuple[int, ...]) -> tuple[int, ...]:
-    """Levels of a group for the baseline."""
-    if len(widths) == 1:
-        return widths
-    step = max(1, (widths[1] - widths[0]) // FINE)
-    return (*range(widths[0], widths[-1], step), widths[-1])

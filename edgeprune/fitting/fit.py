@@ -16,7 +16,7 @@ from edgeprune.deploy.standard import Judgement
 from edgeprune.deploy.trials import on_trial
 from edgeprune.devices.protocol import Device
 from edgeprune.errors import InfeasibleBudgetError, ProfileError, VerificationError
-from edgeprune.fitting.baseline import finer, uniform
+from edgeprune.fitting.baseline import uniform
 from edgeprune.fitting.build import Builder
 from edgeprune.fitting.install import install
 from edgeprune.fitting.options import FitOptions
@@ -31,6 +31,7 @@ from edgeprune.fitting.stages import DENSE
 from edgeprune.fitting.workshop import Workshop
 from edgeprune.graph.network import Network, read_network
 from edgeprune.importance.criterion import Scores
+from edgeprune.latency.grids import finer
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.loading import LoadedModel

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
+from math import gcd
 from typing import Any
 
 from torch import Tensor
 
 from edgeprune.budget.evaluate import Evaluator
-from edgeprune.budget.problem import Budget, Solution
+from edgeprune.budget.problem import Budget, Problem, Solution
 from edgeprune.budget.registry import get_solver
 from edgeprune.fitting.search import Proposal
 from edgeprune.graph.network import Network, read_network
 from edgeprune.importance.criterion import Scores
 from edgeprune.importance.registry import criterion
+from edgeprune.latency.grids import finer
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.problem import build_problem, usable_levels
 from edgeprune.progress import SILENT, Progress
@@ -74,10 +77,24 @@ class Planner:
         progress: Progress = SILENT,
     ) -> None:
         self._network, self._scores, self._model, self._progress = network, scores, model, progress
-        self._solver, self._criterion = solver, criterion_name
+        self._solver, self._criterion, self._program_bytes = solver, criterion_name, program_bytes
         usable, self.dropped = usable_levels(network.kernels, network.channels, levels, model)
-        problem = build_problem(network.kernels, network.channels, scores, usable, model, estimate=True)
-        self.problem = replace(problem, base_flash_bytes=problem.base_flash_bytes + program_bytes)
+        self.problem = self._at(usable)
+
+    @cached_property
+    def _finer(self) -> Problem:
+        """The problem with widths between those that were timed, in steps that some group was timed in."""
+        least = gcd(*(k for c in self.problem.choices if len(c.levels) > 1 for k in c.levels[:-1]))
+        levels = {c.name: finer(c.levels, least or 1) for c in self.problem.choices}
+        frozen = {g.name: (g.size,) for g in self._network.channels.groups if g.name not in levels}
+        graph = self._network
+        usable, _ = usable_levels(graph.kernels, graph.channels, {**frozen, **levels}, self._model)
+        return self._at(usable)
+
+    def _at(self, levels: Mapping[str, tuple[int, ...]]) -> Problem:
+        kernels, channels = self._network.kernels, self._network.channels
+        problem = build_problem(kernels, channels, self._scores, levels, self._model, estimate=True)
+        return replace(problem, base_flash_bytes=problem.base_flash_bytes + self._program_bytes)
 
     def propose(self, budget: Budget) -> Proposal[Plan]:
         """The plan of highest retained saliency that the solver finds inside the budget.
@@ -89,8 +106,8 @@ class Planner:
         return self._proposal(solution, {"steps": solution.steps, "budget": budget.to_json()})
 
     def between(self, low: Proposal[Plan], high: Proposal[Plan]) -> Proposal[Plan] | None:
-        """The plan half-way between two, level by level; None if there is no level between."""
-        choices = self.problem.choices
+        """The plan half-way between two, width by width; None if there is none between."""
+        choices = self._finer.choices
         ends = [tuple(c.levels.index(x.plan.width(c.name)) for x in (low, high)) for c in choices]
         # A block goes whole or stays: between nothing and something there is nothing.
         apart = [i for i, (c, (a, b)) in enumerate(zip(choices, ends, strict=True)) if a != b and c.levels[min(a, b)]]
@@ -100,19 +117,26 @@ class Planner:
         if len(apart) > 1 and halves == [a for a, _ in ends]:
             for i in apart[: len(apart) // 2]:
                 halves[i] = ends[i][1]
-        solution = Evaluator(self.problem).solution(halves, self._solver)
-        found = self._proposal(solution, {"between_ms": [low.latency_ms, high.latency_ms]})
+        found = self._estimated(halves, {"between_ms": [low.latency_ms, high.latency_ms]})
         return None if found.key == low.key else found
 
     def wider(self, low: Proposal[Plan]) -> Iterator[Proposal[Plan]]:
-        """Plans that offer one group its next level, the one that retains the most saliency first."""
-        choices, evaluator = self.problem.choices, Evaluator(self.problem)
-        at = [c.levels.index(low.plan.width(c.name)) for c in choices]
-        # A block that has gone comes back whole, or not at all.
-        steps = [i for i, c in enumerate(choices) if c.levels[at[i]] and at[i] + 1 < len(c.levels)]
-        found = [evaluator.solution([k + (i == step) for i, k in enumerate(at)], self._solver) for step in steps]
-        for solution in sorted(found, key=lambda s: -s.saliency):
-            yield self._proposal(solution, {"wider_than_ms": low.latency_ms})
+        """Plans that give one group more, up to its next level: those that retain the most saliency first."""
+        found = []
+        at = [c.levels.index(low.plan.width(c.name)) for c in self._finer.choices]
+        for i, (timed, fine) in enumerate(zip(self.problem.choices, self._finer.choices, strict=True)):
+            width = fine.levels[at[i]]
+            # A block that has gone comes back whole, or not at all.
+            next_level = min((k for k in timed.levels if width and k > width), default=width)
+            for level in range(at[i] + 1, fine.levels.index(next_level) + 1):
+                levels = [*at[:i], level, *at[i + 1 :]]
+                found.append((fine.saliency[level] - fine.saliency[at[i]], levels))
+        for _, levels in sorted(found, key=lambda x: -x[0]):
+            yield self._estimated(levels, {"wider_than_ms": low.latency_ms})
+
+    def _estimated(self, levels: Sequence[int], method: Mapping[str, Any]) -> Proposal[Plan]:
+        """The plan at these levels of the finer problem."""
+        return replace(self._proposal(Evaluator(self._finer).solution(levels, self._solver), method), estimated=True)
 
     def _proposal(self, solution: Solution, method: Mapping[str, Any]) -> Proposal[Plan]:
         plan = make_plan(

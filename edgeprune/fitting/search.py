@@ -5,7 +5,7 @@ Pure: it knows neither networks nor devices, and serves the pruned network and t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from math import inf
@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from edgeprune.budget.problem import TOLERANCE, Budget
 from edgeprune.budget.reach import infeasible
-from edgeprune.errors import InfeasibleBudgetError
+from edgeprune.errors import InfeasibleBudgetError, UnsupportedOperatorError, VerificationError
 
 P = TypeVar("P")
 M = TypeVar("M")
@@ -32,6 +32,7 @@ class Proposal(Generic[P]):
         key: equal for equal plans.
         worth: what the search keeps the most of.
         dense: nothing is removed; more cannot be had.
+        estimated: some of its kernels were never timed, so that it may turn out that one cannot be had.
     """
 
     plan: P
@@ -40,6 +41,7 @@ class Proposal(Generic[P]):
     flash_bytes: float
     worth: float
     dense: bool = False
+    estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +105,14 @@ class Search(Generic[P, M]):
 
         Raises:
             InfeasibleBudgetError: the budget is below what the tables reach, and nothing was kept before.
+            Whatever ``measure`` raises of a plan whose kernels were all timed.
         """
         done: dict[Hashable, Round[P, M]] = {}
+        failed: set[Hashable] = set()
         limit, flash = budget.latency_ms, budget.flash_bytes
         aim, extra = (None if limit is None else limit * (1 - margin)), 0.0
         correction, steps, at_floor = 1.0, 0, False
-        while len(done) < rounds:
+        while len(done) + len(failed) < rounds:
             best, lowest = _best(done.values()), min((r.proposal.latency_ms for r in done.values()), default=inf)
             room = None if flash is None else flash - extra
             proposal: Proposal[P] | None
@@ -123,7 +127,8 @@ class Search(Generic[P, M]):
                 aim, at_floor = floor * (1 + TOLERANCE), True
                 continue
             if best is not None and (proposal.key in done or proposal.worth <= best.proposal.worth):
-                if (proposal := self._further(best, done, room, min(margin, (1 - fill) / 2))) is None:
+                proposal = self._further(best, done, failed, room, min(margin, (1 - fill) / 2))
+                if proposal is None:
                     break
             elif proposal.key in done:
                 steps += 1
@@ -132,7 +137,14 @@ class Search(Generic[P, M]):
                 # A step that doubles while it leads to plans that are known: levels may lie far apart.
                 aim = lowest / (1 + STEP * 2**steps)
                 continue
-            found = done[proposal.key] = self._tried(len(done) + 1, proposal, limit, correction)
+            try:
+                found = self._tried(len(done) + 1, proposal, limit, correction)
+            except (UnsupportedOperatorError, VerificationError):
+                if not proposal.estimated:
+                    raise
+                failed.add(proposal.key)
+                continue
+            done[proposal.key] = found
             if found.judged.kept and (proposal.dense or found.judged.full(fill)):
                 break
             correction = found.correction
@@ -143,7 +155,12 @@ class Search(Generic[P, M]):
         return _best(done.values()), list(done.values())
 
     def _further(
-        self, best: Round[P, M], done: Mapping[Hashable, Round[P, M]], room: float | None, margin: float
+        self,
+        best: Round[P, M],
+        done: Mapping[Hashable, Round[P, M]],
+        failed: Collection[Hashable],
+        room: float | None,
+        margin: float,
     ) -> Proposal[P] | None:
         """A plan of more worth than the best one so far, which leaves room: what the tables offer for it, or a plan
         between the best and one that should fill that room and is over the budget, or one a single step away.
@@ -159,7 +176,7 @@ class Search(Generic[P, M]):
             p for p in self.wider(best.proposal) if p.latency_ms <= aim and (room is None or p.flash_bytes <= room)
         )
         offered = (self._offered(Budget(aim * (1 + STEP * step), room)) for step in range(STALE))
-        further = (p for p in chain(islice(offered, 1), between, wider, offered) if p and p.key not in done)
+        further = (p for p in chain(islice(offered, 1), between, wider, offered) if p and p.key not in {*done, *failed})
         return next((p for p in further if p.worth > worth), None)
 
     def _offered(self, budget: Budget) -> Proposal[P] | None:

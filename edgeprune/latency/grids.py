@@ -15,6 +15,8 @@ from edgeprune.graph.channels import AxisBinding, ChannelGraph
 
 MAX_SHARED_TOTALS = 9
 """Grid points of an axis that several groups make up; between them the cost is interpolated."""
+FINE = 4
+"""How many times closer than those that were timed the levels of :func:`finer` lie."""
 
 
 def levels_for(size: int, step: int) -> tuple[int, ...]:
@@ -37,6 +39,19 @@ def levels_of(channels: ChannelGraph, step: int, points: int, *, blocks: bool = 
         steps = -(-group.size // (points * step))
         levels[group.name] = (group.size,) if group.frozen else levels_for(group.size, min(steps * step, group.size))
     return with_blocks(levels, channels) if blocks else levels
+
+
+def finer(levels: tuple[int, ...], least: int = 1) -> tuple[int, ...]:
+    """The levels of a group, and widths between them at which its kernels are known by interpolation.
+
+    Args:
+        least: steps are multiples of it.
+    """
+    timed = [width for width in levels if width]
+    if len(timed) < 2:
+        return levels
+    step = max(1, (timed[1] - timed[0]) // (FINE * least)) * least
+    return tuple(sorted({*levels, *range(timed[0], timed[-1], step)}))
 
 
 def with_blocks(levels: Mapping[str, tuple[int, ...]], channels: ChannelGraph) -> dict[str, tuple[int, ...]]:

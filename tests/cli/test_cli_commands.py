@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from edgeprune.cli import checks
-from edgeprune.cli.checks import Check
+from edgeprune.acceptance import computer as checks
+from edgeprune.acceptance.computer import Check
 from edgeprune.cli.main import main
 from edgeprune.targets import data_folder, list_targets, load_target
 

@@ -9,6 +9,7 @@ from edgeprune.devices.fake import FakeDevice
 from edgeprune.fitting.planner import Planner, score
 from edgeprune.fitting.search import Proposal
 from edgeprune.graph.network import read_network
+from edgeprune.latency.grids import finer
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
 from edgeprune.profiling.profile import ProfileOptions, profile
@@ -20,7 +21,7 @@ def planner(target, record, tmp_path_factory) -> Planner:
     loaded = record.load()
     network = read_network(loaded.module, loaded.example_inputs)
     with ProfileStore(folder / "store.sqlite3") as store:
-        options = ProfileOptions(points=8, step=1, tune=1)
+        options = ProfileOptions(points=4, step=1, tune=1)
         found = profile(network.kernels, network.channels, target, FakeDevice(folder / "board"), store, options)
         tables = LatencyModel(found.profile.records())
     return Planner(network, score(network, "l2"), tables, found.levels, solver="greedy", criterion_name="l2")
@@ -47,24 +48,41 @@ def test_a_plan_between_two_lies_between_them(planner, ends):
             <= middle[choice.name]
             <= max(below[choice.name], above[choice.name])
         )
-        assert middle[choice.name] in choice.levels, "what was profiled, and no kernel that failed"
     assert low.worth < found.worth < high.worth
     assert low.latency_ms < found.latency_ms < high.latency_ms
     assert found.plan.method["between_ms"] == [low.latency_ms, high.latency_ms]
 
 
-def test_wider_plans_have_one_more_level_in_one_group_and_come_by_worth(planner, ends):
+def test_wider_plans_give_one_group_more_up_to_its_next_level_and_come_by_worth(planner, ends):
     low = ends[0]
     found, before = list(planner.wider(low)), widths(planner, low)
-    steps = []
+    given = set()
     for wider in found:
         after = widths(planner, wider)
         (group,) = (c for c in planner.problem.choices if after[c.name] != before[c.name])
-        assert group.levels.index(after[group.name]) == group.levels.index(before[group.name]) + 1
-        steps.append(group.name)
-    assert len(set(steps)) == len(steps) == sum(before[c.name] < c.levels[-1] for c in planner.problem.choices)
+        next_level = min(k for k in group.levels if k > before[group.name])
+        assert before[group.name] < after[group.name] <= next_level
+        assert wider.estimated
+        given |= {group.name} if after[group.name] == next_level else set()
+    assert given == {c.name for c in planner.problem.choices if before[c.name] < c.levels[-1]}
     assert [x.worth for x in found] == sorted((x.worth for x in found), reverse=True)
     assert not list(planner.wider(ends[1])), "nothing is wider than the dense network"
+
+
+@pytest.mark.parametrize(
+    ("levels", "least", "wanted"),
+    [
+        ((16, 32, 48, 64), 1, tuple(range(16, 65, 4))),
+        ((16, 32, 48, 64), 8, (16, 24, 32, 40, 48, 56, 64)),
+        ((16, 32, 48, 64), 16, (16, 32, 48, 64)),
+        ((0, 8, 16, 20), 4, (0, 8, 12, 16, 20)),
+        ((9, 18, 20), 1, (9, 11, 13, 15, 17, 18, 19, 20)),
+        ((64,), 1, (64,)),
+        ((0, 64), 8, (0, 64)),
+    ],
+)
+def test_finer_levels_hold_those_that_were_timed_and_none_outside_of_them(levels, least, wanted):
+    assert finer(levels, least) == wanted
 
 
 def test_halving_ends_beside_the_other_plan(planner, ends):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeprune.budget.problem import Budget
+from edgeprune.compiler.failures import KernelBuildError
 from edgeprune.errors import InfeasibleBudgetError
 from edgeprune.fitting.search import Judged, Proposal, Search
 
@@ -135,6 +138,29 @@ def test_where_nothing_lies_between_a_single_step_is_tried():
     best, _ = search.run(Budget(latency_ms=50.0), rounds=8, margin=0.02, fill=0.97)
     assert measured == [(1, 1), (2, 1), (1, 2)]
     assert best.proposal.plan == (1, 2)
+
+
+def test_a_kernel_that_nobody_timed_and_that_cannot_be_had_costs_a_round_and_not_the_fit():
+    world = World(lambda w: 1.1 * w, step=8, narrowest=8)
+
+    def between(low, high):
+        found = world.between(low, high)
+        return found and replace(found, estimated=True)
+
+    def measure(number: int, proposal: Proposal[int]) -> int:
+        if proposal.plan in refused:
+            raise KernelBuildError("no")
+        return world.measure(number, proposal)
+
+    refused = {44}
+    search = Search(world.propose, measure, world.accept, between)
+    best, rounds = search.run(world.budget, rounds=8, margin=0.02, fill=0.96)
+    assert [r.proposal.plan for r in rounds] == [48, 40]
+    assert best is rounds[1]
+    refused = {48}
+    world.measured.clear()
+    with pytest.raises(KernelBuildError):  # one that was timed
+        search.run(world.budget, rounds=8, margin=0.02, fill=0.96)
 
 
 def test_halving_ends_where_nothing_lies_between():

@@ -1,4 +1,4 @@
-"""What ``edgeprune doctor`` looks at: one function a subject, each yields checks with the command that mends them."""
+"""Acceptance of this computer: one function a subject, each yields checks with the command that mends them."""
 
 from __future__ import annotations
 
