@@ -129,7 +129,8 @@ def fit(
             save=lambda made: save_scores(made, out / "stages"),
             load=lambda _: load_scores(out / "stages"),
         )
-        planning = _Planning(LatencyModel(records), profiled.levels, options, progress)
+        step = options.profile.step or target.width_step
+        planning = _Planning(LatencyModel(records), profiled.levels, step, options, progress)
         planner = planning.planner(network, scores, dense.latency_ms, dense.manifest.memory.flash)
         margin = reference.margin if options.margin is None else options.margin
         why = "as asked" if options.margin is not None else "launches differ by as much on this device"
@@ -213,6 +214,7 @@ class _Planning:
 
     tables: LatencyModel
     levels: Mapping[str, tuple[int, ...]]
+    step: int
     options: FitOptions
     progress: Progress
     solver: str = ""
@@ -230,6 +232,7 @@ class _Planning:
             solver=self.solver or self.options.solver,
             criterion_name=self.options.criterion,
             program_bytes=flash_bytes - predicted.flash_bytes,
+            step=self.step,
             progress=self.progress,
         )
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
-from math import gcd
 from typing import Any
 
 from torch import Tensor
@@ -56,6 +55,7 @@ class Planner:
         levels: group -> widths that are offered.
         program_bytes: flash of the program beyond what the tables say. Often below 0: a linked
             program has the code of equal kernels once, and none of the symbols of object files.
+        step: widths between those that were timed are multiples of it.
 
     Attributes:
         dropped: group -> width -> why it is not offered: a kernel that failed there.
@@ -74,18 +74,18 @@ class Planner:
         solver: str,
         criterion_name: str,
         program_bytes: float = 0.0,
+        step: int = 1,
         progress: Progress = SILENT,
     ) -> None:
         self._network, self._scores, self._model, self._progress = network, scores, model, progress
-        self._solver, self._criterion, self._program_bytes = solver, criterion_name, program_bytes
+        self._solver, self._criterion, self._program_bytes, self._step = solver, criterion_name, program_bytes, step
         usable, self.dropped = usable_levels(network.kernels, network.channels, levels, model)
         self.problem = self._at(usable)
 
     @cached_property
     def _finer(self) -> Problem:
-        """The problem with widths between those that were timed, in steps that some group was timed in."""
-        least = gcd(*(k for c in self.problem.choices if len(c.levels) > 1 for k in c.levels[:-1]))
-        levels = {c.name: finer(c.levels, least or 1) for c in self.problem.choices}
+        """The problem with widths between those that were timed."""
+        levels = {c.name: finer(c.levels, self._step) for c in self.problem.choices}
         frozen = {g.name: (g.size,) for g in self._network.channels.groups if g.name not in levels}
         graph = self._network
         usable, _ = usable_levels(graph.kernels, graph.channels, {**frozen, **levels}, self._model)
@@ -102,8 +102,11 @@ class Planner:
         Raises:
             InfeasibleBudgetError: nothing reaches the budget.
         """
-        solution = get_solver(self._solver).solve(self.problem, budget, progress=self._progress)
-        return self._proposal(solution, {"steps": solution.steps, "budget": budget.to_json()})
+        return self._solved(self.problem, budget)
+
+    def finer(self, budget: Budget) -> Proposal[Plan]:
+        """As :meth:`propose`, with widths between those that were timed."""
+        return replace(self._solved(self._finer, budget), estimated=True)
 
     def between(self, low: Proposal[Plan], high: Proposal[Plan]) -> Proposal[Plan] | None:
         """The plan half-way between two, width by width; None if there is none between."""
@@ -117,26 +120,13 @@ class Planner:
         if len(apart) > 1 and halves == [a for a, _ in ends]:
             for i in apart[: len(apart) // 2]:
                 halves[i] = ends[i][1]
-        found = self._estimated(halves, {"between_ms": [low.latency_ms, high.latency_ms]})
-        return None if found.key == low.key else found
+        solution = Evaluator(self._finer).solution(halves, self._solver)
+        found = self._proposal(solution, {"between_ms": [low.latency_ms, high.latency_ms]})
+        return None if found.key == low.key else replace(found, estimated=True)
 
-    def wider(self, low: Proposal[Plan]) -> Iterator[Proposal[Plan]]:
-        """Plans that give one group more, up to its next level: those that retain the most saliency first."""
-        found = []
-        at = [c.levels.index(low.plan.width(c.name)) for c in self._finer.choices]
-        for i, (timed, fine) in enumerate(zip(self.problem.choices, self._finer.choices, strict=True)):
-            width = fine.levels[at[i]]
-            # A block that has gone comes back whole, or not at all.
-            next_level = min((k for k in timed.levels if width and k > width), default=width)
-            for level in range(at[i] + 1, fine.levels.index(next_level) + 1):
-                levels = [*at[:i], level, *at[i + 1 :]]
-                found.append((fine.saliency[level] - fine.saliency[at[i]], levels))
-        for _, levels in sorted(found, key=lambda x: -x[0]):
-            yield self._estimated(levels, {"wider_than_ms": low.latency_ms})
-
-    def _estimated(self, levels: Sequence[int], method: Mapping[str, Any]) -> Proposal[Plan]:
-        """The plan at these levels of the finer problem."""
-        return replace(self._proposal(Evaluator(self._finer).solution(levels, self._solver), method), estimated=True)
+    def _solved(self, problem: Problem, budget: Budget) -> Proposal[Plan]:
+        solution = get_solver(self._solver).solve(problem, budget, progress=self._progress)
+        return self._proposal(solution, {"steps": solution.steps, "budget": budget.to_json()})
 
     def _proposal(self, solution: Solution, method: Mapping[str, Any]) -> Proposal[Plan]:
         plan = make_plan(

@@ -18,8 +18,9 @@ from edgeprune.errors import InfeasibleBudgetError, UnsupportedOperatorError, Ve
 P = TypeVar("P")
 M = TypeVar("M")
 
-STALE, STEP = 8, 0.01
-"""Most steps from one aim to the next that may lead to plans which are known, and the first of them."""
+STALE, STEP, FINER = 8, 0.01, 4
+"""Most steps from one aim to the next that may lead to plans which are known, and the first of them; most steps back
+from what the best plan leaves, among finer plans."""
 NEAR = 1.1
 """How much more a plan may take, by the tables, than there is room for, to be one end of plans between two."""
 
@@ -82,14 +83,14 @@ class Search(Generic[P, M]):
         measure: builds and times the plan of a round.
         accept: the verdict on it.
         between: a plan between two, whatever the tables say of it; None if there is none.
-        wider: plans that differ from one by a single step to more, those of most worth first.
+        finer: as ``propose``, of more plans, some kernels of which were not timed.
     """
 
     propose: Callable[[Budget], Proposal[P]]
     measure: Callable[[int, Proposal[P]], M]
     accept: Callable[[M], Judged]
     between: Callable[[Proposal[P], Proposal[P]], Proposal[P] | None] = lambda low, high: None
-    wider: Callable[[Proposal[P]], Iterable[Proposal[P]]] = lambda plan: ()
+    finer: Callable[[Budget], Proposal[P]] | None = None
 
     def run(
         self, budget: Budget, *, rounds: int, margin: float, fill: float
@@ -163,7 +164,7 @@ class Search(Generic[P, M]):
         margin: float,
     ) -> Proposal[P] | None:
         """A plan of more worth than the best one so far, which leaves room: what the tables offer for it, or a plan
-        between the best and one that should fill that room and is over the budget, or one a single step away.
+        between the best and one that should fill that room and is over the budget, or one of finer widths.
         """
         worth, used = best.proposal.worth, best.judged.latency_used
         if not used:
@@ -172,17 +173,15 @@ class Search(Generic[P, M]):
         aim = best.proposal.latency_ms * (1 - margin) / used
         over = [r.proposal for r in done.values() if r.proposal.worth > worth and r.proposal.latency_ms <= aim * NEAR]
         between = [self.between(best.proposal, min(over, key=lambda p: p.worth))] if over else []
-        wider = (
-            p for p in self.wider(best.proposal) if p.latency_ms <= aim and (room is None or p.flash_bytes <= room)
-        )
-        offered = (self._offered(Budget(aim * (1 + STEP * step), room)) for step in range(STALE))
-        further = (p for p in chain(islice(offered, 1), between, wider, offered) if p and p.key not in {*done, *failed})
+        offered = (self._offered(self.propose, Budget(aim * (1 + STEP * step), room)) for step in range(STALE))
+        finer = (self._offered(self.finer, Budget(aim * (1 - STEP * step), room)) for step in range(FINER))
+        further = (p for p in chain(islice(offered, 1), between, finer, offered) if p and p.key not in {*done, *failed})
         return next((p for p in further if p.worth > worth), None)
 
-    def _offered(self, budget: Budget) -> Proposal[P] | None:
+    def _offered(self, propose: Callable[[Budget], Proposal[P]] | None, budget: Budget) -> Proposal[P] | None:
         """None where nothing reaches the budget: with the margin, an aim may lie below the smallest plan."""
         try:
-            return self.propose(budget)
+            return propose(budget) if propose else None
         except InfeasibleBudgetError:
             return None
 

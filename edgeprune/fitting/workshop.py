@@ -72,7 +72,7 @@ class Workshop:
                 self.builder.progress.note(f"{name} {number}: {verdict}")
             return found
 
-        search = Search(planner.propose, measure, lambda t: accept(t.judgement), planner.between, planner.wider)
+        search = Search(planner.propose, measure, lambda t: accept(t.judgement), planner.between, planner.finer)
         return search.run(reference.budget, rounds=self.options.rounds, margin=margin, fill=self.options.fill)
 
     def variant(

@@ -53,20 +53,16 @@ def test_a_plan_between_two_lies_between_them(planner, ends):
     assert found.plan.method["between_ms"] == [low.latency_ms, high.latency_ms]
 
 
-def test_wider_plans_give_one_group_more_up_to_its_next_level_and_come_by_worth(planner, ends):
-    low = ends[0]
-    found, before = list(planner.wider(low)), widths(planner, low)
-    given = set()
-    for wider in found:
-        after = widths(planner, wider)
-        (group,) = (c for c in planner.problem.choices if after[c.name] != before[c.name])
-        next_level = min(k for k in group.levels if k > before[group.name])
-        assert before[group.name] < after[group.name] <= next_level
-        assert wider.estimated
-        given |= {group.name} if after[group.name] == next_level else set()
-    assert given == {c.name for c in planner.problem.choices if before[c.name] < c.levels[-1]}
-    assert [x.worth for x in found] == sorted((x.worth for x in found), reverse=True)
-    assert not list(planner.wider(ends[1])), "nothing is wider than the dense network"
+def test_finer_plans_retain_more_in_the_same_time_and_cost_what_the_tables_say_between_what_they_know(planner, ends):
+    low, high = ends
+    budget = Budget(latency_ms=(low.latency_ms + high.latency_ms) / 2)
+    coarse, fine = planner.propose(budget), planner.finer(budget)
+    assert fine.latency_ms <= budget.latency_ms
+    assert fine.worth > coarse.worth
+    assert (coarse.estimated, fine.estimated) == (False, True)
+    found = widths(planner, fine)
+    assert any(found[c.name] not in c.levels for c in planner.problem.choices)
+    assert all(c.levels[0] <= found[c.name] <= c.levels[-1] for c in planner.problem.choices)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +90,7 @@ def test_halving_ends_beside_the_other_plan(planner, ends):
     assert len(keys) == len(set(keys))
     apart = [c for c in planner.problem.choices if low.plan.width(c.name) != high.plan.width(c.name)]
     assert len(apart) == 1, "one group, one level"
-    levels = apart[0].levels
+    levels = finer(apart[0].levels)
     assert abs(levels.index(low.plan.width(apart[0].name)) - levels.index(high.plan.width(apart[0].name))) == 1
 
 

@@ -113,31 +113,14 @@ def test_an_aim_that_nothing_reaches_any_more_ends_the_search_and_not_the_fit():
     assert len(rounds) == 2
 
 
-def test_where_nothing_lies_between_a_single_step_is_tried():
-    # Two groups: the tables offer (1, 1), then (2, 1), which is too slow. (1, 2) is of less worth, and fits.
-    plans = {(1, 1): (40.0, 40.0, 1.0), (2, 1): (47.0, 52.0, 3.0), (1, 2): (46.0, 48.5, 2.0)}
-
-    def proposal(key) -> Proposal[tuple[int, int]]:
-        ms, _, worth = plans[key]
-        return Proposal(key, key, ms, 10 * ms, worth)
-
-    def propose(budget: Budget) -> Proposal[tuple[int, int]]:
-        return proposal((1, 1) if not measured else (2, 1))
-
-    def measure(number: int, plan: Proposal[tuple[int, int]]) -> float:
-        measured.append(plan.plan)
-        return plans[plan.plan][1] / 50
-
-    measured: list[tuple[int, int]] = []
-    search = Search(
-        propose,
-        measure,
-        lambda used: Judged(used, used <= 1, None, True),
-        wider=lambda low: [proposal((2, 1)), proposal((1, 2))] if low.plan == (1, 1) else [],
-    )
-    best, _ = search.run(Budget(latency_ms=50.0), rounds=8, margin=0.02, fill=0.97)
-    assert measured == [(1, 1), (2, 1), (1, 2)]
-    assert best.proposal.plan == (1, 2)
+def test_where_nothing_lies_between_a_finer_plan_is_tried():
+    # The tables offer 40, then 48, which is too slow; the finer ones know 42, 44 and 46.
+    world = World(lambda w: 1.1 * w, step=8, narrowest=8)
+    fine = World(step=2, narrowest=8)
+    search = Search(world.propose, world.measure, world.accept, finer=fine.propose)
+    best, _ = search.run(Budget(latency_ms=50.0), rounds=8, margin=0.02, fill=0.96)
+    assert world.measured == [48, 40, 44]
+    assert best.proposal.plan == 44
 
 
 def test_a_kernel_that_nobody_timed_and_that_cannot_be_had_costs_a_round_and_not_the_fit():
