@@ -6,6 +6,8 @@ import ast
 import inspect
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -304,3 +306,9 @@ def test_the_first_screen_of_the_readme():
         assert what in screen
     assert not [line for line in text.splitlines() if len(line) > 120]
     assert (ROOT / "docs" / "images" / "report.png").stat().st_size <= 300_000
+
+
+def test_the_tables_of_operators_are_what_the_code_says():
+    tool = ROOT / "tools" / "operators_page.py"
+    done = subprocess.run([sys.executable, tool, "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, f"stale: run python tools/operators_page.py\n{done.stderr}"

@@ -16,7 +16,7 @@ from edgeprune.deploy.trials import Trials
 from edgeprune.fitting.search import Judged
 
 LEAST_MARGIN, MOST_MARGIN = 0.01, 0.05
-ROUND_S, SHARPNESS = 20.0, 0.02
+ROUND_S, SHARPNESS = 30.0, 0.02
 """Patience with one plan of a search, and how well its latency has to be known: the next plan is aimed by it."""
 
 

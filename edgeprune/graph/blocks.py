@@ -14,7 +14,7 @@ import torch
 from torch.fx import Node
 
 from edgeprune.graph.channels import Block, WidthGroup
-from edgeprune.graph.trace import module_path
+from edgeprune.graph.nodes import module_path
 
 
 def find_blocks(

@@ -19,7 +19,7 @@ from torch._ops import OpOverload
 from torch.fx import Node
 from torch.fx.node import map_arg
 
-from edgeprune.graph.trace import shape_of
+from edgeprune.graph.nodes import shape_of
 
 
 @dataclass(frozen=True, slots=True)

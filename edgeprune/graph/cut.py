@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch.export import ExportedProgram
 
 from edgeprune.graph.channels import KernelGraph
-from edgeprune.graph.cutter import Cutter
+from edgeprune.graph.cutter import HANDLERS, Cutter
 from edgeprune.graph.groups import Analysis
 from edgeprune.graph.operators import (
     convolution,
@@ -21,6 +21,8 @@ from edgeprune.graph.operators import (
     shapes,
     windows,
 )
+
+__all__ = ["HANDLERS", "cut"]
 
 OPERATORS = (convolution, elementwise, norms, places, products, recurrent, reductions, shapes, windows)
 """Modules whose handlers are registered by being imported."""

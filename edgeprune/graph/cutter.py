@@ -26,17 +26,10 @@ from edgeprune.graph.channels import AxisBinding, KernelGraph, KernelNode, Port,
 from edgeprune.graph.computed import Computed, Recipes, is_view
 from edgeprune.graph.groups import Analysis
 from edgeprune.graph.mutation import stale_read
+from edgeprune.graph.nodes import describe, module_path, shape_of, source_line
 from edgeprune.graph.ops.table import OPERATORS
 from edgeprune.graph.spec import Attr, KernelSpec, TensorSpec
-from edgeprune.graph.trace import (
-    describe,
-    module_path,
-    parameter_names,
-    shape_of,
-    source_line,
-    user_inputs,
-    user_outputs,
-)
+from edgeprune.graph.trace import parameter_names, user_inputs, user_outputs
 from edgeprune.graph.walks import View
 
 
@@ -517,12 +510,6 @@ def unsupported(node: Node, why: str, hint: str) -> UnsupportedOperatorError:
 
 def argument(node: Node, index: int, name: str, default: Any = None) -> Any:
     return node.args[index] if len(node.args) > index else node.kwargs.get(name, default)
-
-
-def spread(value: Any, like: Sequence[int]) -> tuple[int, ...]:
-    """A setting of a window, one number for each of its axes."""
-    numbers = (value,) if isinstance(value, int) else tuple(int(v) for v in value)
-    return numbers * len(like) if len(numbers) == 1 else numbers
 
 
 def as_picture(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch.export import ExportedProgram
 from torch.fx import Node
 
 from edgeprune.graph.channels import Member
 from edgeprune.graph.intervals import ChannelSpace, Layout, Partition, joined, positions, widened
+from edgeprune.graph.nodes import describe, module_path, shape_of
 from edgeprune.graph.sizes import Attribute, Origin, Read, Size
-from edgeprune.graph.trace import describe, module_path, parameter_names, shape_of
+from edgeprune.graph.trace import parameter_names
 from edgeprune.graph.zeros import zero_where_removed
 
 
@@ -270,12 +270,3 @@ class Flow:
     def attributes(self) -> Iterator[tuple[Attribute, Layout]]:
         """Attributes that follow the widths of channels, and these channels."""
         yield from ((a, layout) for a, layout in self._attributes.items() if layout is not None)
-
-
-def arguments(node: Node) -> dict[str, Any]:
-    """Arguments of an ATen call by schema name, defaults filled in."""
-    schema = node.target._schema.arguments  # type: ignore[union-attr]
-    values = {a.name: a.default_value for a in schema if a.has_default_value()}
-    values.update({a.name: value for a, value in zip(schema, node.args, strict=False)})
-    values.update(node.kwargs)
-    return values

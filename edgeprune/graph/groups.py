@@ -13,8 +13,9 @@ from edgeprune.graph.blocks import find_blocks
 from edgeprune.graph.channels import Activation, AxisBinding, ChannelGraph, CodeSize, WidthGroup
 from edgeprune.graph.flow import Flow, Refused
 from edgeprune.graph.intervals import Layout, Partition
+from edgeprune.graph.nodes import describe, inside, shape_of
 from edgeprune.graph.rules import RULES
-from edgeprune.graph.trace import describe, inside, shape_of, user_inputs, user_outputs
+from edgeprune.graph.trace import user_inputs, user_outputs
 
 # Layers of torch that compare their input with sizes of their own before they compute.
 OPAQUE = (nn.MultiheadAttention,)

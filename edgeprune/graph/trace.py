@@ -1,19 +1,17 @@
 """Tracing: one ``ExportedProgram`` per network, and the questions the rest of the package asks it.
 
 The program is the export's training form, not decomposed: convolutions, batch norms and
-activations stay whole ATen ops, which is what transfer rules and the kernel cutter read.
+activations stay whole ATen ops, which is what transfer rules and the kernel cutter read. What these need not know is
+written with simpler operators first (graph/composed/).
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
 import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +21,9 @@ from torch.fx import Node
 from torch.utils._pytree import tree_leaves
 
 from edgeprune.errors import BadInputError, ModelLoadError, UnsupportedOperatorError
+from edgeprune.graph.composed.table import compose
+from edgeprune.graph.nodes import LAYER, TORCH, describe, module_path, source_line
 from edgeprune.graph.sizes import Recorder, annotate, remembered
-
-_LAYER = "edgeprune.layer"
-_TORCH = str(Path(torch.__file__).parent)
-_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
 
 def trace(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> ExportedProgram:
@@ -53,9 +49,13 @@ def trace(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> ExportedProg
         _refuse_dynamic_shape(node)
     if recorder:
         annotate(program.graph, recorder, source_line, user_inputs(program), parameter_names(program))
+    given = {n.name for n in user_inputs(program)}
+    fixed = {n.name for n in program.graph.find_nodes(op="placeholder")} - given
+    if compose(program.graph, fixed):
+        program.graph_module.recompile()
     layers = dict(module.named_modules())
     for node in program.graph.nodes:
-        node.meta[_LAYER] = type(layers.get(module_path(node)))
+        node.meta[LAYER] = type(layers.get(module_path(node)))
     return program
 
 
@@ -118,37 +118,6 @@ def user_outputs(program: ExportedProgram) -> tuple[Node, ...]:
     return tuple(a for a in args if isinstance(a, Node) and a.name in returned)
 
 
-def module_path(node: Node) -> str:
-    """Qualified name of the innermost module that was running when ``node`` was recorded."""
-    stack = node.meta.get("nn_module_stack") or {}
-    path = str(list(stack.values())[-1][0]) if stack else ""
-    return path.split("@")[0]  # the exporter marks the second call of a module as name@1
-
-
-def inside(node: Node, *kinds: type[nn.Module]) -> bool:
-    """Whether the innermost module that was running when ``node`` was recorded is one of ``kinds``."""
-    return issubclass(node.meta.get(_LAYER, object), kinds)
-
-
-def source_line(node: Node) -> str:
-    """``file:line`` of the network's own code that made ``node``; empty if the exporter lost it."""
-    frames = [m for m in _FRAME.finditer(node.meta.get("stack_trace") or "") if not m["file"].startswith(_TORCH)]
-    return f"{frames[-1]['file']}:{frames[-1]['line']}" if frames else ""
-
-
-def describe(node: Node) -> str:
-    """How messages and frozen reasons name a node: op, node, module and source line."""
-    where = [f"module '{path}'"] if (path := module_path(node)) else []
-    where += [line] if (line := source_line(node)) else []
-    return f"{node.target} (node '{node.name}'" + "".join(f", {w}" for w in where) + ")"
-
-
-def shape_of(node: Node) -> tuple[int, ...] | None:
-    """Shape of the tensor a node yields, ``None`` for tuples and scalars."""
-    value: Any = node.meta.get("val")
-    return tuple(int(d) for d in value.shape) if isinstance(value, Tensor) else None
-
-
 def failing_module(module: nn.Module, error: Exception) -> tuple[str, str]:
     """Name of the innermost module on the error's stack, and the network's own line (``file:line``)."""
     names = {id(m): name for name, m in module.named_modules()}
@@ -157,7 +126,7 @@ def failing_module(module: nn.Module, error: Exception) -> tuple[str, str]:
         owner = frame.f_locals.get("self")
         if id(owner) in names:
             path = names[id(owner)]
-            if not frame.f_code.co_filename.startswith(_TORCH):
+            if not frame.f_code.co_filename.startswith(TORCH):
                 line = f"{frame.f_code.co_filename}:{lineno}"
     return path, line
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from edgeprune.errors import ModelLoadError, UnsupportedOperatorError
-from edgeprune.graph.trace import module_path, parameter_names, source_line, trace, user_inputs, user_outputs
+from edgeprune.graph.nodes import module_path, source_line
+from edgeprune.graph.trace import parameter_names, trace, user_inputs, user_outputs
 
 X = torch.ones(1, 3, 4, 4)
 HERE = "test_graph_trace.py"

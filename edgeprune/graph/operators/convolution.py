@@ -15,11 +15,10 @@ from edgeprune.graph.cutter import (
     as_seen,
     handles,
     picture,
-    spread,
     static_shape,
     unsupported,
 )
-from edgeprune.graph.flow import arguments
+from edgeprune.graph.nodes import arguments, spread
 from edgeprune.graph.ops.table import OPERATORS
 from edgeprune.graph.spec import Attr, TensorSpec
 from edgeprune.graph.walks import View
@@ -42,7 +41,7 @@ def _convolution(cutter: Cutter, node: Node) -> None:
     named = arguments(node)
     kernel = tuple(static_shape(named["weight"])[2:])
     _batched(node, kernel)
-    dilation, padding = spread(named["dilation"], kernel), named["padding"]
+    dilation, padding = spread(named["dilation"], len(kernel)), named["padding"]
     if padding == "valid":
         padding = 0
     elif padding == "same":
@@ -52,8 +51,8 @@ def _convolution(cutter: Cutter, node: Node) -> None:
         padding = [n // 2 for n in whole]
     window = {
         "kernel": kernel,
-        "stride": spread(named["stride"], kernel),
-        "padding": spread(padding, kernel),
+        "stride": spread(named["stride"], len(kernel)),
+        "padding": spread(padding, len(kernel)),
         "dilation": dilation,
     }
     attrs: dict[str, Attr] = {**window}
@@ -72,7 +71,7 @@ def _convolution(cutter: Cutter, node: Node) -> None:
 def _transposed(cutter: Cutter, node: Node) -> None:
     named = arguments(node)
     kernel = tuple(static_shape(named["weight"])[2:])
-    window = {"kernel": kernel} | {n: spread(named[n], kernel) for n in ("stride", "padding", "dilation")}
+    window = {"kernel": kernel} | {n: spread(named[n], len(kernel)) for n in ("stride", "padding", "dilation")}
     _batched(node, kernel)
     _open(cutter, node, "conv_transpose2d", picture(cutter, node), window)
 

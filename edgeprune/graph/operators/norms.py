@@ -9,7 +9,7 @@ import torch
 from torch.fx import Node
 
 from edgeprune.graph.cutter import Cutter, as_seen, data, handles, static_shape, unsupported
-from edgeprune.graph.flow import arguments
+from edgeprune.graph.nodes import arguments
 from edgeprune.graph.spec import TensorSpec
 from edgeprune.graph.walks import View
 

@@ -22,7 +22,7 @@ from edgeprune.graph.cutter import (
     static_shape,
     unsupported,
 )
-from edgeprune.graph.flow import arguments
+from edgeprune.graph.nodes import arguments
 from edgeprune.graph.operators.products import multiply
 from edgeprune.graph.operators.windows import adaptive, max_window, window_of
 from edgeprune.graph.spec import TensorSpec
@@ -179,6 +179,17 @@ def _numbers(cutter: Cutter, node: Node) -> Tensor | None:
     given, named = map_arg((node.args, node.kwargs), lambda n: known[n])
     found: Tensor = node.target(*given, **named)
     return found
+
+
+@handles(aten.zeros_like.default, aten.ones_like.default, aten.full_like.default)
+def _filled(cutter: Cutter, node: Node) -> None:
+    """One number, seen everywhere: its channels cost nothing and may go."""
+    shape, names = static_shape(node), {aten.zeros_like.default: 0.0, aten.ones_like.default: 1.0}
+    if node.meta["val"].dtype != torch.float32:
+        raise unsupported(node, f"a tensor of {node.meta['val'].dtype}", "compute in float32")
+    number = names[node.target] if node.target in names else float(arguments(node)["fill_value"])
+    value = constant(cutter, node, "number", torch.full((1,) * len(shape), number))
+    cutter.show(node, value, value.seen.expanded(shape))
 
 
 def constant(cutter: Cutter, node: Node, name: str, values: Tensor) -> Value:

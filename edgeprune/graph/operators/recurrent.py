@@ -9,7 +9,7 @@ import torch
 from torch.fx import Node
 
 from edgeprune.graph.cutter import Cutter, Value, as_seen, data, handles, unsupported
-from edgeprune.graph.flow import arguments
+from edgeprune.graph.nodes import arguments
 from edgeprune.graph.spec import GATES, TensorSpec
 from edgeprune.graph.walks import View
 

@@ -9,7 +9,7 @@ import torch
 from torch.fx import Node
 
 from edgeprune.graph.cutter import Cutter, as_picture, as_seen, handles, images, static_shape, unsupported
-from edgeprune.graph.flow import arguments
+from edgeprune.graph.nodes import arguments
 from edgeprune.graph.operators.elementwise import as_image, step
 from edgeprune.graph.spec import TensorSpec
 from edgeprune.graph.walks import View

@@ -21,7 +21,7 @@ from edgeprune.graph.cutter import (
     static_shape,
     unsupported,
 )
-from edgeprune.graph.flow import arguments
+from edgeprune.graph.nodes import arguments
 from edgeprune.graph.operators.elementwise import as_image
 from edgeprune.graph.spec import TensorSpec
 from edgeprune.graph.walks import View
@@ -132,14 +132,15 @@ def _shuffled(cutter: Cutter, node: Node, value: Value, shape: tuple[int, ...]) 
     return {"rows": rows} if narrower else {"columns": columns}
 
 
-@handles(aten.permute.default, aten.transpose.int, aten.t.default)
+@handles(aten.permute.default, aten.transpose.int, aten.t.default, aten.mT.default)
 def _permute(cutter: Cutter, node: Node) -> None:
     value, view = cutter.viewed(node.args[0], node)
     order = list(range(len(view.shape)))
     if node.target is aten.permute.default:
         order = [int(d) % len(order) for d in arguments(node)["dims"]]
     else:
-        i, j = (arguments(node).get(d, n) for d, n in (("dim0", 0), ("dim1", 1)))
+        first, second = (-2, -1) if node.target is aten.mT.default else (0, 1)
+        i, j = (arguments(node).get(d, n) for d, n in (("dim0", first), ("dim1", second)))
         order[i], order[j] = order[j], order[i]
     cutter.show(node, value, view.permuted(order))
 
@@ -161,6 +162,19 @@ def _repeat(cutter: Cutter, node: Node) -> None:
     pairs, wide = [n for s in shape for n in (1, s)], [n for c, s in zip(counts, shape, strict=True) for n in (c, s)]
     shown = as_seen(value, view.reshaped(pairs)).seen.expanded(wide)
     cutter.show(node, cutter.copied(replace(value.of(node), view=shown)), View.whole(static_shape(node)))
+
+
+@handles(aten.repeat_interleave.self_int)
+def _repeat_each(cutter: Cutter, node: Node) -> None:
+    """Every position of one dimension, several times in a row."""
+    named, shape = arguments(node), static_shape(node)
+    if named["dim"] is None:
+        raise unsupported(node, "values of the flattened tensor, repeated", "say which dimension is repeated")
+    value, view = cutter.seen(node.args[0], node)
+    dim, count = named["dim"] % len(shape), named["repeats"]
+    apart = as_seen(value, view.reshaped((*view.shape[: dim + 1], 1, *view.shape[dim + 1 :]))).seen
+    shown = apart.expanded((*view.shape[: dim + 1], count, *view.shape[dim + 1 :]))
+    cutter.show(node, cutter.copied(replace(value.of(node), view=shown)), View.whole(shape))
 
 
 @handles(aten.narrow.default)

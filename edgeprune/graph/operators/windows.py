@@ -12,11 +12,10 @@ from edgeprune.graph.cutter import (
     as_seen,
     handles,
     picture,
-    spread,
     static_shape,
     unsupported,
 )
-from edgeprune.graph.flow import arguments
+from edgeprune.graph.nodes import arguments, spread
 from edgeprune.graph.spec import Attr, TensorSpec
 from edgeprune.graph.walks import View
 
@@ -30,7 +29,7 @@ def _max_pool(cutter: Cutter, node: Node) -> None:
 
 def max_window(cutter: Cutter, node: Node, shape: tuple[int, ...]) -> None:
     named, window = arguments(node), window_of(node, shape)
-    if set(spread(named["dilation"], shape[2:])) != {1}:
+    if set(spread(named["dilation"], len(shape[2:]))) != {1}:
         raise unsupported(node, "a dilated pooling window", "use dilation 1")
     _pool(cutter, node, _windowed("max", shape), shape, **window)
 
@@ -44,7 +43,7 @@ def _avg_pool(cutter: Cutter, node: Node) -> None:
     named, shape = arguments(node), static_shape(node)
     if named.get("divisor_override") is not None:
         raise unsupported(node, "an average by another divisor", "use the default")
-    counted, padded = bool(named["count_include_pad"]), any(spread(named["padding"], shape[2:]))
+    counted, padded = bool(named["count_include_pad"]), any(spread(named["padding"], len(shape[2:])))
     if named["ceil_mode"] and counted and padded:
         raise unsupported(node, "ceil_mode with counted padding", "use count_include_pad=False")
     # What a last window has beyond the image never counts.
@@ -55,9 +54,9 @@ def _avg_pool(cutter: Cutter, node: Node) -> None:
 def window_of(node: Node, shape: tuple[int, ...]) -> dict[str, Attr]:
     """Kernel, stride and padding; along a line, those of an image of one row; of a volume, its slices too."""
     named, axes = arguments(node), shape[2:]
-    kernel = spread(named["kernel_size"], axes)
-    stride = spread(named["stride"], axes) if named["stride"] else kernel
-    return _of_picture((static_shape(named["self"])[2:], axes), kernel, stride, spread(named["padding"], axes))
+    kernel = spread(named["kernel_size"], len(axes))
+    stride = spread(named["stride"], len(axes)) if named["stride"] else kernel
+    return _of_picture((static_shape(named["self"])[2:], axes), kernel, stride, spread(named["padding"], len(axes)))
 
 
 def _of_picture(

@@ -11,7 +11,8 @@ import math
 import torch
 from torch.fx import Node
 
-from edgeprune.graph.flow import Flow, Refused, arguments
+from edgeprune.graph.flow import Flow, Refused
+from edgeprune.graph.nodes import arguments
 from edgeprune.graph.rules.common import aligned, carried
 from edgeprune.graph.rules.table import rule
 
@@ -199,3 +200,16 @@ def division(flow: Flow, node: Node) -> None:
 )
 def observation(flow: Flow, node: Node) -> None:
     """Looks at a tensor and yields none."""
+
+
+@rule(
+    aten.arange.default,
+    aten.arange.start,
+    aten.arange.start_step,
+    aten.eye.default,
+    aten.full.default,
+    aten.ones.default,
+    aten.zeros.default,
+)
+def made(flow: Flow, node: Node) -> None:
+    """Made in ``forward`` of nothing: whoever joins it to channels finds that they stay."""

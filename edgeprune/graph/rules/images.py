@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from edgeprune.graph.flow import Flow, Refused, arguments
+from edgeprune.graph.flow import Flow, Refused
 from edgeprune.graph.intervals import Layout, widened
+from edgeprune.graph.nodes import arguments
 from edgeprune.graph.rules.common import carried, drop, only_axis, tensor, units
 from edgeprune.graph.rules.shuffles import shuffled
 from edgeprune.graph.rules.table import rule

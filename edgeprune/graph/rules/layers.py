@@ -6,11 +6,11 @@ import torch
 from torch.fx import Node
 from torch.nn.modules.conv import _ConvNd
 
-from edgeprune.graph.flow import Flow, Refused, arguments
+from edgeprune.graph.flow import Flow, Refused
 from edgeprune.graph.intervals import Layout, joined, widened
+from edgeprune.graph.nodes import arguments, inside
 from edgeprune.graph.rules.common import equal_blocks, only_axis, tied_blocks
 from edgeprune.graph.rules.table import rule
-from edgeprune.graph.trace import inside
 
 aten = torch.ops.aten
 

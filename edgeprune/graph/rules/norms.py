@@ -7,11 +7,11 @@ from torch import nn
 from torch.fx import Node
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from edgeprune.graph.flow import Flow, Refused, arguments
+from edgeprune.graph.flow import Flow, Refused
+from edgeprune.graph.nodes import arguments, inside, module_path
 from edgeprune.graph.rules.common import carried, units
 from edgeprune.graph.rules.table import rule
 from edgeprune.graph.sizes import Attribute, Origin
-from edgeprune.graph.trace import inside, module_path
 
 aten = torch.ops.aten
 

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from edgeprune.graph.flow import Flow, Refused, arguments
+from edgeprune.graph.flow import Flow, Refused
 from edgeprune.graph.intervals import Layout
+from edgeprune.graph.nodes import arguments
 from edgeprune.graph.rules.common import aligned, tensor
 from edgeprune.graph.rules.table import rule
 

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 from torch.fx import Node
 
-from edgeprune.graph.flow import Flow, Refused, arguments
+from edgeprune.graph.flow import Flow, Refused
 from edgeprune.graph.intervals import Layout, joined
+from edgeprune.graph.nodes import arguments, inside
 from edgeprune.graph.rules.table import rule
-from edgeprune.graph.trace import inside
 
 aten = torch.ops.aten
 _GATES: dict[Any, int] = {aten.lstm.input: 4, aten.gru.input: 3, aten.rnn_tanh.input: 1, aten.rnn_relu.input: 1}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch.fx import Node
 
-from edgeprune.graph.flow import Flow, Refused, arguments
+from edgeprune.graph.flow import Flow, Refused
 from edgeprune.graph.intervals import Layout
+from edgeprune.graph.nodes import arguments
 from edgeprune.graph.rules.common import carried, drop, tensor, tied_blocks
 from edgeprune.graph.rules.table import rule
 

@@ -7,8 +7,9 @@ from math import prod
 import torch
 from torch.fx import Node
 
-from edgeprune.graph.flow import Flow, Refused, arguments
+from edgeprune.graph.flow import Flow, Refused
 from edgeprune.graph.intervals import Layout, joined, positions, widened
+from edgeprune.graph.nodes import arguments
 from edgeprune.graph.rules.common import carried, drop, tensor, tied_blocks, units
 from edgeprune.graph.rules.shuffles import shuffle_result, shuffled
 from edgeprune.graph.rules.table import rule

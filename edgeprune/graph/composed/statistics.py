@@ -1,0 +1,109 @@
+"""Variances, norms and other figures of many values, by sums of simpler functions of them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch.fx import Node
+
+from edgeprune.graph.composed.composer import Composer, composes, is_float, rank, size
+from edgeprune.graph.nodes import arguments
+
+aten = torch.ops.aten
+
+
+@composes(
+    aten.var.default,
+    aten.var.dim,
+    aten.var.correction,
+    aten.std.default,
+    aten.std.dim,
+    aten.std.correction,
+)
+def spread(c: Composer, node: Node) -> Node | None:
+    """The mean of squared differences from the mean."""
+    found = _variance(c, node)
+    if found is None or "std" not in str(node.target):
+        return found
+    return c(aten.sqrt.default, found)
+
+
+@composes(aten.var_mean.dim, aten.var_mean.correction, aten.std_mean.dim, aten.std_mean.correction)
+def spread_and_mean(c: Composer, node: Node) -> list[Node] | None:
+    found = _variance(c, node)
+    if found is None:
+        return None
+    if "std" in str(node.target):
+        found = c(aten.sqrt.default, found)
+    a = arguments(node)
+    return [found, c(aten.mean.dim, a["self"], _dims(a), a.get("keepdim", False))]
+
+
+def _variance(c: Composer, node: Node) -> Node | None:
+    a = arguments(node)
+    x, dims = a["self"], _dims(a)
+    correction = a.get("correction", 1 if a.get("unbiased", True) else 0)
+    count = math.prod(size(x)[d] for d in dims) - (1 if correction is None else correction)
+    if not is_float(x) or count <= 0:
+        return None
+    apart = c(aten.square.default, c(aten.sub.Tensor, x, c(aten.mean.dim, x, dims, True)))
+    return c(aten.mul.Tensor, c(aten.sum.dim_IntList, apart, dims, a.get("keepdim", False)), 1 / count)
+
+
+@composes(aten.linalg_vector_norm.default)
+def vector_norm(c: Composer, node: Node) -> Node | None:
+    a = arguments(node)
+    return _norm(c, a["self"], a["ord"], _dims(a), a["keepdim"])
+
+
+@composes(aten.norm.ScalarOpt_dim, aten.norm.Scalar)
+def norm(c: Composer, node: Node) -> Node | None:
+    a = arguments(node)
+    return _norm(c, a["self"], 2 if a["p"] is None else a["p"], _dims(a), a.get("keepdim", False))
+
+
+def _norm(c: Composer, x: Node, order: Any, dims: list[int], keepdim: bool) -> Node | None:
+    if not is_float(x):
+        return None
+    match float(order):
+        case 1.0:
+            return c(aten.sum.dim_IntList, c(aten.abs.default, x), dims, keepdim)
+        case 2.0:
+            return c(aten.sqrt.default, c(aten.sum.dim_IntList, c(aten.square.default, x), dims, keepdim))
+        case math.inf:
+            return c(aten.amax.default, c(aten.abs.default, x), dims, keepdim)
+    return None
+
+
+@composes(aten.rms_norm.default)
+def rms_norm(c: Composer, node: Node) -> Node | None:
+    """Zhang and Sennrich, 2019."""
+    a = arguments(node)
+    x, count = a["input"], len(a["normalized_shape"])
+    if not is_float(x):
+        return None
+    eps = torch.finfo(torch.float32).eps if a["eps"] is None else a["eps"]
+    mean = c(aten.mean.dim, c(aten.square.default, x), list(range(rank(x) - count, rank(x))), True)
+    made = c(aten.mul.Tensor, x, c(aten.rsqrt.default, c(aten.add.Tensor, mean, eps)))
+    return made if a["weight"] is None else c(aten.mul.Tensor, made, a["weight"])
+
+
+@composes(aten.logsumexp.default)
+def logsumexp(c: Composer, node: Node) -> Node | None:
+    """With the largest value taken out, so that nothing overflows."""
+    a = arguments(node)
+    x, dims = a["self"], _dims(a)
+    if not is_float(x):
+        return None
+    powers = c(aten.exp.default, c(aten.sub.Tensor, x, c(aten.amax.default, x, dims, True)))
+    total = c(aten.log.default, c(aten.sum.dim_IntList, powers, dims, a["keepdim"]))
+    return c(aten.add.Tensor, total, c(aten.amax.default, x, dims, a["keepdim"]))
+
+
+def _dims(named: dict[str, Any]) -> list[int]:
+    """Of ``dim``, all where it is not given, counted from the front."""
+    count, dims = rank(named["self"]), named.get("dim")
+    given = [dims] if isinstance(dims, int) else list(dims or range(count))
+    return [d % count for d in given]

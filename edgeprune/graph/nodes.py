@@ -1,0 +1,62 @@
+"""Questions to one node of a traced graph: what it yields, what it was called with, which line of code made it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Node
+
+LAYER = "edgeprune.layer"
+"""Key of a node's ``meta``: the type of the module that was running when it was recorded."""
+TORCH = str(Path(torch.__file__).parent)
+_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
+
+
+def module_path(node: Node) -> str:
+    """Qualified name of the innermost module that was running when ``node`` was recorded."""
+    stack = node.meta.get("nn_module_stack") or {}
+    path = str(list(stack.values())[-1][0]) if stack else ""
+    return path.split("@")[0]  # the exporter marks the second call of a module as name@1
+
+
+def inside(node: Node, *kinds: type[nn.Module]) -> bool:
+    """Whether the innermost module that was running when ``node`` was recorded is one of ``kinds``."""
+    return issubclass(node.meta.get(LAYER, object), kinds)
+
+
+def source_line(node: Node) -> str:
+    """``file:line`` of the network's own code that made ``node``; empty if the exporter lost it."""
+    frames = [m for m in _FRAME.finditer(node.meta.get("stack_trace") or "") if not m["file"].startswith(TORCH)]
+    return f"{frames[-1]['file']}:{frames[-1]['line']}" if frames else ""
+
+
+def describe(node: Node) -> str:
+    """How messages and frozen reasons name a node: op, node, module and source line."""
+    where = [f"module '{path}'"] if (path := module_path(node)) else []
+    where += [line] if (line := source_line(node)) else []
+    return f"{node.target} (node '{node.name}'" + "".join(f", {w}" for w in where) + ")"
+
+
+def shape_of(node: Node) -> tuple[int, ...] | None:
+    """Shape of the tensor a node yields, ``None`` for tuples and scalars."""
+    value: Any = node.meta.get("val")
+    return tuple(int(d) for d in value.shape) if isinstance(value, Tensor) else None
+
+
+def arguments(node: Node) -> dict[str, Any]:
+    """Arguments of an ATen call by schema name, defaults filled in."""
+    schema = node.target._schema.arguments  # type: ignore[union-attr]
+    values = {a.name: a.default_value for a in schema if a.has_default_value()}
+    values.update({a.name: value for a, value in zip(schema, node.args, strict=False)})
+    values.update(node.kwargs)
+    return values
+
+
+def spread(value: Any, count: int) -> tuple[int, ...]:
+    """A setting of a window, one number for each of its ``count`` axes."""
+    numbers = (value,) if isinstance(value, int) else tuple(int(v) for v in value)
+    return numbers * count if len(numbers) == 1 else numbers
