@@ -271,7 +271,7 @@ CASES = {
     "shared_module": Case(SharedModule, {**STEM, "b": 8}),
     "tied_weight": Case(TiedWeight, STEM),
     "bare_parameters": Case(BareParameters, {**STEM, "a": 8}),
-    "padded_shortcut": Case(PaddedShortcut, {"a": 6}),
+    "padded_shortcut": Case(PaddedShortcut, {"stem.0": 8, "a": 6}),
     "channel_softmax": Case(ChannelSoftmax, {"a": 6, "b": 8}),
     "channels_last": Case(ChannelsLast, {**STEM, "a": 12}),
     "in_place": Case(InPlace, STEM),

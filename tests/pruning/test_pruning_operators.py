@@ -66,6 +66,9 @@ PASSING: list[Operator] = [
     lambda x: F.grid_sample(x, torch.zeros(2, 4, 4, 2), align_corners=False),
     lambda x: F.interpolate(x, size=(16, 16), mode="bilinear", antialias=True),
     lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect") + F.pad(x, (1, 1, 1, 1), mode="circular"),
+    lambda x: F.pad(x, (0, 0, 0, 0, 1, 1)),
+    lambda x: F.interpolate(x, scale_factor=1.7, mode="bicubic") + F.adaptive_avg_pool2d(x, (13, 13)),
+    lambda x: F.max_pool2d(x, 2, 1, dilation=2),
     lambda x: (x.flatten(2) @ x.flatten(2).transpose(1, 2)).sum(2),
     lambda x: torch.einsum("nchw,nkhw->nck", x, x).sum(1),
     lambda x: x.index_select(2, torch.tensor([0, 5]))[..., torch.tensor([1, 1, 0])],
@@ -101,7 +104,6 @@ FREEZING: list[Operator] = [
     lambda x: x + torch.zeros(1, 8, 1, 1),
     lambda x: F.layer_norm(x, (8, 8, 8)),
     lambda x: F.local_response_norm(x, 3),
-    lambda x: F.pad(x, (0, 0, 0, 0, 1, 1)),
     lambda x: x.remainder(2),
 ]
 

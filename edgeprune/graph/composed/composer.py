@@ -134,8 +134,9 @@ def compose(graph: Graph, literals: Collection[str]) -> bool:
             continue
         target = node.target
         composition = COMPOSED.get(target)
-        wanted = composition is not None and (in_place or not target._schema.is_mutable)
-        if wanted and not composer.compose(node, composition):
+        if composition is not None and not in_place and target._schema.is_mutable:
+            composition = None
+        if composition is not None and not composer.compose(node, composition):
             found = True
             continue
         composer.follow(node)
