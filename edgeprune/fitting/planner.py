@@ -12,6 +12,7 @@ from torch import Tensor
 from edgeprune.budget.evaluate import Evaluator
 from edgeprune.budget.problem import Budget, Problem, Solution
 from edgeprune.budget.registry import get_solver
+from edgeprune.errors import ProfileError
 from edgeprune.fitting.search import Proposal
 from edgeprune.graph.network import Network, read_network
 from edgeprune.importance.criterion import Scores
@@ -79,17 +80,19 @@ class Planner:
     ) -> None:
         self._network, self._scores, self._model, self._progress = network, scores, model, progress
         self._solver, self._criterion, self._program_bytes, self._step = solver, criterion_name, program_bytes, step
-        usable, self.dropped = usable_levels(network.kernels, network.channels, levels, model)
-        self.problem = self._at(usable)
+        self._levels, self.dropped = usable_levels(network.kernels, network.channels, levels, model)
+        self.problem = self._at(self._levels)
 
     @cached_property
     def _finer(self) -> Problem:
-        """The problem with widths between those that were timed."""
-        levels = {c.name: finer(c.levels, self._step) for c in self.problem.choices}
-        frozen = {g.name: (g.size,) for g in self._network.channels.groups if g.name not in levels}
-        graph = self._network
-        usable, _ = usable_levels(graph.kernels, graph.channels, {**frozen, **levels}, self._model)
-        return self._at(usable)
+        """The problem with widths between those that were timed; as it is where the tables do not reach these."""
+        levels = {name: finer(widths, self._step) for name, widths in self._levels.items()}
+        try:
+            usable, _ = usable_levels(self._network.kernels, self._network.channels, levels, self._model)
+            return self._at(usable)
+        except ProfileError as e:
+            self._progress.note(f"no plans of finer widths: {e.message}")
+            return self.problem
 
     def _at(self, levels: Mapping[str, tuple[int, ...]]) -> Problem:
         kernels, channels = self._network.kernels, self._network.channels

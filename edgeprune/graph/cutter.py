@@ -29,6 +29,7 @@ from edgeprune.graph.mutation import stale_read
 from edgeprune.graph.nodes import describe, module_path, shape_of, source_line
 from edgeprune.graph.ops.table import OPERATORS
 from edgeprune.graph.spec import Attr, KernelSpec, TensorSpec
+from edgeprune.graph.tables import filling
 from edgeprune.graph.trace import parameter_names, user_inputs, user_outputs
 from edgeprune.graph.walks import View
 
@@ -117,21 +118,8 @@ HANDLERS: dict[Any, Handler] = {}
 """ATen overload -> what makes kernels of it; filled by the modules in graph/operators/."""
 
 
-def handles(*operators: Any) -> Callable[[Handler], Handler]:
-    """Register a handler for overloads.
-
-    Raises:
-        ValueError: one of them has a handler already.
-    """
-
-    def register(handler: Handler) -> Handler:
-        for operator in operators:
-            if operator in HANDLERS:
-                raise ValueError(f"{operator} has two handlers")
-            HANDLERS[operator] = handler
-        return handler
-
-    return register
+handles = filling(HANDLERS, "handler")
+"""Enter a handler for overloads."""
 
 
 class Cutter:

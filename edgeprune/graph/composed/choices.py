@@ -74,11 +74,10 @@ def equality(c: Composer, node: Node) -> Node | None:
     aten.bitwise_xor.Tensor,
 )
 def combined(c: Composer, node: Node) -> Node | None:
-    if not any(is_float(a) and a not in c.constants for a in node.args[:2]):
+    """Of truth values that are numbers by now; of other numbers torch asks whether they are zero."""
+    if c.numbers.isdisjoint(node.args[:2]) or not all(a in c.numbers or _is_truth(a) for a in node.args[:2]):
         return None
-    left, right = (_number(c, a) for a in node.args[:2])
-    if left is None or right is None:
-        return None
+    left, right = (a if a in c.numbers else c(aten._to_copy.default, a, dtype=torch.float32) for a in node.args[:2])
     name = node.target.__name__.split(".")[0].strip("_").split("_")[-1]  # type: ignore[union-attr]
     match name:
         case "and":
@@ -92,7 +91,7 @@ def combined(c: Composer, node: Node) -> Node | None:
 @composes(aten.logical_not.default, aten.bitwise_not.default)
 def negation(c: Composer, node: Node) -> Node | None:
     x = node.args[0]
-    return _negated(c, x) if is_float(x) and x not in c.constants else None  # type: ignore[arg-type]
+    return _negated(c, x) if isinstance(x, Node) and x in c.numbers else None
 
 
 @composes(aten.where.self, aten.where.ScalarOther, aten.where.ScalarSelf, aten.where.Scalar)
@@ -144,11 +143,7 @@ def _share(c: Composer, condition: Node, mask: Node, side: Any, *, holds: bool) 
     if mask in c.constants and _constant(c, side):
         if not isinstance(side, Node):
             side = c(aten.full.default, [], float(side))
-        truth = (
-            condition
-            if condition.meta["val"].dtype == torch.bool
-            else c(aten._to_copy.default, condition, dtype=torch.bool)
-        )
+        truth = condition if _is_truth(condition) else c(aten._to_copy.default, condition, dtype=torch.bool)
         nothing = c(aten.full.default, [], 0.0)
         return c(aten.where.self, truth, side, nothing) if holds else c(aten.where.self, truth, nothing, side)
     if not isinstance(side, Node) and not math.isfinite(side):
@@ -168,6 +163,10 @@ def _number(c: Composer, truth: Any) -> Node | None:
     if isinstance(truth, Node) and truth in c.constants:
         return c(aten._to_copy.default, truth, dtype=torch.float32)
     return None
+
+
+def _is_truth(node: Any) -> bool:
+    return isinstance(node, Node) and node.meta["val"].dtype == torch.bool
 
 
 def _negated(c: Composer, mask: Node) -> Node:

@@ -14,6 +14,7 @@ from torch.fx.node import map_arg
 
 from edgeprune.graph.mutation import stale_read
 from edgeprune.graph.nodes import shape_of
+from edgeprune.graph.tables import filling
 
 aten = torch.ops.aten
 
@@ -24,21 +25,8 @@ COMPOSED: dict[Any, Composition] = {}
 """ATen overload -> how it is written with others."""
 
 
-def composes(*overloads: Any) -> Callable[[Composition], Composition]:
-    """Register a composition for overloads.
-
-    Raises:
-        ValueError: one of them has a composition already.
-    """
-
-    def register(composition: Composition) -> Composition:
-        for overload in overloads:
-            if overload in COMPOSED:
-                raise ValueError(f"{overload} is composed twice")
-            COMPOSED[overload] = composition
-        return composition
-
-    return register
+composes = filling(COMPOSED, "composition")
+"""Enter a composition for overloads."""
 
 
 class Composer:
@@ -54,15 +42,20 @@ class Composer:
         self.numbers: set[Node] = set()
         self._graph = graph
         self._node: Node | None = None
+        self._made: list[Node] = []
 
     def compose(self, node: Node, composition: Composition) -> bool:
         """Have ``node`` written with other operators, if they can stand in for it here; whether it is still there."""
-        self._node = node
+        self._node, self._made = node, []
         with self._graph.inserting_before(node):
             made = composition(self, node)
-        if isinstance(made, Node):
+        if made is None:
+            for begun in reversed(self._made):
+                self.constants.discard(begun)
+                self._graph.erase_node(begun)
+        elif isinstance(made, Node):
             self._become(node, made)
-        elif made is not None:
+        else:
             for part in [u for u in node.users if u.target is operator.getitem]:
                 if part.users:
                     self._become(part, made[part.args[1]])  # type: ignore[index]
@@ -82,6 +75,7 @@ class Composer:
             made.meta["val"] = target(*given, **named)
         if all(n in self.constants for n in made.all_input_nodes):
             self.constants.add(made)
+        self._made.append(made)
         return made
 
     def follow(self, node: Node) -> None:
@@ -93,7 +87,8 @@ class Composer:
         self._node = node
         with torch.no_grad(), self._faking():
             node.meta["val"] = node.target(*given, **named)  # type: ignore[operator]
-        self._now_numbers(node)
+        if node.meta["val"].dtype != torch.bool:
+            self._now_numbers(node)
 
     def _now_numbers(self, node: Node) -> None:
         self.numbers.add(node)
@@ -121,13 +116,13 @@ class Composer:
             self._graph.erase_node(made)
 
 
-def compose(graph: Graph, literals: Collection[str]) -> bool:
+def compose(graph: Graph, fixed: Collection[str]) -> bool:
     """Write every composed operator of a traced graph with simpler ones; whether there was any.
 
     Args:
-        literals: names of the placeholders that no caller fills: parameters, buffers, constants.
+        fixed: names of the placeholders that no caller fills: parameters, buffers, constants.
     """
-    composer = Composer(graph, {n for n in graph.find_nodes(op="placeholder") if n.name in literals})
+    composer = Composer(graph, {n for n in graph.find_nodes(op="placeholder") if n.name in fixed})
     in_place, found = stale_read(graph) is None, False
     for node in graph.nodes:
         if node.op != "call_function":

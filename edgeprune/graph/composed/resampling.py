@@ -84,7 +84,8 @@ def average(c: Composer, node: Node) -> Node | None:
 )
 def resized(c: Composer, node: Node) -> Node | None:
     """Whatever the kernel for nearest and bilinear images does not do: lines, volumes, other functions, factors."""
-    x, after = arguments(node)["input" if "input" in arguments(node) else "self"], size(node)[2:]
+    x: Any = node.args[0]
+    after = size(node)[2:]
     factors = _factors(node, len(after))
     if not _batched(node, x) or _has_kernel(node, size(x)[2:], after, factors):
         return None
@@ -131,7 +132,7 @@ def _factors(node: Node, count: int) -> list[float | None]:
 
 def _resampled(c: Composer, node: Node, along: Along) -> Node | None:
     """``node`` along one dimension after the other, each as a product with the matrix that ``along`` makes."""
-    x: Node = arguments(node)["input" if "input" in arguments(node) else "self"]
+    x: Node = node.args[0]  # type: ignore[assignment]
     before, after = size(x), size(node)
     last = len(before) - 1
     for d, dim in enumerate(range(2, len(before))):

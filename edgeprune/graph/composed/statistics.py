@@ -22,7 +22,7 @@ aten = torch.ops.aten
     aten.std.dim,
     aten.std.correction,
 )
-def spread(c: Composer, node: Node) -> Node | None:
+def variance(c: Composer, node: Node) -> Node | None:
     """The mean of squared differences from the mean."""
     found = _variance(c, node)
     if found is None or "std" not in str(node.target):
@@ -31,7 +31,7 @@ def spread(c: Composer, node: Node) -> Node | None:
 
 
 @composes(aten.var_mean.dim, aten.var_mean.correction, aten.std_mean.dim, aten.std_mean.correction)
-def spread_and_mean(c: Composer, node: Node) -> list[Node] | None:
+def variance_and_mean(c: Composer, node: Node) -> list[Node] | None:
     found = _variance(c, node)
     if found is None:
         return None
