@@ -107,18 +107,19 @@ def test_fault_17_noise_on_the_line_never_changes_a_result(pi, connect, noise):
 
 def test_fault_17_the_kernel_speaks_on_the_console_during_uploads_and_replies(pi, connect):
     device = connect()
-    crashing = "while [ ! -e stop ]; do sh -c 'kill -SEGV $$'; sleep 0.2; done"
-    device.run(["sh", "-c", f"({crashing}) >/dev/null 2>&1 &"])
+    device.session.pace = BOARDS["rpi3"].pace  # what crashes computes, and the console waits for it
+    # A storm ends by itself, however slow the board is: no later test finds it going on.
+    storm = "i=0; while [ $i -lt 40 ]; do i=$((i+1)); sh -c 'kill -SEGV $$'; sleep 0.2; done"
     for receiver in (device.receiver, ""):  # XMODEM, then lines
         device.receiver = receiver
         heard = 0
         while heard < 2:  # until the kernel did speak in the middle
+            device.run(["sh", "-c", f"({storm}) >/dev/null 2>&1 &"])
             before = pi.link.heard.count(KERNEL_MESSAGE)
             device.put(CONTENT, "file")
             heard += pi.link.heard.count(KERNEL_MESSAGE) - before
             assert device.get("file") == CONTENT
-    device.run(["touch", "stop"])
-    assert device.run(["echo", "quiet"]).stdout == "quiet\n"
+    assert device.run(["echo", "usable"]).stdout == "usable\n"
 
 
 def test_fault_17_a_wrong_password_is_refused_and_the_right_one_lets_in(pi, connect):

@@ -2,29 +2,69 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from edgeprune.budget.problem import Budget
 from edgeprune.devices.fake import FakeDevice
+from edgeprune.errors import ProfileError
 from edgeprune.fitting.planner import Planner, score
 from edgeprune.fitting.search import Proposal
 from edgeprune.graph.network import read_network
+from edgeprune.graph.spec import KernelSpec
 from edgeprune.latency.grids import finer
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
+from edgeprune.latency.tables import LatencyTable
 from edgeprune.profiling.profile import ProfileOptions, profile
+from edgeprune.progress import Silent
+
+
+class Made:
+    """The parts of a planner of the record's network, timed on a fake device."""
+
+    def __init__(self, target, record, folder) -> None:
+        loaded = record.load()
+        self.network = read_network(loaded.module, loaded.example_inputs)
+        with ProfileStore(folder / "store.sqlite3") as store:
+            options = ProfileOptions(points=4, step=1, tune=1)
+            device = FakeDevice(folder / "board")
+            found = profile(self.network.kernels, self.network.channels, target, device, store, options)
+            self.levels, self.records = found.levels, list(found.profile.records())
+
+    def planner(self, tables: type[LatencyModel] = LatencyModel, **options: Any) -> Planner:
+        model = tables(self.records)
+        scores = score(self.network, "l2")
+        return Planner(self.network, scores, model, self.levels, solver="greedy", criterion_name="l2", **options)
 
 
 @pytest.fixture(scope="module")
-def planner(target, record, tmp_path_factory) -> Planner:
-    folder = tmp_path_factory.mktemp("planner")
-    loaded = record.load()
-    network = read_network(loaded.module, loaded.example_inputs)
-    with ProfileStore(folder / "store.sqlite3") as store:
-        options = ProfileOptions(points=4, step=1, tune=1)
-        found = profile(network.kernels, network.channels, target, FakeDevice(folder / "board"), store, options)
-        tables = LatencyModel(found.profile.records())
-    return Planner(network, score(network, "l2"), tables, found.levels, solver="greedy", criterion_name="l2")
+def made(target, record, tmp_path_factory) -> Made:
+    return Made(target, record, tmp_path_factory.mktemp("planner"))
+
+
+@pytest.fixture(scope="module")
+def planner(made) -> Planner:
+    return made.planner()
+
+
+class OnlyWhatWasTimed(LatencyModel):
+    """Tables that nothing is interpolated from, as those of a kernel of one width are."""
+
+    def table(self, spec: KernelSpec, **options: Any) -> LatencyTable:
+        found = super().table(spec, **options)
+        if found.estimated.any():
+            raise ProfileError(f"{spec.op} was not timed there")
+        return found
+
+
+class Said(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
 
 def widths(planner: Planner, found: Proposal) -> dict[str, int]:
@@ -63,6 +103,19 @@ def test_finer_plans_retain_more_in_the_same_time_and_cost_what_the_tables_say_b
     found = widths(planner, fine)
     assert any(found[c.name] not in c.levels for c in planner.problem.choices)
     assert all(c.levels[0] <= found[c.name] <= c.levels[-1] for c in planner.problem.choices)
+
+
+def test_finer_plans_are_those_of_the_timed_widths_where_tables_do_not_reach_others(made, planner):
+    said = Said()
+    short = made.planner(OnlyWhatWasTimed, progress=said)
+    dense = planner.propose(Budget(latency_ms=1e9))
+    budget = Budget(latency_ms=0.6 * dense.latency_ms)
+    coarse = planner.propose(budget)
+    assert short.finer(budget).key == coarse.key != planner.finer(budget).key
+    assert short.between(coarse, dense).key not in (coarse.key, dense.key)
+    assert len(said.notes) == 1
+    assert "no plans of finer widths" in said.notes[0]
+    assert "was not timed there" in said.notes[0]
 
 
 @pytest.mark.parametrize(
