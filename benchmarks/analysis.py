@@ -19,7 +19,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from edgeprune.graph.cut import cut
+from edgeprune.graph.cutting.cut import cut
 from edgeprune.graph.groups import analyse
 from edgeprune.graph.trace import trace
 from edgeprune.models.zoo import build

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from edgeprune.graph.channels import ChannelGraph, KernelGraph
-from edgeprune.graph.cut import cut
+from edgeprune.graph.cutting.cut import cut
 from edgeprune.graph.groups import analyse
 from edgeprune.graph.trace import trace
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
+from edgeprune.errors import UnsupportedOperatorError
+
 LAYER = "edgeprune.layer"
 """Key of a node's ``meta``: the type of the module that was running when it was recorded."""
 TORCH = str(Path(torch.__file__).parent)
@@ -45,6 +47,42 @@ def shape_of(node: Node) -> tuple[int, ...] | None:
     """Shape of the tensor a node yields, ``None`` for tuples and scalars."""
     value: Any = node.meta.get("val")
     return tuple(int(d) for d in value.shape) if isinstance(value, Tensor) else None
+
+
+def static_shape(node: Node) -> tuple[int, ...]:
+    """Shape of the tensor a node yields.
+
+    Raises:
+        UnsupportedOperatorError: it yields no tensor.
+    """
+    shape = shape_of(node)
+    if shape is None:
+        raise unsupported(node, "it yields no tensor", "take the tensor out of the tuple in the network")
+    return shape
+
+
+def unsupported(node: Node, why: str, hint: str) -> UnsupportedOperatorError:
+    """The refusal of a node that no kernels can be made of; to be raised."""
+    return UnsupportedOperatorError(
+        f"{describe(node)} cannot be compiled: {why}",
+        hint=hint,
+        node=node.name,
+        operator=str(node.target),
+        module=module_path(node),
+        source=source_line(node),
+    )
+
+
+def detached(node: Node, name: str) -> Node:
+    """A node for a value on the way to ``node``'s: in no graph, so that no other operator reads it.
+
+    Args:
+        name: stands behind a dot, which no name of a graph's own node has.
+    """
+    target = node.target if callable(node.target) else torch.ops.aten.clone.default
+    inner = Node(node.graph, f"{node.name}.{name}", "call_function", target, (), {})
+    inner.meta = dict(node.meta)
+    return inner
 
 
 def arguments(node: Node) -> dict[str, Any]:

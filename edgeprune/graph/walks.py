@@ -114,8 +114,18 @@ class View:
         return View(self.base, Walk(tuple(dims)), tuple(shape))
 
     @property
+    def steps(self) -> list[int]:
+        """Elements of the data that one position further along each dimension moves by."""
+        return self.walk.steps(self.base, len(self.shape))
+
+    @property
+    def offset(self) -> int:
+        """The element of the data that is seen first."""
+        return self.walk.offset(self.base)
+
+    @property
     def contiguous(self) -> bool:
         """Whether the values lie in the data as they are, nothing before or after them."""
-        steps = self.walk.steps(self.base, len(self.shape))
+        steps = self.steps
         whole = all(size == 1 or steps[d] == math.prod(self.shape[d + 1 :]) for d, size in enumerate(self.shape))
         return whole and math.prod(self.base) == math.prod(self.shape)

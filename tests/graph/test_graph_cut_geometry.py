@@ -15,7 +15,7 @@ import edgeprune
 from edgeprune.compiler.compile import compile_network
 from edgeprune.errors import UnsupportedOperatorError
 from edgeprune.graph.channels import KernelGraph
-from edgeprune.graph.cut import cut
+from edgeprune.graph.cutting.cut import cut
 from edgeprune.graph.groups import analyse
 from edgeprune.graph.network import read_network
 from edgeprune.graph.trace import trace

@@ -8,20 +8,11 @@ import torch
 from torch.fx import Node
 
 from edgeprune.graph.channels import WeightRef
-from edgeprune.graph.cutter import (
-    Cutter,
-    Value,
-    as_picture,
-    as_seen,
-    handles,
-    picture,
-    static_shape,
-    unsupported,
-)
-from edgeprune.graph.nodes import arguments, spread
+from edgeprune.graph.cutting.cutter import Cutter, handles
+from edgeprune.graph.cutting.values import Value, as_picture
+from edgeprune.graph.nodes import arguments, spread, static_shape, unsupported
 from edgeprune.graph.ops.table import OPERATORS
 from edgeprune.graph.spec import Attr, TensorSpec
-from edgeprune.graph.walks import View
 
 aten = torch.ops.aten
 
@@ -64,7 +55,7 @@ def _convolution(cutter: Cutter, node: Node) -> None:
         else:
             op, attrs = "conv3d", {**window, "slices": (static_shape(named["input"])[2], static_shape(node)[2])}
     plain = int(named["groups"]) == 1 and len(kernel) > 1
-    _open(cutter, node, op, picture(cutter, node, plain=plain), attrs)
+    _open(cutter, node, op, cutter.picture(named["input"], plain=plain), attrs)
 
 
 @handles(aten.conv_transpose2d.input, aten.conv_transpose1d.default)
@@ -73,7 +64,7 @@ def _transposed(cutter: Cutter, node: Node) -> None:
     kernel = tuple(static_shape(named["weight"])[2:])
     window = {"kernel": kernel} | {n: spread(named[n], len(kernel)) for n in ("stride", "padding", "dilation")}
     _batched(node, kernel)
-    _open(cutter, node, "conv_transpose2d", picture(cutter, node), window)
+    _open(cutter, node, "conv_transpose2d", cutter.picture(named["input"]), window)
 
 
 def _batched(node: Node, kernel: tuple[int, ...]) -> None:
@@ -86,28 +77,42 @@ def _open(cutter: Cutter, node: Node, op: str, image: Value, window: Mapping[str
     named, shape = arguments(node), static_shape(node)
     if len(shape) == 3:
         window = {name: (*BESIDE[name], *along) for name, along in window.items()}  # type: ignore[misc]
-    draft = cutter.open(op, node, TensorSpec(as_picture(shape)), [image], groups=int(named["groups"]), **window)
-    draft.weights = cutter.weights(node, named["weight"], named["bias"])
-    draft.epilogue.append("bias")  # always: a folded batch norm brings one
-    cutter.values[node] = as_seen(cutter.values[node], View.whole(shape))
+    cutter.emit(
+        op,
+        node,
+        TensorSpec(as_picture(shape)),
+        [image],
+        {"groups": int(named["groups"]), **window},
+        weights=cutter.weights(named["weight"], named["bias"]),
+        epilogue=["bias"],  # always: a folded batch norm brings one
+        seen=shape,
+    )
 
 
 @handles(aten.batch_norm.default)
 def _batch_norm(cutter: Cutter, node: Node) -> None:
-    names = [cutter.parameter(a, node) for a in node.args[1:5]]
-    if not (names[2] and names[3]):
+    named = arguments(node)
+    weight, bias, mean, variance = (
+        cutter.parameter(named[n]) for n in ("weight", "bias", "running_mean", "running_var")
+    )
+    if not (mean and variance):
         raise unsupported(node, "a batch norm without running statistics", "set track_running_stats=True and train")
-    norm, eps = (names[0], names[1], names[2], names[3]), float(node.args[7])  # type: ignore[arg-type]
-    x = cutter.value(node.args[0], node)
-    draft = cutter.extend(x, node)
+    norm, eps = (weight, bias, mean, variance), float(named["eps"])
+    draft = cutter.joinable(cutter.value(named["input"]))
     if draft and OPERATORS[draft.op].folds and draft.epilogue == ["bias"] and draft.weights.norm is None:
-        draft.weights = WeightRef(draft.weights.weight, draft.weights.bias, norm, eps)
-        cutter.grow(draft, node)
+        cutter.join(draft, node, weights=WeightRef(draft.weights.weight, draft.weights.bias, norm, eps))
         return
     # A batch norm with nothing to fold into is a 1x1 depthwise convolution.
-    x = picture(cutter, node)
+    x = cutter.picture(named["input"])
     unit: dict[str, Attr] = {name: beside * 2 for name, beside in BESIDE.items()}
-    draft = cutter.open("conv2d", node, x.spec, [x], groups=x.spec.channels, **unit)
-    draft.weights = WeightRef("", "", norm, eps)
-    draft.epilogue.append("bias")
-    cutter.values[node] = as_seen(cutter.values[node], View.whole(static_shape(node)))
+    spec = x.data.spec
+    cutter.emit(
+        "conv2d",
+        node,
+        spec,
+        [x],
+        {"groups": spec.channels, **unit},
+        weights=WeightRef("", "", norm, eps),
+        epilogue=["bias"],
+        seen=static_shape(node),
+    )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Sequence
 
 import torch
 from torch.fx import Node
 
-from edgeprune.graph.cutter import Cutter, Value, argument, as_seen, data, handles, static_shape, unsupported
-from edgeprune.graph.nodes import arguments
+from edgeprune.graph.cutting.cutter import Cutter, handles
+from edgeprune.graph.cutting.values import Value
+from edgeprune.graph.nodes import arguments, detached, static_shape, unsupported
 from edgeprune.graph.operators.elementwise import of_plain_tensors, step
 from edgeprune.graph.spec import TensorSpec
 from edgeprune.graph.walks import View
@@ -19,30 +20,47 @@ aten = torch.ops.aten
 
 @handles(aten.matmul.default, aten.bmm.default, aten.mm.default)
 def _matmul(cutter: Cutter, node: Node) -> None:
-    left, right = (cutter.seen(a, node) for a in node.args[:2])
-    if min(len(left[1].shape), len(right[1].shape)) < 2:
+    left, right = (cutter.row_major(a) for a in node.args[:2])
+    if min(len(left.shape), len(right.shape)) < 2:
         raise unsupported(node, "a product with a vector", "give both operands two dimensions")
     multiply(cutter, node, left, right, static_shape(node))
 
 
 def multiply(
-    cutter: Cutter, node: Node, left: tuple[Value, View], right: tuple[Value, View], shape: tuple[int, ...]
-) -> None:
-    """A product of two views; ``node`` yields it. The columns of the right one are copied side by side."""
-    rank, depth = len(shape), left[1].shape[-1]
-    (a, a_view), (b, b_view) = left, right
-    if b_view.walk.steps(b_view.base, len(b_view.shape))[-1] != 1:
-        b = cutter.copied(replace(b, view=b_view), name=f"{node.name}.columns")
-        b_view = b.seen
-    a_view = a_view.expanded((*shape[:-1], depth))
-    b_view = b_view.expanded((*shape[:-2], depth, shape[-1]))
+    cutter: Cutter,
+    node: Node,
+    left: Value,
+    right: Value,
+    shape: tuple[int, ...],
+    *,
+    yields: Node | None = None,
+    epilogue: Sequence[str] = (),
+) -> Value:
+    """A product of two views. The columns of the right one are copied side by side.
+
+    Args:
+        yields: whose value it is, if it is not yet that of ``node``.
+    """
+    rank, depth = len(shape), left.shape[-1]
+    if right.view.steps[-1] != 1:
+        right = cutter.copied(right, f"{node.name}.columns")
+    left = left.expanded((*shape[:-1], depth))
+    right = right.expanded((*shape[:-2], depth, shape[-1]))
     # Loops: the batch, then row m, column n and depth k.
     m, n, k = rank - 2, rank - 1, rank
     walks = {
-        "walk0": a_view.walk.moved({**_same(rank - 2), rank - 2: m, rank - 1: k}).to_attr(),
-        "walk1": b_view.walk.moved({**_same(rank - 2), rank - 2: k, rank - 1: n}).to_attr(),
+        "walk0": left.view.walk.moved({**_same(rank - 2), rank - 2: m, rank - 1: k}).to_attr(),
+        "walk1": right.view.walk.moved({**_same(rank - 2), rank - 2: k, rank - 1: n}).to_attr(),
     }
-    cutter.open("matmul", node, TensorSpec(shape, "plain"), [data(a, a_view), data(b, b_view)], depth=depth, **walks)
+    return cutter.emit(
+        "matmul",
+        yields or node,
+        TensorSpec(shape, "plain"),
+        [left.walked, right.walked],
+        {"depth": depth, **walks},
+        epilogue=epilogue,
+        anchor=node,
+    )
 
 
 def _same(loops: int) -> dict[int, int]:
@@ -56,26 +74,20 @@ def _attention(cutter: Cutter, node: Node) -> None:
     if named["is_causal"] or named["dropout_p"] or (mask is not None and mask.meta["val"].dtype != torch.float32):
         hint = "use plain attention in evaluation, or a mask of numbers that are added"
         raise unsupported(node, "attention with dropout or a mask of truth values", hint)
-    query, key, value = (cutter.seen(a, node) for a in node.args[:3])
-    *batch, rows, depth = query[1].shape
-    keys = key[1].shape[-2]
-    if key[1].shape[:-2] != tuple(batch):
+    query, key, value = (cutter.row_major(a) for a in node.args[:3])
+    *batch, rows, depth = query.shape
+    keys = key.shape[-2]
+    if key.shape[:-2] != tuple(batch):
         raise unsupported(node, "attention with fewer heads of keys than of queries", "repeat the keys")
     scale = named["scale"] if named["scale"] is not None else 1 / math.sqrt(depth)
-    order = (*range(len(batch)), len(batch) + 1, len(batch))
-    scores = cutter.between(node, "scores")
-    multiply(cutter, scores, query, (key[0], key[1].permuted(order)), (*batch, rows, keys))
-    cutter.grow(cutter.drafts[-1], scores, step("times", scale))
+    transposed = key.permuted((*range(len(batch)), len(batch) + 1, len(batch)))
+    shape = (*batch, rows, keys)
+    scores = multiply(cutter, detached(node, "scores"), query, transposed, shape, epilogue=[step("times", scale)])
     if mask is not None:
-        biased = cutter.between(node, "biased")
-        biased.meta["val"] = torch.empty((*batch, rows, keys), device="meta")
-        of_plain_tensors(
-            cutter, biased, "add", ((cutter.values[scores], cutter.values[scores].seen), cutter.seen(mask, node))
-        )
-        scores = biased
-    weights, spec = cutter.between(node, "weights"), TensorSpec((*batch, rows, keys), "plain")
-    cutter.open("softmax", weights, spec, [cutter.values[scores]], axis=len(batch) + 1, log=False)
-    multiply(cutter, node, (cutter.values[weights], View.whole(spec.shape)), value, static_shape(node))
+        scores = of_plain_tensors(cutter, detached(node, "biased"), "add", (scores, cutter.row_major(mask)), shape)
+    spec, axis = TensorSpec(shape, "plain"), len(batch) + 1
+    weights = cutter.emit("softmax", detached(node, "weights"), spec, [scores], {"axis": axis, "log": False})
+    multiply(cutter, node, weights, value, static_shape(node))
 
 
 @handles(aten.einsum.default)
@@ -92,51 +104,53 @@ def _einsum(cutter: Cutter, node: Node) -> None:
     rows, columns = ([c for c in n if c not in batch + depth] for n in (left, right))
     if sorted(batch + rows + columns) != sorted(given):
         raise unsupported(node, f"the sum of products {equation!r}", "sum over what stands in one operand first")
-    views = [cutter.seen(o, node) for o in operands]
-    size = {c: n for name, (_, view) in zip(names, views, strict=True) for c, n in zip(name, view.shape, strict=True)}
+    values = [cutter.row_major(o) for o in operands]
+    size = {c: n for name, value in zip(names, values, strict=True) for c, n in zip(name, value.shape, strict=True)}
 
-    def brought(part: int, order: list[list[str]]) -> tuple[Value, View]:
-        value, view = views[part]
-        view = view.permuted([names[part].index(c) for group in order for c in group])
-        shape = [math.prod(size[c] for c in group) for group in order]
-        if (merged := view.reshaped(shape)) is None:
-            value = cutter.copied(as_seen(value, view), name=f"{node.name}.operand{part}")
-            merged = View.whole(tuple(shape))
-        return value, merged
+    def brought(part: int, order: list[list[str]]) -> Value:
+        value = values[part].permuted([names[part].index(c) for group in order for c in group])
+        shape = tuple(math.prod(size[c] for c in group) for group in order)
+        if value.view.reshaped(shape) is None:
+            value = cutter.copied(value, f"{node.name}.operand{part}").as_plain(shape)
+        return value.reshaped(shape)
 
     shape = tuple(math.prod(size[c] for c in group) for group in (batch, rows, columns))
-    multiply(cutter, node, brought(0, [batch, rows, depth]), brought(1, [batch, depth, columns]), shape)
     made = batch + rows + columns
-    view = View.whole(tuple(size[c] for c in made)).permuted([made.index(c) for c in given])
-    cutter.show(node, cutter.values[node], view)
+    seen = View.whole(tuple(size[c] for c in made)).permuted([made.index(c) for c in given])
+    left_value, right_value = brought(0, [batch, rows, depth]), brought(1, [batch, depth, columns])
+    product = multiply(cutter, node, left_value, right_value, shape)
+    cutter.show(node, product.seen(seen))
 
 
 @handles(aten.linear.default)
 def _linear(cutter: Cutter, node: Node) -> None:
-    shape, x = static_shape(node), cutter.value(node.args[0], node)
-    if not cutter.is_parameter(node.args[1]):
+    named, shape = arguments(node), static_shape(node)
+    if not cutter.is_parameter(named["weight"]):
         _linear_of_computed(cutter, node)
         return
     # A flattened blocked image is read in place; weights are packed to match.
-    if not (x.flat and x.spec.layout == "blocked"):
-        x = cutter.plain(node.args[0], node)
+    x = cutter.value(named["input"])
+    if not (x.flat and x.layout == "blocked"):
+        x = cutter.plain(named["input"])
     rows, features = math.prod(shape[:-1]), shape[-1]
-    if len(x.shape) != 2:
-        x = replace(x, spec=TensorSpec((rows, x.shape[-1]), "plain"), view=None)
-    draft = cutter.open("dense", node, TensorSpec((rows, features), "plain"), [x])
-    draft.weights = cutter.weights(node, node.args[1], argument(node, 2, "bias"))
-    draft.epilogue.append("bias")
-    if len(shape) != 2:
-        draft.features = True
-        cutter.values[node] = as_seen(cutter.values[node], View.whole(shape))
+    cutter.emit(
+        "dense",
+        node,
+        TensorSpec((rows, features), "plain"),
+        [x if len(x.shape) == 2 else x.as_plain((rows, x.shape[-1]))],
+        weights=cutter.weights(named["weight"], named["bias"]),
+        epilogue=["bias"],
+        seen=shape,
+        features=len(shape) != 2,
+    )
 
 
 def _linear_of_computed(cutter: Cutter, node: Node) -> None:
     """Weights that are a part of a parameter, or no parameter at all: a product of two tensors."""
-    x, (weight, view) = cutter.seen(node.args[0], node), cutter.seen(node.args[1], node)
-    multiply(cutter, node, x, (weight, view.permuted((1, 0))), static_shape(node))
-    if (bias := argument(node, 2, "bias")) is not None:
-        inner = cutter.between(node, "product")
-        cutter.rename(node, inner)
-        product = cutter.values[inner]
-        of_plain_tensors(cutter, node, "add", ((product, product.seen), cutter.seen(bias, node)))
+    named, shape = arguments(node), static_shape(node)
+    x, weight = cutter.row_major(named["input"]), cutter.row_major(named["weight"]).permuted((1, 0))
+    if named["bias"] is None:
+        multiply(cutter, node, x, weight, shape)
+        return
+    product = multiply(cutter, node, x, weight, shape, yields=detached(node, "product"))
+    of_plain_tensors(cutter, node, "add", (product, cutter.row_major(named["bias"])), shape)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch.fx import Node
 
-from edgeprune.graph.cutter import Cutter, as_picture, as_seen, handles, images, static_shape, unsupported
-from edgeprune.graph.nodes import arguments
-from edgeprune.graph.operators.elementwise import as_image, step
+from edgeprune.graph.cutting.cutter import Cutter, handles
+from edgeprune.graph.cutting.values import are_images, as_picture
+from edgeprune.graph.nodes import arguments, detached, static_shape, unsupported
+from edgeprune.graph.operators.elementwise import step
 from edgeprune.graph.spec import TensorSpec
-from edgeprune.graph.walks import View
 
 aten = torch.ops.aten
 
@@ -41,10 +42,9 @@ def _smallest(cutter: Cutter, node: Node) -> None:
 def _extreme(cutter: Cutter, node: Node) -> None:
     """The values; whoever asks for the places is refused."""
     kind, result = ("max" if node.target is aten.max.dim else "min"), tuple(node.meta["val"][0].shape)
-    inner = cutter.between(node, "values")
-    _reduce(cutter, inner, kind, [arguments(node)["dim"]], result, operand=node)
-    value = cutter.values[inner]
-    cutter.parts[node] = [(value, value.seen)]
+    inner = detached(node, "values")
+    _reduce(cutter, inner, kind, [arguments(node)["dim"]], result, operand=node.args[0])
+    cutter.yield_parts(node, [cutter.value(inner)])
 
 
 def _dims(node: Node) -> list[int]:
@@ -61,27 +61,20 @@ def _reduce(
     result: tuple[int, ...],
     *,
     mean: bool = False,
-    operand: Node | None = None,
+    operand: Any = None,
 ) -> None:
-    source = (operand or node).args[0]
-    before = cutter.value(source, node)
+    source = node.args[0] if operand is None else operand
+    before = cutter.value(source)
     dims = sorted({int(d) % len(before.shape) for d in dims})
     kept = tuple(1 if d in dims else n for d, n in enumerate(before.shape))
-    pixels = as_image(before)
-    if dims == list(range(2, len(kept))) and kind != "min" and images([pixels]):
+    if dims == list(range(2, len(kept))) and kind != "min" and are_images([before.image]):
         op = "global_max_pool" if kind == "max" else "global_avg_pool"
-        draft = cutter.open(op, node, TensorSpec(as_picture(kept)), [cutter.blocked(pixels)])
-        cutter.values[node] = as_seen(cutter.values[node], View.whole(kept))
-        if kind == "sum" and not mean:
-            draft.epilogue.append(step("times", math.prod(before.shape[2:])))
-    else:
-        if len(kept) < 2:
-            raise unsupported(node, "a reduction of a single dimension", "give the tensor a batch dimension")
-        x, spec = cutter.plain(source, node), TensorSpec(kept, "plain")
-        draft = cutter.open("reduce", node, spec, [x], kind=kind, dims=tuple(dims))
-        if mean:
-            draft.epilogue.append(step("times", 1 / math.prod(before.shape[d] for d in dims)))
-    if result != kept:
-        cutter.values[node] = as_seen(
-            cutter.values[node], cutter.values[node].seen.reshaped(result) or View.whole(result)
-        )
+        steps = [step("times", math.prod(before.shape[2:]))] if kind == "sum" and not mean else []
+        spec, sources = TensorSpec(as_picture(kept)), [cutter.blocked(before.image)]
+        cutter.emit(op, node, spec, sources, epilogue=steps, seen=result)
+        return
+    if len(kept) < 2:
+        raise unsupported(node, "a reduction of a single dimension", "give the tensor a batch dimension")
+    steps = [step("times", 1 / math.prod(before.shape[d] for d in dims))] if mean else []
+    spec, sources = TensorSpec(kept, "plain"), [cutter.plain(source)]
+    cutter.emit("reduce", node, spec, sources, {"kind": kind, "dims": tuple(dims)}, epilogue=steps, seen=result)

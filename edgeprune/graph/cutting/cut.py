@@ -1,0 +1,62 @@
+"""Cutting a traced network into kernels: the walk through its nodes.
+
+What the cut yields is what latency tables are keyed by and what the compiler builds.
+"""
+
+from __future__ import annotations
+
+from torch.export import ExportedProgram
+
+from edgeprune.graph.channels import KernelGraph, Port
+from edgeprune.graph.cutting.constants import Constants
+from edgeprune.graph.cutting.cutter import HANDLERS, Cutter
+from edgeprune.graph.cutting.drafts import Drafts
+from edgeprune.graph.cutting.finish import assemble, output
+from edgeprune.graph.groups import Analysis
+from edgeprune.graph.mutation import stale_read
+from edgeprune.graph.nodes import static_shape, unsupported
+from edgeprune.graph.operators import (
+    convolution,
+    elementwise,
+    norms,
+    places,
+    products,
+    recurrent,
+    reductions,
+    shapes,
+    windows,
+)
+from edgeprune.graph.spec import TensorSpec
+from edgeprune.graph.trace import user_inputs, user_outputs
+
+__all__ = ["HANDLERS", "cut"]
+
+OPERATORS = (convolution, elementwise, norms, places, products, recurrent, reductions, shapes, windows)
+"""Modules whose handlers are registered by being imported."""
+
+
+def cut(program: ExportedProgram, analysis: Analysis) -> KernelGraph:
+    """Kernels of a traced network, with their width axes bound to the groups of ``analysis``.
+
+    Raises:
+        UnsupportedOperatorError: an operator that no kernel computes; names node, module and line.
+    """
+    constants, drafts = Constants(program), Drafts(program.graph)
+    cutter = Cutter(analysis, constants, drafts)
+    inputs = []
+    for node in user_inputs(program):
+        shape = static_shape(node)
+        if len(shape) < 2:
+            raise unsupported(node, f"a network input of {len(shape)} dimensions", "give it a batch dimension")
+        cutter.give(node, TensorSpec(shape, "plain"))
+        inputs.append(Port(node.name, shape, node.name))
+    if stale := stale_read(program.graph):
+        node, name, reader = stale
+        why = f"it changes '{name.name}' in place, which '{reader.name}' reads afterwards"
+        raise unsupported(node, why, "use the operator that is not in place (inplace=False)")
+    for order, node in enumerate(program.graph.nodes):
+        drafts.order = order
+        if node.op == "call_function" and not constants.takes(node):
+            cutter.handle(node)
+    outputs = [output(cutter, constants, node) for node in user_outputs(program)]
+    return assemble(drafts.sorted(), constants, analysis, inputs, outputs)

@@ -1,0 +1,100 @@
+"""From finished drafts to the kernel graph: names, width axes, outputs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from torch.fx import Node
+
+from edgeprune.graph.channels import AxisBinding, KernelGraph, KernelNode, Port
+from edgeprune.graph.cutting.constants import Constants
+from edgeprune.graph.cutting.cutter import Cutter
+from edgeprune.graph.cutting.values import Draft
+from edgeprune.graph.groups import Analysis
+from edgeprune.graph.nodes import module_path, source_line, static_shape, unsupported
+from edgeprune.graph.spec import KernelSpec, TensorSpec
+
+
+def output(cutter: Cutter, constants: Constants, node: Node) -> Port:
+    """A result of the network, in row-major order.
+
+    Raises:
+        UnsupportedOperatorError: nothing computes it.
+    """
+    value = cutter.plain(node)
+    if value.draft is None and value.tensor in constants:
+        which = constants.said(value.tensor)
+        raise unsupported(
+            node, f"the network returns {which}", "take what never changes from the module, not from a board"
+        )
+    if value.draft is None:
+        raise unsupported(node, "the network returns its own input", "return something it computes")
+    return Port(node.name, static_shape(node), value.tensor)
+
+
+def assemble(
+    drafts: Sequence[Draft], constants: Constants, analysis: Analysis, inputs: Sequence[Port], outputs: Sequence[Port]
+) -> KernelGraph:
+    """The kernel graph of ``drafts``, which come in running order."""
+    nodes = tuple(_nodes(drafts, _Axes(analysis)))
+    held, kept = constants.read({t for n in nodes for t in n.inputs})
+    tensors = {p.tensor: TensorSpec(p.shape, "plain") for p in inputs}
+    tensors |= {d.node.name: d.spec for d in drafts} | kept
+    names = [what for what in held.values() if isinstance(what, str)]
+    computed = constants.recipes_of(names, [n.weights for n in nodes])
+    return KernelGraph(nodes, tensors, tuple(inputs), tuple(outputs), held, computed)
+
+
+def _nodes(drafts: Iterable[Draft], axes: _Axes) -> Iterable[KernelNode]:
+    used: Counter[str] = Counter()
+    for draft in drafts:
+        used[name := _name(draft)] += 1
+        values = (*draft.sources, *draft.operands)
+        spec = KernelSpec(
+            draft.op,
+            tuple(v.spec for v in values),
+            draft.spec,
+            tuple(sorted(draft.attrs.items())),
+            tuple(draft.epilogue),
+        )
+        yield KernelNode(
+            name=name if used[name] == 1 else f"{name}.{used[name]}",
+            spec=spec,
+            inputs=tuple(v.tensor for v in values),
+            output=draft.node.name,
+            weights=draft.weights,
+            axes=axes.of(draft, spec),
+            module=module_path(draft.anchor),
+            source=source_line(draft.anchor),
+        )
+
+
+def _name(draft: Draft) -> str:
+    """The module's, where that has weights; else the operator's in its module."""
+    if draft.op == "layout":
+        return f"{draft.sources[0].tensor}.{draft.spec.layout}"
+    path = module_path(draft.anchor) or draft.anchor.name
+    return path if draft.weights.weight or draft.weights.norm else f"{path}.{draft.anchor.name}"
+
+
+class _Axes:
+    """How the width axes of kernels are made up of groups."""
+
+    def __init__(self, analysis: Analysis) -> None:
+        self._analysis = analysis
+        self._sizes = {g.name: g.size for g in analysis.graph.groups}
+
+    def of(self, draft: Draft, spec: KernelSpec) -> dict[str, AxisBinding]:
+        known = self._analysis.features if draft.features else self._analysis.axes
+        source = draft.sources[0]
+        knowing = {"out": source.axis if draft.op == "layout" else draft.anchor}
+        if "in" in spec.widths:
+            knowing["in"] = source.axis
+        return {name: self._made_up(known.get(node.name), spec.widths[name]) for name, node in knowing.items()}
+
+    def _made_up(self, known: AxisBinding | None, width: int) -> AxisBinding:
+        """A kernel on the way may have other dimensions; what does not add up to its ``width`` stays."""
+        if known and known.base + sum(self._sizes[g] for g in known.groups) == width:
+            return known
+        return AxisBinding((), base=width)
