@@ -43,7 +43,7 @@ class Evaluator:
         self._tables = tuple(np.stack([getattr(t, r) for r in RESOURCES], axis=-1) for t in problem.terms)
 
     @property
-    def full(self) -> tuple[int, ...]:
+    def full_levels(self) -> tuple[int, ...]:
         """Indices of the full levels."""
         return tuple(n - 1 for n in self.sizes)
 

@@ -47,7 +47,7 @@ class Floor:
     def _grid(self, scope: tuple[int, ...]) -> NDArray[np.int64]:
         """Every combination of the levels of ``scope``, the first slowest; other choices at their full width."""
         grid = np.array(list(product(*(self.evaluator.levels[c] for c in scope))), dtype=np.int64)
-        full = np.array(self.evaluator.widths(self.evaluator.full), dtype=np.int64)
+        full = np.array(self.evaluator.widths(self.evaluator.full_levels), dtype=np.int64)
         widths = np.tile(full, (len(grid), 1))
         widths[:, list(scope)] = grid
         return widths
@@ -61,7 +61,7 @@ class Floor:
             if found is not None:
                 return found
             self.exact = False
-        starts = (tuple(0 for _ in self.evaluator.sizes), self.evaluator.full)
+        starts = (tuple(0 for _ in self.evaluator.sizes), self.evaluator.full_levels)
         ends = [self._descend(Point(self.evaluator, s), weights) for s in starts]
         return tuple(min(ends, key=lambda p: float(p.costs @ weights)).levels)
 

@@ -104,7 +104,7 @@ class Verdict(Jsonable):
         return self.outcome is Outcome.KEPT
 
     @property
-    def fill(self) -> float:
+    def share_of_limit(self) -> float:
         """The value as a share of the limit."""
         return self.value / self.limit
 
@@ -114,7 +114,7 @@ class Verdict(Jsonable):
         within = "" if self.low == self.high else f" [{self.low:.4g}, {self.high:.4g}]"
         text = (
             f"{self.resource} {self.outcome}: {self.statistic} {self.value:.4g} ms{within} of {self.limit:.4g} ms "
-            f"({self.fill:.1%}, {self.evidence}), {self.basis}"
+            f"({self.share_of_limit:.1%}, {self.evidence}), {self.basis}"
         )
         # A clock that slows the dense network as well leaves a limit that is relative to it where it was.
         slower = [s for s in self.states if s.slowdown > 1 and self.relative_to is None]
@@ -183,7 +183,7 @@ class Question:
         """Whether a verdict ends the measuring."""
         if found.outcome is Outcome.UNDECIDED:
             return False
-        if self.sharpness is None or self.statistic != "median" or not 1 - NEAR <= found.fill <= 1 + NEAR:
+        if self.sharpness is None or self.statistic != "median" or not 1 - NEAR <= found.share_of_limit <= 1 + NEAR:
             return True
         return found.high - found.low <= self.sharpness * found.limit
 

@@ -92,9 +92,9 @@ def accepted(judgement: Judgement) -> Judged:
     """What the search asks of a judgement."""
     latency, flash = judgement.of("latency"), judgement.of("flash")
     return Judged(
-        None if latency is None else latency.fill,
+        None if latency is None else latency.share_of_limit,
         latency is None or latency.kept,
-        None if flash is None else flash.fill,
+        None if flash is None else flash.share_of_limit,
         flash is None or flash.kept,
     )
 

@@ -58,9 +58,9 @@ class Judged:
     def kept(self) -> bool:
         return self.latency_kept and self.flash_kept
 
-    def full(self, fill: float) -> bool:
+    def uses(self, share: float) -> bool:
         """Whether some limit is used well."""
-        return max(self.latency_used or 0.0, self.flash_used or 0.0) >= fill
+        return max(self.latency_used or 0.0, self.flash_used or 0.0) >= share
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class Search(Generic[P, M]):
                 failed.add(proposal.key)
                 continue
             done[proposal.key] = found
-            if found.judged.kept and (proposal.dense or found.judged.full(fill)):
+            if found.judged.kept and (proposal.dense or found.judged.uses(fill)):
                 break
             correction = found.correction
             if flash is not None and found.judged.flash_used is not None:
