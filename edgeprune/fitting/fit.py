@@ -41,7 +41,7 @@ from edgeprune.pruning.plan import Plan
 from edgeprune.targets import Target
 from edgeprune.training.data import DataSet
 from edgeprune.training.preflight import require_data
-from edgeprune.training.teach import taught
+from edgeprune.training.teach import labelled_by_teacher
 
 
 def fit(
@@ -89,7 +89,7 @@ def fit(
     if data is not None:
         require_data(network.module, network.example_inputs, network.kernels.outputs[0].shape[1], data)
         if not data.labelled:
-            data, options = taught(model.module, data), replace(options, distil_weight=1.0)
+            data, options = labelled_by_teacher(model.module, data), replace(options, distil_weight=1.0)
     stages = open_run(out, model, target, promise, options, resume=resume, began=began)
     with tempfile.TemporaryDirectory(prefix="edgeprune-fit-") as scratch, on_trial(device) as trials:
         profiled = stages.once(
