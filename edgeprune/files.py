@@ -12,7 +12,7 @@ from pathlib import Path
 from edgeprune.errors import UsageError
 
 
-def require_place(path: Path) -> None:
+def require_writable(path: Path) -> None:
     """Refuse a path that no file can be written to, before the work is done that it is for.
 
     Raises:

@@ -65,12 +65,12 @@ class Operator:
         )
         return replace(
             spec,
-            inputs=self.anchors(spec, out, new) + operands,
+            inputs=self.resized_inputs(spec, out, new) + operands,
             output=spec.output.with_channels(out),
             attrs=self.resized_attrs(spec, out),
         )
 
-    def anchors(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> tuple[TensorSpec, ...]:
+    def resized_inputs(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> tuple[TensorSpec, ...]:
         """The operator's own inputs at the new widths."""
         return tuple(t.with_channels(out) for t in spec.inputs[: spec.anchor_inputs])
 
