@@ -20,10 +20,10 @@ from edgeprune.devices.local.device import LocalDevice
 from edgeprune.devices.protocol import Completed
 from edgeprune.latency.records import spread
 from edgeprune.profiling import profile as profiling
-from edgeprune.profiling.measure import Candidate, Timing, measure
+from edgeprune.profiling.measure import Candidate, TimingOptions, measure
 from edgeprune.profiling.profile import ProfileOptions, profile
 
-TIMING = Timing(warmup=0, repeats=3)
+TIMING = TimingOptions(warmup=0, repeats=3)
 
 
 class Broken(Rule):
@@ -119,7 +119,7 @@ def test_a_kernel_that_hangs_is_found_and_the_other_is_measured(network, target,
         device,
         device.describe(),
         threads=1,
-        timing=Timing(warmup=0, repeats=3, timeout_s=0.5),
+        timing=TimingOptions(warmup=0, repeats=3, timeout_s=0.5),
     )
     assert [r.status for r in records] == ["ok", "failed"]
     assert "did not finish" in records[1].error
