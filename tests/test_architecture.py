@@ -89,6 +89,38 @@ def test_every_module_belongs_to_a_layer():
     assert not {layer_of(f) for f in FILES} - set(RANK), "add the new layer to TIERS and to docs/ARCHITECTURE.md"
 
 
+def test_no_module_is_long():
+    """Four hundred lines at most: one idea each."""
+    assert not {str(f): n for f in FILES if (n := len(f.read_text(encoding="utf-8").splitlines())) > 400}
+
+
+def needed(file: Path) -> set[str]:
+    """Modules of edgeprune that one needs when it runs, imports inside functions included, those for types left out."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            node.body = []
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return names
+
+
+def test_no_modules_need_each_other():
+    """Importing may go round in no circle, however it is put off: each module can be read after those it needs."""
+    modules = {".".join(f.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): f for f in FILES}
+    graph = {name: needed(file) & set(modules) - {name} for name, file in modules.items()}
+    while leaves := {name for name, others in graph.items() if not others & set(graph)}:
+        graph = {name: others for name, others in graph.items() if name not in leaves}
+    # What is left stands in a circle or needs one; what nobody left needs is not part of it.
+    while roots := set(graph) - set().union(*graph.values(), set()):
+        graph = {name: others for name, others in graph.items() if name not in roots}
+    assert not graph, {name: sorted(others & set(graph)) for name, others in graph.items()}
+
+
 def test_solvers_know_nothing_of_torch_or_tvm():
     """Arrays in, arrays out: a solver is tested in milliseconds and replaced without touching anything else."""
     for file in (ROOT / "budget").rglob("*.py"):

@@ -13,10 +13,9 @@ from typing import Any
 
 from edgeprune.compiler.cuda import rules as gpu
 from edgeprune.compiler.kernels.emit import ACTIVATIONS
-from edgeprune.graph import cut  # fills the table of handlers
+from edgeprune.graph.aten.families import HANDLERS, RULES
 from edgeprune.graph.composed.table import COMPOSED
 from edgeprune.graph.ops.table import OPERATORS
-from edgeprune.graph.rules import RULES
 from edgeprune.graph.spec import OPERATIONS
 
 PAGE = Path(__file__).parents[1] / "docs" / "OPERATORS.md"
@@ -31,7 +30,7 @@ def name_of(overload: Any) -> str:
 
 def recorded() -> Iterable[str]:
     """What becomes of each operator that torch.export records."""
-    tables = {"followed": RULES, "compiled": cut.HANDLERS, "composed": COMPOSED}
+    tables = {"followed": RULES, "compiled": HANDLERS, "composed": COMPOSED}
     names = {k: {name_of(o) for o in table} for k, table in tables.items()}
     yield "| operator | channels are followed | a kernel computes it |"
     yield "|---|---|---|"

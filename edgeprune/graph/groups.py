@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
 
 from torch import nn
 from torch.export import ExportedProgram
 from torch.fx import Node
 
+from edgeprune.graph.analysis import Analysis
+from edgeprune.graph.aten.families import RULES
 from edgeprune.graph.blocks import find_blocks
 from edgeprune.graph.channels import Activation, AxisBinding, ChannelGraph, CodeSize, WidthGroup
 from edgeprune.graph.flow import Flow, Refused
 from edgeprune.graph.intervals import Layout, Partition
 from edgeprune.graph.nodes import describe, inside, shape_of
-from edgeprune.graph.rules import RULES
 from edgeprune.graph.trace import user_inputs, user_outputs
 
 # Layers of torch that compare their input with sizes of their own before they compute.
 OPAQUE = (nn.MultiheadAttention,)
-
-
-@dataclass(frozen=True, slots=True)
-class Analysis:
-    """Attributes:
-    graph: the width groups, frozen ones included.
-    axes: fx node name -> how the size of its dimension 1 is made up, for every activation of two
-        or more dimensions; after a flatten a group is named once for each position of a channel.
-    features: the same for the last dimension.
-    shuffles: nodes that end a channel shuffle by view, transpose, view, of which the number of groups stays.
-    """
-
-    graph: ChannelGraph
-    axes: Mapping[str, AxisBinding]
-    features: Mapping[str, AxisBinding]
-    shuffles: frozenset[str] = frozenset()
 
 
 def analyse(program: ExportedProgram) -> Analysis:

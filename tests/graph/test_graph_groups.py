@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgeprune.graph.aten.families import RULES
+from edgeprune.graph.aten.table import rule
 from edgeprune.graph.channels import AxisBinding, ChannelGraph, Member
 from edgeprune.graph.groups import analyse
-from edgeprune.graph.rules import RULES, rule
 from edgeprune.graph.trace import trace
 from edgeprune.models.zoo import build
 

@@ -7,32 +7,16 @@ from __future__ import annotations
 
 from torch.export import ExportedProgram
 
+from edgeprune.graph.analysis import Analysis
 from edgeprune.graph.channels import KernelGraph, Port
 from edgeprune.graph.cutting.constants import Constants
-from edgeprune.graph.cutting.cutter import HANDLERS, Cutter
+from edgeprune.graph.cutting.cutter import Cutter
 from edgeprune.graph.cutting.drafts import Drafts
 from edgeprune.graph.cutting.finish import assemble, output
-from edgeprune.graph.groups import Analysis
 from edgeprune.graph.mutation import stale_read
 from edgeprune.graph.nodes import static_shape, unsupported
-from edgeprune.graph.operators import (
-    convolution,
-    elementwise,
-    norms,
-    places,
-    products,
-    recurrent,
-    reductions,
-    shapes,
-    windows,
-)
 from edgeprune.graph.spec import TensorSpec
 from edgeprune.graph.trace import user_inputs, user_outputs
-
-__all__ = ["HANDLERS", "cut"]
-
-OPERATORS = (convolution, elementwise, norms, places, products, recurrent, reductions, shapes, windows)
-"""Modules whose handlers are registered by being imported."""
 
 
 def cut(program: ExportedProgram, analysis: Analysis) -> KernelGraph:

@@ -6,7 +6,7 @@ additions that follow it, with no other reader in between, join its epilogue.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,26 +15,19 @@ import numpy as np
 from torch import Tensor
 from torch.fx import Node
 
+from edgeprune.graph.analysis import Analysis
+from edgeprune.graph.aten.table import HANDLERS
 from edgeprune.graph.channels import WeightRef
 from edgeprune.graph.computed import is_view
 from edgeprune.graph.cutting.constants import Constants
 from edgeprune.graph.cutting.drafts import Drafts, close, join, joinable
 from edgeprune.graph.cutting.layouts import Layouts
 from edgeprune.graph.cutting.values import Data, Draft, Value, as_picture
-from edgeprune.graph.groups import Analysis
 from edgeprune.graph.nodes import detached, unsupported
 from edgeprune.graph.spec import Attr, TensorSpec
-from edgeprune.graph.tables import filling
 from edgeprune.graph.walks import View
 
 NO_ATTRS: Mapping[str, Attr] = {}
-
-Handler = Callable[["Cutter", Node], None]
-HANDLERS: dict[Any, Handler] = {}
-"""ATen overload -> what makes kernels of it; filled by the modules in graph/operators/."""
-
-handles = filling(HANDLERS, "handler")
-"""Enter a handler for overloads."""
 
 
 class Cutter:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 
 from torch.fx import Node
 
+from edgeprune.graph.analysis import Analysis
 from edgeprune.graph.channels import AxisBinding, KernelGraph, KernelNode, Port
 from edgeprune.graph.cutting.constants import Constants
 from edgeprune.graph.cutting.cutter import Cutter
 from edgeprune.graph.cutting.values import Draft
-from edgeprune.graph.groups import Analysis
 from edgeprune.graph.nodes import module_path, source_line, static_shape, unsupported
 from edgeprune.graph.spec import KernelSpec, TensorSpec
 

@@ -1,18 +1,112 @@
-"""Pooling, padding and resizing of images, lines and (pooling) volumes."""
+"""Pooling, unpooling, padding and resizing of images, lines and volumes."""
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch.fx import Node
 
-from edgeprune.graph.cutting.cutter import NO_ATTRS, Cutter, handles
+from edgeprune.graph import zeros
+from edgeprune.graph.aten.common import carried, drop, only_axis, tensor
+from edgeprune.graph.aten.table import handles, rule
+from edgeprune.graph.cutting.cutter import NO_ATTRS, Cutter
 from edgeprune.graph.cutting.values import as_picture
-from edgeprune.graph.nodes import arguments, spread, static_shape, unsupported
+from edgeprune.graph.flow import Flow, Refused
+from edgeprune.graph.intervals import Layout
+from edgeprune.graph.nodes import arguments, detached, spread, static_shape, unsupported
 from edgeprune.graph.spec import Attr, TensorSpec
 
 aten = torch.ops.aten
+
+
+# Operator -> how many of the last dimensions it acts on.
+_SPATIAL = {
+    1: (
+        aten.max_pool1d.default,
+        aten.avg_pool1d.default,
+        aten.adaptive_avg_pool1d.default,
+        aten.upsample_nearest1d.vec,
+        aten.upsample_linear1d.vec,
+        aten._upsample_nearest_exact1d.vec,
+    ),
+    2: (
+        aten.max_pool2d.default,
+        aten.avg_pool2d.default,
+        aten.adaptive_avg_pool2d.default,
+        aten.upsample_nearest2d.vec,
+        aten.upsample_nearest2d.default,
+        aten.upsample_bilinear2d.vec,
+        aten.upsample_bilinear2d.default,
+        aten.upsample_bicubic2d.vec,
+        aten.upsample_bicubic2d.default,
+        aten._upsample_nearest_exact2d.vec,
+        aten._upsample_bilinear2d_aa.vec,
+        aten._upsample_bicubic2d_aa.vec,
+    ),
+    3: (
+        aten.max_pool3d.default,
+        aten.avg_pool3d.default,
+        aten.adaptive_avg_pool3d.default,
+        aten.upsample_nearest3d.vec,
+        aten.upsample_trilinear3d.vec,
+        aten._upsample_nearest_exact3d.vec,
+    ),
+}
+
+
+_WITH_PLACES = {
+    1: (aten.adaptive_max_pool1d.default, aten.max_pool1d_with_indices.default),
+    2: (aten.adaptive_max_pool2d.default, aten.max_pool2d_with_indices.default),
+    3: (aten.adaptive_max_pool3d.default, aten.max_pool3d_with_indices.default),
+}
+
+
+_DIMENSIONS: dict[Any, int] = {op: n for table in (_SPATIAL, _WITH_PLACES) for n, ops in table.items() for op in ops}
+
+
+def _beside_pixels(flow: Flow, node: Node) -> dict[int, Layout]:
+    axes = carried(flow, node.args[0])
+    rank = len(flow.shape(tensor(node.args[0])))
+    if any(dim >= rank - _DIMENSIONS[node.target] for dim in axes):
+        raise Refused("pools or resizes a dimension of channels")
+    return axes
+
+
+@rule(*(op for ops in _SPATIAL.values() for op in ops), zero=zeros.first)
+def spatial(flow: Flow, node: Node) -> None:
+    """Acts on the last dimensions; the others pass."""
+    flow.produce(node, _beside_pixels(flow, node))
+
+
+@rule(*(op for ops in _WITH_PLACES.values() for op in ops), zero=zeros.first)
+def spatial_with_places(flow: Flow, node: Node) -> None:
+    """As :func:`spatial`; the second result tells where each maximum stood."""
+    axes = _beside_pixels(flow, node)
+    flow.produce_tuple(node, [dict(axes), dict(axes)])
+
+
+@rule(aten.max_unpool2d.default, aten.max_unpool3d.default)
+def unpooling(flow: Flow, node: Node) -> None:
+    source, places = tensor(node.args[0]), tensor(node.args[1])
+    channels = only_axis(flow, source, 1)
+    flow.equate(channels, only_axis(flow, places, 1))
+    flow.produce(node, {1: channels})
+
+
+@rule(aten.pad.default, aten.constant_pad_nd.default)
+def padding(flow: Flow, node: Node) -> None:
+    """The amounts are constants of the network's code, so padded channels cannot be pruned."""
+    pads = arguments(node)["pad"]
+    rank = len(flow.shape(node))
+    axes = carried(flow, node.args[0])
+    for pair in range(len(pads) // 2):
+        if pads[2 * pair] or pads[2 * pair + 1]:
+            drop(flow, axes, rank - 1 - pair, "channels are padded by a constant")
+    flow.produce(node, axes)
 
 
 @handles(aten.max_pool2d.default, aten.max_pool1d.default, aten.max_pool3d.default)
@@ -157,3 +251,61 @@ def _upsample(cutter: Cutter, node: Node) -> None:
     corners = bilinear and bool(named["align_corners"])
     mode = "bilinear" if bilinear else "nearest"
     cutter.emit("resize2d", node, TensorSpec(static_shape(node)), [x], {"mode": mode, "align_corners": corners})
+
+
+UNPOOLING = (aten.max_unpool2d.default,)
+"""What may ask for the places of maxima; they are numbers of another type on the board."""
+
+
+@handles(
+    aten.max_pool2d_with_indices.default,
+    aten.max_pool1d_with_indices.default,
+    aten.max_pool3d_with_indices.default,
+)
+def _max_pool_with_places(cutter: Cutter, node: Node) -> None:
+    shape = tuple(node.meta["val"][0].shape)
+    inner = detached(node, "values")
+    # Of a tuple nobody knows the channels; who takes a part of it does.
+    max_window(cutter, node, shape, yields=inner, anchor=_taker(node, 0) or node)
+    values, taker = cutter.value(inner), _taker(node, 1)
+    asked = taker is not None and bool(taker.users) and all(u.target in UNPOOLING for u in taker.users)
+    if taker is None or not asked or len(shape) != 4:
+        cutter.yield_parts(node, [values])  # whoever asks for the places otherwise is refused
+        return
+    if math.prod(static_shape(named := arguments(node)["self"])[2:]) > 2**24:
+        raise unsupported(node, f"places in planes as large as {named}'s", "pool smaller images")
+    places = detached(node, "places")
+    pool(cutter, node, "max_places2d", shape, window_of(node, shape), yields=places, anchor=taker)
+    cutter.yield_parts(node, [values, cutter.value(places)])
+
+
+@handles(
+    aten.adaptive_max_pool1d.default,
+    aten.adaptive_max_pool2d.default,
+    aten.adaptive_max_pool3d.default,
+)
+def _adaptive_maximum(cutter: Cutter, node: Node) -> None:
+    """The values; whoever asks for the places is refused."""
+    inner, shape = detached(node, "values"), tuple(node.meta["val"][0].shape)
+    adaptive(cutter, node, "max", shape, yields=inner, anchor=_taker(node, 0) or node)
+    cutter.yield_parts(node, [cutter.value(inner)])
+
+
+def _taker(node: Node, index: int) -> Node | None:
+    """Who takes one of several results."""
+    return next((u for u in node.users if u.target is operator.getitem and u.args[1] == index), None)
+
+
+@handles(*UNPOOLING)
+def _max_unpool(cutter: Cutter, node: Node) -> None:
+    named, shape = arguments(node), static_shape(node)
+    places = cutter.value(named["indices"])
+    pooling = places.draft
+    if pooling is None or pooling.op != "max_places2d":
+        raise unsupported(node, "places that no pooling has found", "take them from the max_pool2d that is undone")
+    pooled = pooling.sources[0].spec.shape[2:]
+    if pooled != shape[2:]:
+        raise unsupported(node, f"unpooling to {shape[2:]} from {pooled}", "give output_size what was pooled")
+    window = {n: pooling.attrs[n] for n in ("kernel", "stride", "padding")}
+    sources = [cutter.picture(node.args[0]), cutter.blocked(places)]
+    cutter.emit("max_unpool2d", node, TensorSpec(shape), sources, window)

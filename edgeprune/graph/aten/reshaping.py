@@ -1,4 +1,4 @@
-"""Axes moved, merged, split and repeated."""
+"""Axes merged, split and expanded."""
 
 from __future__ import annotations
 
@@ -7,51 +7,20 @@ from math import prod
 import torch
 from torch.fx import Node
 
+from edgeprune.graph import zeros
+from edgeprune.graph.aten.common import carried, tensor, tied_blocks, units
+from edgeprune.graph.aten.shuffles import shuffle_result, shuffled
+from edgeprune.graph.aten.table import handles, rule
+from edgeprune.graph.cutting.cutter import Cutter
+from edgeprune.graph.cutting.values import Value
 from edgeprune.graph.flow import Flow, Refused
 from edgeprune.graph.intervals import Layout, joined, positions, widened
-from edgeprune.graph.nodes import arguments
-from edgeprune.graph.rules.common import carried, drop, tensor, tied_blocks, units
-from edgeprune.graph.rules.shuffles import shuffle_result, shuffled
-from edgeprune.graph.rules.table import rule
+from edgeprune.graph.nodes import arguments, static_shape
 from edgeprune.graph.sizes import Attribute, Origin, Read, Size, origins
+from edgeprune.graph.spec import TensorSpec
+from edgeprune.graph.walks import View
 
 aten = torch.ops.aten
-
-
-@rule(aten.permute.default)
-def permute(flow: Flow, node: Node) -> None:
-    rank = len(flow.shape(node))
-    _moved(flow, node, [d % rank for d in arguments(node)["dims"]])
-
-
-@rule(aten.transpose.int, aten.swapaxes.default)
-def transpose(flow: Flow, node: Node) -> None:
-    order = list(range(len(flow.shape(node))))
-    i, j = (int(d) for d in node.args[1:3])  # type: ignore[arg-type]
-    order[i], order[j] = order[j], order[i]
-    _moved(flow, node, order)
-
-
-@rule(aten.mT.default, aten.t.default, aten.numpy_T.default)
-def matrix_transpose(flow: Flow, node: Node) -> None:
-    *others, i, j = range(len(flow.shape(node)))
-    if node.target is aten.numpy_T.default and others:
-        raise Refused("all dimensions are reversed")
-    _moved(flow, node, [*others, j, i])
-
-
-@rule(aten.movedim.int)
-def movedim(flow: Flow, node: Node) -> None:
-    rank = len(flow.shape(node))
-    source, destination = (int(d) % rank for d in node.args[1:3])  # type: ignore[arg-type]
-    order = [d for d in range(rank) if d != source]
-    order.insert(destination, source)
-    _moved(flow, node, order)
-
-
-def _moved(flow: Flow, node: Node, order: list[int]) -> None:
-    axes = carried(flow, node.args[0])
-    flow.produce(node, {new: axes[old] for new, old in enumerate(order) if old in axes})
 
 
 @rule(
@@ -61,18 +30,19 @@ def _moved(flow: Flow, node: Node, order: list[int]) -> None:
     aten.squeeze.dim,
     aten.squeeze.dims,
     aten.unsqueeze.default,
+    zero=zeros.first,
 )
 def reshaping(flow: Flow, node: Node) -> None:
     """Sizes follow from the operand's."""
     _reshaped(flow, node, [Origin.OPEN] * len(flow.shape(node)))
 
 
-@rule(aten.view.default, aten._unsafe_view.default, aten.reshape.default)
+@rule(aten.view.default, aten._unsafe_view.default, aten.reshape.default, zero=zeros.first)
 def view(flow: Flow, node: Node) -> None:
     _reshaped(flow, node, origins(node, node.args[1]))  # type: ignore[arg-type]
 
 
-@rule(aten.unflatten.int)
+@rule(aten.unflatten.int, zero=zeros.first)
 def unflatten(flow: Flow, node: Node) -> None:
     a = arguments(node)
     sizes: list[Size] = [Origin.OPEN] * len(flow.shape(tensor(a["self"])))
@@ -158,7 +128,7 @@ def _matched_dims(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple
     return blocks
 
 
-@rule(aten.expand.default)
+@rule(aten.expand.default, zero=zeros.first)
 def expansion(flow: Flow, node: Node) -> None:
     """An axis of size 1 that takes its size from channels carries these channels."""
     source = tensor(node.args[0])
@@ -179,7 +149,7 @@ def expansion(flow: Flow, node: Node) -> None:
     flow.produce(node, out)
 
 
-@rule(aten.expand_as.default)
+@rule(aten.expand_as.default, zero=zeros.first)
 def expansion_as(flow: Flow, node: Node) -> None:
     source, other = tensor(node.args[0]), tensor(node.args[1])
     axes = carried(flow, other)
@@ -194,47 +164,50 @@ def expansion_as(flow: Flow, node: Node) -> None:
     flow.produce(node, axes)
 
 
-@rule(aten.repeat.default, aten.tile.default)
-def repetition(flow: Flow, node: Node) -> None:
-    """All channels again and again: each copy of a channel is the same decision."""
-    source = tensor(node.args[0])
-    more = len(flow.shape(node)) - len(flow.shape(source))
-    axes = carried(flow, source)
-    out = {}
-    for dim, layout in axes.items():
-        out[dim + more] = joined([layout] * (flow.shape(node)[dim + more] // flow.shape(source)[dim]))
-    flow.produce(node, out)
+@handles(
+    aten.flatten.using_ints,
+    aten.view.default,
+    aten.reshape.default,
+    aten._unsafe_view.default,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+    aten.squeeze.default,
+    aten.unsqueeze.default,
+    aten.unflatten.int,
+    aten.view_as.default,
+    aten.reshape_as.default,
+)
+def _reshape(cutter: Cutter, node: Node) -> None:
+    value, shape = cutter.value(node.args[0]), static_shape(node)
+    if shape == value.shape:
+        cutter.alias(node, value)
+    elif (view := value.view.reshaped(shape)) is not None:
+        cutter.show(node, value.seen(view))
+    elif named := _kept_of_shuffle(cutter, node, value, shape):
+        cutter.emit("channel_shuffle", node, TensorSpec(shape), [value], named)
+    else:
+        cutter.show(node, cutter.plain(node.args[0]).seen(View.whole(shape)))
 
 
-@rule(aten.repeat_interleave.self_int)
-def interleaved_repetition(flow: Flow, node: Node) -> None:
-    a = arguments(node)
-    axes = carried(flow, node.args[0])
-    if a["dim"] is None:
-        raise Refused("flattens what it repeats")
-    dim = a["dim"] % len(flow.shape(node))
-    if dim in axes:
-        axes[dim] = widened(axes[dim], a["repeats"])
-    flow.produce(node, axes)
+def _kept_of_shuffle(cutter: Cutter, node: Node, value: Value, shape: tuple[int, ...]) -> dict[str, int]:
+    """What a channel shuffle keeps while its channels are pruned, ``rows`` or ``columns``; empty if it is none.
+
+    A shuffle sees the channels as rows, one behind the other, and transposes rows and columns.
+    """
+    if value.layout != "blocked" or shape != value.data.spec.shape or len(value.shape) != 5:
+        return {}
+    _, columns, rows, height, width = value.shape
+    pixels = height * width
+    steps = value.view.steps
+    expected = (columns * rows * pixels, pixels, columns * pixels, width, 1)
+    same = all(a == b or size == 1 for a, b, size in zip(steps, expected, value.shape, strict=True))
+    if not same or shape[2:] != (height, width) or value.view.offset:
+        return {}
+    binding = cutter.analysis.axes.get(value.node.name)
+    narrower = node.name in cutter.analysis.shuffles or (binding is not None and binding.groups)
+    return {"rows": rows} if narrower else {"columns": columns}
 
 
-@rule(aten.index_select.default)
-def selection(flow: Flow, node: Node) -> None:
-    """As :func:`indexing`, along one dimension."""
-    a = arguments(node)
-    axes = carried(flow, node.args[0])
-    drop(flow, axes, a["dim"] % len(flow.shape(node)), "channels are selected by number")
-    flow.produce(node, axes)
-
-
-@rule(aten.index.Tensor)
-def indexing(flow: Flow, node: Node) -> None:
-    """Places come from a tensor of numbers; only indices on leading dimensions are followed."""
-    source = tensor(node.args[0])
-    indices = list(node.args[1])  # type: ignore[arg-type]
-    used = [d for d, index in enumerate(indices) if index is not None]
-    if len(used) != 1 or len(flow.shape(node)) != len(flow.shape(source)):
-        raise Refused("several indices")
-    axes = carried(flow, source)
-    drop(flow, axes, used[0], "channels are selected by number")
-    flow.produce(node, axes)
+@handles(aten.expand.default, aten.expand_as.default)
+def _expand(cutter: Cutter, node: Node) -> None:
+    cutter.show(node, cutter.value(node.args[0]).expanded(static_shape(node)))

@@ -14,10 +14,10 @@ from __future__ import annotations
 import torch
 from torch.fx import Node
 
+from edgeprune.graph.aten.common import tied_blocks
 from edgeprune.graph.flow import Flow
 from edgeprune.graph.intervals import Layout, joined, positions, widened, window
 from edgeprune.graph.nodes import module_path, shape_of
-from edgeprune.graph.rules.common import tied_blocks
 
 aten = torch.ops.aten
 _VIEWS = (aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.flatten.using_ints)

@@ -1,4 +1,7 @@
-"""Activations, sums and products: epilogue of the kernel before where they may be, else a kernel of their own."""
+"""Functions of several tensors, value by value: sums, products, gates.
+
+They join the epilogue of the kernel before them where they may, and are a kernel of their own elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,13 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from edgeprune.graph.cutting.cutter import Cutter, handles
+from edgeprune.graph import zeros
+from edgeprune.graph.aten.common import aligned, carried
+from edgeprune.graph.aten.pointwise import step, unary
+from edgeprune.graph.aten.table import handles, rule
+from edgeprune.graph.cutting.cutter import Cutter
 from edgeprune.graph.cutting.values import Value, are_images, as_picture, walks
+from edgeprune.graph.flow import Flow, Refused
 from edgeprune.graph.nodes import arguments, static_shape, unsupported
 from edgeprune.graph.spec import TensorSpec
 from edgeprune.graph.walks import View
@@ -18,116 +26,80 @@ from edgeprune.graph.walks import View
 aten = torch.ops.aten
 
 
-ACTIVATIONS: dict[Any, str] = {
-    aten.relu.default: "relu",
-    aten.relu_.default: "relu",
-    aten.relu6.default: "relu6",
-    aten.relu6_.default: "relu6",
-    aten.hardswish.default: "hardswish",
-    aten.hardswish_.default: "hardswish",
-    aten.hardsigmoid.default: "hardsigmoid",
-    aten.hardsigmoid_.default: "hardsigmoid",
-    aten.sigmoid.default: "sigmoid",
-    aten.sigmoid_.default: "sigmoid",
-    aten.silu.default: "silu",
-    aten.silu_.default: "silu",
-    aten.tanh.default: "tanh",
-    aten.tanh_.default: "tanh",
-    aten.abs.default: "abs",
-    aten.exp.default: "exp",
-    aten.log.default: "log",
-    aten.sqrt.default: "sqrt",
-    aten.rsqrt.default: "rsqrt",
-    aten.reciprocal.default: "reciprocal",
-    aten.sign.default: "sign",
-    aten.square.default: "square",
-    aten.mish.default: "mish",
-    aten.mish_.default: "mish",
-}
+@rule(
+    aten.add.Tensor,
+    aten.add_.Tensor,
+    aten.sub.Tensor,
+    aten.sub_.Tensor,
+    aten.maximum.default,
+    aten.minimum.default,
+    aten.lerp.Scalar,
+    aten.lerp.Tensor,
+    zero=zeros.every,
+)
+@rule(
+    aten.mul.Tensor,
+    aten.mul_.Tensor,
+    zero=zeros.some,
+)
+@rule(
+    aten.addcmul.default,
+    aten.where.self,
+    aten.where.ScalarOther,
+    aten.where.ScalarSelf,
+    aten.where.Scalar,
+    aten.eq.Tensor,
+    aten.ne.Tensor,
+    aten.gt.Tensor,
+    aten.ge.Tensor,
+    aten.lt.Tensor,
+    aten.le.Tensor,
+    aten.logical_and.default,
+    aten.logical_or.default,
+    aten.logical_xor.default,
+    aten.__and__.Tensor,
+    aten.__or__.Tensor,
+    aten.__xor__.Tensor,
+    aten.bitwise_and.Tensor,
+    aten.bitwise_or.Tensor,
+)
+def broadcasting(flow: Flow, node: Node) -> None:
+    """Several operands, aligned at the last dimension; an operand of size 1 follows the others."""
+    flow.produce(node, aligned(flow, node, node.args))
 
 
-@handles(*ACTIVATIONS)
-def _activation(cutter: Cutter, node: Node) -> None:
-    _unary(cutter, node, ACTIVATIONS[node.target])
+@rule(aten.masked_fill.Scalar, aten.masked_fill_.Scalar)
+def masked_fill(flow: Flow, node: Node) -> None:
+    axes = aligned(flow, node, node.args)
+    if not math.isfinite(float(arguments(node)["value"])):
+        for layout in axes.values():
+            flow.freeze_layout(layout, "filled with infinity")
+    flow.produce(node, axes)
 
 
-@handles(aten.hardtanh.default, aten.hardtanh_.default, aten.clamp.default, aten.clamp_.default)
-def _clip(cutter: Cutter, node: Node) -> None:
-    named = arguments(node)
-    low, high = (named.get(f"{end}_val", named.get(end)) for end in ("min", "max"))
-    bounds = (-math.inf if low is None else float(low), math.inf if high is None else float(high))
-    _unary(cutter, node, {(0.0, 6.0): "relu6", (0.0, math.inf): "relu"}.get(bounds) or step("clip", *bounds))
-
-
-@handles(aten.leaky_relu.default, aten.leaky_relu_.default)
-def _leaky_relu(cutter: Cutter, node: Node) -> None:
-    _unary(cutter, node, step("leaky_relu", arguments(node)["negative_slope"]))
-
-
-@handles(aten.elu.default, aten.elu_.default)
-def _elu(cutter: Cutter, node: Node) -> None:
-    named = arguments(node)
-    if named["scale"] != 1 or named["input_scale"] != 1:
-        raise unsupported(node, "an ELU with scales", "use nn.ELU")
-    _unary(cutter, node, step("elu", named["alpha"]))
-
-
-@handles(aten.selu.default, aten.selu_.default)
-def _selu(cutter: Cutter, node: Node) -> None:
-    """Constants of Klambauer et al., 2017."""
-    _unary(cutter, node, step("elu", 1.6732632423543772), step("times", 1.0507009873554805))
-
-
-@handles(aten.softplus.default)
-def _softplus(cutter: Cutter, node: Node) -> None:
-    beta = float(arguments(node)["beta"])
-    _unary(cutter, node, step("times", beta), "softplus", step("times", 1 / beta))
-
-
-@handles(aten.neg.default)
-def _negative(cutter: Cutter, node: Node) -> None:
-    _unary(cutter, node, step("times", -1))
-
-
-@handles(aten.pow.Tensor_Scalar)
-def _power(cutter: Cutter, node: Node) -> None:
-    known: dict[Any, list[str]] = {2: ["square"], 0.5: ["sqrt"], 1: [], 4: ["square", "square"]}
-    steps = known.get(node.args[1])
-    if steps is None:
-        raise unsupported(node, f"the power {node.args[1]}", "write it with mul and sqrt")
-    _unary(cutter, node, *steps)
-
-
-@handles(aten.prelu.default)
-def _prelu(cutter: Cutter, node: Node) -> None:
-    """One slope for all channels, or one for each."""
-    x, slopes = cutter.value(node.args[0]), cutter.value(node.args[1])
-    shape = (1, slopes.shape[0], *(1 for _ in x.shape[2:]))
-    if _fits(values := [x.image, slopes.reshaped(as_picture(shape))]):
-        _of_images(cutter, node, "prelu", values)
-    else:
-        of_plain_tensors(
-            cutter, node, "prelu", (cutter.row_major(node.args[0]), slopes.reshaped(shape)), static_shape(node)
-        )
-
-
-@handles(aten.gelu.default)
-def _gelu(cutter: Cutter, node: Node) -> None:
-    _unary(cutter, node, "gelu_tanh" if arguments(node)["approximate"] == "tanh" else "gelu")
-
-
-def step(name: str, *numbers: float) -> str:
-    """An epilogue step with numbers, as the kernel rules read it."""
-    return f"{name}:{','.join(repr(float(n)) for n in numbers)}"
-
-
-def _unary(cutter: Cutter, node: Node, *steps: str) -> None:
-    value = cutter.value(node.args[0])
-    if draft := cutter.joinable(value):
-        cutter.join(draft, node, *steps)
+@rule(aten.div.Tensor, aten.div_.Tensor, aten.div.Scalar, zero=zeros.first)
+def division(flow: Flow, node: Node) -> None:
+    """By a number, or by one value for all channels: as a divisor, a removed channel would be zero."""
+    dividend, divisor = node.args[:2]
+    if isinstance(divisor, Node) and divisor.target in (aten.expand_as.default, aten.expand.default):
+        divisor = divisor.args[0]
+    if not isinstance(divisor, Node):
+        flow.produce(node, carried(flow, dividend))
         return
-    value = cutter.blocked(value.image) if are_images([value.image]) else cutter.plain(node.args[0])
-    cutter.emit("elementwise", node, value.data.spec, [value], epilogue=steps, seen=static_shape(node))
+    if flow.parameter(divisor) or any(flow.shape(divisor)[d] > 1 for d in flow.tracked(divisor)):
+        raise Refused("division by a tensor")
+    flow.produce(node, aligned(flow, node, (dividend, divisor)))
+
+
+@rule(aten.prelu.default, zero=zeros.first)
+def prelu(flow: Flow, node: Node) -> None:
+    """One slope for all channels, or one for each."""
+    a = arguments(node)
+    if not isinstance(a["weight"], Node):
+        raise Refused("the slope is not a tensor")
+    if flow.shape(a["weight"])[0] > 1:
+        flow.bind(a["weight"], 0, flow.axis(a["self"], 1))
+    flow.produce(node, flow.tracked(a["self"]))
 
 
 OPERATIONS: dict[Any, str] = {
@@ -142,6 +114,8 @@ OPERATIONS: dict[Any, str] = {
     aten.maximum.default: "max",
     aten.minimum.default: "min",
 }
+
+
 REVERSED = {"sub": "rsub", "div": "rdiv"}
 """The step for the kernel of the right operand; the others do not care for the order."""
 
@@ -152,7 +126,7 @@ def _binary(cutter: Cutter, node: Node) -> None:
     if arguments(node).get("alpha", 1) != 1:
         raise unsupported(node, "an operand with a factor (alpha)", "write the factor as a separate layer")
     if isinstance(node.args[1], int | float):
-        _unary(cutter, node, _with_number(name, node.args[1]))
+        unary(cutter, node, _with_number(name, node.args[1]))
         return
     shape = static_shape(node)
     values = [cutter.operand(a, len(shape)).image for a in node.args[:2]]
@@ -167,7 +141,7 @@ def _binary(cutter: Cutter, node: Node) -> None:
 def _number_less(cutter: Cutter, node: Node) -> None:
     if arguments(node)["alpha"] != 1:
         raise unsupported(node, "an operand with a factor (alpha)", "write the factor as a separate layer")
-    _unary(cutter, node, step("times", -1), step("plus", node.args[1]))  # type: ignore[arg-type]
+    unary(cutter, node, step("times", -1), step("plus", node.args[1]))  # type: ignore[arg-type]
 
 
 def _with_number(name: str, number: float) -> str:
@@ -180,6 +154,19 @@ def _with_number(name: str, number: float) -> str:
             return step("times", number)
         case _:
             return step("times", 1 / number)
+
+
+@handles(aten.prelu.default)
+def _prelu(cutter: Cutter, node: Node) -> None:
+    """One slope for all channels, or one for each."""
+    x, slopes = cutter.value(node.args[0]), cutter.value(node.args[1])
+    shape = (1, slopes.shape[0], *(1 for _ in x.shape[2:]))
+    if _fits(values := [x.image, slopes.reshaped(as_picture(shape))]):
+        _of_images(cutter, node, "prelu", values)
+    else:
+        of_plain_tensors(
+            cutter, node, "prelu", (cutter.row_major(node.args[0]), slopes.reshaped(shape)), static_shape(node)
+        )
 
 
 def _fits(values: Sequence[Value]) -> bool:

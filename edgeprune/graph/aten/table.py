@@ -1,0 +1,49 @@
+"""What is known of each ATen overload, entered by the families in this folder.
+
+``RULES``: how channels pass through it. ``HANDLERS``: which kernels compute it. ``ZEROS``: whether its result is zero
+where channels were removed, given the nodes that are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
+
+from torch.fx import Node
+
+from edgeprune.graph.tables import filling
+
+if TYPE_CHECKING:
+    from edgeprune.graph.cutting.cutter import Cutter
+    from edgeprune.graph.flow import Flow
+
+Rule = Callable[["Flow", Node], None]
+Handler = Callable[["Cutter", Node], None]
+Zero = Callable[[Node, Collection[Node]], bool]
+
+RULES: dict[Any, Rule] = {}
+HANDLERS: dict[Any, Handler] = {}
+ZEROS: dict[Any, Zero] = {}
+
+_rule, _zero = filling(RULES, "transfer rule"), filling(ZEROS, "rule of zeros")
+
+handles = filling(HANDLERS, "handler")
+"""Enter a handler for overloads."""
+
+
+def rule(*overloads: Any, zero: Zero | None = None) -> Callable[[Rule], Rule]:
+    """Enter a transfer rule for overloads.
+
+    Args:
+        zero: one of those in :mod:`edgeprune.graph.zeros`; without it, a result counts as not zero.
+
+    Raises:
+        ValueError: (the decorator) an overload has a rule already.
+    """
+
+    def enter(function: Rule) -> Rule:
+        if zero is not None:
+            _zero(*overloads)(zero)
+        return _rule(*overloads)(function)
+
+    return enter
