@@ -1,4 +1,4 @@
-"""What a choice of widths costs and retains; the only place where that is computed."""
+"""Evaluation of a choice of widths: its cost and its retained saliency, computed nowhere else."""
 
 from __future__ import annotations
 

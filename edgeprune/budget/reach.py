@@ -1,4 +1,4 @@
-"""What can be reached at all: the smallest cost of each resource, and a point inside the budget."""
+"""Reachability of a budget: the smallest cost of each resource, and a point inside the budget."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BISECTIONS = 24
 
 
 class Floor:
-    """Minimises weighted costs of one problem, saliency left aside.
+    """The minimum of weighted costs of one problem, without regard to saliency.
 
     Attributes:
         exact: whether the minima are proven. They are as long as the tables of the variable

@@ -23,7 +23,7 @@ from edgeprune.budget.problem import TOLERANCE
 from edgeprune.jsonable import Jsonable
 
 CONFIDENCE, TAIL_CONFIDENCE = 0.99, 0.95
-"""Of the interval, over all the looks that a sequence of turns gets; the second of a p90, p99 or maximum."""
+"""Confidence of the interval over all looks of a sequence of turns; the second is that of a p90, p99 or maximum."""
 FIRST, GROWTH = 9, 1.5
 """Turns before the first look, and by how much their number grows to the next one."""
 PATIENCE_S = 60.0
@@ -73,7 +73,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Verdict(Jsonable):
-    """What was decided about one resource.
+    """The verdict on one limit of one resource.
 
     Attributes:
         resource: ``latency``, ``flash`` or ``ram``; value, low, high and limit are in ``unit``.
@@ -159,7 +159,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked about a latency.
+    """The question that a sequential test answers about one latency.
 
     Attributes:
         limit_ms: the limit, in ms.
@@ -281,7 +281,7 @@ def _median(question: Question, turns: Sequence[Turn], alpha: float) -> tuple[fl
 
 
 def _pace(question: Question, turns: Sequence[Turn]) -> NDArray[np.float64]:
-    """How much slower than the nominal clock each turn ran, as a logarithm."""
+    """Slowdown of each turn relative to the nominal clock, as a logarithm."""
     reference = [float(t.reference_ms or 0) for t in turns]
     nominal = clock_states(reference)[0].level
     # A device that was profiled in a slow phase has a better clock than it showed then.

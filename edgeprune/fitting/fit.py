@@ -210,7 +210,7 @@ def fit(
 
 @dataclass(frozen=True, slots=True)
 class _Planning:
-    """What planners of one run share: tables, levels, options."""
+    """Shared input of the planners of one run: tables, levels, options."""
 
     tables: LatencyModel
     levels: Mapping[str, tuple[int, ...]]
@@ -220,7 +220,7 @@ class _Planning:
     solver: str = ""
 
     def planner(self, network: Network, scores: Scores, latency_ms: float, flash_bytes: float) -> Planner:
-        """For a network that was measured to cost so much: what it takes beyond its kernels corrects the tables."""
+        """A planner for a network of this measured cost: its cost beyond the sum of its kernels corrects the tables."""
         predicted = self.tables.network(n.spec for n in network.kernels.nodes)
         sizes = {g.name: g.size for g in network.channels.groups}
         levels = {name: (*(w for w in self.levels[name] if w < size), size) for name, size in sizes.items()}

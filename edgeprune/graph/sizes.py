@@ -220,7 +220,7 @@ class Recorder(TorchFunctionMode):
 
 @contextmanager
 def remembered(module: nn.Module, inputs: Iterable[Tensor]) -> Iterator[Recorder]:
-    """While the block runs ``module`` its sizes are followed; the result is for :func:`annotate`."""
+    """Follow the sizes of ``module`` while it runs inside the ``with`` block; the result is for :func:`annotate`."""
     named = [*module.named_parameters(), *module.named_buffers()]
     recorder = Recorder(inputs, named)
     plain: list[tuple[nn.Module, str, Any]] = []

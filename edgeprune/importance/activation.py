@@ -1,4 +1,4 @@
-"""Criteria that look at activations: what a channel has to say, as the layers behind it hear it."""
+"""Activation criteria: the saliency of a channel from its values as the layers behind it read them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _OfActivations(ABC):
     @staticmethod
     @abstractmethod
     def statistic(values: Tensor) -> Tensor:
-        """What one value counts, at least 0; same shape."""
+        """The contribution of each value to the mean, at least 0; same shape."""
 
     def score(self, network: Network, batches: Batches | None = None, loss_fn: LossFn | None = None) -> Scores:
         if batches is None:

@@ -33,7 +33,7 @@ GPU_SAMPLE = 10
 
 @dataclass(frozen=True, slots=True)
 class TimingOptions:
-    """How each kernel is timed. A sample is the mean over as many calls as fill ``sample_us``
+    """Options of timing a kernel. A sample is the mean over as many calls as fill ``sample_us``
     (:data:`GPU_SAMPLE` times as much on a GPU); each call takes its weights from the next
     stretch of ``weight_span`` bytes, as it would in its network.
 

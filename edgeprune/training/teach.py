@@ -1,4 +1,4 @@
-"""Training without labels: the network as it is teaches the one that it becomes."""
+"""Training without labels: the dense network is the teacher of the pruned one."""
 
 from __future__ import annotations
 

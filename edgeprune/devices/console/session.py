@@ -1,4 +1,4 @@
-"""A conversation with the agent on the board: ask, and get what the board really answered.
+"""A session with the agent on the board: requests, and answers that were checked.
 
 What is lost or spoilt on the way is asked for again, within a deadline; nothing is executed twice.
 """
@@ -159,7 +159,7 @@ class Session:
         raise DeviceUnreachableError(f"{self.name}: the shell does not answer reliably", hint=POWER_CYCLE)
 
     def _send_script(self, script: str) -> str:
-        """Bring a script that is longer than a line to the board in pieces; what runs it."""
+        """Send a script that is longer than a line to the board in pieces; returns the command that runs it."""
         self.ask('f=$D/s; rm -f "$f"')
         data, room = script.encode(), payload_room(WRITE)
         for i in range(0, len(data), room):

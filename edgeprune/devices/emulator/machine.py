@@ -29,7 +29,7 @@ _GUARD = 'exec 3<&0 </dev/null; "$@" >/dev/null & p=$!; exec 3<&-; read -r x <&1
 
 @dataclass(frozen=True, slots=True)
 class QemuBoard:
-    """What QEMU is told.
+    """Settings of one emulated board: the arguments of QEMU.
 
     Attributes:
         options: machine, processor, memory.

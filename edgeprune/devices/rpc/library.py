@@ -32,7 +32,7 @@ _PT_INTERP = 3
 
 @dataclass(frozen=True, slots=True)
 class ElfHeader:
-    """What the headers of an ELF program say."""
+    """Facts from the headers of an ELF program: processor and dynamic loader."""
 
     machine: int
     interpreter: str  # the dynamic loader: it names the C library

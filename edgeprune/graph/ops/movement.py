@@ -1,4 +1,4 @@
-"""Operators that bring values together, take some of them, or read them at places that other values say."""
+"""Data movement: operators that join values, select some of them, or read them at computed positions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Concat(Operator):
 
 @dataclass(frozen=True)
 class ChannelSlice(Operator):
-    """Some channels of an image. What costs is what is taken; what is left lying keeps its size."""
+    """A slice of the channels of an image. Its width is the number of channels taken; the others keep their size."""
 
     def resized_inputs(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> tuple[TensorSpec, ...]:
         return (spec.inputs[0].with_channels(spec.inputs[0].channels - spec.output.channels + out),)
@@ -54,7 +54,7 @@ class Reduce(Operator):
 
 @dataclass(frozen=True)
 class GridSample(Operator):
-    """An image read at the places (N, 2, H, W) of its second input."""
+    """An image sampled at the positions (N, 2, H, W) of its second input."""
 
     def resized_inputs(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> tuple[TensorSpec, ...]:
         return (spec.inputs[0].with_channels(out), spec.inputs[1])
@@ -62,7 +62,7 @@ class GridSample(Operator):
 
 @dataclass(frozen=True)
 class Take(Operator):
-    """Values by their places along ``axis``."""
+    """A gather: values by their indices along ``axis``."""
 
     def resized_inputs(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> tuple[TensorSpec, ...]:
         values, indices = spec.inputs[: spec.anchor_inputs]

@@ -26,8 +26,8 @@ class Operator:
         fuses: whether steps of an epilogue may follow in the same kernel.
         folds: whether it has weights that a batch norm behind it can be folded into.
         walked: whether it reads its inputs through walks, one attribute ``walkN`` an input (graph/walks.py).
-        overwrites: whether its own inputs are read where it writes next, one value each, so that the result may take
-            the place of one; operands of an epilogue always are.
+        overwrites: whether its own inputs are read where it writes next, one value each, so that the result may
+            overwrite one of them; operands of an epilogue always are.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Operator:
         return 0
 
     def family(self, spec: KernelSpec) -> Any:
-        """The spec with its widths taken out, as JSON."""
+        """The spec without its widths, as JSON, from which the key of a latency table is made."""
         data = spec.to_json()
         for t in (*data["inputs"], data["output"]):
             t[0][1] = 0
@@ -91,7 +91,7 @@ class Operator:
         return data
 
     def said(self, spec: KernelSpec) -> str:
-        """What stands behind the name in messages: a kernel's size and stride."""
+        """Details for messages, after the name: a kernel's size and stride."""
         return ""
 
 
