@@ -1,4 +1,4 @@
-"""Fault 21: a board that could not load the program is told from its description, before anything is sent."""
+"""A board with another processor or C library (docs/FAULTS.md, 21) is recognised by its description before an upload."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Boards behind TVM RPC: what is refused, what breaks, what comes back (FAULTS 23)."""
+"""Boards behind TVM RPC: what is refused, what breaks, what comes back (docs/FAULTS.md, 23)."""
 
 from __future__ import annotations
 
