@@ -18,6 +18,14 @@ from edgeprune.fitting.search import Judged
 LEAST_MARGIN, MOST_MARGIN = 0.01, 0.05
 ROUND_S, SHARPNESS = 30.0, 0.02
 """Patience with one plan of a search, and how well its latency has to be known: the next plan is aimed by it."""
+SEARCH_S, LEAST_ROUND_S = 90.0, 5.0
+"""Patience with all plans of a search, and with one of them once that is spent: on a restless device each plan could
+take all of its time."""
+
+
+def patience_of_round(asked_s: float, spent_s: float) -> float:
+    """Seconds for the next plan of a search that was given ``asked_s`` for one and has spent ``spent_s`` so far."""
+    return min(asked_s, ROUND_S, max(LEAST_ROUND_S, SEARCH_S - spent_s))
 
 
 @dataclass(slots=True)
@@ -36,6 +44,7 @@ class Reference:
     promise: Promise
     patience_s: float
     _placed: Placed | None = field(default=None, init=False)
+    _judging_s: float = field(default=0.0, init=False)
 
     @property
     def latency_ms(self) -> float:
@@ -69,10 +78,12 @@ class Reference:
         """The verdict on a plan's program, timed in turns with the dense network where a limit is relative to it.
 
         A round that is not decidable soon counts as broken: another plan is tried, and the installed program is judged
-        with the full patience.
+        with the full patience. The patience of a round is shorter once a search has taken long.
         """
-        patience_s = min(self.patience_s, ROUND_S)
+        patience_s = patience_of_round(self.patience_s, self._judging_s)
         found = replace(self.standard, patience_s=patience_s, sharpness=SHARPNESS).judge(placed)
+        if latency := found.of("latency"):
+            self._judging_s += latency.seconds
         self.learn(found)
         return found
 

@@ -66,8 +66,8 @@ class LatencyModel:
     def family(self, spec: KernelSpec) -> list[KernelRecord]:
         """Records of this kernel at any width, failed ones included."""
         records = list(self._by_family.get(spec.family, ()))
-        if spec.depthwise and (one := self.record(spec.with_widths(out=spec.multiplier))) is not None:
-            # A depthwise kernel of one channel is a plain one, and is filed under that family.
+        smallest = spec.operator.smallest(spec)
+        if smallest and smallest.family != spec.family and (one := self.record(smallest)) is not None:
             records.append(one)
         return records
 

@@ -165,8 +165,8 @@ def widths_on(axes: tuple[str, ...], record: KernelRecord) -> tuple[int, ...]:
 
 
 def _same_kernel(a: KernelSpec, b: KernelSpec) -> bool:
-    """Whether ``b`` is ``a`` at other widths. A depthwise kernel of one channel is a plain one."""
-    return a.family == b.family or (a.depthwise and a.with_widths(out=a.multiplier) == b)
+    """Whether ``b`` is ``a`` at other widths, the smallest included, which may look like another kernel."""
+    return a.family == b.family or a.operator.smallest(a) == b
 
 
 def _fill(grids: Sequence[NDArray[np.int64]], values: Array) -> None:

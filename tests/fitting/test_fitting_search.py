@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from edgeprune.budget.problem import Budget
 from edgeprune.compiler.failures import KernelBuildError
 from edgeprune.errors import InfeasibleBudgetError
+from edgeprune.fitting.reference import patience_of_round
 from edgeprune.fitting.search import Judged, Proposal, Search
 
 
@@ -217,3 +218,13 @@ def test_whatever_the_device_does_what_is_kept_keeps_and_nothing_is_measured_twi
     assert len(world.measured) == len(set(world.measured))
     kept = [w for w in world.measured if world.accept(w).kept]
     assert (best.proposal.plan if best else None) == max(kept, default=None)
+
+
+def test_a_search_is_patient_with_its_first_plans_and_short_with_all_that_follow():
+    spent, given = 0.0, []
+    for _ in range(8):
+        given.append(patience_of_round(60.0, spent))
+        spent += given[-1]
+    assert given == [30, 30, 30, 5, 5, 5, 5, 5]
+    assert patience_of_round(60.0, 80.0) == 10
+    assert patience_of_round(2.0, 0.0) == 2, "never more than was asked for"

@@ -6,6 +6,8 @@ import pytest
 from latency_samples import bilinear, conv, depthwise, failed, record, swept
 
 from edgeprune.errors import ProfileError
+from edgeprune.graph.spec import KernelSpec, TensorSpec
+from edgeprune.graph.walks import View
 from edgeprune.latency import LatencyModel
 
 GRID = {"in": (8, 16, 32), "out": (8, 24)}
@@ -82,6 +84,18 @@ def test_a_depthwise_kernel_of_one_channel_is_a_plain_one_and_serves_both():
     assert model.predict_kernel(depthwise(4)).latency_ms == pytest.approx(1004e-6)
     assert model.predict_kernel(conv(16, 8)).latency_ms == pytest.approx(9.0)
     assert model.table(depthwise(16)).grids[0].tolist() == [1, 8, 16]
+
+
+def test_a_kernel_that_reads_through_a_walk_has_a_table_down_to_one_channel():
+    """A dimension of size 1 is repeated, so that the kernel of one channel looks like one of another family."""
+    plain = TensorSpec((1, 16, 6, 5), "plain")
+    turned = View.whole(plain.shape).permuted((0, 1, 3, 2)).walk.to_attr()
+    spec = KernelSpec("strided", (plain, plain), plain, (("walk0", turned), ("walk1", turned)), ("add",))
+    assert spec.with_widths(out=1).family != spec.family
+    model = LatencyModel(swept(spec, {"out": (1, 8, 16)}, lambda s: 1000.0 + s.output.channels))
+    assert model.table(spec).grids[0].tolist() == [1, 8, 16]
+    assert model.predict_kernel(spec.with_widths(out=4)).latency_ms == pytest.approx(1004e-6)
+    assert model.predict_kernel(spec.with_widths(out=1)).latency_ms == pytest.approx(1001e-6)
 
 
 def test_a_bad_record_does_not_become_a_model():

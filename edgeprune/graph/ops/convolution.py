@@ -68,6 +68,10 @@ class Convolution(_Windowed):
             return spec.attrs
         return tuple((k, out // spec.multiplier if k == "groups" else v) for k, v in spec.attrs)
 
+    def smallest(self, spec: KernelSpec) -> KernelSpec | None:
+        """A depthwise kernel of one channel is a plain one."""
+        return spec.with_widths(out=spec.multiplier) if spec.depthwise else None
+
     def macs(self, spec: KernelSpec) -> int:
         per_output: int = spec.inputs[0].channels // spec.attr("groups") * math.prod(spec.attr("kernel"))
         return spec.output.elements * per_output

@@ -39,9 +39,9 @@ class ChannelSlice(Operator):
 class ChannelShuffle(Operator):
     """Channels seen as ``rows`` rows, or as rows of ``columns``, and transposed: a spec has one of the two."""
 
-    def check(self, spec: KernelSpec) -> None:
-        if {name for name, _ in spec.attrs} not in ({"rows"}, {"columns"}):
-            raise ValueError(f"{self.name} has the attribute rows or columns, not {sorted(dict(spec.attrs))}")
+    def check_attrs(self, names: set[str]) -> None:
+        if names not in ({"rows"}, {"columns"}):
+            raise ValueError(f"{self.name} has the attribute rows or columns, not {sorted(names)}")
 
 
 @dataclass(frozen=True)

@@ -40,11 +40,14 @@ class Operator:
 
     def check(self, spec: KernelSpec) -> None:
         """Raises ValueError for a spec that is none of this operator: by its attributes or its epilogue."""
-        names = {name for name, _ in spec.attrs if not (self.walked and name.startswith(WALK))}
-        if names != set(self.attrs):
-            raise ValueError(f"{self.name} has the attributes {sorted(self.attrs)}, not {sorted(names)}")
+        self.check_attrs({name for name, _ in spec.attrs if not (self.walked and name.startswith(WALK))})
         if spec.epilogue and not self.fuses and set(spec.epilogue) != {"bias"}:
             raise ValueError(f"nothing can be fused into {self.name}: {spec.epilogue}")
+
+    def check_attrs(self, names: set[str]) -> None:
+        """Raises ValueError for names of attributes that are not this operator's."""
+        if names != set(self.attrs):
+            raise ValueError(f"{self.name} has the attributes {sorted(self.attrs)}, not {sorted(names)}")
 
     def widths(self, spec: KernelSpec) -> dict[str, int]:
         """Width axes and their sizes: the axes of the kernel's latency tables."""
@@ -89,6 +92,10 @@ class Operator:
         # The axes are part of it: at one channel a depthwise and a plain convolution look the same.
         data["axes"] = sorted(spec.widths)
         return data
+
+    def smallest(self, spec: KernelSpec) -> KernelSpec | None:
+        """The kernel at its smallest width, where that is of another family by its looks; else None."""
+        return None
 
     def said(self, spec: KernelSpec) -> str:
         """Details for messages, after the name: a kernel's size and stride."""

@@ -30,6 +30,10 @@ class Walked(Operator):
         inputs = tuple(input_of(i, t) for i, t in enumerate(spec.inputs))
         return replace(spec, inputs=inputs, output=spec.output.with_channels(out))
 
+    def smallest(self, spec: KernelSpec) -> KernelSpec | None:
+        """A dimension of size 1 is repeated in whatever size it is needed."""
+        return spec.with_widths(out=1)
+
     def family(self, spec: KernelSpec) -> Any:
         return [spec.with_widths(out=len(spec.inputs)).to_json(), WALK + "s"]
 
