@@ -1,4 +1,4 @@
-"""A board with another processor or C library (docs/FAULTS.md, 21) is recognised by its description before an upload."""
+"""A wrong processor or C library (docs/FAULTS.md, 21) is found in a board's description before an upload."""
 
 import json
 from dataclasses import replace
