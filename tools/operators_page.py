@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune.compiler.cuda import rules as gpu
+from edgeprune.compiler.cuda.compute import ANCHORS
 from edgeprune.compiler.kernels.emit import ACTIVATIONS
 from edgeprune.graph.aten.families import HANDLERS, RULES
 from edgeprune.graph.composed.table import COMPOSED
@@ -48,7 +49,7 @@ def kernels() -> Iterable[str]:
     for name, operator in OPERATORS.items():
         attributes = ", ".join(f"`{a}`" for a in operator.attrs)
         fuses = "yes" if operator.fuses else ""
-        gpu_too = on_gpu(name, gpu.OPERATORS)
+        gpu_too = on_gpu(name, ANCHORS)
         yield f"| `{name}` | {attributes} | `{type(operator).__name__}` | {fuses} | {gpu_too} |"
     yield ""
     yield "| step of an epilogue | GPU |"

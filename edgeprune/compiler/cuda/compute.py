@@ -11,10 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from tvm import te
-from tvm import tirx as tir
 
-from edgeprune.compiler.cuda.rules import constant_shapes
+from edgeprune.compiler.cuda.constants import constant_shapes
+from edgeprune.compiler.tvm_modules import te, tir
 from edgeprune.graph.spec import OPERATIONS, KernelSpec
 
 Expr = Any
@@ -26,7 +25,7 @@ def prim_func(symbol: str, spec: KernelSpec) -> Any:
     """The kernel as a PrimFunc of its inputs, weight and bias if any, and output: ``in0 …, weight, bias, out``."""
     inputs = [te.placeholder(t.shape, name=f"in{i}") for i, t in enumerate(spec.inputs)]
     constants = [te.placeholder(shape, name=name) for name, shape in constant_shapes(spec).items()]
-    anchor = _ANCHORS[spec.op](spec, inputs[: spec.anchor_inputs], constants)
+    anchor = ANCHORS[spec.op](spec, inputs[: spec.anchor_inputs], constants)
     operands = iter(zip(inputs[spec.anchor_inputs :], spec.inputs[spec.anchor_inputs :], strict=True))
     taken = [next(operands) for step in spec.epilogue if step in OPERATIONS]
 
@@ -194,7 +193,7 @@ def _unravelled(i: Expr, shape: Sequence[int]) -> list[Expr]:
     return [i // step % size for step, size in zip(steps, shape, strict=True)]
 
 
-_ANCHORS: dict[str, Callable[[KernelSpec, Sequence[Any], Sequence[Any]], Callable[..., Expr]]] = {
+ANCHORS: dict[str, Callable[[KernelSpec, Sequence[Any], Sequence[Any]], Callable[..., Expr]]] = {
     "conv2d": _conv,
     "dense": _dense,
     "max_pool2d": _window,
@@ -206,6 +205,7 @@ _ANCHORS: dict[str, Callable[[KernelSpec, Sequence[Any], Sequence[Any]], Callabl
     "layout": _same,
     "resize2d": _resize,
 }
+"""What can be built for a GPU: by a spec's operator, (spec, inputs, constants) -> value of the anchor at an index."""
 
 
 def _operation(step: str, a: Expr, b: Expr) -> Expr:

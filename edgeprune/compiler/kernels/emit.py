@@ -14,27 +14,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from edgeprune.compiler.layouts import block_count, stored_elements
+from edgeprune.compiler.tvm_modules import T, ir_builder
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.targets import Target
 
 Expr = Any  # a TensorIR expression; TVM's stubs do not type the builder
 Function = Any
-
-
-class _Builder:
-    """TVM's IR builder, loaded by the first kernel that is written.
-
-    Planning and packing need the rules but not TVM, which takes 1.5 s to load and belongs into the
-    processes that build (compiler/workers.py).
-    """
-
-    def __getattr__(self, name: str) -> Any:
-        from tvm.script.ir_builder import tirx
-
-        return getattr(tirx, name)
-
-
-T = _Builder()
 
 
 class Registers:
@@ -335,9 +320,7 @@ def function(
     scratch: int = 0,
 ) -> Function:
     """Build the PrimFunc ``name`` whose body is written by ``body``; of ``schedule`` it reads ``in_place`` alone."""
-    from tvm.script.ir_builder import IRBuilder
-
-    with IRBuilder() as builder, T.prim_func():
+    with ir_builder.IRBuilder() as builder, T.prim_func():
         T.func_name(name)
         # Buffers of one call never overlap unless the rule says so; without it LLVM reloads.
         T.func_attr({"tirx.noalias": True, "global_symbol": name})
