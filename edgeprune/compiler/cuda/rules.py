@@ -16,15 +16,9 @@ from edgeprune.compiler.cuda.constants import constant_shapes
 from edgeprune.compiler.cuda.threads import scheduled
 from edgeprune.compiler.kernels.base import Constants, Rule, Schedule
 from edgeprune.compiler.kernels.emit import Function
-from edgeprune.graph.spec import OPERATIONS, KernelSpec
+from edgeprune.graph.spec import KernelSpec
 from edgeprune.targets import Target
 
-ACTIVATIONS = frozenset(
-    {
-        "relu", "relu6", "clip", "hardsigmoid", "hardswish", "sigmoid", "silu", "tanh", "gelu", "leaky_relu", "elu",
-        "plus", "times",
-    }
-)  # fmt: skip
 THREADS = 256
 _TILES = (4, 8, 2)
 
@@ -33,8 +27,7 @@ class _GpuRule(Rule):
     """Threads of a block are along one axis, sums stay in registers, nothing is shared between threads."""
 
     def matches(self, spec: KernelSpec) -> bool:
-        steps = {step.partition(":")[0] for step in spec.epilogue}
-        return spec.op in ANCHORS and steps <= {"bias", *OPERATIONS, *ACTIVATIONS}
+        return spec.op in ANCHORS
 
     def constants(self, spec: KernelSpec, schedule: Schedule, target: Target) -> list[int]:
         return [math.prod(shape) for shape in constant_shapes(spec).values()]
