@@ -78,7 +78,7 @@ class View:
     shape: tuple[int, ...]
 
     @classmethod
-    def whole(cls, shape: tuple[int, ...]) -> View:
+    def identity(cls, shape: tuple[int, ...]) -> View:
         return cls(shape, identity(len(shape)), shape)
 
     def permuted(self, order: Sequence[int]) -> View:
@@ -104,8 +104,8 @@ class View:
 
     def reshaped(self, shape: Sequence[int]) -> View | None:
         """Seen in another shape, if that needs no more than dimensions of size 1 that come or go; else None."""
-        if self == View.whole(self.shape):
-            return View.whole(tuple(shape))
+        if self == View.identity(self.shape):
+            return View.identity(tuple(shape))
         old, new = ([d for d, size in enumerate(s) if size > 1] for s in (self.shape, shape))
         if [self.shape[d] for d in old] != [shape[d] for d in new]:
             return None

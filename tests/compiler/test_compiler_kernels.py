@@ -628,7 +628,10 @@ def test_products_of_matrices(target: Target, left: tuple[int, ...], right: tupl
     shape = tuple(expected.shape)
     rank = len(shape)
     batch = {d: d for d in range(rank - 2)}
-    views = (View.whole(left).expanded((*shape[:-1], left[-1])), View.whole(right).expanded((*shape[:-2], *right[-2:])))
+    views = (
+        View.identity(left).expanded((*shape[:-1], left[-1])),
+        View.identity(right).expanded((*shape[:-2], *right[-2:])),
+    )
     loops = ({rank - 2: rank - 2, rank - 1: rank}, {rank - 2: rank, rank - 1: rank - 1})
     walks = {
         f"walk{i}": v.walk.moved({**batch, **m}).to_attr() for i, (v, m) in enumerate(zip(views, loops, strict=True))

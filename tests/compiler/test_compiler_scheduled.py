@@ -126,7 +126,7 @@ FAMILIES = {
         "strided",
         [plain(1, 60, 28, 28)],
         plain(1, 28, 28, 60),
-        walk0=View.whole((1, 60, 28, 28)).permuted((0, 2, 3, 1)).walk.to_attr(),
+        walk0=View.identity((1, 60, 28, 28)).permuted((0, 2, 3, 1)).walk.to_attr(),
     ),
     "concat": kernel("concat", [TensorSpec((1, c, 28, 28)) for c in (13, 50, 7)], TensorSpec((1, 70, 28, 28))),
     "pad": kernel(
@@ -147,8 +147,8 @@ FAMILIES = {
         plain(1, 50, 150),
         axis=1,
         sizes=(20, 30),
-        walk0=View.whole((1, 20, 150)).walk.to_attr(),
-        walk1=View.whole((1, 30, 150)).walk.to_attr(),
+        walk0=View.identity((1, 20, 150)).walk.to_attr(),
+        walk1=View.identity((1, 30, 150)).walk.to_attr(),
     ),
     "volume": kernel(
         "conv3d",

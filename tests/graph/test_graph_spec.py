@@ -107,7 +107,7 @@ def test_a_depthwise_convolution_with_a_multiplier_has_one_width() -> None:
 
 
 def test_widths_of_a_walk_scale_what_it_reads() -> None:
-    shuffled = View.whole((1, 4, 6, 5)).permuted((0, 2, 1, 3))
+    shuffled = View.identity((1, 4, 6, 5)).permuted((0, 2, 1, 3))
     plain = [TensorSpec(s, "plain") for s in (shuffled.base, shuffled.shape)]
     spec = KernelSpec("strided", (plain[0],), plain[1], (("walk0", shuffled.walk.to_attr()),))
     narrow = spec.with_widths(out=3)

@@ -28,7 +28,7 @@ def shown(view: View, data: torch.Tensor) -> torch.Tensor:
 def test_any_chain_of_views_shows_what_torch_shows(data: st.DataObject) -> None:
     shape = tuple(data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=4), label="shape"))
     values = torch.arange(math.prod(shape)).reshape(shape)
-    expected, view = values, View.whole(shape)
+    expected, view = values, View.identity(shape)
     for _ in range(data.draw(st.integers(0, 4), label="operators")):
         rank = len(view.shape)
         dim = data.draw(st.integers(0, rank - 1), label="dim")
@@ -68,12 +68,12 @@ def test_any_chain_of_views_shows_what_torch_shows(data: st.DataObject) -> None:
 
 
 def test_a_reshape_that_needs_a_copy_is_no_view() -> None:
-    assert View.whole((2, 3)).permuted((1, 0)).reshaped((6,)) is None
-    assert View.whole((2, 3)).reshaped((6,)) == View.whole((6,))
+    assert View.identity((2, 3)).permuted((1, 0)).reshaped((6,)) is None
+    assert View.identity((2, 3)).reshaped((6,)) == View.identity((6,))
 
 
 def test_a_slice_of_all_is_contiguous_and_one_of_a_part_is_not() -> None:
-    view = View.whole((2, 6, 3))
+    view = View.identity((2, 6, 3))
     assert view.sliced(1, 0, 6).contiguous
     assert not view.sliced(1, 0, 5).contiguous
     assert not view.permuted((1, 0, 2)).contiguous
@@ -81,12 +81,12 @@ def test_a_slice_of_all_is_contiguous_and_one_of_a_part_is_not() -> None:
 
 
 def test_data_grows_and_shrinks_with_the_loop_along_it() -> None:
-    view = View.whole((2, 6, 3)).permuted((0, 2, 1))
+    view = View.identity((2, 6, 3)).permuted((0, 2, 1))
     assert view.walk.resized(view.base, 2, 6, 4) == (2, 4, 3)
-    part = View.whole((2, 20, 5)).sliced(1, 3, 9)
+    part = View.identity((2, 20, 5)).sliced(1, 3, 9)
     assert part.walk.resized(part.base, 1, 9, 5) == (2, 16, 5)
 
 
 def test_walks_survive_being_attributes() -> None:
-    walk = View.whole((4, 5)).sliced(1, 4, 5, -1).walk
+    walk = View.identity((4, 5)).sliced(1, 4, 5, -1).walk
     assert Walk.from_attr(walk.to_attr()) == walk

@@ -89,7 +89,7 @@ def test_a_depthwise_kernel_of_one_channel_is_a_plain_one_and_serves_both():
 def test_a_kernel_that_reads_through_a_walk_has_a_table_down_to_one_channel():
     """A dimension of size 1 is repeated, so that the kernel of one channel looks like one of another family."""
     plain = TensorSpec((1, 16, 6, 5), "plain")
-    turned = View.whole(plain.shape).permuted((0, 1, 3, 2)).walk.to_attr()
+    turned = View.identity(plain.shape).permuted((0, 1, 3, 2)).walk.to_attr()
     spec = KernelSpec("strided", (plain, plain), plain, (("walk0", turned), ("walk1", turned)), ("add",))
     assert spec.with_widths(out=1).family != spec.family
     model = LatencyModel(swept(spec, {"out": (1, 8, 16)}, lambda s: 1000.0 + s.output.channels))

@@ -15,7 +15,7 @@ from torch.fx import Node
 from edgeprune.graph import zeros
 from edgeprune.graph.aten.common import aligned, carried
 from edgeprune.graph.aten.pointwise import step, unary
-from edgeprune.graph.aten.table import handles, rule
+from edgeprune.graph.aten.table import handles, overloads, rule
 from edgeprune.graph.cutting.cutter import Cutter
 from edgeprune.graph.cutting.values import Value, are_images, as_picture, walks
 from edgeprune.graph.flow import Flow, Refused
@@ -27,41 +27,22 @@ aten = torch.ops.aten
 
 
 @rule(
-    aten.add.Tensor,
-    aten.add_.Tensor,
-    aten.sub.Tensor,
-    aten.sub_.Tensor,
-    aten.maximum.default,
-    aten.minimum.default,
-    aten.lerp.Scalar,
-    aten.lerp.Tensor,
+    *overloads(
+        """
+        add.Tensor add_.Tensor sub.Tensor sub_.Tensor maximum minimum lerp.Scalar lerp.Tensor
+        """
+    ),
     zero=zeros.every,
 )
+@rule(aten.mul.Tensor, aten.mul_.Tensor, zero=zeros.some)
 @rule(
-    aten.mul.Tensor,
-    aten.mul_.Tensor,
-    zero=zeros.some,
-)
-@rule(
-    aten.addcmul.default,
-    aten.where.self,
-    aten.where.ScalarOther,
-    aten.where.ScalarSelf,
-    aten.where.Scalar,
-    aten.eq.Tensor,
-    aten.ne.Tensor,
-    aten.gt.Tensor,
-    aten.ge.Tensor,
-    aten.lt.Tensor,
-    aten.le.Tensor,
-    aten.logical_and.default,
-    aten.logical_or.default,
-    aten.logical_xor.default,
-    aten.__and__.Tensor,
-    aten.__or__.Tensor,
-    aten.__xor__.Tensor,
-    aten.bitwise_and.Tensor,
-    aten.bitwise_or.Tensor,
+    *overloads(
+        """
+        addcmul where.self where.ScalarOther where.ScalarSelf where.Scalar eq.Tensor ne.Tensor gt.Tensor ge.Tensor
+        lt.Tensor le.Tensor logical_and logical_or logical_xor __and__.Tensor __or__.Tensor __xor__.Tensor
+        bitwise_and.Tensor bitwise_or.Tensor
+        """
+    )
 )
 def broadcasting(flow: Flow, node: Node) -> None:
     """Several operands, aligned at the last dimension; an operand of size 1 follows the others."""
@@ -199,12 +180,12 @@ def of_plain_tensors(
     """Any two tensors that broadcast to ``shape``: each is read as it lies, through the walk of its view."""
     left, right = operands
     for value, other, operation in ((left, right, name), (right, left, REVERSED.get(name, name))):
-        draft = cutter.joinable(value) if value.view == View.whole(shape) else None
+        draft = cutter.joinable(value) if value.view == View.identity(shape) else None
         if draft is None or other.draft is draft:
             continue
-        if draft.op == "strided" and value.whole:
+        if draft.op == "strided" and value.unviewed:
             return cutter.join(draft, node, operation, walked=[other.expanded(shape)])
-        if draft.op != "strided" and other.view == View.whole(shape):
+        if draft.op != "strided" and other.view == View.identity(shape):
             # Seen as the kernel sees its own result: rows of a linear layer may be more than one dimension.
             return cutter.join(draft, node, operation, operands=[other.as_plain(draft.spec.shape)])
     both = [left.expanded(shape), right.expanded(shape)]

@@ -10,7 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from edgeprune.graph import zeros
 from edgeprune.graph.aten.common import equal_runs, only_axis, tied_runs
-from edgeprune.graph.aten.table import handles, rule
+from edgeprune.graph.aten.table import handles, overloads, rule
 from edgeprune.graph.cutting.cutter import Cutter
 from edgeprune.graph.cutting.values import Value, as_picture
 from edgeprune.graph.flow import Flow, Refused
@@ -118,14 +118,7 @@ BESIDE = {"kernel": (1,), "stride": (1,), "padding": (0,), "dilation": (1,)}
 """A window along an axis that it leaves alone."""
 
 
-@handles(
-    aten.conv1d.default,
-    aten.conv1d.padding,
-    aten.conv2d.default,
-    aten.conv2d.padding,
-    aten.conv3d.default,
-    aten.conv3d.padding,
-)
+@handles(*overloads("conv1d conv1d.padding conv2d conv2d.padding conv3d conv3d.padding"))
 def _convolution(cutter: Cutter, node: Node) -> None:
     named = arguments(node)
     kernel = tuple(static_shape(named["weight"])[2:])

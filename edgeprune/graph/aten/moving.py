@@ -79,14 +79,8 @@ def interleaved_repetition(flow: Flow, node: Node) -> None:
     flow.produce(node, axes)
 
 
-@rule(
-    aten.cumsum.default,
-)
-@rule(
-    aten.flip.default,
-    aten.roll.default,
-    zero=zeros.first,
-)
+@rule(aten.cumsum.default)
+@rule(aten.flip.default, aten.roll.default, zero=zeros.first)
 def along(flow: Flow, node: Node) -> None:
     """The place in the order matters: channels of these dimensions are frozen, the others pass."""
     a = arguments(node)
@@ -143,7 +137,7 @@ def _repeat_each(cutter: Cutter, node: Node) -> None:
 
 def copy(cutter: Cutter, node: Node, value: Value) -> None:
     """``node`` is what is seen, in another shape."""
-    cutter.show(node, cutter.copied(value.at(node)).seen(View.whole(static_shape(node))))
+    cutter.show(node, cutter.copied(value.at(node)).seen(View.identity(static_shape(node))))
 
 
 @handles(aten.flip.default)

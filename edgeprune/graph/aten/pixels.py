@@ -60,7 +60,7 @@ def channel_shuffle(flow: Flow, node: Node) -> None:
 def _pixel_shuffle(cutter: Cutter, node: Node) -> None:
     value, factor = cutter.plain(node.args[0]), int(node.args[1])  # type: ignore[arg-type]
     n, c, h, w = value.shape
-    apart = value.seen(View.whole((n, c // factor**2, factor, factor, h, w)))
+    apart = value.seen(View.identity((n, c // factor**2, factor, factor, h, w)))
     copy(cutter, node, apart.permuted((0, 1, 4, 2, 5, 3)))
 
 
@@ -68,5 +68,5 @@ def _pixel_shuffle(cutter: Cutter, node: Node) -> None:
 def _pixel_unshuffle(cutter: Cutter, node: Node) -> None:
     value, factor = cutter.plain(node.args[0]), int(node.args[1])  # type: ignore[arg-type]
     n, c, h, w = value.shape
-    apart = value.seen(View.whole((n, c, h // factor, factor, w // factor, factor)))
+    apart = value.seen(View.identity((n, c, h // factor, factor, w // factor, factor)))
     copy(cutter, node, apart.permuted((0, 1, 3, 5, 2, 4)))

@@ -14,7 +14,7 @@ from torch.fx import Node
 
 from edgeprune.graph import zeros
 from edgeprune.graph.aten.common import carried
-from edgeprune.graph.aten.table import handles, rule
+from edgeprune.graph.aten.table import handles, overloads, rule
 from edgeprune.graph.cutting.cutter import Cutter
 from edgeprune.graph.cutting.values import are_images
 from edgeprune.graph.flow import Flow, Refused
@@ -24,117 +24,29 @@ aten = torch.ops.aten
 
 
 @rule(
-    aten.relu.default,
-    aten.relu_.default,
-    aten.relu6.default,
-    aten.relu6_.default,
-    aten.hardtanh.default,
-    aten.hardtanh_.default,
-    aten.hardswish.default,
-    aten.hardswish_.default,
-    aten.silu.default,
-    aten.silu_.default,
-    aten.tanh.default,
-    aten.tanh_.default,
-    aten.gelu.default,
-    aten.mish.default,
-    aten.mish_.default,
-    aten.elu.default,
-    aten.elu_.default,
-    aten.celu.default,
-    aten.celu_.default,
-    aten.selu.default,
-    aten.selu_.default,
-    aten.rrelu.default,
-    aten.leaky_relu.default,
-    aten.leaky_relu_.default,
-    aten.hardshrink.default,
-    aten.softshrink.default,
-    aten.abs.default,
-    aten.neg.default,
-    aten.sign.default,
-    aten.square.default,
-    aten.sqrt.default,
-    aten.expm1.default,
-    aten.log1p.default,
-    aten.sin.default,
-    aten.tan.default,
-    aten.atan.default,
-    aten.sinh.default,
-    aten.erf.default,
-    aten.round.default,
-    aten.floor.default,
-    aten.ceil.default,
-    aten.trunc.default,
-    aten.dropout.default,
-    aten.dropout_.default,
-    aten.feature_dropout.default,
-    aten.feature_dropout_.default,
-    aten.alias.default,
-    aten.clone.default,
-    aten.contiguous.default,
-    aten.detach.default,
-    aten.detach_.default,
-    aten.lift_fresh_copy.default,
-    aten.to.dtype,
-    aten.to.dtype_layout,
-    aten.to.device,
-    aten.to.other,
-    aten._to_copy.default,
-    aten.type_as.default,
-    aten.view_as.default,
-    aten.reshape_as.default,
-    aten.zeros_like.default,
+    *overloads(
+        """
+        relu relu_ relu6 relu6_ hardtanh hardtanh_ hardswish hardswish_ silu silu_ tanh tanh_ gelu mish mish_ elu elu_
+        celu celu_ selu selu_ rrelu leaky_relu leaky_relu_ hardshrink softshrink abs neg sign square sqrt expm1 log1p
+        sin tan atan sinh erf round floor ceil trunc dropout dropout_ feature_dropout feature_dropout_ alias clone
+        contiguous detach detach_ lift_fresh_copy to.dtype to.dtype_layout to.device to.other _to_copy type_as view_as
+        reshape_as zeros_like
+        """
+    ),
     zero=zeros.first,
 )
 @rule(
-    aten.hardsigmoid.default,
-    aten.hardsigmoid_.default,
-    aten.sigmoid.default,
-    aten.sigmoid_.default,
-    aten.log_sigmoid.default,
-    aten.softplus.default,
-    aten.threshold.default,
-    aten.threshold_.default,
-    aten.clamp_min.default,
-    aten.clamp_max.default,
-    aten.clip.default,
-    aten.exp.default,
-    aten.cos.default,
-    aten.cosh.default,
-    aten.isnan.default,
-    aten.nan_to_num.default,
-    aten.logical_not.default,
-    aten.bitwise_not.default,
-    aten.pow.Scalar,
-    aten.rsub.Scalar,
-    aten.eq.Scalar,
-    aten.ne.Scalar,
-    aten.gt.Scalar,
-    aten.ge.Scalar,
-    aten.lt.Scalar,
-    aten.le.Scalar,
-    aten.alpha_dropout.default,
-    aten.feature_alpha_dropout.default,
-    aten.ones_like.default,
-    aten.full_like.default,
+    *overloads(
+        """
+        hardsigmoid hardsigmoid_ sigmoid sigmoid_ log_sigmoid softplus threshold threshold_ clamp_min clamp_max clip
+        exp cos cosh isnan nan_to_num logical_not bitwise_not pow.Scalar rsub.Scalar eq.Scalar ne.Scalar gt.Scalar
+        ge.Scalar lt.Scalar le.Scalar alpha_dropout feature_alpha_dropout ones_like full_like
+        """
+    )
 )
-@rule(
-    aten.clamp.default,
-    aten.clamp_.default,
-    zero=zeros.fixed,
-)
-@rule(
-    aten.add.Scalar,
-    aten.sub.Scalar,
-    aten.add_.Scalar,
-    zero=zeros.every,
-)
-@rule(
-    aten.mul.Scalar,
-    aten.mul_.Scalar,
-    zero=zeros.some,
-)
+@rule(aten.clamp.default, aten.clamp_.default, zero=zeros.fixed)
+@rule(aten.add.Scalar, aten.sub.Scalar, aten.add_.Scalar, zero=zeros.every)
+@rule(aten.mul.Scalar, aten.mul_.Scalar, zero=zeros.some)
 def pointwise(flow: Flow, node: Node) -> None:
     """One operand, same shape out."""
     source = next((a for a in node.args if isinstance(a, Node)), None)
@@ -150,54 +62,21 @@ def power(flow: Flow, node: Node) -> None:
     flow.produce(node, carried(flow, node.args[0]))
 
 
-@rule(
-    aten._assert_tensor_metadata.default,
-    aten._assert_async.msg,
-    aten._assert_scalar.default,
-    aten.sym_size.int,
-)
+@rule(aten._assert_tensor_metadata.default, aten._assert_async.msg, aten._assert_scalar.default, aten.sym_size.int)
 def observation(flow: Flow, node: Node) -> None:
     """Looks at a tensor and yields none."""
 
 
-@rule(
-    aten.arange.default,
-    aten.arange.start,
-    aten.arange.start_step,
-    aten.eye.default,
-    aten.full.default,
-    aten.ones.default,
-    aten.zeros.default,
-)
+@rule(*overloads("arange arange.start arange.start_step eye full ones zeros"))
 def made(flow: Flow, node: Node) -> None:
     """Made in ``forward`` of nothing: whoever joins it to channels finds that they stay."""
 
 
-ACTIVATIONS: dict[Any, str] = {
-    aten.relu.default: "relu",
-    aten.relu_.default: "relu",
-    aten.relu6.default: "relu6",
-    aten.relu6_.default: "relu6",
-    aten.hardswish.default: "hardswish",
-    aten.hardswish_.default: "hardswish",
-    aten.hardsigmoid.default: "hardsigmoid",
-    aten.hardsigmoid_.default: "hardsigmoid",
-    aten.sigmoid.default: "sigmoid",
-    aten.sigmoid_.default: "sigmoid",
-    aten.silu.default: "silu",
-    aten.silu_.default: "silu",
-    aten.tanh.default: "tanh",
-    aten.tanh_.default: "tanh",
-    aten.abs.default: "abs",
-    aten.exp.default: "exp",
-    aten.log.default: "log",
-    aten.sqrt.default: "sqrt",
-    aten.rsqrt.default: "rsqrt",
-    aten.reciprocal.default: "reciprocal",
-    aten.sign.default: "sign",
-    aten.square.default: "square",
-    aten.mish.default: "mish",
-    aten.mish_.default: "mish",
+_IN_PLACE = "relu_ relu6_ hardswish_ hardsigmoid_ sigmoid_ silu_ tanh_ mish_"
+ACTIVATIONS = {
+    overload: name.removesuffix("_")
+    for name in f"{_IN_PLACE} {_IN_PLACE.replace('_', '')} abs exp log sqrt rsqrt reciprocal sign square".split()
+    for overload in overloads(name)
 }
 
 
@@ -272,17 +151,7 @@ def unary(cutter: Cutter, node: Node, *steps: str) -> None:
     cutter.emit("elementwise", node, value.data.spec, [value], epilogue=steps, seen=static_shape(node))
 
 
-@handles(
-    aten.dropout.default,
-    aten.dropout_.default,
-    aten.feature_dropout.default,
-    aten.alias.default,
-    aten.contiguous.default,
-    aten.clone.default,
-    aten.detach.default,
-    aten.to.dtype,
-    aten.type_as.default,
-)
+@handles(*overloads("dropout dropout_ feature_dropout alias contiguous clone detach to.dtype type_as"))
 def _identity(cutter: Cutter, node: Node) -> None:
     if node.meta["val"].dtype != torch.float32:
         raise unsupported(node, f"a tensor of {node.meta['val'].dtype}", "compute in float32")

@@ -245,7 +245,7 @@ def _einsum(cutter: Cutter, node: Node) -> None:
 
     shape = tuple(math.prod(size[c] for c in group) for group in (batch, rows, columns))
     made = batch + rows + columns
-    seen = View.whole(tuple(size[c] for c in made)).permuted([made.index(c) for c in given])
+    seen = View.identity(tuple(size[c] for c in made)).permuted([made.index(c) for c in given])
     left_value, right_value = brought(0, [batch, rows, depth]), brought(1, [batch, depth, columns])
     product = multiply(cutter, node, left_value, right_value, shape)
     cutter.show(node, product.seen(seen))

@@ -12,7 +12,7 @@ from torch.fx import Node
 from edgeprune.graph import zeros
 from edgeprune.graph.aten.common import carried, drop, tensor, tied_runs
 from edgeprune.graph.aten.pointwise import step
-from edgeprune.graph.aten.table import handles, rule
+from edgeprune.graph.aten.table import handles, overloads, rule
 from edgeprune.graph.cutting.cutter import Cutter
 from edgeprune.graph.cutting.values import are_images, as_picture
 from edgeprune.graph.flow import Flow, Refused
@@ -26,30 +26,14 @@ aten = torch.ops.aten
 _SUMS = (aten.sum.dim_IntList, aten.sum.default, aten.linalg_vector_norm.default)
 
 
+@rule(*_SUMS, aten.mean.dim, aten.mean.default, aten.amax.default, aten.amin.default, zero=zeros.first)
 @rule(
-    *_SUMS,
-    aten.mean.dim,
-    aten.mean.default,
-    aten.amax.default,
-    aten.amin.default,
-    zero=zeros.first,
-)
-@rule(
-    aten.max.default,
-    aten.min.default,
-    aten.var.dim,
-    aten.var.correction,
-    aten.std.dim,
-    aten.std.correction,
-    aten.prod.dim_int,
-    aten.prod.default,
-    aten.logsumexp.default,
-    aten.argmax.default,
-    aten.argmin.default,
-    aten.any.dim,
-    aten.any.default,
-    aten.all.dim,
-    aten.all.default,
+    *overloads(
+        """
+        max min var.dim var.correction std.dim std.correction prod.dim_int prod logsumexp argmax argmin any.dim any
+        all.dim all
+        """
+    )
 )
 def reduction(flow: Flow, node: Node) -> None:
     """A sum (or a norm) over channels is right where removed ones are zero; a mean counts them."""

@@ -10,7 +10,7 @@ from torch.fx import Node
 from edgeprune.graph import zeros
 from edgeprune.graph.aten.common import carried, tensor, tied_runs, units
 from edgeprune.graph.aten.shuffles import shuffle_result, shuffled
-from edgeprune.graph.aten.table import handles, rule
+from edgeprune.graph.aten.table import handles, overloads, rule
 from edgeprune.graph.cutting.cutter import Cutter
 from edgeprune.graph.cutting.values import Value
 from edgeprune.graph.flow import Flow, Refused
@@ -23,15 +23,7 @@ from edgeprune.graph.walks import View
 aten = torch.ops.aten
 
 
-@rule(
-    aten.flatten.using_ints,
-    aten.ravel.default,
-    aten.squeeze.default,
-    aten.squeeze.dim,
-    aten.squeeze.dims,
-    aten.unsqueeze.default,
-    zero=zeros.first,
-)
+@rule(*overloads("flatten.using_ints ravel squeeze squeeze.dim squeeze.dims unsqueeze"), zero=zeros.first)
 def reshaping(flow: Flow, node: Node) -> None:
     """Sizes follow from the operand's."""
     _reshaped(flow, node, [Origin.OPEN] * len(flow.shape(node)))
@@ -165,17 +157,12 @@ def expansion_as(flow: Flow, node: Node) -> None:
 
 
 @handles(
-    aten.flatten.using_ints,
-    aten.view.default,
-    aten.reshape.default,
-    aten._unsafe_view.default,
-    aten.squeeze.dim,
-    aten.squeeze.dims,
-    aten.squeeze.default,
-    aten.unsqueeze.default,
-    aten.unflatten.int,
-    aten.view_as.default,
-    aten.reshape_as.default,
+    *overloads(
+        """
+        flatten.using_ints view reshape _unsafe_view squeeze.dim squeeze.dims squeeze unsqueeze unflatten.int view_as
+        reshape_as
+        """
+    )
 )
 def _reshape(cutter: Cutter, node: Node) -> None:
     value, shape = cutter.value(node.args[0]), static_shape(node)
@@ -186,7 +173,7 @@ def _reshape(cutter: Cutter, node: Node) -> None:
     elif named := _kept_of_shuffle(cutter, node, value, shape):
         cutter.emit("channel_shuffle", node, TensorSpec(shape), [value], named)
     else:
-        cutter.show(node, cutter.plain(node.args[0]).seen(View.whole(shape)))
+        cutter.show(node, cutter.plain(node.args[0]).seen(View.identity(shape)))
 
 
 def _kept_of_shuffle(cutter: Cutter, node: Node, value: Value, shape: tuple[int, ...]) -> dict[str, int]:

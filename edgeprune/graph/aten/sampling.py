@@ -37,7 +37,7 @@ def _affine_grid(cutter: Cutter, node: Node) -> None:
     base[:2] = aten.affine_grid_generator(unit, [1, 1, height, width], named["align_corners"]).reshape(-1, 2).t()
     points = cutter.constant(node, "points", base)
     product = multiply(cutter, node, cutter.row_major(named["theta"]), points, (n, 2, height * width))
-    cutter.show(node, product.seen(View.whole((n, 2, height, width)).permuted((0, 2, 3, 1))))
+    cutter.show(node, product.seen(View.identity((n, 2, height, width)).permuted((0, 2, 3, 1))))
 
 
 @handles(aten.grid_sampler.default, aten.grid_sampler_2d.default)

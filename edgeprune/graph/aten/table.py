@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.fx import Node
 
 from edgeprune.graph.tables import filling
@@ -31,10 +32,21 @@ handles = filling(HANDLERS, "handler")
 """Enter a handler for overloads."""
 
 
-def rule(*overloads: Any, zero: Zero | None = None) -> Callable[[Rule], Rule]:
+def overloads(names: str) -> tuple[Any, ...]:
+    """ATen overloads by their names: ``relu`` is ``aten.relu.default``, ``add.Tensor`` is ``aten.add.Tensor``.
+
+    Raises:
+        AttributeError: torch knows no such overload.
+    """
+    split = [name.partition(".") for name in names.split()]
+    return tuple(getattr(getattr(torch.ops.aten, name), overload or "default") for name, _, overload in split)
+
+
+def rule(*entries: Any, zero: Zero | None = None) -> Callable[[Rule], Rule]:
     """Enter a transfer rule for overloads.
 
     Args:
+        entries: the overloads.
         zero: one of those in :mod:`edgeprune.graph.zeros`; without it, a result counts as not zero.
 
     Raises:
@@ -43,7 +55,7 @@ def rule(*overloads: Any, zero: Zero | None = None) -> Callable[[Rule], Rule]:
 
     def enter(function: Rule) -> Rule:
         if zero is not None:
-            _zero(*overloads)(zero)
-        return _rule(*overloads)(function)
+            _zero(*entries)(zero)
+        return _rule(*entries)(function)
 
     return enter

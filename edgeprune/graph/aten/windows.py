@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch.fx import Node
 
 from edgeprune.graph import zeros
 from edgeprune.graph.aten.common import carried, drop, only_axis, tensor
-from edgeprune.graph.aten.table import handles, rule
+from edgeprune.graph.aten.table import handles, overloads, rule
 from edgeprune.graph.cutting.cutter import NO_ATTRS, Cutter
 from edgeprune.graph.cutting.values import as_picture
 from edgeprune.graph.flow import Flow, Refused
@@ -23,49 +22,20 @@ from edgeprune.graph.spec import Attr, TensorSpec
 aten = torch.ops.aten
 
 
-# Operator -> how many of the last dimensions it acts on.
 _SPATIAL = {
-    1: (
-        aten.max_pool1d.default,
-        aten.avg_pool1d.default,
-        aten.adaptive_avg_pool1d.default,
-        aten.upsample_nearest1d.vec,
-        aten.upsample_linear1d.vec,
-        aten._upsample_nearest_exact1d.vec,
-    ),
-    2: (
-        aten.max_pool2d.default,
-        aten.avg_pool2d.default,
-        aten.adaptive_avg_pool2d.default,
-        aten.upsample_nearest2d.vec,
-        aten.upsample_nearest2d.default,
-        aten.upsample_bilinear2d.vec,
-        aten.upsample_bilinear2d.default,
-        aten.upsample_bicubic2d.vec,
-        aten.upsample_bicubic2d.default,
-        aten._upsample_nearest_exact2d.vec,
-        aten._upsample_bilinear2d_aa.vec,
-        aten._upsample_bicubic2d_aa.vec,
-    ),
-    3: (
-        aten.max_pool3d.default,
-        aten.avg_pool3d.default,
-        aten.adaptive_avg_pool3d.default,
-        aten.upsample_nearest3d.vec,
-        aten.upsample_trilinear3d.vec,
-        aten._upsample_nearest_exact3d.vec,
-    ),
+    1: "max_pool1d avg_pool1d adaptive_avg_pool1d upsample_nearest1d.vec upsample_linear1d.vec"
+    " _upsample_nearest_exact1d.vec",
+    2: "max_pool2d avg_pool2d adaptive_avg_pool2d upsample_nearest2d.vec upsample_nearest2d upsample_bilinear2d.vec"
+    " upsample_bilinear2d upsample_bicubic2d.vec upsample_bicubic2d _upsample_nearest_exact2d.vec"
+    " _upsample_bilinear2d_aa.vec _upsample_bicubic2d_aa.vec",
+    3: "max_pool3d avg_pool3d adaptive_avg_pool3d upsample_nearest3d.vec upsample_trilinear3d.vec"
+    " _upsample_nearest_exact3d.vec",
 }
+_WITH_INDICES = {n: f"adaptive_max_pool{n}d max_pool{n}d_with_indices" for n in (1, 2, 3)}
+"""How many of the last dimensions operators act on, and which do."""
 
 
-_WITH_INDICES = {
-    1: (aten.adaptive_max_pool1d.default, aten.max_pool1d_with_indices.default),
-    2: (aten.adaptive_max_pool2d.default, aten.max_pool2d_with_indices.default),
-    3: (aten.adaptive_max_pool3d.default, aten.max_pool3d_with_indices.default),
-}
-
-
-_DIMENSIONS: dict[Any, int] = {op: n for table in (_SPATIAL, _WITH_INDICES) for n, ops in table.items() for op in ops}
+_DIMENSIONS = {op: n for table in (_SPATIAL, _WITH_INDICES) for n, names in table.items() for op in overloads(names)}
 
 
 def _beside_pixels(flow: Flow, node: Node) -> dict[int, Layout]:
@@ -76,13 +46,13 @@ def _beside_pixels(flow: Flow, node: Node) -> dict[int, Layout]:
     return axes
 
 
-@rule(*(op for ops in _SPATIAL.values() for op in ops), zero=zeros.first)
+@rule(*overloads(" ".join(_SPATIAL.values())), zero=zeros.first)
 def spatial(flow: Flow, node: Node) -> None:
     """Acts on the last dimensions; the others pass."""
     flow.produce(node, _beside_pixels(flow, node))
 
 
-@rule(*(op for ops in _WITH_INDICES.values() for op in ops), zero=zeros.first)
+@rule(*overloads(" ".join(_WITH_INDICES.values())), zero=zeros.first)
 def spatial_with_indices(flow: Flow, node: Node) -> None:
     """As :func:`spatial`; the second result tells where each maximum stood."""
     axes = _beside_pixels(flow, node)
@@ -279,11 +249,7 @@ def _max_pool_with_indices(cutter: Cutter, node: Node) -> None:
     cutter.yield_parts(node, [values, cutter.value(places)])
 
 
-@handles(
-    aten.adaptive_max_pool1d.default,
-    aten.adaptive_max_pool2d.default,
-    aten.adaptive_max_pool3d.default,
-)
+@handles(aten.adaptive_max_pool1d.default, aten.adaptive_max_pool2d.default, aten.adaptive_max_pool3d.default)
 def _adaptive_maximum(cutter: Cutter, node: Node) -> None:
     """The values alone: a reader of the indices is refused when it is reached."""
     inner, shape = detached(node, "values"), tuple(node.meta["val"][0].shape)

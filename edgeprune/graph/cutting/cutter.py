@@ -117,7 +117,7 @@ class Cutter:
             return self.image(node, plain=plain)
         shape = as_picture(value.shape)
         if (view := value.view.reshaped(shape)) is None:  # slices that do not lie one behind the other
-            value, view = self.plain(node), View.whole(shape)
+            value, view = self.plain(node), View.identity(shape)
         return self.blocked(value.seen(view), plain=plain)
 
     def blocked(self, value: Value, *, plain: bool = False, ends: bool = False) -> Value:
@@ -197,7 +197,7 @@ class Cutter:
         draft.weights, draft.closed, draft.features = weights or WeightRef(), closed, features
         value = Value.stored(node, Data(draft, spec, draft.anchor))
         if seen is not None:
-            value = value.seen(seen if isinstance(seen, View) else View.whole(seen))
+            value = value.seen(seen if isinstance(seen, View) else View.identity(seen))
         self._values[node] = value
         return value
 
@@ -223,8 +223,8 @@ class Cutter:
         """
         before = self._values[draft.node]
         join(draft, node, steps, operands=map(_data, operands), walked=walked, weights=weights)
-        axis = node if before.whole else before.data.axis
-        value = Value(node, Data(draft, draft.spec, axis), before.view if seen is None else View.whole(seen))
+        axis = node if before.unviewed else before.data.axis
+        value = Value(node, Data(draft, draft.spec, axis), before.view if seen is None else View.identity(seen))
         self._values[node] = value
         return value
 
@@ -232,11 +232,11 @@ class Cutter:
         """``node`` is the same as ``source``; later operators may still join where it is the only reader."""
         draft = source.draft
         if draft and not draft.closed and draft.node is source.node:
-            if not source.whole or len(source.node.users) != 1:
+            if not source.unviewed or len(source.node.users) != 1:
                 draft.closed = True
             else:
                 draft.node = node
-        axis = node if source.whole else source.data.axis
+        axis = node if source.unviewed else source.data.axis
         self._values[node] = Value(node, replace(source.data, axis=axis), source.view)
 
     def show(self, node: Node, value: Value) -> None:

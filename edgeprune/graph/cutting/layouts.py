@@ -23,11 +23,11 @@ class Layouts:
 
     def blocked(self, value: Value, *, plain: bool = False) -> Value:
         """A value of four dimensions in blocked layout (or as it is, where ``plain`` will do)."""
-        if value.layout == "blocked" and not value.whole and (start := value.first_channel) is not None:
+        if value.layout == "blocked" and not value.unviewed and (start := value.first_channel) is not None:
             return self._slice(value, start)
         if value.tensor in self._constants and value.view.contiguous and not plain:
             return self._constant(value)
-        if not value.whole or value.layout == "plain":
+        if not value.unviewed or value.layout == "plain":
             value = self.plain(value)
             value = value if plain else self._converted(value, "blocked")
         return value
@@ -35,7 +35,7 @@ class Layouts:
     def plain(self, value: Value) -> Value:
         """In row-major order, the data in the shape in which they are seen."""
         value = self.row_major(value)
-        if value.whole:
+        if value.unviewed:
             return value
         if value.view.contiguous:
             data = replace(value.data, axis=value.node, spec=TensorSpec(value.shape, "plain"))

@@ -77,7 +77,7 @@ class Value:
     @classmethod
     def stored(cls, node: Node, data: Data) -> Value:
         """Data as they are."""
-        return cls(node, data, View.whole(data.spec.shape))
+        return cls(node, data, View.identity(data.spec.shape))
 
     @property
     def draft(self) -> Draft | None:
@@ -97,14 +97,14 @@ class Value:
         return self.view.shape
 
     @property
-    def whole(self) -> bool:
+    def unviewed(self) -> bool:
         """Whether the data are seen as they are."""
-        return self.view == View.whole(self.data.spec.shape)
+        return self.view == View.identity(self.data.spec.shape)
 
     @property
     def in_order(self) -> bool:
         """Whether all data are seen one after the other, in dimensions of whatever sizes."""
-        return self.view == View.whole(self.shape)
+        return self.view == View.identity(self.shape)
 
     @property
     def constant(self) -> bool:
@@ -127,7 +127,7 @@ class Value:
     def flat(self) -> bool:
         """An image seen as one row a sample."""
         n, *rest = self.data.spec.shape
-        return len(rest) == 3 and self.view == View.whole((n, math.prod(rest)))
+        return len(rest) == 3 and self.view == View.identity((n, math.prod(rest)))
 
     @property
     def image(self) -> Value:
