@@ -78,6 +78,7 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A GPU that is none (tests/fakes): its driver is found by programs that start now, its compiler by edgeprune."""
     import fake_nvrtc
 
+    from edgeprune.children import Waiting
     from edgeprune.compiler import workers
     from edgeprune.compiler.cuda import nvrtc
 
@@ -92,6 +93,6 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(nvrtc, "_compile", fake_nvrtc.compiled)
     monkeypatch.setattr(nvrtc, "versions", lambda: fake_nvrtc.VERSIONS)
     monkeypatch.setattr(workers, "COMMAND", (sys.executable, "-P", fake_nvrtc.__file__))
-    monkeypatch.setattr(workers, "_idle", [])
+    monkeypatch.setattr(workers, "WAITING", Waiting())
     yield
-    workers._end_all()
+    workers.WAITING.end()

@@ -32,9 +32,9 @@ def requests(*channels: int) -> list[workers.Request]:
 
 @pytest.fixture(autouse=True)
 def none_left_over(home: Path) -> Iterator[None]:
-    workers._end_all()
+    workers.WAITING.end()
     yield
-    workers._end_all()
+    workers.WAITING.end()
 
 
 def built(found: object) -> KernelObject:
@@ -53,10 +53,13 @@ def test_objects_come_in_order_and_are_those_of_this_process(tmp_path: Path, hom
 
 def test_processes_are_kept_and_none_starts_for_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     list(build_all(requests(8), TARGET))
-    (first,) = workers._idle
+    first = workers.WAITING.take()
+    assert first is not None
+    workers.WAITING.keep(first)
     list(build_all(requests(16), TARGET))
-    assert workers._idle == [first]
-    workers._end_all()
+    assert workers.WAITING.take() is first
+    workers.WAITING.keep(first)
+    workers.WAITING.end()
     monkeypatch.setattr(workers, "COMMAND", ("false",))
     assert all(isinstance(o, KernelObject) for o in build_all(requests(8, 16), TARGET))
 
@@ -79,14 +82,17 @@ def test_a_compiler_that_crashes_is_named_and_takes_nobody_along(monkeypatch: py
     assert isinstance(crashed, KernelBuildError)
     assert "elementwise 8 @2x2+relu" in str(crashed)
     assert "was killed by SIGABRT" in str(crashed)
-    assert workers._idle == []
+    assert not len(workers.WAITING)
     monkeypatch.undo()
 
 
 def test_a_worker_that_was_killed_while_idle_is_replaced() -> None:
     list(build_all(requests(8), TARGET))
-    workers._idle[0].process.kill()
-    workers._idle[0].process.wait()
+    idle = workers.WAITING.take()
+    assert idle is not None
+    idle.process.kill()
+    idle.process.wait()
+    workers.WAITING.keep(idle)
     (found,) = build_all(requests(16), TARGET)
     assert isinstance(found, KernelObject)
 
@@ -95,7 +101,7 @@ def test_a_script_needs_no_main_guard_and_leaves_no_process_behind(tmp_path: Pat
     script = tmp_path / "script.py"
     script.write_text(
         "import sys\n"
-        "from edgeprune.compiler.workers import _idle, build_all\n"
+        "from edgeprune.compiler.workers import WAITING, build_all\n"
         "from edgeprune.graph.spec import KernelSpec, TensorSpec\n"
         "from edgeprune.targets import load_target\n"
         "image = TensorSpec((1, 8, 2, 2))\n"
@@ -103,7 +109,9 @@ def test_a_script_needs_no_main_guard_and_leaves_no_process_behind(tmp_path: Pat
         "request = spec, {'rule': 'elementwise'}\n"
         "assert len(list(build_all([request, request], load_target('x86_64_avx2')))) == 2\n"
         "assert not any(name.split('.')[0] == 'tvm' for name in sys.modules), 'TVM was loaded here'\n"
-        "print(*[w.process.pid for w in _idle])\n"
+        "idle = WAITING.take()\n"
+        "WAITING.keep(idle)\n"
+        "print(idle.process.pid)\n"
     )
     (tmp_path / "json.py").write_text("raise SystemExit('a file of the current folder was loaded')\n")
     done = subprocess.run(

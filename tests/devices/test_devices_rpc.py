@@ -21,6 +21,7 @@ import torch
 from rpc_servers import RpcServer, RpcTracker, free_port
 from torch import nn
 
+from edgeprune.children import Waiting
 from edgeprune.compiler.compile import compile_network
 from edgeprune.deploy.flash import flash
 from edgeprune.deploy.installed import installed
@@ -162,7 +163,7 @@ def test_fault_23_a_server_that_accepts_and_is_silent_says_so_in_time(monkeypatc
     monkeypatch.setattr(rpc_tracker, "ANSWER_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        with pytest.raises(DeviceUnreachableError, match="did not answer in 1 s"):
+        with pytest.raises(DeviceUnreachableError, match="no answer in 1 s"):
             open_device(f"rpc://127.0.0.1:{port}")
         with pytest.raises(DeviceUnreachableError, match="no answer in time"):
             open_device(f"rpc+tracker://127.0.0.1:{port}/pi")
@@ -316,7 +317,7 @@ def test_without_a_folder_files_are_kept_in_the_home_of_the_server(tmp_path):
 def test_a_package_that_is_missing_is_named(rpc_server, tmp_path, monkeypatch):
     (tmp_path / "psutil.py").write_text("raise ModuleNotFoundError('No module named psutil', name='psutil')")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.setattr(rpc_session, "_idle", [])
+    monkeypatch.setattr(rpc_session, "_WAITING", Waiting())
     with pytest.raises(MissingDependencyError, match="psutil") as caught:
         open_device(rpc_server.url)
     assert caught.value.hint == "pip install 'edgeprune[rpc]'"

@@ -7,27 +7,21 @@ session with another worker.
 
 from __future__ import annotations
 
-import atexit
 import base64
-import contextlib
-import json
 import os
-import select
-import subprocess
-import sys
 import threading
-import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from edgeprune.children import Child, ChildGoneError, Waiting, running
 from edgeprune.devices.rpc.library import ElfHeader, library_for
 from edgeprune.devices.rpc.wire import Reply, Verb, pack, unpack
 from edgeprune.errors import DeviceUnreachableError, MissingDependencyError
 
 # Seconds. Starting means loading TVM, connecting means waiting for a server that ends a session.
 START_S, CONNECT_S, CALL_S = 120.0, 20.0, 20.0
-_MOST_IDLE = 2
+_COMMAND = running("edgeprune.devices.rpc.worker")
+_WAITING = Waiting(most=2, patience_s=2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +42,13 @@ class Session:
     def __init__(self, url: str, server: Server) -> None:
         self.url = url
         self._lock = threading.RLock()
-        self._worker: _Worker | None = None
+        self._worker: Child | None = None
         opened = False
         try:
-            self._worker = _idle_worker()
+            self._worker = _WAITING.take()
             if self._worker is None:
-                self._worker = _Worker()
+                # TVM logs each step of a client that fails; our errors say it in one line.
+                self._worker = Child(_COMMAND, quiet=not os.environ.get("EDGEPRUNE_DEBUG"))
                 ready = self._worker.exchange(None, START_S)
                 if missing := ready.get("missing"):
                     raise MissingDependencyError(
@@ -70,7 +65,7 @@ class Session:
                 self._worker.kill()  # it must not become a client that nobody wants when its turn comes
                 self._worker = None
             self.abandon()
-            if isinstance(e, _GoneError):
+            if isinstance(e, ChildGoneError):
                 raise self._unreachable(str(e)) from None
             raise
 
@@ -95,7 +90,7 @@ class Session:
             try:
                 answer = self._ask(CALL_S + patience_s, do="call", data=data)
                 return unpack(base64.b64decode(answer["data"]))
-            except (_GoneError, ValueError) as e:
+            except (ChildGoneError, ValueError) as e:
                 self.abandon()
                 raise self._unreachable(str(e)) from None
             except BaseException:  # Ctrl-C: the answer would be taken for that of the next request
@@ -111,28 +106,25 @@ class Session:
         try:
             worker.exchange({"do": "close"}, CALL_S)
         except BaseException as e:
-            worker.leave()
-            if not isinstance(e, _GoneError):
+            _WAITING.dismiss(worker)
+            if not isinstance(e, ChildGoneError):
                 raise
             return
-        if len(_idle) < _MOST_IDLE:
-            _idle.append(worker)
-        else:
-            worker.leave()
+        _WAITING.keep(worker)
 
     def abandon(self) -> None:
         """End the session without waiting. The board kills what still runs there when the connection ends."""
         with self._lock:
             worker, self._worker = self._worker, None
         if worker is not None:
-            worker.leave()
+            _WAITING.dismiss(worker)
 
     def _ask(self, patience_s: float, **request: Any) -> dict[str, Any]:
         if self._worker is None:
-            raise _GoneError("the session is over")
+            raise ChildGoneError("the session is over")
         answer = self._worker.exchange(request, patience_s)
         if "error" in answer:
-            raise _GoneError(answer["error"])
+            raise ChildGoneError(answer["error"])
         return answer
 
     def _unreachable(self, why: str) -> DeviceUnreachableError:
@@ -140,103 +132,3 @@ class Session:
             f"{self.url}: {why}",
             hint="is the server running, reached by a tunnel that stands, and free? It serves one session at a time",
         )
-
-
-class _GoneError(Exception):
-    """The session cannot go on; the text says why."""
-
-
-class _Worker:
-    def __init__(self) -> None:
-        package = str(Path(__file__).parents[2])  # this very edgeprune
-        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-        self._process = subprocess.Popen(
-            # -P: the worker must not load what merely lies in the current folder.
-            (sys.executable, "-P", "-m", "edgeprune.devices.rpc.worker"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            # TVM logs each step of a client that fails; our errors say it in one line.
-            stderr=None if os.environ.get("EDGEPRUNE_DEBUG") else subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": path},
-            bufsize=0,
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._to, self._from = self._process.stdin, self._process.stdout
-        os.set_blocking(self._to.fileno(), False)
-
-    @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
-    def exchange(self, request: dict[str, Any] | None, patience_s: float) -> dict[str, Any]:
-        """Send a request, if there is one, and wait for an answer.
-
-        Raises:
-            _GoneError: it does not come in time, or not at all.
-        """
-        deadline = time.monotonic() + patience_s
-        unsent = memoryview(json.dumps(request).encode() + b"\n" if request else b"")
-        got = bytearray()
-        while not got.endswith(b"\n"):
-            left = deadline - time.monotonic()
-            readable, writable, _ = select.select([self._from], [self._to] if unsent else [], [], max(0.0, left))
-            if not readable and not writable and left <= 0:
-                raise _GoneError(f"the server did not answer in {patience_s:g} s")
-            if writable:
-                with contextlib.suppress(BlockingIOError):
-                    try:
-                        unsent = unsent[os.write(self._to.fileno(), unsent) :]
-                    except BrokenPipeError:
-                        raise _GoneError("the process that speaks to the server ended") from None
-            if readable:
-                piece = os.read(self._from.fileno(), 1 << 20)
-                if not piece:
-                    raise _GoneError("the process that speaks to the server ended")
-                got += piece
-        answer: dict[str, Any] = json.loads(got)
-        return answer
-
-    def leave(self) -> None:
-        """The end of its input lets it finish what it is at; then it ends."""
-        self._to.close()
-        self._from.close()
-        _leaving.append(self)
-        for worker in list(_leaving):
-            if not worker.alive:
-                with contextlib.suppress(ValueError):  # another thread was quicker
-                    _leaving.remove(worker)
-
-    def wait(self, patience_s: float) -> None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(patience_s)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._to.close()
-        self._from.close()
-
-
-_idle: list[_Worker] = []  # list.pop and list.append are atomic
-_leaving: list[_Worker] = []
-
-
-def _idle_worker() -> _Worker | None:
-    while _idle:
-        try:
-            worker = _idle.pop()
-        except IndexError:
-            break  # another thread was quicker
-        if worker.alive:
-            return worker
-        worker.leave()
-    return None
-
-
-@atexit.register
-def _end_all() -> None:
-    while _idle:
-        _idle.pop().leave()
-    for worker in _leaving:
-        worker.wait(2.0)

@@ -20,6 +20,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from edgeprune.children import answering
 from edgeprune.devices.rpc.library import FUNCTION, ElfHeader
 
 # How long a call that was given up may still take to end well.
@@ -61,14 +62,7 @@ class _Connection:
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asks, whose end ends this one
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints must not get between the answers
-
-    def say(answer: dict[str, Any]) -> None:
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
-
+    say = answering()
     requests: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(requests,), daemon=True).start()
     sys.modules["torch"] = None  # type: ignore[assignment]  # TVM takes it along where it is, for seconds and for nothing
