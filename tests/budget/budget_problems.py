@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -37,8 +38,8 @@ def random_problem(
         ends = [[a.base + sum(choices[c].levels[k] for c in a.choices) for k in (0, -1)] for a in axes]
         grids = tuple(np.unique(np.linspace(lo, hi, int(rng.integers(2, 6))).astype(np.int64)) for lo, hi in ends)
         macs = np.ones(()) if not grids else grids[0].astype(float)
-        for g in grids[1:]:
-            macs = macs[:, None] * g
+        for grid in grids[1:]:
+            macs = macs[:, None] * grid
         scale = rng.random() * np.exp(noise * rng.standard_normal(macs.shape))
         terms.append(Term(f"k{t}", axes, grids, 0.05 + scale * macs / macs.max(), 100 + 4 * macs))
     problem = Problem(tuple(choices), tuple(terms), 0.1, 1000.0)
@@ -85,7 +86,7 @@ def slow_costs(problem: Problem, widths: Sequence[int]) -> tuple[float, float]:
         for i, table in enumerate((term.latency_ms, term.flash_bytes)):
             value = table
             for total_width, grid in zip(at, term.grids, strict=True):
-                value = np.apply_along_axis(lambda col, w=total_width, g=grid: np.interp(w, g, col), 0, value)
+                value = np.apply_along_axis(partial(np.interp, total_width, grid), 0, value)
             total[i] += float(value)
     return total[0], total[1]
 

@@ -32,7 +32,7 @@ def refused(code: int, kind: str, *args: object) -> dict[str, Any]:
 def error_of(found: int, body: dict[str, Any], code: int, kind: str) -> dict[str, Any]:
     """The error that a command printed, which has to be of this kind."""
     assert (found, body["schema"]) == (code, "edgeprune.error/1"), body
-    error = body["error"]
+    error: dict[str, Any] = body["error"]
     assert (error["exit_code"], error["type"]) == (code, kind), error
     return error
 

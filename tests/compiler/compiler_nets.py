@@ -180,7 +180,7 @@ class Geometry(nn.Module):
         v = self.point(v)
         y = self.image(image)
         small, places = F.max_pool2d(y, 2, return_indices=True)
-        y = F.max_unpool2d(torch.sigmoid(small), places, 2) + y
+        y = F.max_unpool2d(torch.sigmoid(small), places, 2) + y  # type: ignore[arg-type]
         theta = self.theta(F.lp_pool2d(v.mean(2), 2, 3).flatten(1) + v.mean((2, 3, 4))).view(-1, 2, 3)
         grid = F.affine_grid(theta, list(y.shape), align_corners=False)
         return F.grid_sample(y, grid, padding_mode="border", align_corners=False)[:, :, self.order], v

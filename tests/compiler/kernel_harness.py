@@ -18,7 +18,8 @@ from edgeprune.compiler.kernels.registry import rule_named, schedules_for
 from edgeprune.compiler.layouts import block_count, from_blocked, stored_elements
 from edgeprune.compiler.objects import machine_code
 from edgeprune.graph.spec import KernelSpec, TensorSpec
-from edgeprune.targets import Target, host_features, load_target
+from edgeprune.processors import host_features
+from edgeprune.targets import Target, load_target
 
 Array = NDArray[np.float32]
 GUARD = 64  # values before and behind every buffer

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-Forward = Callable[..., object]
+Forward = Callable[..., Tensor]
 
 
 class Net(nn.Module):
@@ -23,7 +23,7 @@ class Net(nn.Module):
             self.add_module(name, layer)
         self.function = forward
 
-    def forward(self, *inputs: Tensor) -> object:
+    def forward(self, *inputs: Tensor) -> Tensor:
         return self.function(self, *inputs)
 
 
@@ -56,7 +56,9 @@ def example(op: str) -> Callable[[Callable[[Sizes], Made]], Callable[[Sizes], Ma
     return enter
 
 
-def around(s: Sizes, between: Forward, *, wide: int = 0, seen: int = 0, **layers: nn.Module) -> Made:
+def around(
+    s: Sizes, between: Forward, *, wide: int = 0, seen: int = 0, **layers: nn.Module
+) -> tuple[Net, tuple[Tensor]]:
     """Convolution, what is ``between``, convolution.
 
     Args:
@@ -141,7 +143,7 @@ def _(s: Sizes) -> Made:
 
 def unpooled(m: nn.Module, x: Tensor) -> Tensor:
     values, where = F.max_pool2d(x, 2, return_indices=True)
-    return F.max_unpool2d(F.relu(values), where, 2, output_size=x.shape[2:])
+    return F.max_unpool2d(F.relu(values), where, 2, output_size=x.shape[2:])  # type: ignore[arg-type]
 
 
 @example("max_places2d")
@@ -184,8 +186,8 @@ def _(s: Sizes) -> Made:
 def _(s: Sizes) -> Made:
     net, (x,) = around(s, lambda m, x: x)
     grid = torch.rand(1, 4, 6, 2) * 2 - 1
-    inner = net.function  # type: ignore[attr-defined]
-    net.function = lambda m, x, g: F.grid_sample(inner(m, x), g, align_corners=False)  # type: ignore[attr-defined]
+    inner = net.function
+    net.function = lambda m, x, g: F.grid_sample(inner(m, x), g, align_corners=False)
     return net, (x, grid)
 
 

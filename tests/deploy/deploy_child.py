@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from pathlib import Path
 
 from edgeprune.deploy.flash import flash
@@ -28,10 +28,12 @@ class Mortal(FakeDevice):
         super().__init__(root)
         self._kind, self._number = kind, number
 
-    def _link(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def _link(self) -> Iterator[None]:
         if (self._kind, self._number) == ("call", self.calls):
             die()
-        return super()._link()
+        with super()._link():
+            yield
 
     def _wire(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         for chunk in super()._wire(chunks):

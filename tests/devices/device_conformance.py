@@ -8,7 +8,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -99,7 +99,9 @@ class DeviceConformance:
 
     @pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
     @pytest.mark.parametrize("from_file", [False, True], ids=["bytes", "file"])
-    def test_put_then_get_gives_the_same_bytes(self, device, tmp_path, content, from_file):
+    def test_put_then_get_gives_the_same_bytes(
+        self, device: Device, tmp_path: Path, content: bytes, from_file: bool
+    ) -> None:
         content = self.large if content is CONTENTS["large"] else content
         source = tmp_path / "source"
         source.write_bytes(content)
@@ -110,7 +112,7 @@ class DeviceConformance:
     @pytest.mark.parametrize(
         "path", ["a/b/c.bin", "two words", "größe", ".hidden", "a;b", "it's", "$HOME", "%20", "a:b"]
     )
-    def test_paths_are_taken_literally(self, device, path):
+    def test_paths_are_taken_literally(self, device: Device, path: str) -> None:
         device.put(b"here", path)
         assert device.get(path) == b"here"
         assert self.names(device) == [path.split("/")[0]]
@@ -118,20 +120,20 @@ class DeviceConformance:
         assert self.names(device) == []
 
     @pytest.mark.parametrize("path", REFUSED_PATHS)
-    def test_paths_outside_the_rules_are_refused(self, device, path):
+    def test_paths_outside_the_rules_are_refused(self, device: Device, path: str) -> None:
         for verb in (lambda: device.put(b"", path), lambda: device.get(path), lambda: device.remove(path)):
             with pytest.raises(UsageError):
                 verb()
         assert self.names(device) == []
 
-    def test_progress_counts_up_to_the_size(self, device):
-        seen = []
+    def test_progress_counts_up_to_the_size(self, device: Device) -> None:
+        seen: list[tuple[int, int]] = []
         device.put(self.large, "file", progress=lambda done, total: seen.append((done, total)))
         size = len(self.large)
         assert seen[-1] == (size, size)
         assert [done for done, _ in seen] == sorted({done for done, _ in seen})
 
-    def test_an_interrupted_put_leaves_the_old_file_and_nothing_else(self, device):
+    def test_an_interrupted_put_leaves_the_old_file_and_nothing_else(self, device: Device) -> None:
         device.put(b"old", "file")
 
         def interrupt(done: int, total: int) -> None:
@@ -142,7 +144,7 @@ class DeviceConformance:
         assert device.get("file") == b"old"
         assert self.names(device) == ["file"]
 
-    def test_a_reader_sees_the_old_or_the_new_file(self, device):
+    def test_a_reader_sees_the_old_or_the_new_file(self, device: Device) -> None:
         versions = {b"a" * 1_000_000, b"b" * 700_000}
         device.put(b"a" * 1_000_000, "file")
         done = threading.Event()
@@ -161,20 +163,20 @@ class DeviceConformance:
         finally:
             writer.join()
 
-    def test_replacing_changes_the_executable_bit_too(self, device):
+    def test_replacing_changes_the_executable_bit_too(self, device: Device) -> None:
         device.put(b"#!/bin/sh\necho one\n", "tool", executable=True)
         assert device.run(["./tool"]).stdout == "one\n"
         device.put(b"#!/bin/sh\necho two\n", "tool")
         assert device.run(["./tool"]).returncode == 126
         assert device.run(["sh", "tool"]).stdout == "two\n"
 
-    def test_a_source_that_cannot_be_read_is_bad_input(self, device, tmp_path):
+    def test_a_source_that_cannot_be_read_is_bad_input(self, device: Device, tmp_path: Path) -> None:
         for source in (tmp_path / "missing", tmp_path):
             with pytest.raises(BadInputError):
                 device.put(source, "file")
         assert self.names(device) == []
 
-    def test_put_onto_a_folder_fails_and_keeps_it(self, device):
+    def test_put_onto_a_folder_fails_and_keeps_it(self, device: Device) -> None:
         device.put(b"x", "folder/file")
         with pytest.raises(DeviceError):
             device.put(b"y", "folder")
@@ -182,49 +184,49 @@ class DeviceConformance:
         assert device.get("folder/file") == b"x"
 
     @pytest.mark.parametrize("path", ["missing", "folder", "folder/file/below"])
-    def test_get_of_what_is_no_file_fails(self, device, path):
+    def test_get_of_what_is_no_file_fails(self, device: Device, path: str) -> None:
         device.put(b"x", "folder/file")
         with pytest.raises(DeviceError):
             device.get(path)
 
-    def test_arguments_arrive_as_they_are(self, device):
+    def test_arguments_arrive_as_they_are(self, device: Device) -> None:
         device.put(SHOW_ARGUMENTS, "show", executable=True)
         done = device.run(["./show", *ARGUMENTS])
         assert [bytes.fromhex(line).decode() for line in done.stdout.splitlines()] == ARGUMENTS
         assert self.names(device) == ["show"]
 
-    def test_a_program_in_a_folder_runs_in_the_root(self, device):
+    def test_a_program_in_a_folder_runs_in_the_root(self, device: Device) -> None:
         device.put(b"#!/bin/sh\necho ran > here\n", "folder/with space/tool", executable=True)
         assert device.run(["folder/with space/tool"]).returncode == 0
         assert device.get("here") == b"ran\n"
 
-    def test_exit_code_and_both_streams_come_back(self, device):
+    def test_exit_code_and_both_streams_come_back(self, device: Device) -> None:
         done = device.run(["sh", "-c", "echo out; echo err >&2; exit 42"])
         assert (done.returncode, done.stdout, done.stderr) == (42, "out\n", "err\n")
 
-    def test_a_signal_reads_as_in_a_shell(self, device):
+    def test_a_signal_reads_as_in_a_shell(self, device: Device) -> None:
         assert device.run(["sh", "-c", "kill -SEGV $$"]).returncode == 139
 
-    def test_a_missing_program_is_an_exit_code_and_no_error(self, device):
+    def test_a_missing_program_is_an_exit_code_and_no_error(self, device: Device) -> None:
         assert device.run(["no-such-program-here"]).returncode == 127
         assert device.run(["./no-such-program-here"]).returncode == 127
 
-    def test_output_that_is_not_utf8_is_replaced(self, device):
+    def test_output_that_is_not_utf8_is_replaced(self, device: Device) -> None:
         assert device.run(["printf", r"a\377b"]).stdout == "a\N{REPLACEMENT CHARACTER}b"
 
-    def test_much_output_on_both_streams_does_not_block(self, device):
+    def test_much_output_on_both_streams_does_not_block(self, device: Device) -> None:
         done = device.run(["sh", "-c", "yes out | head -n 100000; yes err | head -n 100000 >&2"])
         assert (len(done.stdout), len(done.stderr)) == (400_000, 400_000)
 
-    def test_standard_input_is_empty(self, device):
+    def test_standard_input_is_empty(self, device: Device) -> None:
         assert device.run(["cat"], timeout_s=20).stdout == ""
 
     @pytest.mark.parametrize("argv", [[], [""], "ls", ["echo", "a\0b"], ["echo", "\ud800"]])
-    def test_what_cannot_be_a_command_is_refused(self, device, argv):
+    def test_what_cannot_be_a_command_is_refused(self, device: Device, argv: Sequence[str]) -> None:
         with pytest.raises(UsageError):
             device.run(argv)
 
-    def test_a_timeout_kills_the_command_and_its_children(self, device):
+    def test_a_timeout_kills_the_command_and_its_children(self, device: Device) -> None:
         script = b"#!/bin/sh\n(while :; do echo tick >> ticks; sleep 0.02; done) &\nwait\n"
         device.put(script, "spawn", executable=True)
         with pytest.raises(DeviceError, match="did not finish"):
@@ -235,7 +237,7 @@ class DeviceConformance:
         assert device.get("ticks") == ticks
         assert device.run(["echo", "usable"]).stdout == "usable\n"
 
-    def test_remove_takes_files_folders_links_and_nothing(self, device):
+    def test_remove_takes_files_folders_links_and_nothing(self, device: Device) -> None:
         device.put(b"x", "folder/deep/file")
         device.put(b"x", "kept/file")
         device.run(["ln", "-s", "kept", "link"])
@@ -249,7 +251,7 @@ class DeviceConformance:
         assert self.names(device) == ["kept"]
         assert device.get("kept/file") == b"x"
 
-    def test_describe_is_stable_and_json(self, device):
+    def test_describe_is_stable_and_json(self, device: Device) -> None:
         first, second = device.describe(), device.describe()
         assert first == second
         assert json.loads(json.dumps(first.to_json()))["machine"] == device.run(["uname", "-m"]).stdout.strip()
@@ -258,7 +260,7 @@ class DeviceConformance:
         assert list(first.features) == sorted(first.features)
         assert (first.clock == "virtual") <= (first.evidence == "simulated")
 
-    def test_a_network_is_built_timed_profiled_installed_and_rolled_back(self, device):
+    def test_a_network_is_built_timed_profiled_installed_and_rolled_back(self, device: Device) -> None:
         """The whole acceptance over this transport. How steady and well predicted this computer is, does not count."""
         model = load_model("zoo:resnet20?width=0.25", input_shape=(1, 3, 8, 8))
         outcome = board_check(device, load_target(self.target), model)
@@ -269,6 +271,6 @@ class DeviceConformance:
         assert {c.evidence for c in timed.values()} == {device.describe().evidence}
         assert self.names(device) == []
 
-    def test_closing_twice_is_fine(self, device):
+    def test_closing_twice_is_fine(self, device: Device) -> None:
         device.close()
         device.close()

@@ -10,9 +10,10 @@ import select
 import sys
 import termios
 import tty
+from typing import BinaryIO
 
 
-def read(n, timeout=3.0):
+def read(n: int, timeout: float = 3.0) -> bytes:
     data = b""
     while len(data) < n and select.select([0], [], [], timeout)[0]:
         more = os.read(0, n - len(data))
@@ -22,7 +23,7 @@ def read(n, timeout=3.0):
     return data
 
 
-def receive(file, mode):
+def receive(file: BinaryIO, mode: str) -> int:
     ask = b"\x15" if mode == "checksum" else b"C"
     wanted, blocks = 1, 0
     os.write(1, ask)

@@ -18,6 +18,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,17 +115,17 @@ def main(folder: Path, scheme: str, moments: int, seed: int) -> None:
 
     whole, device = board("whole")
     began = time.monotonic()
-    assert in_a_fork(lambda: one(whole, device, False)) == 0
+    assert in_a_fork(partial(one, whole, device, False)) == 0
     seconds = time.monotonic() - began
     print(json.dumps({"moment_s": None, "seconds": seconds, **facts(whole, device)}), flush=True)
     rng = random.Random(seed)
     for number in range(moments):
         here, device = board(f"killed-{number}")
         moment = rng.uniform(0, seconds)
-        killed = in_a_fork(lambda here=here, device=device: one(here, device, False), moment)
+        killed = in_a_fork(partial(one, here, device, False), moment)
         had = sorted(p.stem for p in (here / "run" / "stages").glob("*.json")) if (here / "run").exists() else []
         resumable = "request" in had
-        again = in_a_fork(lambda here=here, device=device, go=resumable: one(here, device, go))
+        again = in_a_fork(partial(one, here, device, resumable))
         found = facts(here, device) if again == 0 else {}
         print(json.dumps({"moment_s": moment, "killed": killed != 0, "had": had, "again": again, **found}), flush=True)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from edgeprune.graph.channels import AxisBinding, ChannelGraph, KernelGraph, KernelNode, WeightRef, WidthGroup
+from edgeprune.graph.channels import AxisBinding, ChannelGraph, KernelGraph, KernelNode, Port, WeightRef, WidthGroup
 from edgeprune.graph.spec import KernelSpec, TensorSpec
 from edgeprune.latency.records import Fingerprint, KernelRecord
 
@@ -107,4 +107,5 @@ def network() -> tuple[KernelGraph, ChannelGraph]:
         node(concat(16, 24, 4), "cat", out=both),
         node(conv(44, 8), "head", in_=both, out=out),
     )
-    return KernelGraph(nodes, {}, ("x",), ("head.y",)), ChannelGraph(groups)
+    inputs, outputs = (Port("x", (1, 3, 8, 8), "x"),), (Port("y", (1, 8, 8, 8), "head.y"),)
+    return KernelGraph(nodes, {}, inputs, outputs), ChannelGraph(groups)

@@ -26,7 +26,7 @@ class Net(nn.Module):
         return x
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.body(self.stem(x)).mean((2, 3)))
+        return self.head(self.body(self.stem(x)).mean((2, 3)))  # type: ignore[no-any-return]
 
 
 class Residual(Net):
@@ -44,7 +44,7 @@ class Concat(Net):
         self.a, self.b, self.bn, self.c = conv(8, 6), conv(8, 5, 1), nn.BatchNorm2d(19), conv(19, 7)
 
     def body(self, x: Tensor) -> Tensor:
-        return self.c(F.silu(self.bn(torch.cat([self.a(x), x, self.b(x)], 1))))
+        return self.c(F.silu(self.bn(torch.cat([self.a(x), x, self.b(x)], 1))))  # type: ignore[no-any-return]
 
 
 class ConcatPlusAdd(Net):
@@ -55,7 +55,7 @@ class ConcatPlusAdd(Net):
         self.a, self.c = conv(8, 6), conv(8, 14)
 
     def body(self, x: Tensor) -> Tensor:
-        return torch.cat([self.a(x), x], 1) + self.c(x)
+        return torch.cat([self.a(x), x], 1) + self.c(x)  # type: ignore[no-any-return]
 
 
 class Chunk(Net):
@@ -65,7 +65,7 @@ class Chunk(Net):
 
     def body(self, x: Tensor) -> Tensor:
         left, right = x.chunk(2, 1)
-        return self.a(left) * torch.sigmoid(right)
+        return self.a(left) * torch.sigmoid(right)  # type: ignore[no-any-return]
 
 
 class Split(Net):
@@ -75,7 +75,7 @@ class Split(Net):
 
     def body(self, x: Tensor) -> Tensor:
         left, right = torch.split(x, [3, 5], 1)
-        return self.a(left) + self.b(right)
+        return self.a(left) + self.b(right)  # type: ignore[no-any-return]
 
 
 class Depthwise(Net):
@@ -85,7 +85,7 @@ class Depthwise(Net):
         self.bn, self.project = nn.BatchNorm2d(12), conv(12, 6, 1)
 
     def body(self, x: Tensor) -> Tensor:
-        return self.project(F.relu6(self.bn(self.dw(F.relu6(self.expand(x))))))
+        return self.project(F.relu6(self.bn(self.dw(F.relu6(self.expand(x))))))  # type: ignore[no-any-return]
 
 
 class DepthMultiplier(Net):
@@ -94,7 +94,7 @@ class DepthMultiplier(Net):
         self.dw, self.bn, self.project = conv(8, 16, groups=8), nn.BatchNorm2d(16), conv(16, 6, 1)
 
     def body(self, x: Tensor) -> Tensor:
-        return self.project(self.bn(self.dw(x)))
+        return self.project(self.bn(self.dw(x)))  # type: ignore[no-any-return]
 
 
 class Grouped(Net):
@@ -103,7 +103,7 @@ class Grouped(Net):
         self.expand, self.grouped, self.project = conv(8, 12, 1), conv(12, 8, groups=4), conv(8, 6, 1)
 
     def body(self, x: Tensor) -> Tensor:
-        return self.project(F.relu(self.grouped(F.relu(self.expand(x)))))
+        return self.project(F.relu(self.grouped(F.relu(self.expand(x)))))  # type: ignore[no-any-return]
 
 
 class Shuffle(Net):
@@ -113,7 +113,7 @@ class Shuffle(Net):
 
     def body(self, x: Tensor) -> Tensor:
         n, c, h, w = x.shape
-        return self.a(x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w))
+        return self.a(x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w))  # type: ignore[no-any-return]
 
 
 class SqueezeExcite(Net):
@@ -144,7 +144,7 @@ class SpatialAttention(Net):
         self.a, self.b = conv(8, 8), conv(8, 1)
 
     def body(self, x: Tensor) -> Tensor:
-        return self.a(x) * torch.sigmoid(self.b(x))
+        return self.a(x) * torch.sigmoid(self.b(x))  # type: ignore[no-any-return]
 
 
 class Flatten(Net):
@@ -153,7 +153,7 @@ class Flatten(Net):
         self.a, self.fc = conv(8, 6), nn.Linear(6 * 4 * 4, 9)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(F.relu(self.fc(F.max_pool2d(self.a(self.stem(x)), 2).flatten(1))))
+        return self.head(F.relu(self.fc(F.max_pool2d(self.a(self.stem(x)), 2).flatten(1))))  # type: ignore[no-any-return]
 
 
 class Skip(Net):
@@ -166,7 +166,7 @@ class Skip(Net):
     def body(self, x: Tensor) -> Tensor:
         y = F.relu(self.down(x))
         z = F.interpolate(y, scale_factor=2, mode="bilinear", align_corners=False)
-        return self.join(torch.cat([x, self.up(y), z], 1))
+        return self.join(torch.cat([x, self.up(y), z], 1))  # type: ignore[no-any-return]
 
 
 class SharedModule(Net):
@@ -175,7 +175,7 @@ class SharedModule(Net):
         self.a, self.b = conv(8, 8), conv(8, 8)
 
     def body(self, x: Tensor) -> Tensor:
-        return self.b(self.a(F.relu(self.a(x))))
+        return self.b(self.a(F.relu(self.a(x))))  # type: ignore[no-any-return]
 
 
 class TiedWeight(Net):
@@ -185,11 +185,14 @@ class TiedWeight(Net):
         self.b.weight = self.a.weight
 
     def body(self, x: Tensor) -> Tensor:
-        return self.b(F.relu(self.a(x)))
+        return self.b(F.relu(self.a(x)))  # type: ignore[no-any-return]
 
 
 class BareParameters(Net):
     """Layer scale, a buffer that is not saved, per-channel slopes, normalisation of the input."""
+
+    offset: Tensor
+    mean: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -201,7 +204,7 @@ class BareParameters(Net):
     def forward(self, x: Tensor) -> Tensor:
         y = self.stem(x - self.mean)
         y = self.slope(self.a(y) * self.scale) + self.shift.view(1, -1, 1, 1) - self.offset
-        return self.head(y.mean((2, 3)))
+        return self.head(y.mean((2, 3)))  # type: ignore[no-any-return]
 
 
 class PaddedShortcut(Net):
@@ -212,7 +215,7 @@ class PaddedShortcut(Net):
         self.a, self.b = conv(8, 6, stride=2), conv(6, 12)
 
     def body(self, x: Tensor) -> Tensor:
-        return self.b(F.relu(self.a(x))) + F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 2, 2))
+        return self.b(F.relu(self.a(x))) + F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 2, 2))  # type: ignore[no-any-return]
 
 
 class ChannelSoftmax(Net):
@@ -221,7 +224,7 @@ class ChannelSoftmax(Net):
         self.a, self.b = conv(8, 6), conv(6, 8)
 
     def body(self, x: Tensor) -> Tensor:
-        return self.b(F.relu(self.a(torch.softmax(x, 1))))
+        return self.b(F.relu(self.a(torch.softmax(x, 1))))  # type: ignore[no-any-return]
 
 
 class ChannelsLast(Net):
@@ -232,7 +235,7 @@ class ChannelsLast(Net):
         self.a, self.b = nn.Linear(8, 12), nn.Linear(12, 8)
 
     def body(self, x: Tensor) -> Tensor:
-        return x + self.b(F.gelu(self.a(x.permute(0, 2, 3, 1)))).permute(0, 3, 1, 2)
+        return x + self.b(F.gelu(self.a(x.permute(0, 2, 3, 1)))).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
 
 
 class InPlace(Net):

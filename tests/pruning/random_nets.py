@@ -30,7 +30,7 @@ class ShuffleInBlocks(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.a(x))
         n, c, h, w = y.shape
-        return self.b(y.view(n, self.groups, c // self.groups, h, w).transpose(1, 2).reshape(n, c, h, w))
+        return self.b(y.view(n, self.groups, c // self.groups, h, w).transpose(1, 2).reshape(n, c, h, w))  # type: ignore[no-any-return]
 
 
 class SplitAndJoin(nn.Module):
@@ -51,7 +51,7 @@ class Halves(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         c = x.shape[1] // 2
-        return self.a(x[:, :c]) + x[:, c:]
+        return self.a(x[:, :c]) + x[:, c:]  # type: ignore[no-any-return]
 
 
 class Normed(nn.Module):
@@ -105,7 +105,7 @@ class Attention(nn.Module):
         qkv = self.qkv(x.flatten(2).transpose(1, 2)).view(n, h * w, 3, self.heads, self.features)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        return x + self.out(y).transpose(1, 2).view(n, c, h, w)
+        return x + self.out(y).transpose(1, 2).view(n, c, h, w)  # type: ignore[no-any-return]
 
 
 class Multiplied(nn.Module):
@@ -144,4 +144,4 @@ class RandomNet(nn.Module):
             x = step(x) + maps[-1] if residual else step(x)
             maps.append(F.interpolate(x, size=8))
             x = maps[-1]
-        return self.head(torch.cat([m.mean((2, 3)) for m in maps], 1))
+        return self.head(torch.cat([m.mean((2, 3)) for m in maps], 1))  # type: ignore[no-any-return]

@@ -1,11 +1,13 @@
 """Reports as plain JSON, for the tests of this folder."""
 
+from typing import Any
 
-def _figure(value, unit="ms", **more):
+
+def _figure(value: float, unit: str = "ms", **more: object) -> dict[str, Any]:
     return {"value": value, "unit": unit, "evidence": "simulated", **more}
 
 
-def _variant(name, latency, accuracy, share):
+def _variant(name: str, latency: float, accuracy: float, share: float) -> dict[str, Any]:
     return {
         "name": name,
         "accuracy": _figure(accuracy, "fraction", evidence="measured", samples=1000),
@@ -18,7 +20,7 @@ def _variant(name, latency, accuracy, share):
     }
 
 
-def _layer(i, before, after):
+def _layer(i: int, before: int, after: int) -> dict[str, Any]:
     return {
         "node": f"conv{i}",
         "module": f"stage.{i}.conv",
@@ -122,7 +124,7 @@ DISTRIBUTION = {
 }
 
 
-def network(kernels):
+def network(kernels: int) -> list[dict[str, Any]]:
     """Layers of a deep network with names as long as they come, some of one module, some removed."""
     layers = []
     for i in range(kernels):
