@@ -20,7 +20,7 @@ Constants = list[NDArray[np.float32]]
 
 
 class Rule(ABC):
-    """One kernel family. Adding one is one class and one line in the registry."""
+    """One kernel family. Adding one is one class; the registry names the file that it is in."""
 
     name: str
 
