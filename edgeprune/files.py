@@ -12,8 +12,8 @@ from pathlib import Path
 from edgeprune.errors import UsageError
 
 
-def require_place(path: Path) -> None:
-    """Refuse a path that no file can be written to, before the work is done that it is for.
+def require_writable(path: Path) -> None:
+    """Refuse a path that cannot be written as a file, before the work that it is for is done.
 
     Raises:
         UsageError: it is a folder, or lies in none.
@@ -38,8 +38,8 @@ def write_whole(path: Path, data: bytes | str) -> None:
 def whole_file(path: Path) -> Iterator[Path]:
     """A partial path beside ``path``, with the same suffix, for libraries that write files themselves.
 
-    What lies there when the block ends becomes ``path``; when it fails, nothing changes. Folders above are made. As
-    with ``open``, a new file has the mode that the umask gives, and one that is replaced keeps its own.
+    The file there becomes ``path`` when the ``with`` block ends; if the block fails, nothing changes. Folders above are
+    made. As with ``open``, a new file has the mode that the umask gives, and one that is replaced keeps its own.
 
     Raises:
         OSError: the file cannot be written or replaced.

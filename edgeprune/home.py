@@ -1,4 +1,4 @@
-"""Where edgeprune keeps what it may reuse: compiled kernels, the profile store, the local device, the key of runs."""
+"""The home folder of edgeprune's own files: compiled kernels, profile store, local device, the key of runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a target file says about a processor, and what this computer says about its own."""
+"""Processors as target files describe them, and the features of this computer's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long work reports on itself: a tiny protocol the library calls and the CLI draws."""
+"""Progress reporting: a tiny protocol that the library calls and the command line draws."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which stream is whose: results go to stdout, and whatever else is printed there may be sent to stderr."""
+"""Output streams: results go to stdout, and anything else that is printed there can be sent to stderr."""
 
 from __future__ import annotations
 

@@ -209,6 +209,21 @@ def test_every_page_is_linked_from_another():
     assert not {page for page in PAGES if page.parent != ROOT} - linked
 
 
+def test_every_file_of_the_glossary_exists():
+    text = (ROOT / "docs" / "GLOSSARY.md").read_text(encoding="utf-8")
+    rows = [re.split(r" *(?<!\\)\| *", row)[1:-1] for row in text.splitlines() if row.startswith("|")]
+    assert all(len(row) == 4 for row in rows)
+    files = [file for row in rows for file in re.findall(r"`([\w/.*]+(?:\.\w+|/))`", row[2])]
+    assert len(files) > 50
+    assert not [f for f in files if not (any(ROOT.glob(f)) or (ROOT / "edgeprune" / f).exists())]
+
+
+def test_a_word_of_the_glossary_stands_there_once():
+    text = (ROOT / "docs" / "GLOSSARY.md").read_text(encoding="utf-8")
+    words = [w for row in re.findall(r"^\| ([^|]+?) \|", text, re.MULTILINE) for w in row.split(", ")]
+    assert not {w for w in words if words.count(w) > 1} - {"word", "---"}
+
+
 def test_the_table_of_device_urls_has_every_scheme():
     text = (ROOT / "docs" / "CLI.md").read_text(encoding="utf-8")
     table = text.partition("| device URL | is |\n")[2].partition("\n\n")[0]

@@ -11,8 +11,8 @@ PAGE = (TESTS.parent / "docs" / "FAULTS.md").read_text()
 ROWS = re.findall(r"^\| (\d+) \|.*$", PAGE, re.MULTILINE)
 NAMED = [
     (int(number), file, name)
-    for number, row in re.findall(r"^\| (\d+) \|(.*)$", PAGE, re.MULTILINE)
-    for file, name in re.findall(r"`(\w+\.py)::(\w+)`", row)
+    for number, line in re.findall(r"^\* \*\*(\d+)\*\*: (.*?)(?=^\* |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    for file, name in re.findall(r"`(\w+\.py)::(\w+)`", line)
 ]
 
 
@@ -31,10 +31,10 @@ def test_every_test_that_is_named_exists(name):
     assert {test for _, f, test in NAMED if f == name} <= functions(file)
 
 
-def test_a_test_stands_in_the_row_of_its_fault():
+def test_a_test_stands_in_the_line_of_its_fault():
     for number, file, name in NAMED:
         told = re.match(r"test_fault_(\d+)_", name)
-        assert told is None or int(told[1]) == number, f"{file}::{name} stands in row {number}"
+        assert told is None or int(told[1]) == number, f"{file}::{name} stands in line {number}"
         assert name.startswith("test_")
 
 

@@ -11,12 +11,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from edgeprune.compiler.cuda import rules as gpu
-from edgeprune.compiler.kernels.emit import ACTIVATIONS
+from edgeprune.compiler.cuda.compute import ANCHORS
+from edgeprune.compiler.functions import ACTIVATIONS, OPERATIONS
 from edgeprune.graph.aten.families import HANDLERS, RULES
 from edgeprune.graph.composed.table import COMPOSED
 from edgeprune.graph.ops.table import OPERATORS
-from edgeprune.graph.spec import OPERATIONS
 
 PAGE = Path(__file__).parents[1] / "docs" / "OPERATORS.md"
 BEGIN, END = "<!-- tables: begin (python tools/operators_page.py) -->", "<!-- tables: end -->"
@@ -48,19 +47,15 @@ def kernels() -> Iterable[str]:
     for name, operator in OPERATORS.items():
         attributes = ", ".join(f"`{a}`" for a in operator.attrs)
         fuses = "yes" if operator.fuses else ""
-        gpu_too = on_gpu(name, gpu.OPERATORS)
+        gpu_too = "yes" if name in ANCHORS else ""
         yield f"| `{name}` | {attributes} | `{type(operator).__name__}` | {fuses} | {gpu_too} |"
     yield ""
-    yield "| step of an epilogue | GPU |"
+    yield "| step of an epilogue, on CPUs and GPUs | is a function of |"
     yield "|---|---|"
     for name in sorted(ACTIVATIONS):
-        yield f"| `{name}` | {on_gpu(name, gpu.ACTIVATIONS)} |"
+        yield f"| `{name}` | the kernel's value |"
     for name in sorted(OPERATIONS):
-        yield f"| `{name}` (of two tensors) | yes |"
-
-
-def on_gpu(name: str, known: Iterable[str]) -> str:
-    return "yes" if name in known else ""
+        yield f"| `{name}` | the kernel's value and the next input |"
 
 
 def page() -> str:

@@ -1,4 +1,4 @@
-"""What an acceptance found out, as data that the owner of a board can pass on."""
+"""Outcome of an acceptance, as data that the owner of a board can pass on."""
 
 from __future__ import annotations
 

@@ -126,6 +126,11 @@ def outputs_of(
             raise BadInputError(
                 f"input {port.name!r} has shape {array.shape}; the network takes {port.shape}, stacked along N"
             )
+        if broken := int(np.isnan(array).sum()):
+            raise BadInputError(
+                f"input {port.name!r} holds {broken} values that are NaN",
+                hint="see where they come from; what a board computes of NaN is not promised (docs/OPERATORS.md)",
+            )
     counts = {len(a) // p.shape[0] for a, p in zip(arrays, ports, strict=True)}
     if len(counts) != 1 or not (samples := counts.pop()):
         raise BadInputError("the inputs hold different numbers of samples, or none")

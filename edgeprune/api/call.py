@@ -19,14 +19,15 @@ from edgeprune.home import home
 def sign(out: Path, call: Mapping[str, Any]) -> None:
     """Write down how the run was called, signed with a key of this user: it may name code, which ``resume`` then runs.
 
-    A folder from somebody else has no such signature, and its code is not run (docs/DECISIONS.md).
+    A folder from somebody else has no such signature, and its code is not run. docs/DECISIONS.md, 32, says
+    why a call is signed with a key of the user.
     """
     text = json.dumps(dict(call), sort_keys=True)
     write_whole(out / CALL, json.dumps({"call": dict(call), "signature": _signature(text)}, indent=1) + "\n")
 
 
 def signed(out: Path) -> tuple[dict[str, Any], bool]:
-    """How the run in ``out`` was called, and whether it was this user who called it so.
+    """The call of the run in ``out``, and whether its signature is this user's.
 
     Raises:
         UsageError: nothing is written there.

@@ -44,7 +44,7 @@ from edgeprune.pruning.plan import Plan
 from edgeprune.report.tables import Table, percent, size, written
 from edgeprune.targets import Target, load_target
 from edgeprune.training.preflight import require_data
-from edgeprune.training.teach import taught
+from edgeprune.training.teach import labelled_by_teacher
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -158,7 +158,7 @@ def prune(
         dense = tables.network(n.spec for n in network.kernels.nodes)
         if examples is not None:
             require_data(network.module, network.example_inputs, network.kernels.outputs[0].shape[1], examples)
-            examples = taught(network.module, examples)
+            examples = labelled_by_teacher(network.module, examples)
         options = ProfileOptions(threads=threads, points=points, step=step, tune=tune, blocks=blocks)
         planner = Planner(
             network,

@@ -242,12 +242,12 @@ class Run(Network):
 
     @cached_property
     def report(self) -> Report:
-        """Raises BadInputError: the run has none (yet)."""
+        """The report of the run; raises BadInputError if the run has none yet."""
         return read_report(self.folder / "report.json")
 
     @cached_property
     def plan(self) -> Plan:
-        """Raises ModelLoadError: the run has none (yet)."""
+        """The plan of the run; raises ModelLoadError if the run has none yet."""
         return load_plan(self.folder)
 
     @cached_property
@@ -296,7 +296,7 @@ class Run(Network):
         command: Sequence[str] = (),
         **options: Any,
     ) -> Fit:
-        """The run gone on with, as it was begun; ``model``, if it is given, has to be the one that it is of.
+        """Resume the run with the arguments that it was begun with; ``model``, if given, has to be the run's model.
 
         Args:
             options: those that may change: ``rounds``, ``fill``, ``patience_s``, ``tighter``, ``baseline``.

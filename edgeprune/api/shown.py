@@ -54,6 +54,6 @@ class Network(Shown):
 
 
 def folder_of(out: Path | str | None, name: str, target: str | Target, what: str = "") -> Path:
-    """Where a result goes: the folder that was named, or one under ``runs/`` that is named after model and target."""
+    """The output folder of a result: the one that was named, or one under ``runs/`` named after model and target."""
     board = target if isinstance(target, str) else target.name
     return Path(out) if out is not None else Path("runs", f"{name}-{board}{what}")

@@ -29,7 +29,7 @@ class ExitCode(IntEnum):
 
 
 class Ended(Protocol):
-    """What a command left behind."""
+    """Outcome of a command: exit code and output."""
 
     @property
     def returncode(self) -> int: ...
@@ -99,7 +99,7 @@ class Kernels:
 
 @dataclass(frozen=True, slots=True)
 class NativeProgram:
-    """A program that lies somewhere.
+    """A native program at a path, on a device or an emulator.
 
     Attributes:
         run_command: runs an argv there.
@@ -113,7 +113,7 @@ class NativeProgram:
     def check(
         self, inputs: Sequence[str], expected: Sequence[str], *, rtol: float, atol: float, threads: int = 1
     ) -> GoldenResult:
-        """The program's output on ``inputs`` compared with ``expected``, there where it lies.
+        """Golden check: the program's output on ``inputs`` compared with ``expected`` on the device.
 
         Raises:
             VerificationError: it crashes, hangs or computes something else.

@@ -1,4 +1,4 @@
-"""Every combination, evaluated: the oracle that the other methods are tested against."""
+"""Brute force: every combination is evaluated. It is the oracle that the other solvers are tested against."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a choice of widths costs and retains; the only place where that is computed."""
+"""Evaluation of a choice of widths: its cost and its retained saliency, computed nowhere else."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Evaluator:
         self._tables = tuple(np.stack([getattr(t, r) for r in RESOURCES], axis=-1) for t in problem.terms)
 
     @property
-    def full(self) -> tuple[int, ...]:
+    def full_levels(self) -> tuple[int, ...]:
         """Indices of the full levels."""
         return tuple(n - 1 for n in self.sizes)
 

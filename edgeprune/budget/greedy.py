@@ -19,7 +19,7 @@ class Greedy:
         """Raises InfeasibleBudgetError, and PlanError or ProfileError for a problem that does not check."""
         progress.stage("greedy")
         evaluator, limits = Evaluator(problem), check_budget(budget)
-        point = Point(evaluator, evaluator.full)
+        point = Point(evaluator, evaluator.full_levels)
         steps = reduce(point, limits)
         if steps is None:
             # No single change helps any more; on tables that are not monotone two at once may.

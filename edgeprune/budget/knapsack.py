@@ -36,7 +36,7 @@ class Knapsack:
     def solve(self, problem: Problem, budget: Budget, *, progress: Progress = SILENT) -> Solution:
         """Raises InfeasibleBudgetError, and PlanError or ProfileError for a problem that does not check."""
         evaluator, limits = Evaluator(problem), check_budget(budget)
-        point = Point(evaluator, evaluator.full)
+        point = Point(evaluator, evaluator.full_levels)
         if limits.fits(point.costs):
             return evaluator.solution(point.levels, self.name)
         progress.stage("knapsack", DESCENT_ROUNDS + SETTLE_ROUNDS)

@@ -97,7 +97,7 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Choices, terms, and what is spent whatever is chosen.
+    """The pruning problem: choices, terms, and the constant cost.
 
     ``blocks``: indices of choices that are 0 together: one that is 0 lies in a block of which all are. Blocks may
     lie inside of one another, and any number of them may be removed.

@@ -117,7 +117,7 @@ class Promise:
         return replace(self, latency=latency, flash=flash)
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in a manifest and in the record of a run: only what was asked for."""
+        """The promise as JSON for a manifest and a run's record: only the limits that were asked for."""
         limits = {"latency": self.latency, "flash": self.flash}
         said = {k: {"value": v.value, "relative": v.relative} for k, v in limits.items() if v is not None}
         return {**said, "statistic": self.statistic}

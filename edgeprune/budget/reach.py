@@ -1,4 +1,4 @@
-"""What can be reached at all: the smallest cost of each resource, and a point inside the budget."""
+"""Reachability of a budget: the smallest cost of each resource, and a point inside the budget."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BISECTIONS = 24
 
 
 class Floor:
-    """Minimises weighted costs of one problem, saliency left aside.
+    """The minimum of weighted costs of one problem, without regard to saliency.
 
     Attributes:
         exact: whether the minima are proven. They are as long as the tables of the variable
@@ -47,7 +47,7 @@ class Floor:
     def _grid(self, scope: tuple[int, ...]) -> NDArray[np.int64]:
         """Every combination of the levels of ``scope``, the first slowest; other choices at their full width."""
         grid = np.array(list(product(*(self.evaluator.levels[c] for c in scope))), dtype=np.int64)
-        full = np.array(self.evaluator.widths(self.evaluator.full), dtype=np.int64)
+        full = np.array(self.evaluator.widths(self.evaluator.full_levels), dtype=np.int64)
         widths = np.tile(full, (len(grid), 1))
         widths[:, list(scope)] = grid
         return widths
@@ -61,7 +61,7 @@ class Floor:
             if found is not None:
                 return found
             self.exact = False
-        starts = (tuple(0 for _ in self.evaluator.sizes), self.evaluator.full)
+        starts = (tuple(0 for _ in self.evaluator.sizes), self.evaluator.full_levels)
         ends = [self._descend(Point(self.evaluator, s), weights) for s in starts]
         return tuple(min(ends, key=lambda p: float(p.costs @ weights)).levels)
 

@@ -1,4 +1,4 @@
-"""Local search over widths: one point, its moves, and the two walks every heuristic is made of."""
+"""Local search over widths: one point, its moves, and the descent and ascent that every heuristic is made of."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Point:
 
 
 def reduce(point: Point, limits: Budget, *, held: frozenset[int] = frozenset()) -> int | None:
-    """Walk down until the budget holds: NetAdapt's rule (Yang et al. 2018), over any number of levels.
+    """Reduce widths until the budget holds: NetAdapt's rule (Yang et al. 2018), over any number of levels.
 
     Each step changes one choice, or removes one block, with the best (violation removed) / (saliency lost).
     A move that removes no violation is not taken, however little it loses, and every level of a

@@ -23,7 +23,7 @@ from edgeprune.budget.problem import TOLERANCE
 from edgeprune.jsonable import Jsonable
 
 CONFIDENCE, TAIL_CONFIDENCE = 0.99, 0.95
-"""Of the interval, over all the looks that a sequence of turns gets; the second of a p90, p99 or maximum."""
+"""Confidence of the interval over all looks of a sequence of turns; the second is that of a p90, p99 or maximum."""
 FIRST, GROWTH = 9, 1.5
 """Turns before the first look, and by how much their number grows to the next one."""
 PATIENCE_S = 60.0
@@ -73,7 +73,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Verdict(Jsonable):
-    """What was decided about one resource.
+    """The verdict on one limit of one resource.
 
     Attributes:
         resource: ``latency``, ``flash`` or ``ram``; value, low, high and limit are in ``unit``.
@@ -104,7 +104,7 @@ class Verdict(Jsonable):
         return self.outcome is Outcome.KEPT
 
     @property
-    def fill(self) -> float:
+    def share_of_limit(self) -> float:
         """The value as a share of the limit."""
         return self.value / self.limit
 
@@ -114,7 +114,7 @@ class Verdict(Jsonable):
         within = "" if self.low == self.high else f" [{self.low:.4g}, {self.high:.4g}]"
         text = (
             f"{self.resource} {self.outcome}: {self.statistic} {self.value:.4g} ms{within} of {self.limit:.4g} ms "
-            f"({self.fill:.1%}, {self.evidence}), {self.basis}"
+            f"({self.share_of_limit:.1%}, {self.evidence}), {self.basis}"
         )
         # A clock that slows the dense network as well leaves a limit that is relative to it where it was.
         slower = [s for s in self.states if s.slowdown > 1 and self.relative_to is None]
@@ -159,7 +159,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked about a latency.
+    """The question that a sequential test answers about one latency.
 
     Attributes:
         limit_ms: the limit, in ms.
@@ -183,7 +183,7 @@ class Question:
         """Whether a verdict ends the measuring."""
         if found.outcome is Outcome.UNDECIDED:
             return False
-        if self.sharpness is None or self.statistic != "median" or not 1 - NEAR <= found.fill <= 1 + NEAR:
+        if self.sharpness is None or self.statistic != "median" or not 1 - NEAR <= found.share_of_limit <= 1 + NEAR:
             return True
         return found.high - found.low <= self.sharpness * found.limit
 
@@ -281,7 +281,7 @@ def _median(question: Question, turns: Sequence[Turn], alpha: float) -> tuple[fl
 
 
 def _pace(question: Question, turns: Sequence[Turn]) -> NDArray[np.float64]:
-    """How much slower than the nominal clock each turn ran, as a logarithm."""
+    """Slowdown of each turn relative to the nominal clock, as a logarithm."""
     reference = [float(t.reference_ms or 0) for t in turns]
     nominal = clock_states(reference)[0].level
     # A device that was profiled in a slow phase has a better clock than it showed then.

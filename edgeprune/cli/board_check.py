@@ -12,7 +12,7 @@ from edgeprune.api.progress import reporting
 from edgeprune.cli.options import DeviceUrl, taking
 from edgeprune.cli.output import JsonOption, QuietOption, columns, emit, listing
 from edgeprune.errors import VerificationError
-from edgeprune.files import require_place, write_whole
+from edgeprune.files import require_writable, write_whole
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -42,7 +42,7 @@ def board_check(
 
     # A check takes minutes: what would be lost at its end is told before.
     if out is not None:
-        require_place(out)
+        require_writable(out)
     loaded = load_model(model, input_shape=(1, 3, 32, 32) if model == "zoo:resnet20" else None)
     kind = open_target(given.pop("target"))
     with board_of(device, kind) as board, reporting(not quiet) as bar:

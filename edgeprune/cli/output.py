@@ -48,7 +48,7 @@ ERROR_SCHEMA = "edgeprune.error/1"
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a command found out: the JSON body, and the tables that show it to a person.
+    """Result of a command: the JSON body, and the tables that show it to a person.
 
     Attributes:
         schema: name and version of the body, ``edgeprune.targets/1``; raised when a field is renamed or removed.

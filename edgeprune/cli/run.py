@@ -10,7 +10,7 @@ import typer
 from edgeprune.cli.options import DeviceUrl, taking
 from edgeprune.cli.output import JsonOption, emit, record
 from edgeprune.errors import BadInputError, UsageError
-from edgeprune.files import require_place, write_whole
+from edgeprune.files import require_writable, write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +45,7 @@ def run(
                 hint="give --input and --output once for each",
             )
         for path in outputs:
-            require_place(path)
+            require_writable(path)
         arrays = [_read(path) for path in inputs]
         for path, array in zip(outputs, outputs_of(placed, arrays), strict=True):
             buffer = io.BytesIO()

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune.compiler.cuda import nvrtc
+from edgeprune.compiler.cuda.kernel import write_object
 from edgeprune.compiler.failures import KernelBuildError
 from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.emit import Function
 from edgeprune.compiler.kernels.registry import SCHEDULES_VERSIONS, rule_named, schedules_for
+from edgeprune.compiler.tvm_modules import tvm
 from edgeprune.files import whole_file
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.home import home
@@ -82,8 +84,6 @@ def find_object(
 
 def machine_code(symbol: str, function: Function, target: Target) -> Any:
     """The function compiled by TVM, as a module that can be called or written."""
-    import tvm  # 1.5 s: only where a kernel is really built
-
     # Storage rewrite merges small buffers of different vector widths, and then fails on the result. Kernels
     # allocate registers only, and merge nothing that LLVM would not.
     with tvm.transform.PassContext(config={"tirx.disable_storage_rewrite": True}):
@@ -108,8 +108,6 @@ def build_object(spec: KernelSpec, schedule: Schedule, target: Target, folder: P
         function = rule.build(symbol, spec, schedule, target)
         with whole_file(path) as partial:
             if target.kind == "cuda":
-                from edgeprune.compiler.cuda.kernel import write_object  # imports TVM, as machine_code does
-
                 write_object(symbol, spec, function, target, partial)
             else:
                 machine_code(symbol, function, target).mod.write_to_file(str(partial), "o")

@@ -52,7 +52,7 @@ _SPARE_BYTES = 64 << 10  # journal, links, folders
 
 @dataclass(frozen=True, slots=True)
 class Deployment(Jsonable):
-    """What :func:`flash` did.
+    """Result of :func:`flash`: the releases, the checks and the verdicts.
 
     Attributes:
         release: id of the release that is current now; ``previous`` the one kept for rollback.

@@ -1,4 +1,4 @@
-"""What a bundle sends to a device, and what is there of it already."""
+"""Packages: the files that a bundle sends to a device, and those that are on the device already."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _KNOWN = ("dense_ms", "dense_flash_bytes", "reference_ms")
 
 @dataclass(frozen=True, slots=True)
 class Judgement(Jsonable):
-    """Verdicts on each limit of a promise, and the launches that they were read from; ``dense``: those beside them."""
+    """Verdicts on each limit of a promise, with the launches behind them; ``dense``: launches of the dense network."""
 
     verdicts: tuple[Verdict, ...]
     timing: Timing
@@ -28,7 +28,7 @@ class Judgement(Jsonable):
 
     @property
     def latency_ms(self) -> float:
-        """At the nominal clock: the value of the verdict on a median, which knows the clock, where there is one."""
+        """Latency at the nominal clock: that of the verdict on a median, if there is one, as it knows the clock."""
         verdict = self.of("latency")
         return self.timing.median_ms if verdict is None or verdict.statistic != "median" else verdict.value
 
@@ -104,7 +104,7 @@ class Standard:
         return Judgement((*verdicts, replace(verdict, evidence=turns.timing.evidence)), turns.timing, turns.beside)
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in a manifest, the limits in ms and bytes beside it for whoever reads it."""
+        """The standard as JSON for a manifest, with the limits in ms and bytes for readers."""
         known = {n: v for n in _KNOWN if (v := getattr(self, n)) is not None}
         return {**self.budget.to_json(), **known, "promise": self.promise.to_json()}
 

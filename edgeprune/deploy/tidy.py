@@ -1,4 +1,4 @@
-"""What killed commands leave in a device's folder and no later one would look at again."""
+"""Removal of files that killed commands left in a device's folder and that no later command would remove."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class Timing(Jsonable):
 
     @property
     def reference_ms(self) -> float | None:
-        """The reference loop's time in that state; None where the programs have none."""
+        """Time of the reference loop in the fastest clock state; None where programs have no such loop."""
         states = clock_states([x.reference_ms for x in self.launches if x.reference_ms is not None])
         return states[0].level if states else None
 
@@ -81,7 +81,7 @@ class Timing(Jsonable):
         return float(np.quantile(self.samples_ms, {"p90": 0.9, "p99": 0.99, "max": 1.0}[name]))
 
     def summary(self) -> dict[str, Any]:
-        """What the launches say, in figures; ``spread_ms`` is the interquartile range."""
+        """Figures of the launches; ``spread_ms`` is the interquartile range."""
         samples = self.samples_ms
         return {
             "latency_ms": self.median_ms,
@@ -155,12 +155,12 @@ class Turns:
 
     @property
     def timing(self) -> Timing:
-        """Of the program."""
+        """Launches of the program itself."""
         return Timing.of(self._programs[0], self._launches[0])
 
     @property
     def beside(self) -> Timing | None:
-        """Of the other one."""
+        """Launches of the other program."""
         return Timing.of(self._programs[1], self._launches[1]) if self._launches[1] else None
 
     def _launch(self, which: int) -> Launch:

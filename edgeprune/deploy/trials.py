@@ -17,7 +17,7 @@ FOLDER = "trials"
 
 
 class Trials:
-    """All that is tried on one device, in its folder ``home``: what is needed again is sent once.
+    """Bundles on trial on one device, in its folder ``home``; files that are needed again are sent once.
 
     A console carries some kilobytes a second, and the dense network is timed beside every other one.
 
@@ -33,7 +33,7 @@ class Trials:
 
     @contextmanager
     def open(self, bundle: Path) -> Iterator[Placed]:
-        """A bundle's deployable files on the device, for the length of the block."""
+        """A bundle's deployable files on the device, until the ``with`` block ends."""
         manifest = read_manifest(bundle)
         home = f"{self._home}/{manifest.release_id}"
         try:
@@ -43,7 +43,7 @@ class Trials:
                 self._device.remove(home)
 
     def keep(self, bundle: Path) -> Placed:
-        """As :meth:`open`, for as long as trials last."""
+        """As :meth:`open`, until all trials end."""
         manifest = read_manifest(bundle)
         home = f"{self._home}/{manifest.release_id}"
         placed = self._put(bundle, manifest, home)
@@ -51,7 +51,7 @@ class Trials:
         return placed
 
     def installed(self) -> Placed:
-        """The release that is current on the device, where it is.
+        """The current release of the device, in its own folder.
 
         Raises:
             UsageError: nothing is installed.
@@ -79,6 +79,6 @@ class Trials:
 
 @contextmanager
 def on_trial(device: Device, *, timeout_s: float = 300.0) -> Iterator[Trials]:
-    """Try bundles on a device; nothing of them stays when the block ends."""
+    """Trials of bundles on a device; all their files are removed when the ``with`` block ends."""
     with scratch(device, FOLDER) as home:
         yield Trials(device, home, timeout_s=timeout_s)

@@ -1,4 +1,4 @@
-"""What all transports share: the checks of a command, the pieces of a file, room for it."""
+"""Helpers that all transports share: checks of commands, chunks of files, free space."""
 
 from __future__ import annotations
 

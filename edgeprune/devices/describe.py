@@ -1,4 +1,4 @@
-"""Who a Linux board is, asked with commands alone, so that every transport gets the same answer."""
+"""Description of a Linux board, asked with commands alone, so that every transport gets the same answer."""
 
 from __future__ import annotations
 

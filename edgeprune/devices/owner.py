@@ -1,4 +1,4 @@
-"""Who holds a lock or a folder on a device, as text that lies there, and whether that process still lives.
+"""Owners of locks and folders on a device: text that names a process, and whether that process still lives.
 
 An owner that was killed is recognised on its own computer only; seen from anywhere else it counts as alive.
 """

@@ -39,7 +39,7 @@ class DeviceInfo:
 
     @property
     def counts(self) -> bool:
-        """Its clock counts what a program does: how busy the computer is, or was a minute ago, changes nothing."""
+        """Whether the clock counts a program's work instead of time, so that load on the computer changes nothing."""
         return self.clock != "monotonic"
 
     def to_json(self) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class DeviceInfo:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """What a command left behind. ``stdout`` and ``stderr`` are decoded with replacement."""
+    """Outcome of a command. ``stdout`` and ``stderr`` are decoded with replacement."""
 
     returncode: int
     stdout: str

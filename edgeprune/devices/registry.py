@@ -122,10 +122,10 @@ def _tracked_servers() -> list[Listed]:
     place = os.environ.get(TRACKER)
     if not place:
         return []
-    from edgeprune.devices.rpc.address import loopback, parse_place
+    from edgeprune.devices.rpc.address import loopback, parse_host_port
     from edgeprune.devices.rpc.tracker import servers_of
 
-    host, port = parse_place(place)
+    host, port = parse_host_port(place)
     url = f"rpc+tracker://{host}:{port}"
     address = loopback(host, port, url)
     try:

@@ -1,4 +1,4 @@
-"""A folder of one's own on a device, for as long as it is needed."""
+"""Scratch folders on a device, removed after use."""
 
 from __future__ import annotations
 

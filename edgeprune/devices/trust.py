@@ -1,4 +1,4 @@
-"""Whether a board whose host key nobody has seen before may be trusted; said once, read by the transport.
+"""Permission to trust an unknown SSH host key: given once, read by the transport.
 
 A context variable, so that the permission reaches a device however deep it is opened, and ends with
 the command or the block that gave it.

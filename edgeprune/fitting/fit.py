@@ -41,7 +41,7 @@ from edgeprune.pruning.plan import Plan
 from edgeprune.targets import Target
 from edgeprune.training.data import DataSet
 from edgeprune.training.preflight import require_data
-from edgeprune.training.teach import taught
+from edgeprune.training.teach import labelled_by_teacher
 
 
 def fit(
@@ -89,7 +89,7 @@ def fit(
     if data is not None:
         require_data(network.module, network.example_inputs, network.kernels.outputs[0].shape[1], data)
         if not data.labelled:
-            data, options = taught(model.module, data), replace(options, distil_weight=1.0)
+            data, options = labelled_by_teacher(model.module, data), replace(options, distil_weight=1.0)
     stages = open_run(out, model, target, promise, options, resume=resume, began=began)
     with tempfile.TemporaryDirectory(prefix="edgeprune-fit-") as scratch, on_trial(device) as trials:
         profiled = stages.once(
@@ -210,7 +210,7 @@ def fit(
 
 @dataclass(frozen=True, slots=True)
 class _Planning:
-    """What planners of one run share: tables, levels, options."""
+    """Shared input of the planners of one run: tables, levels, options."""
 
     tables: LatencyModel
     levels: Mapping[str, tuple[int, ...]]
@@ -220,7 +220,7 @@ class _Planning:
     solver: str = ""
 
     def planner(self, network: Network, scores: Scores, latency_ms: float, flash_bytes: float) -> Planner:
-        """For a network that was measured to cost so much: what it takes beyond its kernels corrects the tables."""
+        """A planner for a network of this measured cost: its cost beyond the sum of its kernels corrects the tables."""
         predicted = self.tables.network(n.spec for n in network.kernels.nodes)
         sizes = {g.name: g.size for g in network.channels.groups}
         levels = {name: (*(w for w in self.levels[name] if w < size), size) for name, size in sizes.items()}

@@ -25,7 +25,7 @@ BRIEF = 1
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """What is installed now: the plan and network, what flash did, and the history of each further training."""
+    """The installed network: its plan, the deployment by flash, and the history of each further training."""
 
     plan: Plan
     network: Network
@@ -41,7 +41,7 @@ def install(
     network: Network,
     smaller: Callable[[Network, Reference, str], Plan | None],
 ) -> Installed:
-    """Flash the network; while it is over its budget there, make a smaller one of it, train that briefly, try again.
+    """Flash the network; while the installed program is over its budget, shrink it further, train briefly, try again.
 
     Args:
         network: recovered, of ``plan``.
@@ -108,7 +108,7 @@ def _over_budget(error: VerificationError) -> bool:
 
 
 def _overshoot(error: VerificationError) -> float:
-    """By how much the limit may be missed, as a share of it, at the far end of the interval."""
+    """Overshoot over the limit at the far end of the interval, as a share of the limit."""
     over = [float(v["high"] or v["value"]) / float(v["limit"]) - 1 for v in error.details["verdicts"]]
     return max(0.0, min(max(over), MOST_STEP))
 

@@ -49,7 +49,7 @@ def score(network: Network, name: str, data: DataSet | None = None, *, batch_siz
 
 
 class Planner:
-    """From saliency and latency tables to plans: the one place where the problem is built and solved.
+    """The planner: from saliency and latency tables to plans. It alone builds and solves the pruning problem.
 
     Args:
         model: already corrected by what was measured; predicted figures carry its evidence level.
@@ -85,7 +85,7 @@ class Planner:
 
     @cached_property
     def _finer(self) -> Problem:
-        """The problem with widths between those that were timed; as it is where the tables do not reach these."""
+        """The problem with levels between the timed widths; unchanged where the tables do not reach these."""
         levels = {name: finer(widths, self._step) for name, widths in self._levels.items()}
         try:
             usable, _ = usable_levels(self._network.kernels, self._network.channels, levels, self._model)
@@ -108,14 +108,14 @@ class Planner:
         return self._solved(self.problem, budget)
 
     def finer(self, budget: Budget) -> Proposal[Plan]:
-        """As :meth:`propose`, with widths between those that were timed."""
+        """As :meth:`propose`, with levels between the timed widths."""
         return replace(self._solved(self._finer, budget), estimated=True)
 
     def between(self, low: Proposal[Plan], high: Proposal[Plan]) -> Proposal[Plan] | None:
         """The plan half-way between two, width by width; None if there is none between."""
         choices = self._finer.choices
         ends = [tuple(c.levels.index(x.plan.width(c.name)) for x in (low, high)) for c in choices]
-        # A block goes whole or stays: between nothing and something there is nothing.
+        # A block is removed completely or not at all, so there is no width between 0 and the first one.
         apart = [i for i, (c, (a, b)) in enumerate(zip(choices, ends, strict=True)) if a != b and c.levels[min(a, b)]]
         halves = [a for a, _ in ends]
         for i in apart:
@@ -155,7 +155,7 @@ class Planner:
 
 
 def with_removable(network: Network, progress: Progress = SILENT) -> Network:
-    """The network with those of its blocks that run, and agree with the masked network, once they are gone."""
+    """The network with its removable blocks: those without which it runs and agrees with the masked network."""
     progress.stage("trying blocks")
     channels, refused = removable(network.module, network.channels, network.example_inputs)
     for name, why in refused.items():
@@ -167,7 +167,7 @@ def shrunk(network: Network, plan: Plan) -> Network:
     """The smaller network, proven equal to the masked one on the example input.
 
     Raises:
-        VerificationError, PlanError: it is not, or the plan does not fit.
+        VerificationError, PlanError: the networks are not equal, or the plan does not fit.
     """
     module = shrink(network.module, network.channels, plan)
     masked = mask(network.module, network.channels, plan)

@@ -52,12 +52,12 @@ class Reference:
 
     @property
     def margin(self) -> float:
-        """Part of the latency limit that the first plan leaves free, from how much launches differed on this device."""
+        """Margin of the latency limit that the first plan leaves free, from the noise between launches there."""
         return min(MOST_MARGIN, max(LEAST_MARGIN, self.timing.noise))
 
     @property
     def standard(self) -> Standard:
-        """What a network of this run has to keep; its dense network waits on the device where that is needed."""
+        """The standard for networks of this run; the dense network waits on the device if a limit is relative to it."""
         relative = self.promise.latency is not None and self.promise.latency.relative
         if relative and self._placed is None and not self.trials.info.counts:
             self._placed = self.trials.keep(self.bundle)
@@ -77,8 +77,8 @@ class Reference:
     def judge(self, placed: Placed) -> Judgement:
         """The verdict on a plan's program, timed in turns with the dense network where a limit is relative to it.
 
-        What is not decidable after a moment is as good as broken here: another plan is tried, and the one that is
-        installed is judged with all the patience there is. A moment is shorter once a search has taken long.
+        A round that is not decidable soon counts as broken: another plan is tried, and the installed program is judged
+        with the full patience. The patience of a round is shorter once a search has taken long.
         """
         patience_s = patience_of_round(self.patience_s, self._judging_s)
         found = replace(self.standard, patience_s=patience_s, sharpness=SHARPNESS).judge(placed)
@@ -93,25 +93,25 @@ class Reference:
             self.timing = judgement.dense
 
     def asked(self, promise: Promise, patience_s: float) -> Reference:
-        """The same dense network with another promise; what it learns of itself stays with it alone."""
+        """A reference with the same dense network and another promise; launches that it learns stay with it alone."""
         other = replace(self, promise=promise, patience_s=patience_s)
         other._placed = self._placed
         return other
 
 
 def accepted(judgement: Judgement) -> Judged:
-    """What the search asks of a judgement."""
+    """Use of each limit, and whether it is kept, from a judgement."""
     latency, flash = judgement.of("latency"), judgement.of("flash")
     return Judged(
-        None if latency is None else latency.fill,
+        None if latency is None else latency.share_of_limit,
         latency is None or latency.kept,
-        None if flash is None else flash.fill,
+        None if flash is None else flash.share_of_limit,
         flash is None or flash.kept,
     )
 
 
 def at_most(judgement: Judgement) -> Judged:
-    """As :func:`accepted`, by the value alone: for a comparison that promises nothing."""
+    """As :func:`accepted`, but by the value alone, without its interval: for comparisons that promise nothing."""
     found = accepted(judgement)
     return replace(found, latency_kept=found.latency_used is None or found.latency_used <= 1)
 

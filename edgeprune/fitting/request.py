@@ -1,4 +1,4 @@
-"""The request of a run: what was asked for, so that whoever goes on with it goes on with the same."""
+"""The request of a run: its arguments, kept so that a resumed run continues with the same ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def open_run(
     resume: bool,
     began: Callable[[], None] = lambda: None,
 ) -> Stages:
-    """The stages of the run in ``out``: of a new one, or of the one that is there.
+    """The stages of the run in ``out``: a new run, or the existing one if it is resumed.
 
     Args:
         began: called when ``out`` is known to take a new run, before that is written down.

@@ -1,4 +1,4 @@
-"""What a fit found out, as data: the report is drawn from it and the CLI prints it."""
+"""Results of a fit as data: the report is drawn from them, and the command line prints them."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ FitRound = Round[Plan, Tried]
 
 
 def correction(found: FitRound) -> float:
-    """The factor between tables as they were profiled and the device, as it was known after a round."""
+    """Correction factor from the profiled tables to the device, as known after this round."""
     return found.correction * float(found.proposal.plan.method["latency_correction"])
 
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """Everything a fit did.
+    """The result of a fit: networks, rounds, verdicts, paths.
 
     Attributes:
         verdicts: on the installed program, one for each limit.

@@ -38,13 +38,13 @@ class RunRecord(Jsonable):
     def of(
         cls, model: str, weights: str | None = None, input_shape: tuple[int, ...] | None = None, seed: int = 0
     ) -> RunRecord:
-        """As above, with paths made absolute so that the record outlives the working folder."""
+        """A record with absolute paths, so that it outlives the working folder."""
         model = absolute(model) or model
         return cls(model, None if weights is None else str(Path(weights).resolve()), input_shape, seed)
 
 
 def absolute(source: str | None) -> str | None:
-    """A model or data source whose file, if it names one, is named from the root."""
+    """A model or data source with an absolute path, if it names a file."""
     if source is None:
         return None
     path, colon, factory = source.rpartition(":")
@@ -54,7 +54,7 @@ def absolute(source: str | None) -> str | None:
 
 
 def check_out(out: Path) -> None:
-    """Refuse, before any work is done, a place that no run folder can be made at.
+    """Refuse, before any work is done, a path at which no run folder can be made.
 
     Raises:
         UsageError: ``out``, or a folder above it, is a file.
@@ -65,7 +65,7 @@ def check_out(out: Path) -> None:
 
 
 def save_run(out: Path, record: RunRecord | None, plan: Plan, module: nn.Module) -> dict[str, Path]:
-    """Write plan and weights (and ``record``) into ``out``; returns what lies where."""
+    """Write plan and weights (and ``record``) into ``out``; returns the paths by name."""
     save_pruned(module, plan, out)
     paths, path = {"weights": out / "model.safetensors", "widths": out / "widths.json"}, out / RUN_FILE
     if record is None:

@@ -16,7 +16,7 @@ SCORES = "scores.safetensors"
 
 
 def save_scores(scores: Scores, folder: Path) -> list[str]:
-    """Write saliencies into the folder; the names of the groups."""
+    """Write saliencies into the folder; returns the names of the groups."""
     write_whole(folder / SCORES, save(scores))
     return sorted(scores)
 
@@ -26,12 +26,12 @@ def load_scores(folder: Path) -> Scores:
 
 
 def profile_json(result: ProfileResult) -> dict[str, Any]:
-    """What was counted, and which profile of the store it is."""
+    """The counts of a profile result as JSON, with the fingerprint that names its profile in the store."""
     return {"digest": result.profile.fingerprint.digest, **result.to_json()}
 
 
 def profile_of(said: dict[str, Any], store: ProfileStore) -> ProfileResult:
-    """Raises KeyError if the store does not hold the profile any more."""
+    """The profile result that :func:`profile_json` wrote; raises KeyError if the store no longer holds its profile."""
     profiles, digest = {p.fingerprint.digest: p for p in store.profiles()}, said.pop("digest")
     if digest not in profiles:
         raise KeyError(f"{store.path} has no profile {digest[:12]}")

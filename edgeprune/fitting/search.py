@@ -31,9 +31,9 @@ class Proposal(Generic[P]):
 
     Attributes:
         key: equal for equal plans.
-        worth: what the search keeps the most of.
-        dense: nothing is removed; more cannot be had.
-        estimated: some of its kernels were never timed, so that it may turn out that one cannot be had.
+        worth: the objective of the search: retained saliency, for a pruned network.
+        dense: nothing is removed, so no plan is worth more.
+        estimated: some of its kernels were never timed, and may turn out not to build.
     """
 
     plan: P
@@ -47,7 +47,7 @@ class Proposal(Generic[P]):
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What was measured of a plan: the use of each limit as a share of it (None: no such limit), and the verdicts."""
+    """Measured use of each limit by a plan, as a share of the limit (None: no such limit), and the verdicts."""
 
     latency_used: float | None
     latency_kept: bool
@@ -58,14 +58,14 @@ class Judged:
     def kept(self) -> bool:
         return self.latency_kept and self.flash_kept
 
-    def full(self, fill: float) -> bool:
-        """Whether some limit is used well."""
-        return max(self.latency_used or 0.0, self.flash_used or 0.0) >= fill
+    def uses(self, share: float) -> bool:
+        """Whether the plan uses at least this share of some limit."""
+        return max(self.latency_used or 0.0, self.flash_used or 0.0) >= share
 
 
 @dataclass(frozen=True, slots=True)
 class Round(Generic[P, M]):
-    """One pass: ``correction`` is what the tables' latency has to be multiplied with, as far as it is known then."""
+    """One pass of the search; ``correction`` is the factor from table latency to device latency, as known by then."""
 
     number: int
     proposal: Proposal[P]
@@ -76,7 +76,7 @@ class Round(Generic[P, M]):
 
 @dataclass(frozen=True, slots=True)
 class Search(Generic[P, M]):
-    """The loop.
+    """The search loop: propose, measure, correct.
 
     Attributes:
         propose: the best plan that the tables predict inside a budget; raises InfeasibleBudgetError.
@@ -95,7 +95,7 @@ class Search(Generic[P, M]):
     def run(
         self, budget: Budget, *, rounds: int, margin: float, fill: float
     ) -> tuple[Round[P, M] | None, list[Round[P, M]]]:
-        """The round of most worth that keeps the budget, and all rounds; None if none keeps it.
+        """The best round inside the budget, and all rounds; None if no round keeps the budget.
 
         A measurement moves the aim in table milliseconds by the ratio of measured to predicted; bytes differ from the
         tables by a constant. Where that leads to no plan that is better than the best so far, :meth:`_further` does.
@@ -146,7 +146,7 @@ class Search(Generic[P, M]):
                 failed.add(proposal.key)
                 continue
             done[proposal.key] = found
-            if found.judged.kept and (proposal.dense or found.judged.full(fill)):
+            if found.judged.kept and (proposal.dense or found.judged.uses(fill)):
                 break
             correction = found.correction
             if flash is not None and found.judged.flash_used is not None:
@@ -163,13 +163,13 @@ class Search(Generic[P, M]):
         room: float | None,
         margin: float,
     ) -> Proposal[P] | None:
-        """A plan of more worth than the best one so far, which leaves room: what the tables offer for it, or a plan
-        between the best and one that should fill that room and is over the budget, or one of finer widths.
+        """A better plan than the best one so far, if that leaves room in the budget: one that the tables offer for the
+        room, one between the best plan and one over the budget that should fill the room, or one of finer widths.
         """
         worth, used = best.proposal.worth, best.judged.latency_used
         if not used:
             return None
-        # As if the tables were as wrong for every plan as they are for the best.
+        # The best plan's correction factor, taken for every plan.
         aim = best.proposal.latency_ms * (1 - margin) / used
         over = [r.proposal for r in done.values() if r.proposal.worth > worth and r.proposal.latency_ms <= aim * NEAR]
         between = [self.between(best.proposal, min(over, key=lambda p: p.worth))] if over else []
@@ -179,7 +179,7 @@ class Search(Generic[P, M]):
         return next((p for p in further if p.worth > worth), None)
 
     def _offered(self, propose: Callable[[Budget], Proposal[P]] | None, budget: Budget) -> Proposal[P] | None:
-        """None where nothing reaches the budget: with the margin, an aim may lie below the smallest plan."""
+        """The solver's proposal, or None if no plan reaches the budget: with the margin, an aim may be out of reach."""
         try:
             return propose(budget) if propose else None
         except InfeasibleBudgetError:
@@ -200,7 +200,7 @@ def _best(rounds: Iterable[Round[P, M]]) -> Round[P, M] | None:
 def _in_device_units(
     error: InfeasibleBudgetError, budget: Budget, correction: float, extra: float
 ) -> InfeasibleBudgetError:
-    """The error of a solver, which knows the tables alone, in milliseconds and bytes of the device."""
+    """A solver's error, converted from figures of the tables into milliseconds and bytes of the device."""
     smallest = {"latency_ms": error.details.get("latency_ms", 0.0) * correction}
     smallest["flash_bytes"] = error.details.get("flash_bytes", 0.0) + extra
     return infeasible(budget, smallest)

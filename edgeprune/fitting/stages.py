@@ -1,8 +1,8 @@
-"""The stages of a run: each is made once, kept in the run folder as it ends, and read back by whoever goes on.
+"""The stages of a run: each is made once, kept in the run folder as it ends, and read back when the run is resumed.
 
-``RUN/stages/NAME.json`` is what a finished stage found; files that it made lie beside and were written first. A stage
-is finished when that file exists, so a kill at any moment leaves finished stages and at most one that begins anew.
-``RUN/stages.jsonl`` tells in order what began and what ended.
+``RUN/stages/NAME.json`` holds the result of a finished stage; files that it made lie beside and were written first. A
+stage is finished when that file exists, so a kill at any moment leaves finished stages and at most one that starts
+again. ``RUN/stages.jsonl`` tells in order which stages began and which ended.
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ class Stages:
         save: Callable[[T], Any] | None = None,
         load: Callable[[Any], T] | None = None,
     ) -> T:
-        """What the stage ``name`` found: made now, or read back if it is finished.
+        """The result of the stage ``name``: made now, or read back if the stage is finished.
 
         Args:
-            kind: the type of it, which says how it is kept as JSON.
-            save, load: of what has no such type, or files beside: its JSON, once they were written; the same again.
+            kind: the type of the result, which says how it is kept as JSON.
+            save, load: for results without such a type, or with files beside them: ``save`` writes the files and
+                returns JSON, ``load`` gives the result back.
 
         Raises:
             BadInputError: the stage is finished and cannot be read back. Whatever ``make`` raises.
@@ -71,16 +72,16 @@ class Stages:
         return made
 
     def finish(self, name: str, found: Any, **facts: Any) -> None:
-        """Have a stage finished, with what it found as JSON."""
+        """Finish a stage: write its result as JSON."""
         write_whole(self._file(name), json.dumps(found, allow_nan=False) + "\n")
         self._note(name, "ended", **facts)
 
     def reopen(self, name: str) -> None:
-        """Have a finished stage made again: what it made is not there any more."""
+        """Reopen a finished stage, whose result no longer exists, so that it is made again."""
         self._file(name).unlink(missing_ok=True)
 
     def forget(self) -> None:
-        """Remove all stages: the run came to nothing, and nothing of it shall look like a run."""
+        """Remove all stages of a run that failed, so that its folder does not look like a run."""
         for folder in (FOLDER, DENSE):
             shutil.rmtree(self.run / folder, ignore_errors=True)
         for name in (LOG, CALL):

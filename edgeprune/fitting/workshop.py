@@ -1,4 +1,4 @@
-"""The workshop of a run: builds networks, tries them on the device, and keeps what each of that found."""
+"""The workshop of a run: it builds networks, tries them on the device, and keeps the results as stages."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from edgeprune.training.evaluate import accuracy_from_logits
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """What builds and times the networks of one run.
+    """Builder and timer of the networks of one run.
 
     Attributes:
         network: the dense one, as it was read.
         scratch: a folder for bundles that are only tried.
-        data: whose test half says how accurate a program is; None: nothing does.
+        data: its test half measures the accuracy of programs; None: accuracy is not measured.
     """
 
     network: Network
@@ -101,7 +101,7 @@ class Workshop:
         return self.stages.once(name, make, save=VariantResult.to_json, load=load)
 
     def accuracy(self, placed: Placed) -> float | None:
-        """Accuracy on the test half, from what the program on the device puts out."""
+        """Accuracy on the test half, computed from the outputs of the program on the device."""
         if self.data is None:
             return None
         x, y = self.data.test

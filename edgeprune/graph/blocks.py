@@ -56,7 +56,7 @@ def find_blocks(
 
 
 class _Ways:
-    """Which values still depend on the inputs, and matter to the outputs, when groups are empty."""
+    """Liveness of values when groups are empty: which still depend on the inputs and are needed for the outputs."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class _Ways:
         return self._carriers.get(group, set())
 
     def joined(self, idle: Mapping[Node, None], empty: set[str]) -> bool:
-        """Whether what is left can be put together where ``idle`` values meet others.
+        """Whether the rest of the network still fits together where ``idle`` values meet others.
 
         A concatenation bears values without channels, and nothing but a concatenation does. Constants with
         channels do not belong in one: the block that is worth removing is the larger one that takes these away too.
@@ -98,7 +98,7 @@ class _Ways:
         return any(groups and groups <= empty for groups in self._axes[node])
 
     def without(self, empty: set[str]) -> dict[Node, None] | None:
-        """Values that are constant or needed by nobody once ``empty`` have no channels; None if an output is constant.
+        """Nodes made constant or dead by emptying the groups ``empty``; None if a network output becomes constant.
 
         In the order in which they were found.
         """

@@ -68,7 +68,7 @@ class Computed:
 
 
 def is_view(node: Node) -> bool:
-    """Whether ``node`` only looks at its operand differently."""
+    """Whether ``node`` is a view of its operand."""
     schema = getattr(node.target, "_schema", None)
     returned = schema.returns[0].alias_info if schema and len(schema.returns) == 1 else None
     return returned is not None and not returned.is_write
@@ -142,6 +142,6 @@ class Recipes:
 
 
 def _drawn(like: Tensor, generator: torch.Generator) -> Tensor:
-    if not like.dtype.is_floating_point:  # places, which nobody trains
+    if not like.dtype.is_floating_point:  # indices, which are not trained
         return like.clone()
     return torch.rand(like.shape, generator=generator).add(0.5).to(like.dtype)

@@ -47,12 +47,12 @@ class Flow:
 
     def __init__(self, program: ExportedProgram, blocks: Mapping[str, int] | None = None) -> None:
         """Args:
-        blocks: node name of a shuffle's result -> into how many equal blocks an earlier walk saw it cut.
+        blocks: node name of a shuffle's result -> the number of equal runs that an earlier pass saw it cut into.
         """
         self.blocks = dict(blocks or {})
         self.shuffles: dict[Layout, Node] = {}  # results that were made without regard to blocks
         self.shuffled: dict[Node, dict[int, Layout]] = {}  # known before the walk gets there
-        self.cut: dict[str, int] = {}  # for ``blocks`` of the next walk
+        self.cut: dict[str, int] = {}  # numbers of runs found by this pass, for ``blocks`` of the next pass
         self.reads: dict[tuple[Node, int], None] = {}  # axes of activations that layers with weights read
         self.space = ChannelSpace()
         self.node: Node | None = None  # the node a rule is at work on

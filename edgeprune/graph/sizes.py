@@ -70,14 +70,15 @@ def origins(node: Node, sizes: Iterable[Any]) -> list[Size]:
     return [Origin.OPEN if size == -1 else origin for size, origin in zip(given, seen, strict=True)]
 
 
-_Place = tuple[str, str, int, int]  # operator, source line, number of the call there, which of its results
+_Source = tuple[str, str, int, int]
+"""Which tensor: operator, source line, number of the call there, number of the result."""
 
 
 class _Known(int):
     """An integer that remembers: an attribute's value, or a product of sizes that were read."""
 
     attribute: Attribute | None = None
-    axes: tuple[tuple[_Place, int], ...] = ()
+    axes: tuple[tuple[_Source, int], ...] = ()
     ratio: Fraction = Fraction(1)
     computed: set[Attribute]  # of the whole run: attributes that arithmetic was done with
 
@@ -177,7 +178,7 @@ class Recorder(TorchFunctionMode):
         self.computed: set[Attribute] = set()
         self.calls: dict[tuple[str, str], list[list[Any]]] = defaultdict(list)
         self._alive: list[Tensor] = []  # the identity of a tensor is its name while it lives
-        self._made: dict[int, _Place] = {}
+        self._made: dict[int, _Source] = {}
         for i, x in enumerate(inputs):
             self._name(x, ("input", "", i, 0))
         for name, p in parameters:
@@ -208,18 +209,18 @@ class Recorder(TorchFunctionMode):
         calls += [[]] if sizes is None else sizes
         return result
 
-    def _name(self, x: Tensor, place: _Place) -> None:
+    def _name(self, x: Tensor, source: _Source) -> None:
         self._alive.append(x)
-        self._made.setdefault(id(x), place)  # an operator with nothing to do returns its operand, and leaves no node
+        self._made.setdefault(id(x), source)  # an operator with nothing to do returns its operand, and leaves no node
 
     def _read(self, x: Tensor, dim: int, size: int) -> int:
-        place = self._made.get(id(x))
-        return size if place is None else _Known.of(size, self.computed, axes=((place, dim),))
+        source = self._made.get(id(x))
+        return size if source is None else _Known.of(size, self.computed, axes=((source, dim),))
 
 
 @contextmanager
 def remembered(module: nn.Module, inputs: Iterable[Tensor]) -> Iterator[Recorder]:
-    """While the block runs ``module`` its sizes are followed; the result is for :func:`annotate`."""
+    """Follow the sizes of ``module`` while it runs inside the ``with`` block; the result is for :func:`annotate`."""
     named = [*module.named_parameters(), *module.named_buffers()]
     recorder = Recorder(inputs, named)
     plain: list[tuple[nn.Module, str, Any]] = []
@@ -271,8 +272,8 @@ def annotate(
     matched = {key: nodes for key, nodes in found.items() if len(nodes) == len(recorder.calls.get(key, ()))}
     placeholders = {parameters[n.name]: n for n in graph.nodes if n.name in parameters}
 
-    def made(place: _Place) -> Node | None:
-        operator, where, call, result = place
+    def made(source: _Source) -> Node | None:
+        operator, where, call, result = source
         if operator == "input":
             return inputs[call] if call < len(inputs) else None
         if operator == "parameter":
@@ -289,7 +290,7 @@ def annotate(
             return Origin.WRITTEN  # plain, or kept by some cache since an earlier run
         if value.attribute is not None:
             return Origin.WRITTEN if value.attribute in recorder.computed else value.attribute
-        axes = [(made(place), dim) for place, dim in value.axes]
+        axes = [(made(source), dim) for source, dim in value.axes]
         known = tuple((node, dim) for node, dim in axes if node is not None)
         return Read(known) if len(known) == len(axes) else Origin.WRITTEN
 

@@ -1,4 +1,4 @@
-"""KernelSpec: what one kernel computes, with no word on how.
+"""KernelSpec: what one kernel computes, not how.
 
 A spec is what the graph yields, what latency tables are keyed by, what the compiler builds from
 and what the report names. Its widths can be changed with :meth:`KernelSpec.with_widths`; the
@@ -27,7 +27,7 @@ OPERATIONS = ("add", "sub", "rsub", "mul", "div", "rdiv", "max", "min", "prelu")
 """Epilogue steps that take an input of their own."""
 
 CONVOLUTIONS = ("conv2d", "conv3d")
-"""Anchors whose filters see the same places of all the channels of their group."""
+"""Anchors whose filters read the same window of every channel of their group."""
 
 GATES = {"lstm": 4, "gru": 3}
 """Gates of a unit, by the ``kind`` of a ``recurrent`` kernel."""
@@ -102,7 +102,7 @@ class KernelSpec:
 
     @property
     def operator(self) -> Operator:
-        """What holds of the anchor, whatever its sizes."""
+        """The record of the anchor's operator, which is the same for all sizes."""
         return OPERATORS[self.op]
 
     def attr(self, name: str) -> Any:

@@ -61,7 +61,7 @@ def trace(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> ExportedProg
 
 @contextmanager
 def evaluating(*modules: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block; each module's own training flag comes back after it."""
+    """Evaluation mode inside the ``with`` block; each module's own training flag comes back after it."""
     modes = [(m, m.training) for module in modules for m in module.modules()]
     for module in modules:
         module.eval()

@@ -1,4 +1,4 @@
-"""Walks and views: a tensor seen through the data of another one.
+"""Walks and views: strided access to the data of another tensor.
 
 A walk says for each dimension of the stored data which loop of the reader moves along it, from where
 and in which steps. A loop that moves along no dimension repeats the values (broadcasting). Kernel
@@ -57,7 +57,7 @@ class Walk:
         return cls(tuple(Along(*numbers[i : i + 3]) for i in range(0, len(numbers), 3)))
 
     def resized(self, shape: Sequence[int], loop: int, before: int, after: int) -> tuple[int, ...]:
-        """The shape of the data if a loop had ``after`` rounds instead of ``before``."""
+        """The shape of the data if a loop had ``after`` iterations instead of ``before``."""
         return tuple(
             size + (after - before) * abs(a.step) if a.loop == loop and size > 1 else size
             for size, a in zip(shape, self.dims, strict=True)

@@ -1,4 +1,4 @@
-"""Criteria that look at activations: what a channel has to say, as the layers behind it hear it."""
+"""Activation criteria: the saliency of a channel from its values as the layers behind it read them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgeprune.importance.criterion import Batches, LossFn, Scores, by_channel
 
 
 class _OfActivations(ABC):
-    """The mean of a statistic over samples, positions and every place where a layer reads the channel."""
+    """The mean of a statistic over samples, positions and every site at which a layer reads the channel."""
 
     name: ClassVar[str]
     needs_data: ClassVar[bool] = True
@@ -24,15 +24,15 @@ class _OfActivations(ABC):
     @staticmethod
     @abstractmethod
     def statistic(values: Tensor) -> Tensor:
-        """What one value counts, at least 0; same shape."""
+        """The contribution of each value to the mean, at least 0; same shape."""
 
     def score(self, network: Network, batches: Batches | None = None, loss_fn: LossFn | None = None) -> Scores:
         if batches is None:
             raise UsageError(f"criterion '{self.name}' needs data", hint="give batches of (input, target)")
         groups = network.channels.prunable
-        places = {(g.name, a): g.size for g in groups for a in g.activations}
-        totals = {place: np.zeros(size) for place, size in places.items()}
-        counts = dict.fromkeys(places, 0)
+        sites = {(g.name, a): g.size for g in groups for a in g.activations}
+        totals = {site: np.zeros(size) for site, size in sites.items()}
+        counts = dict.fromkeys(sites, 0)
 
         def see(node: str, value: Tensor) -> None:
             if not value.isfinite().all():
@@ -41,13 +41,13 @@ class _OfActivations(ABC):
                     hint="look for NaN in weights and data: train or load the network again",
                     node=node,
                 )
-            for place, size in places.items():
-                if place[1].node == node:
-                    rows = self.statistic(by_channel(value, place[1], size))
-                    totals[place] += rows.sum(1).numpy()
-                    counts[place] += rows.shape[1]
+            for site, size in sites.items():
+                if site[1].node == node:
+                    rows = self.statistic(by_channel(value, site[1], size))
+                    totals[site] += rows.sum(1).numpy()
+                    counts[site] += rows.shape[1]
 
-        watcher = Watcher(network.module, {a.node for _, a in places})
+        watcher = Watcher(network.module, {a.node for _, a in sites})
         empty = True
         with torch.no_grad():
             for x, _ in batches:
@@ -55,7 +55,7 @@ class _OfActivations(ABC):
                 watcher.run((x,), see)
         if empty:
             raise UsageError(f"criterion '{self.name}' got an empty data set", hint="give at least one batch")
-        means = {place: total / counts[place] for place, total in totals.items()}
+        means = {site: total / counts[site] for site, total in totals.items()}
         return {g.name: np.mean([means[g.name, a] for a in g.activations], axis=0) for g in groups}
 
 

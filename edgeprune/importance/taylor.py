@@ -61,7 +61,7 @@ class Taylor:
 
 
 class _requiring_grad:
-    """Inside the block these parameters take gradients, also where the user froze them."""
+    """Gradients for these parameters inside the ``with`` block, even where the user froze them."""
 
     def __init__(self, parameters: list[Tensor]) -> None:
         self._frozen = [p for p in parameters if not p.requires_grad]

@@ -53,7 +53,7 @@ class Summary:
 
 
 def stored_profiles(path: Path) -> list[Summary]:
-    """Those of a store, oldest first; none if there is no such file, which is not made."""
+    """Profiles of a store, oldest first; none if the file does not exist, and it is not made."""
     if not path.exists():
         return []
     with ProfileStore(path) as store:
@@ -61,7 +61,7 @@ def stored_profiles(path: Path) -> list[Summary]:
 
 
 def shipped_profiles() -> list[Summary]:
-    """Those that edgeprune brings along, by name of the file.
+    """Profiles that edgeprune ships, by name of the file.
 
     Raises:
         ProfileError: one of them does not check.

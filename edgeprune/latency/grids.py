@@ -42,7 +42,7 @@ def levels_of(channels: ChannelGraph, step: int, points: int, *, blocks: bool = 
 
 
 def finer(levels: tuple[int, ...], least: int = 1) -> tuple[int, ...]:
-    """The levels of a group, and widths between them at which its kernels are known by interpolation.
+    """The levels of a group, with widths between them at which its kernels are interpolated.
 
     Args:
         least: steps are multiples of it.
@@ -61,7 +61,7 @@ def with_blocks(levels: Mapping[str, tuple[int, ...]], channels: ChannelGraph) -
 
 
 def split(binding: AxisBinding, levels: Mapping[str, tuple[int, ...]]) -> tuple[tuple[str, ...], int]:
-    """The groups of an axis that leave a choice (repeats kept), and what the rest adds up to.
+    """The groups of an axis that leave a choice (repeats kept), and the constant width of the others.
 
     Raises:
         PlanError: the axis names a group without levels.

@@ -1,4 +1,4 @@
-"""The latency model: what any kernel, and any network, is expected to cost on one device."""
+"""The latency model: predicted latency and bytes of any kernel, and of any network, on one device."""
 
 from __future__ import annotations
 

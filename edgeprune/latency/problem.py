@@ -31,9 +31,9 @@ def build_problem(
     """The pruning problem of a network on a device.
 
     A kernel is a term over its axes that leave a choice, with tables at :func:`grid_for`'s widths and the
-    model's correction applied; one without such an axis is spent whatever is chosen. Where groups may lose all
-    channels (:func:`edgeprune.latency.grids.with_blocks`), what has no channels costs nothing, and kernels that
-    a block takes along are gated by its first group. The retained saliency of level k is the sum of the group's k
+    model's correction applied; a kernel without a free axis is a constant cost. Where groups may lose all
+    channels (:func:`edgeprune.latency.grids.with_blocks`), a kernel without channels costs nothing, and kernels that
+    are removed with a block are gated by its first group. The retained saliency of level k is the sum of the group's k
     largest scores, over the sum of all scores of all groups.
 
     Args:
@@ -81,12 +81,12 @@ def build_problem(
 
 
 def _with_zeros(table: NDArray[np.float64], grids: tuple[NDArray[np.int64], ...]) -> NDArray[np.float64]:
-    """A table over the widths above 0, and nothing spent where there is no width."""
+    """The table, extended by width 0 where a grid begins with it: a kernel without channels costs nothing."""
     return np.pad(table, [(int(g[0] == 0), 0) for g in grids])
 
 
 def _gate(node: KernelNode, bindings: Mapping[str, AxisBinding], blocks: Sequence[Block]) -> str | None:
-    """The group that says whether a kernel is there, where a block takes it along that none of its widths are in."""
+    """The group whose width 0 removes a kernel with a block, if none of the kernel's own widths are in the block."""
     around = [b for b in blocks if node.output.partition(".")[0] in b.idle]
     if not around:
         return None
@@ -98,7 +98,7 @@ def _gate(node: KernelNode, bindings: Mapping[str, AxisBinding], blocks: Sequenc
 def usable_levels(
     kernels: KernelGraph, channels: ChannelGraph, levels: Levels, model: LatencyModel
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, dict[int, str]]]:
-    """Levels without those at which a kernel failed on the device, and what was taken out, with the reason.
+    """Levels at which no kernel failed on the device, and the levels that were dropped, with the reason.
 
     A failure is laid on the kernel's out axis, or on its in axis where the out axis leaves no choice or is
     at its full width; on an axis that several groups make up it cannot be laid on one of them, and stays.

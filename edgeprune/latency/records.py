@@ -1,4 +1,4 @@
-"""What one measurement of one kernel says, and the fingerprint of where it was taken."""
+"""Records: one measurement of one kernel each, and the fingerprint of where they were taken."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Fingerprint:
 
 @dataclass(frozen=True, slots=True)
 class KernelRecord:
-    """One kernel, one schedule, one device: what was measured.
+    """The measurement of one kernel with one schedule on one device.
 
     ``status`` is "ok" or "failed" (then ``error`` says why and the figures are 0).
     """

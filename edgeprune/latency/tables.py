@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a kernel is expected to cost.
+    """Predicted cost of a kernel.
 
     ``source`` is "table" for a figure that was measured, "interpolated" for one that lies between such.
     """

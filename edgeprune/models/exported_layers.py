@@ -1,4 +1,4 @@
-"""Layers put back where an exported graph calls functions."""
+"""Layers restored where an exported graph calls functions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def replace(module: GraphModule, node: Node, path: str, layer: nn.Module) -> Non
 def restore_depthwise(module: GraphModule) -> None:
     """Depthwise convolutions become layers again: a layer's number of groups can follow its weight, the graph's cannot.
 
-    One stays as it is where its weight is no ``weight`` of a module that holds nothing else, or is used in two ways.
+    A convolution stays a function if its weight and bias are not its module's only tensors, or if the weight is used in
+    two ways.
     """
     found: dict[str, list[tuple[Node, dict[str, Any]]]] = {}
     for node in module.graph.nodes:
@@ -51,7 +52,7 @@ def restore_depthwise(module: GraphModule) -> None:
 
 
 def _layer(module: GraphModule, name: str, node: Node, a: dict[str, Any]) -> nn.Module | None:
-    """The layer of a depthwise convolution; ``None`` for any other, or where it would displace something."""
+    """The layer of a depthwise convolution; ``None`` for other nodes, or if the layer would replace other tensors."""
     path = name.rpartition(".")[0]
     owner = module.get_submodule(path)
     held = dict(owner.named_parameters())

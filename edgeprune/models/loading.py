@@ -1,4 +1,4 @@
-"""One door for every kind of model: ``zoo:NAME``, ``package.module:factory``, ``file.py:factory``, ``.pt2``, ``.onnx``.
+"""Loading of every kind of model: ``zoo:NAME``, ``package.module:factory``, ``file.py:factory``, ``.pt2``, ``.onnx``.
 
 Nothing that a file contains is ever executed; ``file.py:factory`` is the user's own code and runs as such.
 """

@@ -80,7 +80,7 @@ def export_onnx(
 
 
 def _drop_identities(graph: onnx.GraphProto) -> None:
-    """Whoever reads what an Identity passes on, reads what it was given (dropout, weights used twice)."""
+    """Remove Identity nodes (dropout, weights used twice): their readers read the input directly."""
     outputs = {o.name for o in graph.output}
     same = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "Identity" and n.output[0] not in outputs}
     kept = [n for n in graph.node if not (n.op_type == "Identity" and n.output[0] in same)]

@@ -1,4 +1,4 @@
-"""What exporters spell out in several nodes becomes the one layer that was meant.
+"""Rewriting of ONNX graphs: several nodes that an exporter wrote for one layer become that layer again.
 
 A bias added after its convolution or matrix product, hard-swish as ``x * clip(x + 3, 0, 6) / 6``, and hard-sigmoids
 of another slope than torch's: common in networks from PaddlePaddle, TensorFlow and older PyTorch. As single layers

@@ -1,4 +1,4 @@
-"""What classifiers put out: logits, or the probabilities that a softmax at their end makes of them."""
+"""Outputs of classifiers: logits, or the probabilities of a final softmax."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file is, found out from its first bytes, so that nothing in it is ever executed."""
+"""File types by their first bytes, so that nothing in a file is ever executed."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ GPU_SAMPLE = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
-    """How each kernel is timed. A sample is the mean over as many calls as fill ``sample_us``
+class TimingOptions:
+    """Options of timing a kernel. A sample is the mean over as many calls as fill ``sample_us``
     (:data:`GPU_SAMPLE` times as much on a GPU); each call takes its weights from the next
     stretch of ``weight_span`` bytes, as it would in its network.
 
@@ -58,7 +58,13 @@ class Candidate:
 
 
 def measure(
-    candidates: Sequence[Candidate], target: Target, device: Device, info: DeviceInfo, *, threads: int, timing: Timing
+    candidates: Sequence[Candidate],
+    target: Target,
+    device: Device,
+    info: DeviceInfo,
+    *,
+    threads: int,
+    timing: TimingOptions,
 ) -> list[KernelRecord]:
     """Time every candidate on the device; one record each, in order.
 
@@ -88,7 +94,12 @@ class _Hung(Exception):
 
 
 def _time(
-    candidates: Sequence[Candidate], target: Target, device: Device, info: DeviceInfo, threads: int, timing: Timing
+    candidates: Sequence[Candidate],
+    target: Target,
+    device: Device,
+    info: DeviceInfo,
+    threads: int,
+    timing: TimingOptions,
 ) -> list[KernelRecord]:
     timed = candidates if info.counts else [*candidates, candidates[0]]
     with tempfile.TemporaryDirectory(prefix="edgeprune-") as here, scratch(device, FOLDER) as there:
@@ -135,7 +146,7 @@ def _run(
     info: DeviceInfo,
     program: str,
     threads: int,
-    timing: Timing,
+    timing: TimingOptions,
 ) -> list[KernelRecord]:
     records: list[KernelRecord] = []
     sample_us = timing.sample_us * (GPU_SAMPLE if target.cuda else 1)

@@ -26,7 +26,7 @@ from edgeprune.latency.problem import kernels_to_measure
 from edgeprune.latency.records import KernelRecord
 from edgeprune.latency.store import Profile, ProfileStore
 from edgeprune.profiling.fingerprint import fingerprint_of, require_match
-from edgeprune.profiling.measure import Candidate, Timing, measure
+from edgeprune.profiling.measure import Candidate, TimingOptions, measure
 from edgeprune.progress import SILENT, Progress
 from edgeprune.targets import Target
 
@@ -54,7 +54,7 @@ class ProfileOptions:
     tune: int = 8
     workers: int | None = None
     blocks: bool = False
-    timing: Timing = field(default_factory=Timing)
+    timing: TimingOptions = field(default_factory=TimingOptions)
 
     def levels(self, channels: ChannelGraph, target: Target) -> dict[str, tuple[int, ...]]:
         """Widths offered to each group of a network."""

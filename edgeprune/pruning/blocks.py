@@ -1,4 +1,4 @@
-"""Which blocks of a network run without their channels, found by trying."""
+"""Removable blocks: those without whose channels a network runs, found by trying."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgeprune.pruning.shrink import shrink
 def removable(
     module: nn.Module, graph: ChannelGraph, example_inputs: tuple[Tensor, ...]
 ) -> tuple[ChannelGraph, dict[str, str]]:
-    """``graph`` with the blocks that can really go, and why the others cannot, by name.
+    """``graph`` with its removable blocks, and by name the reasons why the others cannot be removed.
 
     Between the layers of a block the network's own code runs, and some of it does not bear tensors without
     channels (pooling, resizing). All blocks are tried at once; only if that fails one by one.
@@ -36,7 +36,7 @@ def removable(
 
 
 def _fault(module: nn.Module, graph: ChannelGraph, blocks: Sequence[Block], x: tuple[Tensor, ...]) -> str:
-    """Why the network without ``blocks`` is not what masking says; empty if it is."""
+    """Why the network without ``blocks`` differs from the masked one; empty if it does not."""
     plan = make_plan(graph, {g: 0 for b in blocks for g in b.groups}, {})
     try:
         found = check_equal(mask(module, graph, plan), shrink(module, graph, plan), x, graph=graph, plan=plan)

@@ -1,4 +1,4 @@
-"""Layers without channels: what is left of a block that went whole.
+"""Layers without channels: the remains of a block that was removed completely.
 
 The network's own code still calls its layers one after the other. Torch refuses most layers that read or write no
 channels, so these get a forward pass that bears it: results without channels where nothing is written, the bias
@@ -16,7 +16,7 @@ from torch.nn.modules.conv import _ConvNd
 
 
 def without_channels(layer: nn.Module) -> None:
-    """Let ``layer`` run although it lost all that it reads, or all that it writes; others stay as they are."""
+    """Make ``layer`` run although it lost all its input channels or all its output channels; others stay unchanged."""
     weight = getattr(layer, "weight", None)
     for kind, empty in _KINDS.items():
         if isinstance(layer, kind) and isinstance(weight, Tensor) and not weight.numel():
@@ -63,7 +63,7 @@ class _EmptyLinear:
 
 
 class _Nothing:
-    """What has no channels goes on as it is."""
+    """A layer without channels, which passes its input on unchanged."""
 
     def forward(self: Any, x: Tensor) -> Tensor:
         return x

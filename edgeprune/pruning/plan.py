@@ -42,7 +42,7 @@ class Plan:
         return frozenset(name for name, indices in self.keep.items() if not indices)
 
     def then(self, further: Plan) -> Plan:
-        """The plan that does to the original what ``further`` does to the network of this one.
+        """The composed plan: it does to the original network what ``further`` does to the network of this plan.
 
         Raises:
             PlanError: ``further`` was made for another network: its groups have other sizes.

@@ -71,7 +71,7 @@ class Target(_Strict):
 
 
 class Device(_Strict):
-    """Where it ran: what the device said of itself, and how many threads the program had."""
+    """The device that the network ran on, as it describes itself, and the threads of the program."""
 
     url: str
     machine: str

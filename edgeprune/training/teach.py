@@ -1,4 +1,4 @@
-"""Training without labels: the network as it is teaches the one that it becomes."""
+"""Training without labels: the dense network is the teacher of the pruned one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgeprune.training.data import DataSet
 from edgeprune.training.evaluate import predict
 
 
-def taught(module: nn.Module, data: DataSet) -> DataSet:
+def labelled_by_teacher(module: nn.Module, data: DataSet) -> DataSet:
     """``data`` with the labels that ``module`` gives: the strongest output of each example (or pixel).
 
     A data set that has labels is returned as it is. Fine-tuning on the result should not look at these labels

@@ -120,6 +120,7 @@ def test_the_steps_one_by_one_from_a_module(net, few, arrays, board, profiled, t
         ([images, images], "has 1 inputs, 2 were given"),
         (images[:, :2], "has shape"),
         (images[:0], "or none"),
+        (np.where(images == images.max(), np.nan, images), "holds 1 values that are NaN"),
     ):
         with pytest.raises(BadInputError, match=why):
             edgeprune.run(wrong, board)

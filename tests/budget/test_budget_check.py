@@ -1,4 +1,4 @@
-"""FAULTS 6 at the solver's door: nothing that is not a cost gets in, and every fault is named."""
+"""Invalid costs (docs/FAULTS.md, 6): nothing that is not a cost gets in, and every fault is named."""
 
 from __future__ import annotations
 

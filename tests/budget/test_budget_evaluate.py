@@ -57,7 +57,7 @@ def test_a_width_that_is_no_level_has_no_saliency():
 @given(problem=small_problems, data=st.data())
 def test_deltas_after_any_walk_are_those_of_a_fresh_evaluation(problem, data):
     evaluator = Evaluator(problem)
-    point = Point(evaluator, evaluator.full)
+    point = Point(evaluator, evaluator.full_levels)
     for _ in range(4):
         for c in range(len(problem.choices)):
             widths = np.repeat([evaluator.widths(point.levels)], len(problem.choices[c].levels), axis=0)
@@ -72,7 +72,7 @@ def test_deltas_after_any_walk_are_those_of_a_fresh_evaluation(problem, data):
 def test_a_change_of_one_choice_evaluates_only_the_terms_it_touches(monkeypatch):
     problem = random_problem(1, groups=12)
     evaluator = Evaluator(problem)
-    point = Point(evaluator, evaluator.full)
+    point = Point(evaluator, evaluator.full_levels)
     asked: list[int] = []
     original = evaluator.term_costs
     monkeypatch.setattr(evaluator, "term_costs", lambda t, w: asked.append(t) or original(t, w))

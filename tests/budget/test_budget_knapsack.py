@@ -51,7 +51,7 @@ def test_a_whole_number_of_bins_fits_to_the_last_one():
 @pytest.mark.parametrize("seed", range(8))
 def test_a_step_keeps_both_limits_as_far_as_costs_are_linear(seed):
     evaluator = Evaluator(random_problem(seed, groups=6))
-    point = Point(evaluator, evaluator.full)
+    point = Point(evaluator, evaluator.full_levels)
     cheapest = np.sum([point.deltas(c).min(axis=0) for c in range(6)], axis=0)
     # Latency is easy, flash is hard: without its price the step would overspend flash.
     limits = check_budget(Budget(*(point.costs + cheapest * np.array([0.2, 0.7]))))

@@ -15,7 +15,7 @@ from edgeprune.budget.search import Point, improve, reduce
 
 def walk(problem, latency_ms):
     evaluator, limits = Evaluator(problem), check_budget(Budget(latency_ms=latency_ms))
-    point = Point(evaluator, evaluator.full)
+    point = Point(evaluator, evaluator.full_levels)
     return point, reduce(point, limits), limits
 
 
@@ -53,7 +53,7 @@ def test_what_costs_nothing_is_given_up_first():
 def test_up_regains_the_most_first_and_never_leaves_the_budget():
     problem = random_problem(9, groups=5, levels=5)
     evaluator = Evaluator(problem)
-    limits = check_budget(Budget(latency_ms=evaluator.latency_ms(evaluator.widths(evaluator.full)) * 0.7))
+    limits = check_budget(Budget(latency_ms=evaluator.latency_ms(evaluator.widths(evaluator.full_levels)) * 0.7))
     point = Point(evaluator, [0] * 5)
     before = point.saliency
     assert improve(point, limits) > 0

@@ -193,7 +193,7 @@ def _pair(budget: Budget) -> tuple[float | None, float | None]:
 
 
 class TestLatencyNotMonotone:
-    """FAULTS 9: more channels, faster."""
+    """Latency that falls with more channels (docs/FAULTS.md, 9)."""
 
     @every_solver
     def test_a_wider_and_faster_level_wins(self, name):

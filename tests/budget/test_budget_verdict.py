@@ -255,7 +255,7 @@ def test_a_verdict_survives_json_with_bounds_that_are_not_known():
 
 def test_bytes_are_exact():
     found = exact("flash", 1000, 900.0, evidence="compiled", basis="read off the program")
-    assert (found.outcome, found.confidence, found.fill) == (Outcome.BROKEN, 1.0, pytest.approx(10 / 9))
+    assert (found.outcome, found.confidence, found.share_of_limit) == (Outcome.BROKEN, 1.0, pytest.approx(10 / 9))
     assert str(found) == "flash broken: 1000 bytes of 900"
 
 

@@ -67,7 +67,7 @@ def test_json_counts_before_the_name_of_the_subcommand(capsys, home, file):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 0.0, -1.0, None])
 def test_a_row_that_is_no_measurement_refuses_the_file_and_imports_nothing(capsys, home, file, bad):
-    """FAULTS 6."""
+    """A latency that is NaN, infinite, zero, negative or missing (docs/FAULTS.md, 6)."""
     head, good, last = file.read_text().splitlines()
     file.write_text("\n".join([head, good, json.dumps({**json.loads(last), "median_ns": bad})]) + "\n")
     code, said = call(capsys, "profiles", "import", file)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import tvm
 from numpy.typing import NDArray
+from numpy_algebra import NumpyAlgebra
 from torch import Tensor
 
+from edgeprune.compiler.functions import apply_step
 from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.registry import rule_named, schedules_for
 from edgeprune.compiler.layouts import block_count, from_blocked, stored_elements
@@ -28,28 +29,6 @@ TARGETS = tuple(
     if not t.missing_features(host_features())
 )
 """The targets this computer can run."""
-
-REFERENCE: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "relu6": F.relu6,
-    "hardswish": F.hardswish,
-    "hardsigmoid": F.hardsigmoid,
-    "silu": F.silu,
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "leaky_relu:0.2": lambda x: F.leaky_relu(x, 0.2),
-    "elu:1.5": lambda x: F.elu(x, 1.5),
-    "clip:-1.0,2.5": lambda x: x.clamp(-1.0, 2.5),
-    "clip:-inf,1.0": lambda x: x.clamp(max=1.0),
-    "plus:-0.75": lambda x: x - 0.75,
-    "times:3.0": lambda x: x * 3.0,
-    "abs": torch.abs,
-    "sign": torch.sign,
-    "softplus": F.softplus,
-    "mish": F.mish,
-}
 
 
 def noise(*shape: int, seed: int = 0) -> Array:
@@ -124,16 +103,13 @@ def _guarded(values: Array) -> tuple[Array, Array]:
 
 
 def apply_epilogue(value: Tensor, epilogue: Sequence[str], operands: Sequence[Array]) -> Tensor:
-    """What a KernelSpec's epilogue means, in torch (the bias is in ``value`` already)."""
-    left = iter(operands)
-    for step in epilogue:
-        if step == "add":
-            value = value + torch.from_numpy(next(left)).double()
-        elif step == "mul":
-            value = value * torch.from_numpy(next(left)).double()
-        elif step != "bias":
-            value = REFERENCE[step](value)
-    return value
+    """A KernelSpec's epilogue in double precision (the bias is in ``value`` already)."""
+    result, left = value.numpy(), (x.astype(np.float64) for x in operands)
+    with np.errstate(all="ignore"):
+        for step in epilogue:
+            if step != "bias":
+                result = apply_step(NumpyAlgebra(), step, result, left)
+    return torch.from_numpy(result)
 
 
 def assert_close(actual: Array, expected: Tensor, rtol: float = 1e-5) -> None:

@@ -44,7 +44,7 @@ def at_the_board(device, script: str, **variables: str) -> str:
 
 def test_a_release_proves_itself(device):
     now = status(device)
-    lines = at_the_board(device, typed("Is a release whole?")).splitlines()
+    lines = at_the_board(device, typed("Is a release complete?")).splitlines()
     assert lines[0].split()[0] == lines[1] == now.current
     model = lines[2].split()[0]
     assert any(model in line for line in lines[3:])
@@ -55,14 +55,14 @@ def test_back_to_the_previous_release_though_a_switch_was_interrupted(device):
     device.put(b"broken", f"releases/{before.current}/model", executable=True)
     journal = Journal(State.LOCKED, before.current, before.previous, None)
     journal.write(Board(device), State.SWITCHED)
-    at_the_board(device, typed("Back to the previous release, in one step"))
+    at_the_board(device, typed("Go back to the previous release in one step"))
     now = status(device)
     assert (now.current, now.interrupted, now.owner) == (before.previous, None, None)
 
 
 def test_after_that_the_board_takes_releases_as_before(device, bundle):
     first = status(device).previous
-    at_the_board(device, typed("Back to the previous release, in one step"))
+    at_the_board(device, typed("Go back to the previous release in one step"))
     third = flash(bundle("three"), device)
     assert (third.previous, status(device).previous) == (first, first)
     assert rollback(device).release == first
@@ -72,7 +72,7 @@ def test_links_that_are_gone_are_made_again(device):
     before = status(device)
     at_the_board(device, 'rm "$HOME/.edgeprune/current" "$HOME/.edgeprune/previous"')
     assert status(device).current is None
-    at_the_board(device, typed("A board whose links are gone"), ID=before.previous)
+    at_the_board(device, typed("If the links of a board are gone"), ID=before.previous)
     assert status(device).current == before.previous
 
 
@@ -80,11 +80,11 @@ def test_an_upload_that_was_given_up_can_go(device):
     before = status(device)
     device.put(b"x", f"releases/{'0' * 64}.partial/model")
     assert status(device).partial == ("0" * 64,)
-    at_the_board(device, typed("of an upload that"))
+    at_the_board(device, typed("releases/*.partial` of an upload"))
     assert status(device) == before
 
 
 def test_all_of_it_away_for_a_new_start(device, bundle):
-    at_the_board(device, typed("All of it away"))
+    at_the_board(device, typed("Remove everything for a new start"))
     assert not device.root.exists()
     flash(bundle("one"), FakeDevice(device.root))

@@ -1,4 +1,4 @@
-"""Fault 21: a board that could not load the program is told from its description, before anything is sent."""
+"""A wrong processor or C library (docs/FAULTS.md, 21) is found in a board's description before an upload."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The power is cut in each state of a deployment (FAULTS 12): an emulated board's disk at that moment, booted again.
+"""Power cuts in each state of a deployment (docs/FAULTS.md, 12): an emulated disk of that moment, booted again.
 
 The board is stopped at each state, its disk copied as it is at that moment, and the board goes on. What its kernel
 had not written yet is not in the copy, as after a real power cut: links, journal and files must be on the disk by then.

@@ -105,7 +105,7 @@ class TestUserMode(DeviceConformance):
 
 
 class KeptOpen(Closing):
-    """One board on a console for all tests, each in a folder of its own: a login takes a moment."""
+    """A board on a console that stays open for all tests, each in a folder of its own: a login takes a moment."""
 
     def __init__(self, device: SerialDevice, folder: str) -> None:
         root = shlex.quote(folder)

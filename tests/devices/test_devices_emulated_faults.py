@@ -1,4 +1,4 @@
-"""The faults of a serial console (FAULTS 14, 15, 17 to 19) on the login console of an emulated Raspberry Pi.
+"""The faults of a serial console (docs/FAULTS.md, 14, 15, 17 to 19) on the login console of an emulated Raspberry Pi.
 
 It is one board for all of them: a real kernel, busybox's shell, getty and login, lrzsz's receiver.
 The faults are on the line to it (line_noise.py) or made on the board itself.

@@ -1,4 +1,4 @@
-"""Boards behind TVM RPC: what is refused, what breaks, what comes back (FAULTS 23)."""
+"""Boards behind TVM RPC: what is refused, what breaks, what comes back (docs/FAULTS.md, 23)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from edgeprune.devices.registry import list_devices, open_device
 from edgeprune.devices.rpc import session as rpc_session
 from edgeprune.devices.rpc import tracker as rpc_tracker
 from edgeprune.devices.rpc.device import RpcDevice
-from edgeprune.devices.rpc.library import Program, library_for
+from edgeprune.devices.rpc.library import ElfHeader, library_for
 from edgeprune.devices.rpc.wire import Verb
 from edgeprune.errors import (
     BusyError,
@@ -292,7 +292,7 @@ def test_many_commands_do_not_run_out_of_anything(device):
 
 def test_without_a_folder_files_are_kept_in_the_home_of_the_server(tmp_path):
     # Asked of the library itself: a server with a home of its own takes seconds to start.
-    library = library_for("rpc://x", Program.of(Path(sys.executable).read_bytes()))
+    library = library_for("rpc://x", ElfHeader.of(Path(sys.executable).read_bytes()))
     code = (
         "import sys, tvm_ffi\n"
         "from edgeprune.devices.rpc.library import FUNCTION\n"
@@ -359,29 +359,29 @@ def elf(machine: int, interpreter: str, wide: bool) -> bytes:
     ],
 )
 def test_the_library_is_for_the_program_that_the_server_runs(machine, interpreter, wide, target):
-    program = Program.of(elf(machine, interpreter, wide))
-    assert program == Program(machine, interpreter)
+    program = ElfHeader.of(elf(machine, interpreter, wide))
+    assert program == ElfHeader(machine, interpreter)
     assert program.zig_target == target
 
 
 @pytest.mark.parametrize("data", [b"", b"#!/bin/sh\n", b"\x7fELF\x02\x01", elf(62, "/x", True)[:90]])
 def test_what_is_no_program_is_no_program(data):
     with pytest.raises(ValueError, match="program"):
-        Program.of(data)
+        ElfHeader.of(data)
 
 
 @pytest.mark.parametrize("interpreter", ["/lib/ld-linux-aarch64.so.1", "/lib/ld-linux-armhf.so.3"])
 def test_the_library_builds_for_boards(interpreter):
-    program = Program(183 if "aarch64" in interpreter else 40, interpreter)
+    program = ElfHeader(183 if "aarch64" in interpreter else 40, interpreter)
     library = library_for("rpc://x", program)
-    assert Program.of(library.read_bytes()).machine == program.machine
+    assert ElfHeader.of(library.read_bytes()).machine == program.machine
     assert library_for("rpc://x", program) == library
     assert not [path for path in library.parent.iterdir() if path.name.count(".") > 1]
 
 
 def test_a_board_that_nothing_can_be_built_for_is_refused():
     with pytest.raises(DeviceError, match="machine 8"):
-        library_for("rpc://x", Program(8, "/lib/ld.so.1"))
+        library_for("rpc://x", ElfHeader(8, "/lib/ld.so.1"))
 
 
 def test_a_tracker_hands_out_a_board_and_the_url_says_which(pair, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The faults of a serial console: noise, a cut line, a receiver that stalls, a login, a busy port (FAULTS 17 to 20)."""
+"""Faults of a serial console (docs/FAULTS.md, 17 to 20): noise, cut lines, stalled receivers, logins, busy ports."""
 
 from __future__ import annotations
 

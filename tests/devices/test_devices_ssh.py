@@ -1,4 +1,4 @@
-"""A board over SSH when something is wrong: keys, passwords, links, names, disks (FAULTS 13, 15, 16, 20)."""
+"""A board over SSH when something is wrong: keys, passwords, links, names, disks (docs/FAULTS.md, 13, 15, 16, 20)."""
 
 import errno
 import getpass

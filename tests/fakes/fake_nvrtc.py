@@ -52,11 +52,15 @@ def header(arch: str) -> bytes:
     return b"\x7fELF" + bytes(14) + (190).to_bytes(2, "little") + bytes(28) + bytes([number, 5, number, 0]) + bytes(12)
 
 
-def compiled(source: str, arch: str) -> bytes:
-    """In place of ``nvrtc._compile``."""
-    found = re.findall(r"__global__ void (?:__launch_bounds__\(\d+\) )?(\w+)\(([^)]*)\) {", source)
+def kernels_of(source: str) -> list[tuple[str, str]]:
+    """Names and parameters of the kernels in a CUDA source."""
+    return re.findall(r"__global__ void (?:__launch_bounds__\(\d+\) )?(\w+)\(([^)]*)\) {", source)
+
+
+def processor_library(source: str) -> bytes:
+    """A shared library that runs each kernel as ``launch_NAME(addresses of the arguments, blocks, threads)``."""
     launchers = []
-    for name, parameters in found:
+    for name, parameters in kernels_of(source):
         arguments = ", ".join(f"*(float **)p[{i}]" for i in range(len(parameters.split(","))))
         launchers.append(LAUNCHER % (name, name, arguments))
     with tempfile.TemporaryDirectory() as scratch:
@@ -64,8 +68,13 @@ def compiled(source: str, arch: str) -> bytes:
         text.write_text("".join([PRELUDE, source, *launchers]))
         options = ("-std=c++17", "-nostdlib++", "-fno-exceptions", "-fno-rtti", "-Wno-everything")
         zig("c++", *options, str(text), "-o", str(library), "-lm")
-        code = library.read_bytes()
-    names = b"".join(b"\0.text." + name.encode() + b"\0" for name, _ in found)
+        return library.read_bytes()
+
+
+def compiled(source: str, arch: str) -> bytes:
+    """In place of ``nvrtc._compile``."""
+    code = processor_library(source)
+    names = b"".join(b"\0.text." + name.encode() + b"\0" for name, _ in kernels_of(source))
     offset = 80 + len(names)
     return header(arch) + offset.to_bytes(8, "little") + len(code).to_bytes(8, "little") + names + code
 

@@ -214,7 +214,7 @@ def test_latency_and_flash_together_on_two_threads(model, target, store, device,
 
 @pytest.mark.parametrize("resource", ["latency", "flash"])
 def test_a_budget_out_of_reach_writes_nothing(model, target, store, device, tmp_path, resource):
-    """FAULTS 8."""
+    """A budget below what can be reached (docs/FAULTS.md, 8)."""
     promise = Promise(**{resource: {"latency": Limit(0.001), "flash": Limit(5000)}[resource]})
     out = tmp_path / "runs" / "x"
     with pytest.raises(InfeasibleBudgetError) as caught:

@@ -32,7 +32,7 @@ from edgeprune.gpus import Gpu
 from edgeprune.graph.network import read_network
 from edgeprune.latency.store import ProfileStore
 from edgeprune.profiling.fingerprint import fingerprint_of
-from edgeprune.profiling.measure import Timing
+from edgeprune.profiling.measure import TimingOptions
 from edgeprune.profiling.profile import ProfileOptions, ProfileResult, profile
 from edgeprune.report.from_fit import report_of
 from edgeprune.targets import load_target
@@ -110,7 +110,7 @@ def test_a_device_that_does_not_tell_its_gpu_is_profiled_too(
     """As a board over ssh; if its GPU is another, its driver says so, and that is what is told."""
     model, target = record.load(), load_target("host_gpu")
     network = read_network(model.module, model.example_inputs)
-    options = ProfileOptions(points=1, tune=1, timing=Timing(warmup=0, repeats=3))
+    options = ProfileOptions(points=1, tune=1, timing=TimingOptions(warmup=0, repeats=3))
 
     def profiled(store: str) -> ProfileResult:
         with ProfileStore(tmp_path / store) as opened:

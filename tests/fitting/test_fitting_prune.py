@@ -55,7 +55,7 @@ def test_a_plan_carries_the_weakest_evidence_of_its_profile(planned, records):
 
 
 def test_a_plan_avoids_a_kernel_that_failed(planned, records):
-    """FAULTS 26."""
+    """A kernel that does not build, crashes or gives NaN (docs/FAULTS.md, 26)."""
     whole = planned(lambda r: r)
     assert whole.width("stem.0") == 8, "the width that is now made to fail"
     failures = []

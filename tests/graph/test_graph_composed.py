@@ -34,6 +34,7 @@ class Applied(nn.Module):
         self.first, self.functions = nn.Conv2d(3, 4, 1), functions
         self.register_buffer("mask", MASK)
         self.power = nn.Parameter(torch.tensor([2.5]))
+        self.filters = nn.Parameter(torch.randn(4, 3, 2, 3, 2, generator=torch.Generator().manual_seed(2)))
 
     def forward(self, x: Tensor) -> list[Any]:
         x = self.first(x)
@@ -148,6 +149,11 @@ FAMILIES: dict[str, dict[str, Callable[..., Any]]] = {
         "nearest-exact": lambda x: F.interpolate(x.reshape(2, 2, 2, 6, 7), (3, 4, 4), mode="nearest-exact"),
         "adaptive": lambda x: F.adaptive_avg_pool3d(x.reshape(2, 2, 2, 6, 7), (2, 4, 3)),
         "average": lambda x: F.avg_pool3d(x.reshape(2, 2, 2, 6, 7), 2, 2, 1, ceil_mode=True),
+        "transposed": lambda m, x: F.conv_transpose3d(x.unsqueeze(2), m.filters, stride=2, padding=(0, 1, 0)),
+        "transposed, beyond": lambda m, x: F.conv_transpose3d(
+            x.reshape(2, 4, 2, 3, 7), m.filters, m.filters[0, :, 0, 0, 0], (1, 2, 2), (0, 1, 0), (0, 1, 0)
+        ),
+        "transposed, dilated": lambda m, x: F.conv_transpose3d(x.reshape(2, 4, 3, 2, 7), m.filters, dilation=(1, 2, 1)),
     },
     "windows": {
         "dilated maximum": lambda x: F.max_pool2d(x, 2, 1, 1, dilation=2),

@@ -418,7 +418,7 @@ class Deep(nn.Module):
 
 
 def test_the_message_names_node_module_and_line() -> None:
-    """FAULTS 5."""
+    """An operator that no kernel can be made of (docs/FAULTS.md, 5)."""
     lines = Path(__file__).read_text().splitlines()
     source = f"{__file__}:{next(i for i, line in enumerate(lines, 1) if 'the line that is named' in line)}"
     with pytest.raises(UnsupportedOperatorError) as caught:

@@ -92,7 +92,7 @@ def _(x: Tensor) -> Tensor:
 
 
 class TestUnknownOperators:
-    """FAULTS 5: never taken for element-wise, and named in the reason."""
+    """An unknown operator (docs/FAULTS.md, 5): never taken for element-wise, and named in the reason."""
 
     @pytest.mark.parametrize(
         ("between", "operator"),

@@ -1,4 +1,4 @@
-"""Tracing, and FAULTS 5: what cannot be traced is named, with what to do about it."""
+"""Tracing, and what cannot be traced (docs/FAULTS.md, 5): it is named, with what to do about it."""
 
 from __future__ import annotations
 

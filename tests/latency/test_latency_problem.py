@@ -138,7 +138,7 @@ def test_a_binding_that_does_not_add_up_is_refused(binding):
 
 
 class TestFailedKernels:
-    """FAULTS 26: the plan avoids what could not be built, or explains."""
+    """A failed kernel (docs/FAULTS.md, 26): the plan avoids what could not be built, or explains."""
 
     def with_failures(self, *specs):
         return LatencyModel([r for r in records() if r.spec not in specs] + [failed(s) for s in specs])

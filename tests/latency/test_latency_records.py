@@ -1,4 +1,4 @@
-"""FAULTS 6, row by row: what is no measurement does not pass, and JSON keeps what is one."""
+"""Invalid latencies (docs/FAULTS.md, 6), row by row: they do not pass, and JSON keeps the valid ones."""
 
 from __future__ import annotations
 

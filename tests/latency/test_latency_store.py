@@ -1,4 +1,4 @@
-"""The profile store: mismatches are named (FAULTS 7), runs share it (24), kill -9 loses nothing (25)."""
+"""The profile store: foreign profiles are named (docs/FAULTS.md, 7), runs share it (24), a kill loses nothing (25)."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_what_is_no_measurement_is_not_stored(store, bad):
 
 
 class TestMismatch:
-    """FAULTS 7."""
+    """A profile of another device, compiler or thread count (docs/FAULTS.md, 7)."""
 
     @pytest.fixture
     def profile(self, store):
@@ -250,7 +250,7 @@ def spec_of(i: int):
 
 
 def test_two_runs_at_once_lose_nothing(tmp_path):
-    """FAULTS 24: both open the new store and write to it at the same time."""
+    """Two runs at once (docs/FAULTS.md, 24): both open the new store and write to it at the same time."""
     path = tmp_path / "p.sqlite3"
     runs = [writer(path, first, 150) for first in (0, 1000)]
     for run in runs:
@@ -262,7 +262,7 @@ def test_two_runs_at_once_lose_nothing(tmp_path):
 
 
 def test_kill_9_at_any_time_loses_no_finished_measurement(tmp_path):
-    """FAULTS 25: five runs killed at random times, each resuming on what the others left."""
+    """Kills while the store writes (docs/FAULTS.md, 25): five killed runs, each resuming on what the others left."""
     path = tmp_path / "p.sqlite3"
     seed = random.randrange(2**32)
     rng = random.Random(seed)

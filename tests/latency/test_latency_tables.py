@@ -44,7 +44,7 @@ def test_one_axis_for_a_depthwise_kernel():
 
 
 class TestMissing:
-    """FAULTS 6 and 26: a hole is named, never a silent zero."""
+    """Missing latencies and failed kernels (docs/FAULTS.md, 6 and 26): a hole is named, never a silent zero."""
 
     def test_a_hole_is_named_by_its_widths(self):
         records = [r for r in swept(conv(32, 24), WIDTHS) if r.spec.widths != {"in": 16, "out": 24}]

@@ -1,4 +1,4 @@
-"""The pickle that FAULTS 1 is about."""
+"""The pickle with a payload (docs/FAULTS.md, 1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A device whose speed changes while kernels are timed (FAULTS 11): measured again, flagged, refused after a limit."""
+"""A device that changes its speed while it is timed (docs/FAULTS.md, 11): measured again, flagged, refused at last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kernels that fail, on the device for real: each gets a failed record, and the rest go on (FAULTS 26)."""
+"""Kernels that fail, on the device for real: each gets a failed record, and the rest go on (docs/FAULTS.md, 26)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from edgeprune.devices.local.device import LocalDevice
 from edgeprune.devices.protocol import Completed
 from edgeprune.latency.records import spread
 from edgeprune.profiling import profile as profiling
-from edgeprune.profiling.measure import Candidate, Timing, measure
+from edgeprune.profiling.measure import Candidate, TimingOptions, measure
 from edgeprune.profiling.profile import ProfileOptions, profile
 
-TIMING = Timing(warmup=0, repeats=3)
+TIMING = TimingOptions(warmup=0, repeats=3)
 
 
 class Broken(Rule):
@@ -119,7 +119,7 @@ def test_a_kernel_that_hangs_is_found_and_the_other_is_measured(network, target,
         device,
         device.describe(),
         threads=1,
-        timing=Timing(warmup=0, repeats=3, timeout_s=0.5),
+        timing=TimingOptions(warmup=0, repeats=3, timeout_s=0.5),
     )
     assert [r.status for r in records] == ["ok", "failed"]
     assert "did not finish" in records[1].error
@@ -178,7 +178,7 @@ def test_a_program_that_dies_in_the_middle_of_a_line_goes_on_after_it(network, t
     ],
 )
 def test_a_line_that_is_no_measurement_never_becomes_a_figure(network, target, tmp_path, wrong, error):
-    """FAULTS 6, at the source: no NaN, zero or negative latency, and no kernel under another's name."""
+    """Invalid latencies (docs/FAULTS.md, 6) at the source; and no kernel under the name of another one."""
     specs = [n.spec for n in network.kernels.nodes][:3]
 
     def second_is_wrong(stdout: str, first: int) -> Completed:

@@ -17,12 +17,12 @@ from edgeprune.graph.network import read_network
 from edgeprune.latency.problem import kernels_to_measure
 from edgeprune.latency.store import ProfileStore
 from edgeprune.profiling.fingerprint import fingerprint_of
-from edgeprune.profiling.measure import Timing
+from edgeprune.profiling.measure import TimingOptions
 from edgeprune.profiling.profile import ProfileOptions, profile
 from edgeprune.pruning.plan import Plan
 from edgeprune.pruning.shrink import shrink
 
-OPTIONS = ProfileOptions(points=3, step=8, timing=Timing(warmup=0, repeats=3))
+OPTIONS = ProfileOptions(points=3, step=8, timing=TimingOptions(warmup=0, repeats=3))
 
 
 def run(network, target, device, store, **changes):

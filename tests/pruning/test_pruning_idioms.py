@@ -1,4 +1,4 @@
-"""FAULTS 10 for networks nobody here wrote: masked equals shrunk under each idiom, and what is frozen says why."""
+"""Coupled channels in strangers' networks (docs/FAULTS.md, 10): masked equals shrunk, and frozen groups say why."""
 
 from __future__ import annotations
 

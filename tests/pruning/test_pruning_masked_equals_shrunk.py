@@ -1,4 +1,4 @@
-"""FAULTS 10: under every kind of coupling the pruned network computes what the masked one does."""
+"""Coupled channels of every kind (docs/FAULTS.md, 10): the pruned network computes what the masked one does."""
 
 from __future__ import annotations
 

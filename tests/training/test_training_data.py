@@ -11,7 +11,7 @@ from torch import nn
 
 from edgeprune.errors import ModelLoadError
 from edgeprune.training.data import KEYS, batches, check, load_data
-from edgeprune.training.teach import taught
+from edgeprune.training.teach import labelled_by_teacher
 
 
 def arrays(**changes: Any) -> dict[str, Any]:
@@ -145,9 +145,9 @@ def test_a_data_set_without_training_labels_is_taught_by_a_network() -> None:
     data = check(given, "bare")
     assert not data.labelled
     network = nn.Sequential(nn.Flatten(1), nn.Linear(data.train[0][0].numel(), 3)).eval()
-    learned = taught(network, data)
+    learned = labelled_by_teacher(network, data)
     assert learned.labelled
     with torch.no_grad():
         assert torch.equal(learned.train[1], network(data.train[0]).argmax(1))
     assert learned.test is data.test
-    assert taught(network, learned) is learned
+    assert labelled_by_teacher(network, learned) is learned

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from tvm import te
-from tvm import tirx as tir
 
-from edgeprune.compiler.cuda.rules import constant_shapes
-from edgeprune.graph.spec import OPERATIONS, KernelSpec
+from edgeprune.compiler.cuda.algebra import ScalarAlgebra
+from edgeprune.compiler.cuda.constants import constant_shapes
+from edgeprune.compiler.functions import Expr, apply_step
+from edgeprune.compiler.tvm_modules import te, tir
+from edgeprune.graph.spec import KernelSpec
 
-Expr = Any
 Flat = tuple[Any, Any]  # row and pixel
 LOWEST = -3.4028234663852886e38
 
@@ -26,22 +26,19 @@ def prim_func(symbol: str, spec: KernelSpec) -> Any:
     """The kernel as a PrimFunc of its inputs, weight and bias if any, and output: ``in0 …, weight, bias, out``."""
     inputs = [te.placeholder(t.shape, name=f"in{i}") for i, t in enumerate(spec.inputs)]
     constants = [te.placeholder(shape, name=name) for name, shape in constant_shapes(spec).items()]
-    anchor = _ANCHORS[spec.op](spec, inputs[: spec.anchor_inputs], constants)
-    operands = iter(zip(inputs[spec.anchor_inputs :], spec.inputs[spec.anchor_inputs :], strict=True))
-    taken = [next(operands) for step in spec.epilogue if step in OPERATIONS]
+    anchor = ANCHORS[spec.op](spec, inputs[: spec.anchor_inputs], constants)
+    algebra = ScalarAlgebra()
+
+    def operand(i: int, at: Sequence[Expr]) -> Expr:
+        """Input ``i`` at an index of the output, along whose dimensions it may be broadcast."""
+        return inputs[i](*(0 if size == 1 else j for j, size in zip(at, spec.inputs[i].shape, strict=True)))
 
     def result(row: Expr, pixel: Expr) -> Expr:
         at = _places((row, pixel), spec.output.shape)
-        value, rest = anchor((row, pixel), *at), iter(taken)
+        value = anchor((row, pixel), *at)
+        operands = (operand(i, at) for i in range(spec.anchor_inputs, len(inputs)))
         for step in spec.epilogue:
-            if step == "bias":
-                value = value + constants[1][at[1]]
-            elif step in OPERATIONS:
-                tensor, known = next(rest)
-                index = [0 if size == 1 else place for place, size in zip(at, known.shape, strict=True)]
-                value = _operation(step, value, tensor(*index))
-            else:
-                value = _activation(step, value)
+            value = value + constants[1][at[1]] if step == "bias" else apply_step(algebra, step, value, operands)
         return value
 
     out = te.compute(_flat(spec.output.shape), result, name="out")
@@ -194,7 +191,7 @@ def _unravelled(i: Expr, shape: Sequence[int]) -> list[Expr]:
     return [i // step % size for step, size in zip(steps, shape, strict=True)]
 
 
-_ANCHORS: dict[str, Callable[[KernelSpec, Sequence[Any], Sequence[Any]], Callable[..., Expr]]] = {
+ANCHORS: dict[str, Callable[[KernelSpec, Sequence[Any], Sequence[Any]], Callable[..., Expr]]] = {
     "conv2d": _conv,
     "dense": _dense,
     "max_pool2d": _window,
@@ -206,48 +203,4 @@ _ANCHORS: dict[str, Callable[[KernelSpec, Sequence[Any], Sequence[Any]], Callabl
     "layout": _same,
     "resize2d": _resize,
 }
-
-
-def _operation(step: str, a: Expr, b: Expr) -> Expr:
-    return {
-        "add": lambda: a + b,
-        "sub": lambda: a - b,
-        "rsub": lambda: b - a,
-        "mul": lambda: a * b,
-        "div": lambda: a / b,
-        "rdiv": lambda: b / a,
-        "max": lambda: tir.max(a, b),
-        "min": lambda: tir.min(a, b),
-        "prelu": lambda: tir.Select(a < _zero(), a * b, a),
-    }[step]()
-
-
-def _activation(step: str, x: Expr) -> Expr:
-    name, _, text = step.partition(":")
-    numbers = [tir.const(float(n), "float32") for n in text.split(",") if n]
-
-    def c(value: float) -> Expr:
-        return tir.const(value, "float32")
-
-    def clip(low: Expr, high: Expr) -> Expr:
-        return tir.min(tir.max(x, low), high)
-
-    def hardsigmoid() -> Expr:
-        return tir.min(tir.max(x + c(3.0), c(0.0)), c(6.0)) * c(1 / 6)
-
-    known: dict[str, Callable[..., Expr]] = {
-        "relu": lambda: tir.max(x, c(0.0)),
-        "relu6": lambda: clip(c(0.0), c(6.0)),
-        "clip": clip,
-        "hardsigmoid": hardsigmoid,
-        "hardswish": lambda: x * hardsigmoid(),
-        "sigmoid": lambda: c(1.0) / (c(1.0) + tir.exp(-x)),
-        "silu": lambda: x / (c(1.0) + tir.exp(-x)),
-        "tanh": lambda: tir.tanh(x),
-        "gelu": lambda: c(0.5) * x * (c(1.0) + tir.erf(x * c(math.sqrt(0.5)))),
-        "leaky_relu": lambda slope: tir.Select(x < c(0.0), x * slope, x),
-        "elu": lambda alpha: tir.Select(x < c(0.0), (tir.exp(tir.min(x, c(0.0))) - c(1.0)) * alpha, x),
-        "plus": lambda value: x + value,
-        "times": lambda value: x * value,
-    }
-    return known[name](*numbers)
+"""What can be built for a GPU: by a spec's operator, (spec, inputs, constants) -> value of the anchor at an index."""

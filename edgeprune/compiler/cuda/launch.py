@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeprune.compiler.cuda.rules import constant_shapes
+from edgeprune.compiler.cuda.constants import constant_shapes
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.targets import Target
 

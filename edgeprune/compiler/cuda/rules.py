@@ -1,7 +1,7 @@
 """How kernels are scheduled on a GPU: rules like those of the cores, chosen and measured in the same way.
 
 Tensors are plain and row-major there, so constants are stored as they are. What a kernel computes is
-written in ``compute.py``, which imports TVM; this file does not, since profiling asks it in the user's process.
+written in ``compute.py``.
 """
 
 from __future__ import annotations
@@ -11,43 +11,23 @@ from typing import Any
 
 import numpy as np
 
+from edgeprune.compiler.cuda.compute import ANCHORS, prim_func
+from edgeprune.compiler.cuda.constants import constant_shapes
+from edgeprune.compiler.cuda.threads import scheduled
 from edgeprune.compiler.kernels.base import Constants, Rule, Schedule
 from edgeprune.compiler.kernels.emit import Function
-from edgeprune.graph.spec import OPERATIONS, KernelSpec
+from edgeprune.graph.spec import KernelSpec
 from edgeprune.targets import Target
 
-OPERATORS = frozenset(
-    {
-        "conv2d", "dense", "max_pool2d", "avg_pool2d", "global_avg_pool", "global_max_pool", "concat", "elementwise",
-        "layout", "resize2d",
-    }
-)  # fmt: skip
-ACTIVATIONS = frozenset(
-    {
-        "relu", "relu6", "clip", "hardsigmoid", "hardswish", "sigmoid", "silu", "tanh", "gelu", "leaky_relu", "elu",
-        "plus", "times",
-    }
-)  # fmt: skip
 THREADS = 256
 _TILES = (4, 8, 2)
-
-
-def constant_shapes(spec: KernelSpec) -> dict[str, tuple[int, ...]]:
-    """Logical shapes of the kernel's constants, in order; none where it has none."""
-    out = spec.output.channels
-    if spec.op == "conv2d":
-        return {"weight": (out, spec.inputs[0].channels // spec.attr("groups"), *spec.attr("kernel")), "bias": (out,)}
-    if spec.op == "dense":
-        return {"weight": (out, math.prod(spec.inputs[0].shape[1:])), "bias": (out,)}
-    return {}
 
 
 class _GpuRule(Rule):
     """Threads of a block are along one axis, sums stay in registers, nothing is shared between threads."""
 
     def matches(self, spec: KernelSpec) -> bool:
-        steps = {step.partition(":")[0] for step in spec.epilogue}
-        return spec.op in OPERATORS and steps <= {"bias", *OPERATIONS, *ACTIVATIONS}
+        return spec.op in ANCHORS
 
     def constants(self, spec: KernelSpec, schedule: Schedule, target: Target) -> list[int]:
         return [math.prod(shape) for shape in constant_shapes(spec).values()]
@@ -56,9 +36,6 @@ class _GpuRule(Rule):
         return [np.asarray(values, np.float32).reshape(-1) for values in (weight, bias)[: len(constant_shapes(spec))]]
 
     def build(self, name: str, spec: KernelSpec, schedule: Schedule, target: Target) -> Function:
-        from edgeprune.compiler.cuda.compute import prim_func  # imports TVM, which takes a second
-        from edgeprune.compiler.cuda.threads import scheduled
-
         return scheduled(name, prim_func(name, spec), int(schedule.get("channels", 1)), int(schedule["threads"]))
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import tvm
-
 from edgeprune.compiler.cuda.launch import Launch
 from edgeprune.compiler.cuda.threads import EXTENTS
+from edgeprune.compiler.tvm_modules import tvm
 from edgeprune.targets import Target
 
 _KERNEL = re.compile(

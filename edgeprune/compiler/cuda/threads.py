@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import tvm
-from tvm import s_tir
+from edgeprune.compiler.tvm_modules import s_tir, tvm
 
 EXTENTS = "edgeprune.extents"
 """Attribute of a scheduled function: blocks, and threads of a block."""

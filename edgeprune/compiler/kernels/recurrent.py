@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from edgeprune.compiler.functions import ACTIVATIONS
 from edgeprune.compiler.kernels.base import Constants, Rule, Schedule
-from edgeprune.compiler.kernels.emit import ACTIVATIONS, Emitter, Expr, Function, T, block_count, function, narrowing
+from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function, narrowing
 from edgeprune.graph.spec import GATES, KernelSpec
 from edgeprune.targets import Target
 
@@ -104,7 +105,7 @@ def _finish(
     to = (at * batch + n) * hidden + unit
 
     def act(name: str, value: Expr) -> Expr:
-        (kept,) = e.keep(ACTIVATIONS[name](e, value, lanes), lanes=lanes)
+        (kept,) = e.keep(ACTIVATIONS[name](e.algebra(lanes), value), lanes=lanes)
         return kept
 
     if e.spec.attr("kind") == "lstm":

@@ -32,7 +32,7 @@ from edgeprune.errors import UnsupportedOperatorError
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.targets import Target
 
-FAMILIES = (
+FILES = (
     conv,
     winograd,
     depthwise,
@@ -52,21 +52,21 @@ FAMILIES = (
     gather,
     movement,
 )
-"""Files of kernel rules; where rules of two match a kernel, those of the first come first."""
+"""Modules with kernel rules. Where rules of two match a kernel, the schedules of the first come first."""
 
 
-def _rules_of(family: ModuleType) -> Iterator[Rule]:
-    """Every rule that a file defines, in its order."""
-    for found in vars(family).values():
-        if isinstance(found, type) and issubclass(found, Rule) and found.__module__ == family.__name__:
+def _rules_of(file: ModuleType) -> Iterator[Rule]:
+    """Kernel rules that a module defines, in the order of their classes."""
+    for found in vars(file).values():
+        if isinstance(found, type) and issubclass(found, Rule) and found.__module__ == file.__name__:
             yield found()
 
 
-RULES: tuple[Rule, ...] = tuple(rule for family in FAMILIES for rule in _rules_of(family))
+RULES: tuple[Rule, ...] = tuple(rule for file in FILES for rule in _rules_of(file))
 
 GPU_RULES: tuple[Rule, ...] = (ResultPerThread(), ChannelsPerThread())
 
-SCHEDULES_VERSIONS = {"cpu": "5", "cuda": "2"}
+SCHEDULES_VERSIONS = {"cpu": "5", "cuda": "3"}
 """By kind of target. Raise it whenever the code a schedule stands for changes: old profiles then no longer match."""
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from edgeprune.compiler.kernels.base import Rule, Schedule
-from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, exp, folded, function, log, narrowing
+from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, folded, function, narrowing
 from edgeprune.compiler.kernels.pool import LOWEST
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.targets import Target
@@ -66,7 +66,7 @@ def _along_the_row(e: Emitter, first: Expr, size: int) -> None:
     largest = reduce(LOWEST, lambda total, at, lanes: T.max(total, e.load(x, at, lanes)), T.max)
 
     def add(total: Expr, at: Expr, lanes: int) -> Expr:
-        (power,) = e.keep(exp(e, e.load(x, at, lanes) - e.splat(largest, lanes), lanes), lanes=lanes)
+        (power,) = e.keep(e.algebra(lanes).exp(e.load(x, at, lanes) - e.splat(largest, lanes)), lanes=lanes)
         e.store(y, power, at, lanes)
         return total + power
 
@@ -91,7 +91,7 @@ def _across_rows(e: Emitter, first: Expr, size: int, inner: int, lanes: int) -> 
     with T.serial(0, size) as i:
         largest[0] = T.max(largest[0], e.load(x, first + i * inner, lanes))
     with T.serial(0, size) as i:
-        (power,) = e.keep(exp(e, e.load(x, first + i * inner, lanes) - largest[0], lanes), lanes=lanes)
+        (power,) = e.keep(e.algebra(lanes).exp(e.load(x, first + i * inner, lanes) - largest[0]), lanes=lanes)
         e.store(y, power, first + i * inner, lanes)
         total[0] = total[0] + power
     (change,) = e.keep(_change(e, largest[0], total[0], lanes), lanes=lanes)
@@ -101,7 +101,7 @@ def _across_rows(e: Emitter, first: Expr, size: int, inner: int, lanes: int) -> 
 
 def _change(e: Emitter, largest: Expr, total: Expr, lanes: int) -> Expr:
     """What makes powers shares: the factor, or for logarithms what goes off the input."""
-    return largest + log(e, total, lanes) if e.spec.attr("log") else e.const(1.0, lanes) / total
+    return largest + e.algebra(lanes).log(total) if e.spec.attr("log") else e.const(1.0, lanes) / total
 
 
 def _changed(e: Emitter, change: Expr, at: Expr, lanes: int) -> Expr:

@@ -1,4 +1,4 @@
-"""From whatever a console shows to a shell that answers: a login prompt, a shell, a leftover of a broken session."""
+"""Login on a console: from a login prompt, a shell or a broken session to a shell that answers."""
 
 from __future__ import annotations
 

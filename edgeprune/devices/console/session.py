@@ -1,4 +1,4 @@
-"""A conversation with the agent on the board: ask, and get what the board really answered.
+"""A session with the agent on the board: requests, and answers that were checked.
 
 What is lost or spoilt on the way is asked for again, within a deadline; nothing is executed twice.
 """
@@ -70,7 +70,7 @@ class Session:
             NoisyLineError: no answer arrived whole, so many times.
         """
         if not payload and payload_room("") // 3 * 4 < len(base64.b64encode(script.encode())):
-            script = self._stage(script)
+            script = self._send_script(script)
         self._number += 1
         line = request(self._number, script, payload)
         per_byte = 1 / self.link.bytes_per_s if self.link.bytes_per_s else 0.0
@@ -158,8 +158,8 @@ class Session:
             self.link.write(b"\x03\n")
         raise DeviceUnreachableError(f"{self.name}: the shell does not answer reliably", hint=POWER_CYCLE)
 
-    def _stage(self, script: str) -> str:
-        """Bring a script that is longer than a line to the board in pieces; what runs it."""
+    def _send_script(self, script: str) -> str:
+        """Send a script that is longer than a line to the board in pieces; returns the command that runs it."""
         self.ask('f=$D/s; rm -f "$f"')
         data, room = script.encode(), payload_room(WRITE)
         for i in range(0, len(data), room):

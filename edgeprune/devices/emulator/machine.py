@@ -28,8 +28,8 @@ _GUARD = 'exec 3<&0 </dev/null; "$@" >/dev/null & p=$!; exec 3<&-; read -r x <&1
 
 
 @dataclass(frozen=True, slots=True)
-class Board:
-    """What QEMU is told.
+class QemuBoard:
+    """Settings of one emulated board: the arguments of QEMU.
 
     Attributes:
         options: machine, processor, memory.
@@ -58,8 +58,8 @@ class Board:
     boot_s: float = 120.0
 
 
-def _counting(cpu: str) -> Board:
-    return Board(
+def _counting(cpu: str) -> QemuBoard:
+    return QemuBoard(
         ("-M", "virt", "-cpu", cpu, "-smp", "1", "-m", "512", "-icount", "shift=0"),
         "ttyAMA0",
         f"one {cpu.capitalize()}, instructions as nanoseconds",
@@ -73,7 +73,7 @@ def _counting(cpu: str) -> Board:
 BOARDS = {
     "a53": _counting("cortex-a53"),
     "a72": _counting("cortex-a72"),
-    "rpi3": Board(
+    "rpi3": QemuBoard(
         ("-M", "raspi3b"),
         "ttyS1,115200",
         "Raspberry Pi 3 with a login on its serial console",
@@ -99,7 +99,7 @@ class Machine:
         DeviceUnreachableError: QEMU does not start.
     """
 
-    def __init__(self, board: Board, images: Images, name: str, disk: Path | None = None) -> None:
+    def __init__(self, board: QemuBoard, images: Images, name: str, disk: Path | None = None) -> None:
         program = shutil.which(QEMU)
         if program is None:
             raise MissingDependencyError(f"{QEMU} is not installed", hint="sudo apt-get install qemu-system-arm")
@@ -140,7 +140,7 @@ class Machine:
         self._log.close()
 
 
-def _arguments(board: Board, images: Images, disk: Path | None) -> list[str]:
+def _arguments(board: QemuBoard, images: Images, disk: Path | None) -> list[str]:
     words = [f"console={board.console} panic=-1", board.kernel, "edgeprune.login" if board.login else ""]
     words += ["edgeprune.disk"] if disk else []
     tree = ["-dtb", str(images.dtb)] if board.dtb else []

@@ -98,7 +98,7 @@ def loopback(host: str, port: int, url: str, *, tracked: bool = False) -> str:
     return min(addresses, key=lambda address: ":" in address)
 
 
-def parse_place(text: str) -> tuple[str, int]:
+def parse_host_port(text: str) -> tuple[str, int]:
     """``HOST:PORT``, as an environment variable names a tracker.
 
     Raises:

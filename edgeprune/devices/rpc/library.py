@@ -31,14 +31,14 @@ _PT_INTERP = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
-    """What the headers of an ELF program say."""
+class ElfHeader:
+    """Facts from the headers of an ELF program: processor and dynamic loader."""
 
     machine: int
     interpreter: str  # the dynamic loader: it names the C library
 
     @classmethod
-    def of(cls, data: bytes) -> Program:
+    def of(cls, data: bytes) -> ElfHeader:
         """Raises:
         ValueError: no little-endian ELF program.
         """
@@ -75,7 +75,7 @@ class Program:
         return f"{processor}-linux-gnu{float_abi}.{_GLIBC}"
 
 
-def library_for(url: str, program: Program) -> Path:
+def library_for(url: str, program: ElfHeader) -> Path:
     """The library, built when it is not there yet.
 
     Raises:

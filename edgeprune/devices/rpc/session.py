@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeprune.devices.rpc.library import Program, library_for
+from edgeprune.devices.rpc.library import ElfHeader, library_for
 from edgeprune.devices.rpc.wire import Reply, Verb, pack, unpack
 from edgeprune.errors import DeviceUnreachableError, MissingDependencyError
 
@@ -63,7 +63,7 @@ class Session:
             self._ask(CONNECT_S, do="open", host=server.address, port=server.port, key=server.key)
             opened = True
             about = self._ask(CONNECT_S, do="about")
-            library = library_for(url, Program(about["machine"], about["interpreter"]))
+            library = library_for(url, ElfHeader(about["machine"], about["interpreter"]))
             self._ask(CONNECT_S, do="load", path=str(library))
         except BaseException as e:
             if self._worker is not None and not opened:

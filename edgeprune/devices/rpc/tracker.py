@@ -1,4 +1,4 @@
-"""What a TVM RPC tracker is asked: which servers it knows, and for one that is free.
+"""Client of a TVM RPC tracker: it lists the servers and takes a free one.
 
 The protocol is JSON behind a 32-bit size. Spoken here and not by TVM's client, because the address
 that a tracker hands out must be looked at before anything connects to it.

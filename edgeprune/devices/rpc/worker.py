@@ -20,7 +20,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from edgeprune.devices.rpc.library import FUNCTION, Program
+from edgeprune.devices.rpc.library import FUNCTION, ElfHeader
 
 # How long a call that was given up may still take to end well.
 LINGER_S = 60
@@ -39,7 +39,7 @@ class _Connection:
 
     def about(self) -> dict[str, Any]:
         # An absolute path is taken as it is by servers in Python and in C++.
-        program = Program.of(bytes(self._session.download("/proc/self/exe")))
+        program = ElfHeader.of(bytes(self._session.download("/proc/self/exe")))
         return {"machine": program.machine, "interpreter": program.interpreter}
 
     def load(self, path: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from edgeprune.graph.composed import (  # noqa: F401  (each fills the table)
     products,
     resampling,
     statistics,
+    volumes,
     windows,
 )
 from edgeprune.graph.composed.composer import COMPOSED, compose

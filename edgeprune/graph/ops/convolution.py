@@ -24,7 +24,7 @@ class Dense(Operator):
     def widths(self, spec: KernelSpec) -> dict[str, int]:
         return {"in": spec.inputs[0].channels, "out": spec.output.channels}
 
-    def anchors(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> tuple[TensorSpec, ...]:
+    def resized_inputs(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> tuple[TensorSpec, ...]:
         return (spec.inputs[0].with_channels(new.get("in", spec.inputs[0].channels)),)
 
     def macs(self, spec: KernelSpec) -> int:
@@ -55,9 +55,9 @@ class Convolution(_Windowed):
     def widths(self, spec: KernelSpec) -> dict[str, int]:
         return {"out": spec.output.channels} if spec.depthwise else super().widths(spec)
 
-    def anchors(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> tuple[TensorSpec, ...]:
+    def resized_inputs(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> tuple[TensorSpec, ...]:
         if not spec.depthwise:
-            return super().anchors(spec, out, new)
+            return super().resized_inputs(spec, out, new)
         channels, odd = divmod(out, spec.multiplier)
         if odd:
             raise ValueError(f"{out} filters do not divide into {spec.multiplier} a channel")

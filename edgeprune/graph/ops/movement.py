@@ -1,4 +1,4 @@
-"""Operators that bring values together, take some of them, or read them at places that other values say."""
+"""Data movement: operators that join values, select some of them, or read them at computed positions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Concat(Operator):
     """Images one behind the other along channels; the width axis is their total."""
 
-    def anchors(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> tuple[TensorSpec, ...]:
+    def resized_inputs(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> tuple[TensorSpec, ...]:
         parts = spec.inputs[: spec.anchor_inputs]
         cuts = shared_out([p.channels for p in parts], out)
         return tuple(p.with_channels(c) for p, c in zip(parts, cuts, strict=True))
@@ -24,9 +24,9 @@ class Concat(Operator):
 
 @dataclass(frozen=True)
 class ChannelSlice(Operator):
-    """Some channels of an image. What costs is what is taken; what is left lying keeps its size."""
+    """A slice of the channels of an image. Its width is the number of channels taken; the others keep their size."""
 
-    def anchors(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> tuple[TensorSpec, ...]:
+    def resized_inputs(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> tuple[TensorSpec, ...]:
         return (spec.inputs[0].with_channels(spec.inputs[0].channels - spec.output.channels + out),)
 
     def family(self, spec: KernelSpec) -> Any:
@@ -48,26 +48,26 @@ class ChannelShuffle(Operator):
 class Reduce(Operator):
     """A sum or an extreme over dimensions; where channels are among them, the input keeps its own."""
 
-    def anchors(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> tuple[TensorSpec, ...]:
-        return spec.inputs[: spec.anchor_inputs] if 1 in spec.attr("dims") else super().anchors(spec, out, new)
+    def resized_inputs(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> tuple[TensorSpec, ...]:
+        return spec.inputs[: spec.anchor_inputs] if 1 in spec.attr("dims") else super().resized_inputs(spec, out, new)
 
 
 @dataclass(frozen=True)
 class GridSample(Operator):
-    """An image read at the places (N, 2, H, W) of its second input."""
+    """An image sampled at the positions (N, 2, H, W) of its second input."""
 
-    def anchors(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> tuple[TensorSpec, ...]:
+    def resized_inputs(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> tuple[TensorSpec, ...]:
         return (spec.inputs[0].with_channels(out), spec.inputs[1])
 
 
 @dataclass(frozen=True)
 class Take(Operator):
-    """Values by their places along ``axis``."""
+    """A gather: values by their indices along ``axis``."""
 
-    def anchors(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> tuple[TensorSpec, ...]:
-        values, places = spec.inputs[: spec.anchor_inputs]
+    def resized_inputs(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> tuple[TensorSpec, ...]:
+        values, indices = spec.inputs[: spec.anchor_inputs]
         along = spec.attr("axis") == 1
-        return (values, replace(places, shape=(out,))) if along else (values.with_channels(out), places)
+        return (values, replace(indices, shape=(out,))) if along else (values.with_channels(out), indices)
 
     def family(self, spec: KernelSpec) -> Any:
         return [spec.with_widths(out=len(spec.inputs)).to_json(), "walks"]

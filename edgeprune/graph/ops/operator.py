@@ -26,8 +26,8 @@ class Operator:
         fuses: whether steps of an epilogue may follow in the same kernel.
         folds: whether it has weights that a batch norm behind it can be folded into.
         walked: whether it reads its inputs through walks, one attribute ``walkN`` an input (graph/walks.py).
-        overwrites: whether its own inputs are read where it writes next, one value each, so that the result may take
-            the place of one; operands of an epilogue always are.
+        overwrites: whether its own inputs are read where it writes next, one value each, so that the result may
+            overwrite one of them; operands of an epilogue always are.
     """
 
     name: str
@@ -68,12 +68,12 @@ class Operator:
         )
         return replace(
             spec,
-            inputs=self.anchors(spec, out, new) + operands,
+            inputs=self.resized_inputs(spec, out, new) + operands,
             output=spec.output.with_channels(out),
             attrs=self.resized_attrs(spec, out),
         )
 
-    def anchors(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> tuple[TensorSpec, ...]:
+    def resized_inputs(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> tuple[TensorSpec, ...]:
         """The operator's own inputs at the new widths."""
         return tuple(t.with_channels(out) for t in spec.inputs[: spec.anchor_inputs])
 
@@ -85,7 +85,7 @@ class Operator:
         return 0
 
     def family(self, spec: KernelSpec) -> Any:
-        """The spec with its widths taken out, as JSON."""
+        """The spec without its widths, as JSON, from which the key of a latency table is made."""
         data = spec.to_json()
         for t in (*data["inputs"], data["output"]):
             t[0][1] = 0
@@ -98,7 +98,7 @@ class Operator:
         return None
 
     def said(self, spec: KernelSpec) -> str:
-        """What stands behind the name in messages: a kernel's size and stride."""
+        """Details for messages, after the name: a kernel's size and stride."""
         return ""
 
 

@@ -23,7 +23,7 @@ OPERATORS: dict[str, Operator] = {
         Operator("avg_pool3d", ("count_include_pad", *_POOL, "slices")),
         Operator("global_avg_pool"),
         Operator("global_max_pool"),
-        # Where a plane's maxima stand, and values put back to such places.
+        # Indices of a plane's maxima, and values put back to such indices.
         Operator("max_places2d", _POOL, fuses=False),
         Operator("max_unpool2d", _POOL),
         Operator("resize2d", ("align_corners", "mode")),

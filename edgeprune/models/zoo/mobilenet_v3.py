@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from edgeprune.models.zoo.blocks import conv_bn, scaled
+from edgeprune.models.zoo.layers import conv_bn, scaled
 
 # kernel, expanded channels, output channels, squeeze-and-excite, hard-swish, stride
 _BLOCKS = (

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from edgeprune.models.zoo.blocks import conv_bn, scaled
+from edgeprune.models.zoo.layers import conv_bn, scaled
 
 
 class Residual(nn.Module):

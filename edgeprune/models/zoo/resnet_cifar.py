@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from edgeprune.models.zoo.blocks import conv_bn, scaled
+from edgeprune.models.zoo.layers import conv_bn, scaled
 from edgeprune.models.zoo.resnet import BasicBlock, ResNet
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from edgeprune.models.zoo.blocks import scaled
+from edgeprune.models.zoo.layers import scaled
 
 
 class Fire(nn.Module):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from edgeprune.models.zoo.blocks import conv_bn, scaled
+from edgeprune.models.zoo.layers import conv_bn, scaled
 
 
 def _double(c_in: int, c_out: int) -> nn.Sequential:

@@ -32,12 +32,12 @@ def draw(report: Report) -> Canvas | None:
     picture, kept = canvas.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     for axes in (picture, kept):
         plain(axes)
-    places = np.arange(len(layers))
+    positions = np.arange(len(layers))
     gone = [layer.before.out > 0 and layer.after.out == 0 for layer in layers]
-    _bars(picture, layers, places, gone)
+    _bars(picture, layers, positions, gone)
     shares = [100 * layer.after.out / layer.before.out if layer.before.out else 100.0 for layer in layers]
-    kept.bar(places, [100] * len(layers), width=1, color=COLOURS["dense"], alpha=0.35)
-    kept.bar(places, shares, width=1, color=COLOURS["pruned"])
+    kept.bar(positions, [100] * len(layers), width=1, color=COLOURS["dense"], alpha=0.35)
+    kept.bar(positions, shares, width=1, color=COLOURS["pruned"])
     kept.set_ylabel("% kept")
     kept.set(ylim=(0, 100), yticks=(0, 50, 100))
     kept.set_xlim(-0.6, len(layers) - 0.4)
@@ -45,12 +45,14 @@ def draw(report: Report) -> Canvas | None:
     return canvas
 
 
-def _bars(axes: Axes, layers: tuple[Layer, ...], places: np.ndarray, gone: list[bool]) -> None:
+def _bars(axes: Axes, layers: tuple[Layer, ...], positions: np.ndarray, gone: list[bool]) -> None:
     width = 0.85 if len(layers) <= 60 else 0.9
     before = [layer.before.out for layer in layers]
     # a layer of 16 channels beside one of 2048 would be a line: the square root keeps it in sight
-    axes.bar(places, np.sqrt(before), width=width, color=COLOURS["dense"], alpha=0.6, label="before")
-    axes.bar(places, np.sqrt([layer.after.out for layer in layers]), width=width, color=COLOURS["pruned"], label="kept")
+    axes.bar(positions, np.sqrt(before), width=width, color=COLOURS["dense"], alpha=0.6, label="before")
+    axes.bar(
+        positions, np.sqrt([layer.after.out for layer in layers]), width=width, color=COLOURS["pruned"], label="kept"
+    )
     if any(gone):
         hatched = np.flatnonzero(gone)
         axes.bar(

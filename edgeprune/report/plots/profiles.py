@@ -41,10 +41,10 @@ def draw_table(table: LatencyTable, title: str, evidence: str) -> Canvas:
 def draw_kept(sizes: Mapping[str, int], kept: Mapping[str, int]) -> Canvas:
     """Bars of the channels of every width group, and of those that stay."""
     canvas, axes = canvas_of(1.1 + 0.2 * len(sizes))
-    places = range(len(sizes))
-    axes.barh(places, list(sizes.values()), height=0.8, color=COLOURS["dense"], label="before")
-    axes.barh(places, [kept[g] for g in sizes], height=0.4, color=COLOURS["pruned"], label="kept")
-    axes.set_yticks(list(places), [label(g) for g in sizes], fontsize=SMALL_PT, parse_math=False)
+    positions = range(len(sizes))
+    axes.barh(positions, list(sizes.values()), height=0.8, color=COLOURS["dense"], label="before")
+    axes.barh(positions, [kept[g] for g in sizes], height=0.4, color=COLOURS["pruned"], label="kept")
+    axes.set_yticks(list(positions), [label(g) for g in sizes], fontsize=SMALL_PT, parse_math=False)
     axes.set_ylim(len(sizes) - 0.4, -0.6)
     axes.set_xlabel("channels")
     axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
