@@ -24,12 +24,15 @@ Followed = Callable[[str], Copy]
 
 @pytest.fixture
 def followed(tmp_path: Path) -> Followed:
-    """A copy of the project after the walkthrough with this title, whose commands have all passed."""
+    """A function that follows the walkthrough with a title in a copy of the project, all its commands included."""
 
     def follow(title: str) -> Copy:
         copy, walkthrough = Copy(tmp_path / "project"), WALKTHROUGHS[title]
         copy.follow(walkthrough)
         assert copy.differing() == {*walkthrough.touched, *walkthrough.generated}
+        if code := [path for path in walkthrough.touched if path.endswith(".py")]:
+            copy.run("-m", "ruff", "check", *code)
+            copy.run("-m", "ruff", "format", "--check", *code)
         return copy
 
     return follow
@@ -85,9 +88,24 @@ def test_an_operator_with_its_kernel(followed: Followed) -> None:
     copy.run("-c", PRUNED, path=("tests/compiler",))
 
 
+REFUSED = """
+from edgeprune.devices.registry import open_device
+from edgeprune.errors import DeviceUnreachableError, UsageError
+
+for rest in ("", "//lab", "//lab:99999", "//lab:7001/a?b", "//user:secret@lab:7001", "//127.0.0.1:1"):
+    try:
+        open_device(f"console:{rest}")
+    except (UsageError if not rest.endswith(":1") else DeviceUnreachableError) as error:
+        assert "secret" not in f"{error} {error.hint}"
+    else:
+        raise AssertionError(rest)
+"""
+"""URLs of the new transport that cannot be opened, and how that is said."""
+
+
 def test_a_transport(followed: Followed) -> None:
     """The acceptance at the end of the suite of devices times, installs and benches a network over it."""
-    followed("Add a transport")
+    followed("Add a transport").run("-c", REFUSED)
 
 
 # -- the check itself --------------------------------------------------------------------------------------
