@@ -178,12 +178,10 @@ class NativeProgram:
         """Samples of each kernel from number ``first`` on; at most ``most`` rows are read.
 
         Raises:
-            DeviceError: the program does not end; which kernel it hung at is not known.
+            VerificationError: the program does not end; which kernel it hung at is not known.
         """
         arguments = [*_timing(warmup, repeats, threads), "--first", str(first), "--min-ns", str(min_ns)]
-        done = self.run_command(
-            [*self.command, "kernels", *arguments, "--weight-span", str(weight_span)], timeout_s=self.timeout_s
-        )
+        done = self._run("kernels", *arguments, "--weight-span", str(weight_span))
         rows: list[KernelRow] = []
         for line in done.stdout.splitlines():
             row = _kernel_row(line, first + len(rows))

@@ -45,14 +45,14 @@ class _Ratio:
 class Flow:
     """Layouts of all tensors and parameters of one program, and the equations between them."""
 
-    def __init__(self, program: ExportedProgram, blocks: Mapping[str, int] | None = None) -> None:
+    def __init__(self, program: ExportedProgram, known_runs: Mapping[str, int] | None = None) -> None:
         """Args:
-        blocks: node name of a shuffle's result -> the number of equal runs that an earlier pass saw it cut into.
+        known_runs: node name of a shuffle's result -> the number of equal runs that an earlier pass saw it cut into.
         """
-        self.blocks = dict(blocks or {})
-        self.shuffles: dict[Layout, Node] = {}  # results that were made without regard to blocks
+        self.known_runs = dict(known_runs or {})
+        self.shuffles: dict[Layout, Node] = {}  # results that were made without regard to runs
         self.shuffled: dict[Node, dict[int, Layout]] = {}  # known before the walk gets there
-        self.cut: dict[str, int] = {}  # numbers of runs found by this pass, for ``blocks`` of the next pass
+        self.found_runs: dict[str, int] = {}  # numbers of runs found by this pass, for ``known_runs`` of the next
         self.reads: dict[tuple[Node, int], None] = {}  # axes of activations that layers with weights read
         self.space = ChannelSpace()
         self.node: Node | None = None  # the node a rule is at work on

@@ -29,7 +29,7 @@ def analyse(program: ExportedProgram) -> Analysis:
     each group carries the reason.
     """
     calls = [n for n in program.graph.nodes if n.op == "call_function"]
-    flow = _walked(program, calls)
+    flow = _passes(program, calls)
     partition = flow.space.solve(flow.layouts())
     members = flow.members(partition)
     activations = _activations(flow, partition, calls)
@@ -86,11 +86,11 @@ def _activations(flow: Flow, partition: Partition, calls: list[Node]) -> list[li
     return found
 
 
-def _walked(program: ExportedProgram, calls: list[Node]) -> Flow:
+def _passes(program: ExportedProgram, calls: list[Node]) -> Flow:
     """Once, and again where a shuffle's result turned out to be cut into blocks that its units do not fit."""
-    blocks: dict[str, int] = {}
+    known: dict[str, int] = {}
     while True:
-        flow = Flow(program, blocks)
+        flow = Flow(program, known)
         for node in user_inputs(program):
             if len(flow.shape(node)) > 1:
                 flow.fresh_frozen(node, f"graph input '{node.name}'")
@@ -99,9 +99,9 @@ def _walked(program: ExportedProgram, calls: list[Node]) -> Flow:
                 _transfer(flow, node)
         for node in user_outputs(program):
             flow.freeze(node, f"graph output '{node.name}'")
-        if blocks.keys() >= flow.cut.keys():
+        if known.keys() >= flow.found_runs.keys():
             break
-        blocks = {**flow.cut, **blocks}
+        known = {**flow.found_runs, **known}
     flow.settle()
     return flow
 

@@ -16,7 +16,7 @@ from edgeprune.compiler.objects import KernelObject
 from edgeprune.compiler.program import timing_program, write_program
 from edgeprune.devices.protocol import Device, DeviceInfo
 from edgeprune.devices.scratch import scratch
-from edgeprune.errors import DeviceError, DeviceUnreachableError
+from edgeprune.errors import DeviceError, VerificationError
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.latency.records import KernelRecord, spread
 from edgeprune.targets import Target
@@ -162,9 +162,7 @@ def _run(
                 weight_span=timing.weight_span,
                 most=left,
             )
-        except DeviceUnreachableError:
-            raise
-        except DeviceError as e:
+        except VerificationError as e:
             raise _Hung(e.message) from e
         stderr, code = found.ended.stderr.strip()[-300:], found.ended.returncode
         if target.cuda and code == ExitCode.NOT_OPENED:

@@ -170,8 +170,8 @@ def _prelu(cutter: Cutter, node: Node) -> None:
 
 
 def _fits(values: Sequence[Value]) -> bool:
-    """Whether they are images of which an epilogue reads one beside the other: same shape, one value a channel,
-    one a pixel, or one for all."""
+    """Whether the values are images that an epilogue can combine: of one shape, or one of them holds one value a
+    channel, one a pixel, or one for all."""
     shapes = [TensorSpec(v.shape) for v in values]
     return are_images(values) and any(
         a.shape == b.shape or _one_per_channel(b, a) or _one_per_pixel(b, a) for a, b in (shapes, shapes[::-1])

@@ -1,4 +1,4 @@
-"""What several families of rules share."""
+"""Operations on the layouts of channels that transfer rules of several families share."""
 
 from __future__ import annotations
 
@@ -41,33 +41,33 @@ def drop(flow: Flow, axes: dict[int, Layout], dim: int, reason: str) -> None:
         flow.freeze_layout(axes.pop(dim), reason)
 
 
-def blocks(layout: Layout, n: int) -> list[Layout]:
+def equal_parts(layout: Layout, n: int) -> list[Layout]:
     """``layout`` in ``n`` equal parts."""
     size = positions(layout) // n
     found = [window(layout, i * size, (i + 1) * size) for i in range(n)]
-    if any(b is None for b in found):
-        raise Refused("a block boundary falls inside a flattened channel")
-    return [b for b in found if b is not None]
+    if any(part is None for part in found):
+        raise Refused("the end of a part falls inside a flattened channel")
+    return [part for part in found if part is not None]
 
 
-def tied_blocks(flow: Flow, layout: Layout, n: int) -> Layout:
+def tied_runs(flow: Flow, layout: Layout, n: int) -> Layout:
     """Channel i of each of ``n`` equal parts is one decision, which keeps the parts equal in size."""
     try:
-        first, *others = blocks(layout, n)
+        first, *others = equal_parts(layout, n)
     except Refused:
         if layout in flow.shuffles:
-            flow.cut[flow.shuffles[layout].name] = n
+            flow.found_runs[flow.shuffles[layout].name] = n
         raise
-    for block in others:
-        flow.equate(first, block)
+    for run in others:
+        flow.equate(first, run)
     return first
 
 
-def equal_blocks(flow: Flow, layout: Layout, n: int) -> None:
+def equal_runs(flow: Flow, layout: Layout, n: int) -> None:
     """Each of ``n`` equal parts keeps as many channels as the others, whichever these are."""
-    first, *others = blocks(layout, n)
-    for block in others:
-        flow.counted(first, block)
+    first, *others = equal_parts(layout, n)
+    for run in others:
+        flow.counted(first, run)
 
 
 def units(flow: Flow, layout: Layout, size: int) -> Layout:

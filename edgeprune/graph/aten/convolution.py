@@ -9,7 +9,7 @@ from torch.fx import Node
 from torch.nn.modules.conv import _ConvNd
 
 from edgeprune.graph import zeros
-from edgeprune.graph.aten.common import equal_blocks, only_axis, tied_blocks
+from edgeprune.graph.aten.common import equal_runs, only_axis, tied_runs
 from edgeprune.graph.aten.table import handles, rule
 from edgeprune.graph.cutting.cutter import Cutter
 from edgeprune.graph.cutting.values import Value, as_picture
@@ -45,9 +45,9 @@ def convolution(flow: Flow, node: Node) -> None:
         out = widened(channels, flow.shape(weight)[0] // groups)
         flow.bind(weight, 0, out)
     else:
-        reads(flow, (a["input"], 1), (weight, 1), _a_block(flow, weight, channels, groups))
+        reads(flow, (a["input"], 1), (weight, 1), _one_group(flow, weight, channels, groups))
         out = flow.axis(weight, 0)
-        equal_blocks(flow, out, groups)
+        equal_runs(flow, out, groups)
     _writes(flow, node, out)
 
 
@@ -65,7 +65,7 @@ def transposed_convolution(flow: Flow, node: Node) -> None:
         flow.bind(weight, 0, channels)
         out = widened(channels, outputs)
     else:
-        equal_blocks(flow, channels, groups)
+        equal_runs(flow, channels, groups)
         reads(flow, (a["input"], 1), (weight, 0), channels)
         out = joined([flow.axis(weight, 1)] * groups)
     _writes(flow, node, out)
@@ -77,16 +77,16 @@ def any_convolution(flow: Flow, node: Node) -> None:
 
 
 def reads(flow: Flow, source: tuple[Node, int], weight: tuple[Node, int], channels: Layout) -> None:
-    """An axis of an activation is summed over, weighted along an axis of a weight."""
+    """Bind an axis of an activation to the axis of the weight that it is summed over with."""
     flow.bind(*weight, channels, role="in")
     flow.summed(channels, weight[0], source[0])
     flow.reads[source] = None
 
 
-def _a_block(flow: Flow, weight: Node, channels: Layout, groups: int) -> Layout:
-    """What each group of a convolution reads: one index of the weight for channel i of every block."""
+def _one_group(flow: Flow, weight: Node, channels: Layout, groups: int) -> Layout:
+    """The layout of one group's inputs: channel i of every group meets the same index of the weight."""
     try:
-        return tied_blocks(flow, channels, groups)
+        return tied_runs(flow, channels, groups)
     except Refused as why:  # filters can go nevertheless
         taken = flow.axis(weight, 1, "in")
         for layout in (channels, taken):

@@ -11,7 +11,7 @@ import torch
 from torch.fx import Node
 
 from edgeprune.graph import zeros
-from edgeprune.graph.aten.common import carried, drop, tensor, tied_blocks
+from edgeprune.graph.aten.common import carried, drop, tensor, tied_runs
 from edgeprune.graph.aten.table import handles, rule
 from edgeprune.graph.cutting.cutter import Cutter
 from edgeprune.graph.cutting.values import Value, are_images, as_picture, walks
@@ -73,7 +73,7 @@ def chunk(flow: Flow, node: Node) -> None:
     if layout is not None:
         if shape[dim] % n:
             raise Refused(f"{shape[dim]} channels do not divide into {n} chunks")
-        axes[dim] = tied_blocks(flow, layout, n)
+        axes[dim] = tied_runs(flow, layout, n)
     flow.produce_tuple(node, [dict(axes) for _ in node.meta["val"]])
 
 
@@ -99,7 +99,7 @@ def split(flow: Flow, node: Node) -> None:
 
 def _parts(flow: Flow, layout: Layout, sizes: list[int], found: list[Size]) -> list[Layout | None]:
     if len(set(sizes)) == 1 and all(isinstance(size, Read) for size in found):
-        part = tied_blocks(flow, layout, len(sizes))
+        part = tied_runs(flow, layout, len(sizes))
         flow.sized(part, found[0], whole=layout)
         return [part] * len(sizes)
     if not any(isinstance(size, Attribute) for size in found):
@@ -157,7 +157,7 @@ def _sliced(flow: Flow, layout: Layout, start: int, stop: int, bounds: list[Size
         return _window(layout, start, stop)
     size = stop - start
     if all(isinstance(bound, Read) for _, bound in inner) and total % size == 0 and start % size == 0:
-        part = tied_blocks(flow, layout, total // size)
+        part = tied_runs(flow, layout, total // size)
         for at, bound in inner:
             flow.sized(_window(layout, 0, at), bound, whole=layout)
         return part

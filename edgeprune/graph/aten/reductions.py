@@ -10,7 +10,7 @@ import torch
 from torch.fx import Node
 
 from edgeprune.graph import zeros
-from edgeprune.graph.aten.common import carried, drop, tensor, tied_blocks
+from edgeprune.graph.aten.common import carried, drop, tensor, tied_runs
 from edgeprune.graph.aten.pointwise import step
 from edgeprune.graph.aten.table import handles, rule
 from edgeprune.graph.cutting.cutter import Cutter
@@ -105,7 +105,7 @@ def gated(flow: Flow, node: Node) -> None:
     if flow.shape(source)[dim] % 2:
         raise Refused("an odd number of channels has no halves")
     if dim in axes:
-        axes[dim] = tied_blocks(flow, axes[dim], 2)
+        axes[dim] = tied_runs(flow, axes[dim], 2)
     flow.produce(node, axes)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch.fx import Node
 
 from edgeprune.graph import zeros
-from edgeprune.graph.aten.common import carried, tensor, tied_blocks, units
+from edgeprune.graph.aten.common import carried, tensor, tied_runs, units
 from edgeprune.graph.aten.shuffles import shuffle_result, shuffled
 from edgeprune.graph.aten.table import handles, rule
 from edgeprune.graph.cutting.cutter import Cutter
@@ -88,7 +88,7 @@ def _reshaped(flow: Flow, node: Node, sizes: list[Size]) -> None:
                 continue
             outer = prod(after[d] for d in news if d < dim)
             inner = prod(after[d] for d in news if d > dim)
-            out[dim] = units(flow, tied_blocks(flow, layout, outer), inner)
+            out[dim] = units(flow, tied_runs(flow, layout, outer), inner)
             flow.sized(out[dim], sizes[dim], whole=layout)
             sized.add(dim)
     out |= flow.shuffled.get(node, {})

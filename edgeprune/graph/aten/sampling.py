@@ -1,4 +1,4 @@
-"""Images read where a grid says."""
+"""Sampling: images that are read at the positions of a grid."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch.fx import Node
 
-from edgeprune.graph.aten.common import tied_blocks
+from edgeprune.graph.aten.common import tied_runs
 from edgeprune.graph.flow import Flow
 from edgeprune.graph.intervals import Layout, joined, positions, widened, window
 from edgeprune.graph.nodes import module_path, shape_of
@@ -64,11 +64,11 @@ def _order(node: Node, rank: int) -> list[int]:
 def shuffled(flow: Flow, result: Node, layout: Layout, groups: int) -> tuple[Layout, Layout]:
     """Layouts of one group of a shuffle's operand, and of its result; the operand's is ``layout``.
 
-    In units that fit the blocks in which an earlier walk saw ``result`` cut, if it did.
+    In units that fit the runs into which an earlier pass saw ``result`` cut, if it did.
     """
     fitting = _fitting(flow, result, positions(layout), groups)
     if fitting is None:
-        group = tied_blocks(flow, layout, groups)
+        group = tied_runs(flow, layout, groups)
         out = widened(group, groups)
         flow.shuffles.setdefault(out, result)
         return group, out
@@ -80,16 +80,16 @@ def shuffled(flow: Flow, result: Node, layout: Layout, groups: int) -> tuple[Lay
 def _fitting(flow: Flow, result: Node, size: int, groups: int) -> tuple[list[Layout], Layout] | None:
     """Layouts of a shuffle's operand, one for each group, and of its result.
 
-    ``None`` where no blocks are known, or a block does not hold two units.
+    ``None`` where no runs are known, or a run does not hold two units.
     """
-    blocks = flow.blocks.get(result.name, 1)
-    if blocks == 1 or size % blocks or size // blocks < 2 * groups:
+    runs = flow.known_runs.get(result.name, 1)
+    if runs == 1 or size % runs or size // runs < 2 * groups:
         return None
-    block = size // blocks
-    whole = block // groups * groups
-    unit, rest = flow.space.source(result.name, whole // groups), flow.space.source(result.name, block - whole)
-    flow.freeze_layout(rest, f"{block} channels of a block are no multiple of the {groups} groups of a shuffle")
-    # After the units a block has at most one channel of each group: the place where its turn comes.
-    turns = [[(group - k * block - whole) % groups for k in range(blocks)] for group in range(groups)]
+    run = size // runs
+    whole = run // groups * groups
+    unit, rest = flow.space.source(result.name, whole // groups), flow.space.source(result.name, run - whole)
+    flow.freeze_layout(rest, f"{run} channels of a block are no multiple of the {groups} groups of a shuffle")
+    # After the units a run has at most one channel of each group: the place where its turn comes.
+    turns = [[(group - k * run - whole) % groups for k in range(runs)] for group in range(groups)]
     before = [joined(part for turn in row for part in (unit, window(rest, turn, turn + 1) or ())) for row in turns]
-    return before, joined([*(widened(unit, groups), rest)] * blocks)
+    return before, joined([*(widened(unit, groups), rest)] * runs)

@@ -58,14 +58,14 @@ _SPATIAL = {
 }
 
 
-_WITH_PLACES = {
+_WITH_INDICES = {
     1: (aten.adaptive_max_pool1d.default, aten.max_pool1d_with_indices.default),
     2: (aten.adaptive_max_pool2d.default, aten.max_pool2d_with_indices.default),
     3: (aten.adaptive_max_pool3d.default, aten.max_pool3d_with_indices.default),
 }
 
 
-_DIMENSIONS: dict[Any, int] = {op: n for table in (_SPATIAL, _WITH_PLACES) for n, ops in table.items() for op in ops}
+_DIMENSIONS: dict[Any, int] = {op: n for table in (_SPATIAL, _WITH_INDICES) for n, ops in table.items() for op in ops}
 
 
 def _beside_pixels(flow: Flow, node: Node) -> dict[int, Layout]:
@@ -82,8 +82,8 @@ def spatial(flow: Flow, node: Node) -> None:
     flow.produce(node, _beside_pixels(flow, node))
 
 
-@rule(*(op for ops in _WITH_PLACES.values() for op in ops), zero=zeros.first)
-def spatial_with_places(flow: Flow, node: Node) -> None:
+@rule(*(op for ops in _WITH_INDICES.values() for op in ops), zero=zeros.first)
+def spatial_with_indices(flow: Flow, node: Node) -> None:
     """As :func:`spatial`; the second result tells where each maximum stood."""
     axes = _beside_pixels(flow, node)
     flow.produce_tuple(node, [dict(axes), dict(axes)])
@@ -254,7 +254,7 @@ def _upsample(cutter: Cutter, node: Node) -> None:
 
 
 UNPOOLING = (aten.max_unpool2d.default,)
-"""What may ask for the places of maxima; they are numbers of another type on the board."""
+"""Operators that may read the indices of maxima, which are floats on the board and no integers."""
 
 
 @handles(
@@ -262,15 +262,15 @@ UNPOOLING = (aten.max_unpool2d.default,)
     aten.max_pool1d_with_indices.default,
     aten.max_pool3d_with_indices.default,
 )
-def _max_pool_with_places(cutter: Cutter, node: Node) -> None:
+def _max_pool_with_indices(cutter: Cutter, node: Node) -> None:
     shape = tuple(node.meta["val"][0].shape)
     inner = detached(node, "values")
-    # Of a tuple nobody knows the channels; who takes a part of it does.
+    # Channels are known of the parts of a tuple, not of the tuple.
     max_window(cutter, node, shape, yields=inner, anchor=_taker(node, 0) or node)
     values, taker = cutter.value(inner), _taker(node, 1)
     asked = taker is not None and bool(taker.users) and all(u.target in UNPOOLING for u in taker.users)
     if taker is None or not asked or len(shape) != 4:
-        cutter.yield_parts(node, [values])  # whoever asks for the places otherwise is refused
+        cutter.yield_parts(node, [values])  # another reader of the indices is refused when it is reached
         return
     if math.prod(static_shape(named := arguments(node)["self"])[2:]) > 2**24:
         raise unsupported(node, f"places in planes as large as {named}'s", "pool smaller images")
@@ -285,14 +285,14 @@ def _max_pool_with_places(cutter: Cutter, node: Node) -> None:
     aten.adaptive_max_pool3d.default,
 )
 def _adaptive_maximum(cutter: Cutter, node: Node) -> None:
-    """The values; whoever asks for the places is refused."""
+    """The values alone: a reader of the indices is refused when it is reached."""
     inner, shape = detached(node, "values"), tuple(node.meta["val"][0].shape)
     adaptive(cutter, node, "max", shape, yields=inner, anchor=_taker(node, 0) or node)
     cutter.yield_parts(node, [cutter.value(inner)])
 
 
 def _taker(node: Node, index: int) -> Node | None:
-    """Who takes one of several results."""
+    """The node that takes one of several results."""
     return next((u for u in node.users if u.target is operator.getitem and u.args[1] == index), None)
 
 
