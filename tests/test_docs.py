@@ -196,7 +196,8 @@ def test_the_check_itself_lets_pass(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_link_leads_to_a_file(page):
-    places = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    places = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", prose)
     assert not [place for place in places if "://" not in place and not (page.parent / place).exists()]
 
 
@@ -228,11 +229,6 @@ def test_the_table_of_device_urls_has_every_scheme():
     table = text.partition("| device URL | is |\n")[2].partition("\n\n")[0]
     urls = [url for row in table.splitlines() for url in re.findall(r"`([^`]+)`", row.split("|")[1])]
     assert {url.partition(":")[0] for url in urls} == set(SCHEMES)
-
-
-def test_every_target_has_a_page_of_its_family():
-    index = (ROOT / "docs" / "boards" / "README.md").read_text(encoding="utf-8")
-    assert not {name for name in TARGETS - {"host", "host_gpu"} if f"`{name}`" not in index}
 
 
 FAMILIES = sorted(set((ROOT / "docs" / "boards").glob("*.md")) - {ROOT / "docs/boards/README.md", RECOVER})

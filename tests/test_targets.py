@@ -59,8 +59,8 @@ def test_the_boards_that_are_shipped() -> None:
     assert [t.name for t in found] == sorted(t.name for t in found)
     by_kind = {kind: {t.name for t in found if t.kind == kind} for kind in ("cpu", "cuda", "vta")}
     assert by_kind["cpu"] >= CPU
-    assert {t.name: t.cuda.arch for t in found if t.cuda} == CUDA
-    assert by_kind["vta"] == VTA
+    assert {t.name: t.cuda.arch for t in found if t.cuda}.items() >= CUDA.items()
+    assert by_kind["vta"] >= VTA
 
 
 @pytest.mark.parametrize("target", list_targets(), ids=lambda t: t.name)
@@ -69,6 +69,11 @@ def test_every_figure_names_its_source(target: Target) -> None:
     for figure in FIGURES:
         if getattr(target, figure) is not None and not (figure == "cores" and target.generic):
             assert figure in cited, f"no source for {figure}"
+
+
+def test_every_target_has_a_page_of_its_family() -> None:
+    index = (Path(__file__).parents[1] / "docs" / "boards" / "README.md").read_text(encoding="utf-8")
+    assert not {target.name for target in list_targets() if f"`{target.name}`" not in index}
 
 
 @pytest.mark.parametrize("name", sorted(VTA))

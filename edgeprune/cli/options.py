@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from edgeprune.devices.trust import accepting_new_host_keys
+from edgeprune.importance.registry import CRITERIA
 
 ModelArgument = Annotated[
     str, typer.Argument(help="zoo:NAME, package.module:factory, FILE.py:factory, FILE.pt2 or FILE.onnx.")
@@ -57,7 +58,7 @@ _SHARED = (
     inspect.Parameter("store", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=StoreOption),
     option("allow_mismatch", bool, False, "Use a profile of another device or version, as it is.", "--allow-mismatch"),
     option("solver", str, "knapsack", "knapsack, greedy, uniform or brute_force."),
-    option("criterion", str, "taylor", "l1, l2, taylor, apoz, mean_activation or random."),
+    option("criterion", str, "taylor", f"What channels are worth: {', '.join(CRITERIA)}."),
 )
 _TRUST = option("accept_new_host_key", bool, False, "Trust an SSH board that is not known yet (docs/SSH.md).")
 SHARED = {shared.name: shared for shared in _SHARED}

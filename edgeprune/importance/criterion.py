@@ -1,4 +1,4 @@
-"""The protocol of importance criteria, and how they read a channel's weights."""
+"""The protocol of importance criteria, and how they read the weights of a channel."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edgeprune.errors import BadInputError
 from edgeprune.graph.channels import Activation, Member, WidthGroup
 from edgeprune.graph.network import Network
 
@@ -60,3 +62,24 @@ def by_channel(tensor: Tensor, member: Member | Activation, size: int) -> Tensor
     """The slice of a parameter or activation that ``member`` speaks of as float64, shape (size, values per channel)."""
     rows = tensor.detach().movedim(member.dim, 0)[member.start : member.start + size * member.repeat]
     return rows.reshape(size, -1).double().cpu()
+
+
+def weights_by_channel(network: Network) -> dict[str, Tensor]:
+    """Group name -> the weights of all its filters side by side, shape (size, weights per channel).
+
+    Raises:
+        BadInputError: weights that are not finite.
+    """
+    parameters = dict(network.module.named_parameters(remove_duplicate=False))
+    found: dict[str, Tensor] = {}
+    for group in network.channels.prunable:
+        rows = [by_channel(parameters[m.param], m, group.size) for m in filters(group, parameters)]
+        found[group.name] = torch.cat(rows, 1) if rows else torch.zeros(group.size, 1, dtype=torch.double)
+        if not found[group.name].isfinite().all():
+            names = sorted({m.param for m in group.members})
+            raise BadInputError(
+                f"weights of width group '{group.name}' are not finite (one of {', '.join(names)})",
+                hint="train or load the network again",
+                group=group.name,
+            )
+    return found

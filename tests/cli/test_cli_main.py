@@ -20,6 +20,7 @@ from edgeprune.cli.main import load_command, main
 from edgeprune.cli.output import ERROR_SCHEMA
 from edgeprune.cli.registry import COMMANDS
 from edgeprune.devices.local.device import LocalDevice
+from edgeprune.importance.registry import CRITERIA
 from edgeprune.report.schema import SCHEMA as REPORT_SCHEMA
 
 DOC = Path(__file__).parents[2] / "docs" / "CLI.md"
@@ -81,6 +82,12 @@ def test_every_command_loads_light_and_takes_json(name):
     takes_json, *loaded = done.stdout.split()
     assert takes_json == "True"
     assert not {"torch", "tvm", "onnx", "matplotlib"} & set(loaded), "import these inside the command's function"
+
+
+@pytest.mark.parametrize("name", ["prune", "fit"])
+def test_the_help_names_every_criterion(name):
+    (option,) = (parameter for parameter in load_command(name).params if parameter.name == "criterion")
+    assert option.help.removesuffix(".").partition(": ")[2].split(", ") == list(CRITERIA)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

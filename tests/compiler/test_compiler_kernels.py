@@ -6,6 +6,8 @@ value from where it has no business shows (see ``kernel_harness``).
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,9 +19,10 @@ from hypothesis import strategies as st
 from kernel_harness import TARGETS, Array, apply_epilogue, assert_close, kernel, noise, run
 
 from edgeprune.compiler.folding import folded
+from edgeprune.compiler.kernels import registry
 from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.blocks import block_widths
-from edgeprune.compiler.kernels.registry import RULES, rule_named, schedules_for
+from edgeprune.compiler.kernels.registry import FILES, RULES, rule_named, schedules_for
 from edgeprune.errors import UnsupportedOperatorError
 from edgeprune.graph.channels import WeightRef
 from edgeprune.graph.spec import KernelSpec, TensorSpec
@@ -679,6 +682,12 @@ def test_rules_are_found_by_name() -> None:
     assert all(rule_named({"rule": rule.name}) is rule for rule in RULES)
     with pytest.raises(UnsupportedOperatorError, match="no kernel rule is called 'winograd'"):
         rule_named({"rule": "winograd"})
+
+
+def test_the_registry_names_every_file_with_a_rule() -> None:
+    files = Path(registry.__file__).parent.glob("*.py")
+    holding = {f.stem for f in files if re.search(r"^class \w+\(Rule\):", f.read_text(), re.MULTILINE)}
+    assert holding == {file.__name__.rpartition(".")[2] for file in FILES}
 
 
 @pytest.mark.parametrize(

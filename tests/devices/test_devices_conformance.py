@@ -1,6 +1,7 @@
 """Every scheme of the registry through the shared suite."""
 
 import random
+import shlex
 import shutil
 from collections.abc import Iterator
 from itertools import count
@@ -12,6 +13,7 @@ from rpc_servers import RpcServer, RpcTracker
 from serial_board import PtyBoard
 from ssh_servers import Board, Me
 
+from edgeprune.devices.console.device import SerialDevice
 from edgeprune.devices.emulator.device import EmulatedDevice
 from edgeprune.devices.protocol import Closing, Device
 from edgeprune.devices.registry import SCHEMES, open_device
@@ -103,12 +105,10 @@ class TestUserMode(DeviceConformance):
 
 
 class KeptOpen(Closing):
-    """One emulated board for all tests, each in a folder of its own."""
+    """A board on a console that stays open for all tests, each in a folder of its own: a login takes a moment."""
 
-    folders = count()
-
-    def __init__(self, device: EmulatedDevice) -> None:
-        root = f'"/root/test {next(self.folders)}"'
+    def __init__(self, device: SerialDevice, folder: str) -> None:
+        root = shlex.quote(folder)
         assert device.session.ask(f"mkdir {root} && cd {root}").status == 0
         self.url = device.url
         self.describe, self.put, self.get = device.describe, device.put, device.get
@@ -123,13 +123,14 @@ class TestCountingBoard(DeviceConformance):
     target = "emulated_a53"
     large = random.Random(7).randbytes(9_001)
     rounds = 1
+    numbers = count()
 
     @pytest.fixture(autouse=True)
     def _board(self, counting_board: EmulatedDevice) -> None:
         self.board = counting_board
 
     def connect(self, tmp_path: Path) -> Device:
-        return KeptOpen(self.board)
+        return KeptOpen(self.board, f"/root/test {next(self.numbers)}")
 
     def names(self, device: Device, folder: str = ".") -> list[str]:
         # ls of busybox shows other characters than ASCII as "?"

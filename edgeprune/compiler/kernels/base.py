@@ -20,7 +20,7 @@ Constants = list[NDArray[np.float32]]
 
 
 class Rule(ABC):
-    """One kernel family. Adding one is one class and one line in the registry."""
+    """A kernel rule builds one kind of kernel. A new one is one class, in a file that the registry names."""
 
     name: str
 

@@ -2,58 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import zip_longest
+from types import ModuleType
 
 from edgeprune.compiler.cuda.rules import ChannelsPerThread, ResultPerThread
+from edgeprune.compiler.kernels import (
+    conv,
+    dense,
+    depthwise,
+    gather,
+    grouped,
+    matmul,
+    movement,
+    pad,
+    places,
+    pool,
+    recurrent,
+    reduce,
+    sample,
+    softmax,
+    strided,
+    take,
+    transposed,
+    winograd,
+)
 from edgeprune.compiler.kernels.base import Rule, Schedule
-from edgeprune.compiler.kernels.conv import DirectConv
-from edgeprune.compiler.kernels.dense import Dense
-from edgeprune.compiler.kernels.depthwise import DepthwiseConv
-from edgeprune.compiler.kernels.gather import ChannelGather
-from edgeprune.compiler.kernels.grouped import GroupedConv
-from edgeprune.compiler.kernels.matmul import MatMul
-from edgeprune.compiler.kernels.movement import Elementwise, Layout, Resize
-from edgeprune.compiler.kernels.pad import Pad
-from edgeprune.compiler.kernels.places import MaxPlaces, MaxUnpool
-from edgeprune.compiler.kernels.pool import GlobalPool, WindowPool
-from edgeprune.compiler.kernels.recurrent import Recurrent
-from edgeprune.compiler.kernels.reduce import Normalize, Reduce
-from edgeprune.compiler.kernels.sample import GridSample
-from edgeprune.compiler.kernels.softmax import Softmax
-from edgeprune.compiler.kernels.strided import Join, Strided
-from edgeprune.compiler.kernels.take import Take
-from edgeprune.compiler.kernels.transposed import TransposedConv
-from edgeprune.compiler.kernels.winograd import WinogradConv
 from edgeprune.errors import UnsupportedOperatorError
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.targets import Target
 
-RULES: tuple[Rule, ...] = (
-    DirectConv(),
-    WinogradConv(),
-    DepthwiseConv(),
-    GroupedConv(),
-    TransposedConv(),
-    Dense(),
-    WindowPool(),
-    GlobalPool(),
-    MaxPlaces(),
-    MaxUnpool(),
-    GridSample(),
-    Softmax(),
-    Elementwise(),
-    Strided(),
-    Join(),
-    Take(),
-    Pad(),
-    Reduce(),
-    Normalize(),
-    MatMul(),
-    Recurrent(),
-    ChannelGather(),
-    Resize(),
-    Layout(),
+FILES = (
+    conv,
+    winograd,
+    depthwise,
+    grouped,
+    transposed,
+    dense,
+    pool,
+    places,
+    sample,
+    softmax,
+    strided,
+    take,
+    pad,
+    reduce,
+    matmul,
+    recurrent,
+    gather,
+    movement,
 )
+"""Modules with kernel rules. Where rules of two match a kernel, the schedules of the first come first."""
+
+
+def _rules_of(file: ModuleType) -> Iterator[Rule]:
+    """Kernel rules that a module defines, in the order of their classes."""
+    for found in vars(file).values():
+        if isinstance(found, type) and issubclass(found, Rule) and found.__module__ == file.__name__:
+            yield found()
+
+
+RULES: tuple[Rule, ...] = tuple(rule for file in FILES for rule in _rules_of(file))
 
 GPU_RULES: tuple[Rule, ...] = (ResultPerThread(), ChannelsPerThread())
 

@@ -1,4 +1,4 @@
-"""Bytes in and out: a serial port, or the socket of an emulated board."""
+"""Bytes in and out: a serial port, or a socket."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class PortLink:
 
 
 class SocketLink:
-    """One end of a socket pair, with QEMU's serial port behind the other."""
+    """A socket with the console of a board behind it, such as the serial port of QEMU."""
 
     bytes_per_s: float | None = None
 
@@ -90,7 +90,7 @@ class SocketLink:
         except (OSError, ValueError) as e:
             raise self._gone(str(e)) from e
         if not data:
-            raise self._gone("it was switched off")
+            raise self._gone("it hung up")
         return data
 
     def write(self, data: bytes) -> None:
@@ -107,7 +107,7 @@ class SocketLink:
         self._socket.close()
 
     def _gone(self, why: str) -> DeviceUnreachableError:
-        return DeviceUnreachableError(f"{self._name}: the emulated board is gone: {why}", hint="open it again")
+        return DeviceUnreachableError(f"{self._name}: the board is gone: {why}", hint="open it again")
 
 
 def _cannot_open(path: str, baud: int, error: Exception) -> BusyError | DeviceUnreachableError:
