@@ -570,3 +570,9 @@ def test_a_change_that_another_name_shows_is_refused(forward: Callable[..., Tens
             kernels(Net(forward, c=conv()).eval())
     assert caught.value.details["operator"].split(".")[1].endswith("_")
     assert "inplace=False" in caught.value.hint
+
+
+def test_a_network_that_returns_indices_is_told_to_return_the_scores() -> None:
+    with pytest.raises(UnsupportedOperatorError, match=r"aten\.argmax.*no kernel computes it") as caught:
+        kernels(Net(lambda m, x: m.a(x).argmax(1), a=conv()))
+    assert caught.value.hint.startswith("return the scores")

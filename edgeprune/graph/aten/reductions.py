@@ -12,7 +12,7 @@ from torch.fx import Node
 from edgeprune.graph import zeros
 from edgeprune.graph.aten.common import carried, drop, tensor, tied_runs
 from edgeprune.graph.aten.pointwise import step
-from edgeprune.graph.aten.table import handles, overloads, rule
+from edgeprune.graph.aten.table import ADVICE, handles, overloads, rule
 from edgeprune.graph.cutting.cutter import Cutter
 from edgeprune.graph.cutting.values import are_images, as_picture
 from edgeprune.graph.flow import Flow, Refused
@@ -38,6 +38,13 @@ _SUMS = (aten.sum.dim_IntList, aten.sum.default, aten.linalg_vector_norm.default
 def reduction(flow: Flow, node: Node) -> None:
     """A sum (or a norm) over channels is right where removed ones are zero; a mean counts them."""
     flow.produce(node, _reduced(flow, node))
+
+
+ADVICE |= dict.fromkeys(
+    overloads("argmax argmin topk sort argsort"),
+    "return the scores, and look for the largest where they arrive: which of two nearly equal ones comes first is "
+    "decided by their last digits, which differ from board to board",
+)
 
 
 @rule(aten.max.dim, aten.min.dim, aten.var_mean.dim, aten.var_mean.correction, aten.median.dim)

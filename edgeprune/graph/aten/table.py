@@ -25,6 +25,8 @@ Zero = Callable[[Node, Collection[Node]], bool]
 RULES: dict[Any, Rule] = {}
 HANDLERS: dict[Any, Handler] = {}
 ZEROS: dict[Any, Zero] = {}
+ADVICE: dict[Any, str] = {}
+"""Overload that no kernel computes -> what to write instead, where there is something."""
 
 _rule, _zero = filling(RULES, "transfer rule"), filling(ZEROS, "rule of zeros")
 

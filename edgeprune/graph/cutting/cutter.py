@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from edgeprune.graph.analysis import Analysis
-from edgeprune.graph.aten.table import HANDLERS
+from edgeprune.graph.aten.table import ADVICE, HANDLERS
 from edgeprune.graph.channels import WeightRef
 from edgeprune.graph.computed import is_view
 from edgeprune.graph.cutting.constants import Constants
@@ -59,7 +59,8 @@ class Cutter:
         """
         handler = HANDLERS.get(node.target)
         if handler is None:
-            raise unsupported(node, "no kernel computes it", "see docs/OPERATORS.md for the operators that do")
+            advice = ADVICE.get(node.target, "see docs/OPERATORS.md for the operators that do")
+            raise unsupported(node, "no kernel computes it", advice)
         with self._reading(node):
             handler(self, node)
         draft = self._values[node].draft if node in self._values else None
