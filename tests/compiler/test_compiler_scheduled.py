@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import pytest
@@ -92,6 +93,7 @@ def fault(spec: KernelSpec, function_: Any) -> str:
     return ""
 
 
+@cache
 def specs_of(name: str) -> list[KernelSpec]:
     network = (
         read_network(build(name), (torch.zeros(ZOO[name].input_shape),)) if name in ZOO else read_network(*net(name))
