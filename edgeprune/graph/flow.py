@@ -19,7 +19,7 @@ from edgeprune.graph.intervals import ChannelSpace, Layout, Partition, joined, p
 from edgeprune.graph.nodes import describe, module_path, shape_of
 from edgeprune.graph.sizes import Attribute, Origin, Read, Size
 from edgeprune.graph.trace import parameter_names
-from edgeprune.graph.zeros import zero_where_removed
+from edgeprune.graph.zeros import Zeros
 
 
 class Refused(Exception):
@@ -56,8 +56,8 @@ class Flow:
         self.reads: dict[tuple[Node, int], None] = {}  # axes of activations that layers with weights read
         self.space = ChannelSpace()
         self.node: Node | None = None  # the node a rule is at work on
-        self.zero = zero_where_removed(program.graph)
         self._parameter_names = parameter_names(program)
+        self.zero = Zeros(self._parameter_names)
         self._axes: dict[Node, dict[int, Layout]] = {}
         self._tuples: dict[Node, list[dict[int, Layout]]] = {}
         self._parameters: dict[str, dict[int, _Slice]] = {}

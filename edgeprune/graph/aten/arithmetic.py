@@ -58,7 +58,7 @@ def masked_fill(flow: Flow, node: Node) -> None:
     flow.produce(node, axes)
 
 
-@rule(aten.div.Tensor, aten.div_.Tensor, aten.div.Scalar, zero=zeros.first)
+@rule(aten.div.Tensor, aten.div_.Tensor, aten.div.Scalar, zero=zeros.widened)
 def division(flow: Flow, node: Node) -> None:
     """By a number, or by one value for all channels: as a divisor, a removed channel would be zero."""
     dividend, divisor = node.args[:2]
@@ -72,7 +72,7 @@ def division(flow: Flow, node: Node) -> None:
     flow.produce(node, aligned(flow, node, (dividend, divisor)))
 
 
-@rule(aten.prelu.default, zero=zeros.first)
+@rule(aten.prelu.default, zero=zeros.widened)
 def prelu(flow: Flow, node: Node) -> None:
     """One slope for all channels, or one for each."""
     a = arguments(node)

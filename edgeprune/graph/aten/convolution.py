@@ -28,7 +28,7 @@ aten = torch.ops.aten
     aten.conv2d.padding,
     aten.conv3d.default,
     aten.conv3d.padding,
-    zero=zeros.written(1, 2),
+    zero=zeros.written(1, 2, axis=1),
 )
 def convolution(flow: Flow, node: Node) -> None:
     """Weight is (out, in / groups, ...)."""
@@ -51,7 +51,12 @@ def convolution(flow: Flow, node: Node) -> None:
     _writes(flow, node, out)
 
 
-@rule(aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input, zero=zeros.written(1, 2))
+@rule(
+    aten.conv_transpose1d.default,
+    aten.conv_transpose2d.input,
+    aten.conv_transpose3d.input,
+    zero=zeros.written(1, 2, axis=1),
+)
 def transposed_convolution(flow: Flow, node: Node) -> None:
     """Weight is (in, out / groups, ...)."""
     a = arguments(node)

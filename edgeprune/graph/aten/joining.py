@@ -27,7 +27,7 @@ aten = torch.ops.aten
 _WRITTEN = "split at sizes written in the network's code (chunk would follow)"
 
 
-@rule(aten.cat.default, aten.concat.default, aten.hstack.default, zero=zeros.every)
+@rule(aten.cat.default, aten.concat.default, aten.hstack.default, zero=zeros.joined)
 def concatenation(flow: Flow, node: Node) -> None:
     a = arguments(node)
     if len(flow.shape(node)) < 2:
@@ -41,7 +41,7 @@ def concatenation(flow: Flow, node: Node) -> None:
     flow.produce(node, axes)
 
 
-@rule(aten.stack.default, zero=zeros.every)
+@rule(aten.stack.default, zero=zeros.joined)
 def stacking(flow: Flow, node: Node) -> None:
     a = arguments(node)
     dim = a["dim"] % len(flow.shape(node))

@@ -26,10 +26,10 @@ aten = torch.ops.aten
 @rule(
     *overloads(
         """
-        relu relu_ relu6 relu6_ hardtanh hardtanh_ hardswish hardswish_ silu silu_ tanh tanh_ gelu mish mish_ elu elu_
+        relu relu_ relu6 relu6_ hardswish hardswish_ silu silu_ tanh tanh_ gelu mish mish_ elu elu_
         celu celu_ selu selu_ rrelu leaky_relu leaky_relu_ hardshrink softshrink abs neg sign square sqrt expm1 log1p
         sin tan atan sinh erf round floor ceil trunc dropout dropout_ feature_dropout feature_dropout_ alias clone
-        contiguous detach detach_ lift_fresh_copy to.dtype to.dtype_layout to.device to.other _to_copy type_as view_as
+        contiguous detach detach_ to.dtype to.dtype_layout to.device to.other _to_copy type_as view_as
         reshape_as zeros_like
         """
     ),
@@ -40,11 +40,11 @@ aten = torch.ops.aten
         """
         hardsigmoid hardsigmoid_ sigmoid sigmoid_ log_sigmoid softplus threshold threshold_ clamp_min clamp_max clip
         exp cos cosh isnan nan_to_num logical_not bitwise_not pow.Scalar rsub.Scalar eq.Scalar ne.Scalar gt.Scalar
-        ge.Scalar lt.Scalar le.Scalar alpha_dropout feature_alpha_dropout ones_like full_like
+        ge.Scalar lt.Scalar le.Scalar alpha_dropout feature_alpha_dropout ones_like full_like lift_fresh_copy
         """
     )
 )
-@rule(aten.clamp.default, aten.clamp_.default, zero=zeros.fixed)
+@rule(*overloads("clamp clamp_ hardtanh hardtanh_"), zero=zeros.fixed)
 @rule(aten.add.Scalar, aten.sub.Scalar, aten.add_.Scalar, zero=zeros.every)
 @rule(aten.mul.Scalar, aten.mul_.Scalar, zero=zeros.some)
 def pointwise(flow: Flow, node: Node) -> None:

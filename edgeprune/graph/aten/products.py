@@ -27,7 +27,7 @@ from edgeprune.graph.walks import View
 aten = torch.ops.aten
 
 
-@rule(aten.linear.default, zero=zeros.written(1, 2))
+@rule(aten.linear.default, zero=zeros.written(1, 2, axis=-1))
 def linear(flow: Flow, node: Node) -> None:
     """Weight is (out, in); acts on the last dimension, the others pass."""
     a = arguments(node)
@@ -40,7 +40,7 @@ def linear(flow: Flow, node: Node) -> None:
     flow.produce(node, axes)
 
 
-@rule(aten.embedding.default, zero=zeros.written(0))
+@rule(aten.embedding.default, zero=zeros.written(0, axis=-1))
 def embedding(flow: Flow, node: Node) -> None:
     """Rows are looked up by number, so only features can go."""
     a = arguments(node)
@@ -50,7 +50,7 @@ def embedding(flow: Flow, node: Node) -> None:
     flow.produce(node, axes)
 
 
-@rule(aten.matmul.default, aten.bmm.default, aten.mm.default, zero=zeros.some)
+@rule(aten.matmul.default, aten.bmm.default, aten.mm.default, zero=zeros.product)
 def matrix_product(flow: Flow, node: Node) -> None:
     flow.produce(node, _product(flow, node, tensor(node.args[0]), tensor(node.args[1])))
 
@@ -89,7 +89,7 @@ def _contracted(flow: Flow, places: list[tuple[Node, int]]) -> None:
     flow.summed(layout, *(n for n, _ in places))
 
 
-@rule(aten.einsum.default, zero=zeros.some)
+@rule(aten.einsum.default, zero=zeros.contraction)
 def einsum(flow: Flow, node: Node) -> None:
     """Letters are axes: equal letters meet, those that the result lacks are summed up."""
     equation: Any = node.args[0]

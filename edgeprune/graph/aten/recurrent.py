@@ -29,7 +29,7 @@ aten = torch.ops.aten
 _GATES: dict[Any, int] = {aten.lstm.input: 4, aten.gru.input: 3, aten.rnn_tanh.input: 1, aten.rnn_relu.input: 1}
 
 
-@rule(*_GATES, zero=zeros.written(2))
+@rule(*_GATES, zero=zeros.written(2, axis=2))
 def recurrent(flow: Flow, node: Node) -> None:
     """All layers and directions have one hidden size, hence one group."""
     a = arguments(node)

@@ -120,7 +120,7 @@ def _matched_dims(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple
     return blocks
 
 
-@rule(aten.expand.default, zero=zeros.first)
+@rule(aten.expand.default, zero=zeros.widened)
 def expansion(flow: Flow, node: Node) -> None:
     """An axis of size 1 that takes its size from channels carries these channels."""
     source = tensor(node.args[0])
@@ -141,7 +141,7 @@ def expansion(flow: Flow, node: Node) -> None:
     flow.produce(node, out)
 
 
-@rule(aten.expand_as.default, zero=zeros.first)
+@rule(aten.expand_as.default, zero=zeros.widened)
 def expansion_as(flow: Flow, node: Node) -> None:
     source, other = tensor(node.args[0]), tensor(node.args[1])
     axes = carried(flow, other)

@@ -1,7 +1,7 @@
 """What is known of each ATen overload, entered by the families in this folder.
 
 ``RULES``: how channels pass through it. ``HANDLERS``: which kernels compute it. ``ZEROS``: whether its result is zero
-where channels were removed, given the nodes that are.
+where channels were removed, given the nodes that are and the dimensions of its result that have channels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Rule = Callable[["Flow", Node], None]
 Handler = Callable[["Cutter", Node], None]
-Zero = Callable[[Node, Collection[Node]], bool]
+Zero = Callable[[Node, Any, Collection[int]], bool]
 
 RULES: dict[Any, Rule] = {}
 HANDLERS: dict[Any, Handler] = {}
