@@ -11,8 +11,9 @@ import contextlib
 import json
 import math
 import os
-import select
+import selectors
 import signal
+import site
 import subprocess
 import sys
 import time
@@ -20,8 +21,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-_PACKAGE = str(Path(__file__).parents[1])
-"""The folder that this very edgeprune lies in."""
+_FOLDER = str(Path(__file__).parents[1])
+_PACKAGE = "" if _FOLDER in (*site.getsitepackages(), site.getusersitepackages()) else _FOLDER
+"""The folder that this very edgeprune lies in, where Python would not find it: in front of PYTHONPATH, the packages of
+a whole installation would hide Python's own modules of their names."""
 
 
 class ChildGoneError(Exception):
@@ -69,25 +72,36 @@ class Child:
         deadline = time.monotonic() + patience_s
         unsent = memoryview(json.dumps(request).encode() + b"\n" if request else b"")
         got = bytearray()
-        while not got.endswith(b"\n"):
-            left = deadline - time.monotonic()
-            wait = None if math.isinf(left) else max(0.0, left)
-            readable, writable, _ = select.select([self._from], [self._to] if unsent else [], [], wait)
-            if not readable and not writable and left <= 0:
-                raise ChildGoneError(f"no answer in {patience_s:g} s")
-            if writable:
-                with contextlib.suppress(BlockingIOError):
-                    try:
-                        unsent = unsent[os.write(self._to.fileno(), unsent) :]
-                    except BrokenPipeError:
-                        raise ChildGoneError("the process ended") from None
-            if readable:
-                piece = os.read(self._from.fileno(), 1 << 20)
-                if not piece:
-                    raise ChildGoneError("the process ended")
-                got += piece
+        with selectors.DefaultSelector() as pipes:
+            pipes.register(self._from, selectors.EVENT_READ)
+            if unsent:
+                pipes.register(self._to, selectors.EVENT_WRITE)
+            while not got.endswith(b"\n"):
+                left = deadline - time.monotonic()
+                ready = pipes.select(None if math.isinf(left) else max(0.0, left))
+                if not ready and left <= 0:
+                    raise ChildGoneError(f"no answer in {patience_s:g} s")
+                for key, _ in ready:
+                    if key.fileobj is self._from:
+                        got += self._received()
+                    elif not (unsent := self._sent(unsent)):
+                        pipes.unregister(self._to)
         answer: dict[str, Any] = json.loads(got)
         return answer
+
+    def _received(self) -> bytes:
+        if piece := os.read(self._from.fileno(), 1 << 20):
+            return piece
+        raise ChildGoneError("the process ended")
+
+    def _sent(self, data: memoryview) -> memoryview:
+        """Send what the pipe takes of ``data``; the rest."""
+        try:
+            return data[os.write(self._to.fileno(), data) :]
+        except BlockingIOError:
+            return data
+        except BrokenPipeError:
+            raise ChildGoneError("the process ended") from None
 
     def leave(self) -> None:
         """End its input: it finishes what it is at, and ends."""

@@ -323,3 +323,11 @@ def test_the_tables_of_operators_are_what_the_code_says():
     tool = ROOT / "tools" / "operators_page.py"
     done = subprocess.run([sys.executable, tool, "--check"], capture_output=True, text=True)
     assert done.returncode == 0, f"stale: run python tools/operators_page.py\n{done.stderr}"
+
+
+def test_decisions_are_numbered_in_order():
+    numbers = [
+        int(n)
+        for n in re.findall(r"^## (\d+)\. ", (ROOT / "docs" / "DECISIONS.md").read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert numbers == list(range(1, len(numbers) + 1))

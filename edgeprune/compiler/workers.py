@@ -71,6 +71,9 @@ def _build(request: Request, target: Target) -> KernelObject | KernelBuildError:
             spec=spec.to_json(),
             schedule=dict(schedule),
         )
+    except BaseException:
+        WAITING.dismiss(worker)  # its answer would be taken for that of the next question
+        raise
     WAITING.keep(worker)
     if error := answer.get("error"):
         return KernelBuildError(error["message"], hint=error["hint"], **error["details"])

@@ -57,7 +57,7 @@ class Flow:
         self.space = ChannelSpace()
         self.node: Node | None = None  # the node a rule is at work on
         self._parameter_names = parameter_names(program)
-        self.zero = Zeros(self._parameter_names)
+        self.zeros = Zeros(self._parameter_names, self.tracked)
         self._axes: dict[Node, dict[int, Layout]] = {}
         self._tuples: dict[Node, list[dict[int, Layout]]] = {}
         self._parameters: dict[str, dict[int, _Slice]] = {}
@@ -136,9 +136,9 @@ class Flow:
             for layout in (a, b):
                 self.freeze_layout(layout, "channels cannot be aligned")
 
-    def summed(self, layout: Layout, *operands: Node) -> None:
-        """Products of ``operands`` are added up over these channels; frozen where no operand is zero."""
-        if not any(n in self.zero for n in operands):
+    def summed(self, layout: Layout, *places: tuple[Node, int]) -> None:
+        """Products of operands are added up over these channels, a dimension of each; frozen where none is zero."""
+        if not any(self.zeros.along(node, dim) for node, dim in places):
             self.freeze_layout(layout, "summed up although removed channels would not count as zeros")
 
     def freeze_layout(self, layout: Layout, reason: str) -> None:

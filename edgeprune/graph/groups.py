@@ -97,7 +97,7 @@ def _passes(program: ExportedProgram, calls: list[Node]) -> Flow:
         for node in calls:
             if 0 not in (shape_of(node) or ()):  # what a block that went whole left behind
                 _transfer(flow, node)
-                flow.zero.see(node, flow.tracked(node))
+                flow.zeros.see(node)
         for node in user_outputs(program):
             flow.freeze(node, f"graph output '{node.name}'")
         if known.keys() >= flow.found_runs.keys():

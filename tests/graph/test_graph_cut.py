@@ -576,3 +576,32 @@ def test_a_network_that_returns_indices_is_told_to_return_the_scores() -> None:
     with pytest.raises(UnsupportedOperatorError, match=r"aten\.argmax.*no kernel computes it") as caught:
         kernels(Net(lambda m, x: m.a(x).argmax(1), a=conv()))
     assert caught.value.hint.startswith("return the scores")
+
+
+def test_a_kernel_that_goes_on_runs_behind_what_it_goes_on_with() -> None:
+    """The mask of attention is computed before the scores that are added to it in the mask's own kernel."""
+    linear = {"q": nn.Linear(8, 8), "b": nn.Linear(8, 5)}
+    net = Net(lambda m, x: F.scaled_dot_product_attention(y := m.q(x), y, y, attn_mask=m.b(x)), **linear)
+    graph = kernels(net, torch.randn(1, 5, 8))
+    ready = {p.tensor for p in graph.inputs}
+    for node in graph.nodes:
+        assert ready.issuperset(node.inputs), node.name
+        ready.add(node.output)
+    assert "dense+add" in shown(graph)
+
+
+def test_a_step_that_cannot_be_turned_is_not_joined_by_the_kernel_of_its_right_operand() -> None:
+    net = Net(lambda m, x: F.prelu(y := m.a(x), y.abs().mean(0)), a=nn.Linear(4, 6))
+    assert [s for s in shown(kernels(net, torch.randn(1, 4))) if "prelu" in s] == ["strided+prelu"]
+
+
+def test_channels_are_known_behind_pooling_that_changes_nothing() -> None:
+    net = Net(lambda m, x: m.b(F.adaptive_max_pool2d(m.a(x), x.shape[2:])), a=conv(3, 6), b=conv(6, 2))
+    *_, last = (n for n in kernels(net).nodes if n.spec.op == "conv2d")
+    assert last.axes["in"].groups
+
+
+def test_a_volume_without_a_batch_is_refused_by_name() -> None:
+    net = Net(lambda m, x: m.up(x), up=nn.ConvTranspose3d(2, 3, 2, stride=2))
+    with pytest.raises(UnsupportedOperatorError, match="conv_transpose3d"):
+        kernels(net, torch.randn(2, 4, 4, 4))

@@ -98,7 +98,14 @@ OPERATIONS: dict[Any, str] = {
 
 
 REVERSED = {"sub": "rsub", "div": "rdiv"}
-"""The step for the kernel of the right operand; the others do not care for the order."""
+"""The step for the kernel of the right operand."""
+EITHER_ORDER = ("add", "mul", "max", "min")
+
+
+def _orders(left: Value, right: Value, name: str) -> list[tuple[Value, Value, str]]:
+    """Which operand's kernel may go on with which step, reading the other one: either, where the step can be turned."""
+    turned = name if name in EITHER_ORDER else REVERSED.get(name)
+    return [(left, right, name), *([(right, left, turned)] if turned else [])]
 
 
 @handles(*OPERATIONS)
@@ -163,8 +170,7 @@ def _of_images(cutter: Cutter, node: Node, name: str, values: Sequence[Value]) -
     """Into the epilogue of the kernel before one operand, where the other is ready; else a kernel of its own."""
     shape = static_shape(node)
     left, right = (cutter.blocked(v) for v in values)
-    orders = [(left, right, name), (right, left, REVERSED.get(name, name))]
-    whole = [o for o in orders if o[0].data.spec.shape == as_picture(shape)]
+    whole = [o for o in _orders(left, right, name) if o[0].data.spec.shape == as_picture(shape)]
     for value, other, operation in whole:
         draft = cutter.joinable(value)
         if draft and other.draft is not draft:
@@ -179,7 +185,7 @@ def of_plain_tensors(
 ) -> Value:
     """Any two tensors that broadcast to ``shape``: each is read as it lies, through the walk of its view."""
     left, right = operands
-    for value, other, operation in ((left, right, name), (right, left, REVERSED.get(name, name))):
+    for value, other, operation in _orders(left, right, name):
         draft = cutter.joinable(value) if value.view == View.identity(shape) else None
         if draft is None or other.draft is draft:
             continue

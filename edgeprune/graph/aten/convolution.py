@@ -84,7 +84,7 @@ def any_convolution(flow: Flow, node: Node) -> None:
 def reads(flow: Flow, source: tuple[Node, int], weight: tuple[Node, int], channels: Layout) -> None:
     """Bind an axis of an activation to the axis of the weight that it is summed over with."""
     flow.bind(*weight, channels, role="in")
-    flow.summed(channels, weight[0], source[0])
+    flow.summed(channels, weight, source)
     flow.reads[source] = None
 
 

@@ -86,7 +86,7 @@ def _contracted(flow: Flow, places: list[tuple[Node, int]]) -> None:
     for n, d in places:
         if (n, d) != leader:
             flow.bind(n, d, layout, role="in")
-    flow.summed(layout, *(n for n, _ in places))
+    flow.summed(layout, *places)
 
 
 @rule(aten.einsum.default, zero=zeros.contraction)

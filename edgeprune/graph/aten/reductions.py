@@ -63,7 +63,7 @@ def _reduced(flow: Flow, node: Node) -> dict[int, Layout]:
     axes = carried(flow, source)
     for dim in gone & set(axes):
         if node.target in _SUMS and a.get("ord", 2) > 0:
-            flow.summed(axes.pop(dim), source)
+            flow.summed(axes.pop(dim), (source, dim))
         else:
             drop(flow, axes, dim, "reduced over channels")
     shift = {d: d if a.get("keepdim") else d - sum(g < d for g in gone) for d in axes}

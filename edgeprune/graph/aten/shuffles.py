@@ -88,7 +88,7 @@ def _fitting(flow: Flow, result: Node, size: int, groups: int) -> tuple[list[Lay
     run = size // runs
     whole = run // groups * groups
     unit, rest = flow.space.source(result.name, whole // groups), flow.space.source(result.name, run - whole)
-    flow.freeze_layout(rest, f"{run} channels of a block are no multiple of the {groups} groups of a shuffle")
+    flow.freeze_layout(rest, f"{run} channels of a run are no multiple of the {groups} groups of a shuffle")
     # After the units a run has at most one channel of each group: the place where its turn comes.
     turns = [[(group - k * run - whole) % groups for k in range(runs)] for group in range(groups)]
     before = [joined(part for turn in row for part in (unit, window(rest, turn, turn + 1) or ())) for row in turns]

@@ -1,12 +1,12 @@
 """What is known of each ATen overload, entered by the families in this folder.
 
 ``RULES``: how channels pass through it. ``HANDLERS``: which kernels compute it. ``ZEROS``: whether its result is zero
-where channels were removed, given the nodes that are and the dimensions of its result that have channels.
+where channels were removed, and along which it may not be.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,10 +17,11 @@ from edgeprune.graph.tables import filling
 if TYPE_CHECKING:
     from edgeprune.graph.cutting.cutter import Cutter
     from edgeprune.graph.flow import Flow
+    from edgeprune.graph.zeros import Holes, Zeros
 
 Rule = Callable[["Flow", Node], None]
 Handler = Callable[["Cutter", Node], None]
-Zero = Callable[[Node, Any, Collection[int]], bool]
+Zero = Callable[[Node, "Zeros"], "Holes | None"]
 
 RULES: dict[Any, Rule] = {}
 HANDLERS: dict[Any, Handler] = {}

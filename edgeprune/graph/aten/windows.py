@@ -171,7 +171,7 @@ def adaptive(
     if any(s % o for s, o in zip(size, out, strict=True)):
         raise unsupported(node, f"adaptive pooling from {size} to {out}", "choose an input size that divides evenly")
     if size == out:
-        cutter.alias(yields or node, cutter.value(node.args[0]))
+        cutter.alias(yields or node, cutter.value(node.args[0]), axis=anchor)
         return
     if set(out) == {1}:
         pool(cutter, node, f"global_{kind}_pool", shape, yields=yields, anchor=anchor)

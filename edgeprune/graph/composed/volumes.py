@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.fx import Node
 
-from edgeprune.graph.composed.composer import Composer, composes, is_float
+from edgeprune.graph.composed.composer import Composer, composes, is_float, rank
 from edgeprune.graph.nodes import arguments, spread
 
 aten = torch.ops.aten
@@ -20,7 +20,7 @@ def transposed_convolution(c: Composer, node: Node) -> Node | None:
     kernel = weight.meta["val"].shape[2:]
     around = [d * (k - 1) - p for d, k, p in zip(dilation, kernel, padding, strict=True)]
     possible = min(around) >= 0 and all(b < s for b, s in zip(beyond, stride, strict=True))
-    if a["groups"] != 1 or not is_float(x) or not possible:
+    if a["groups"] != 1 or rank(x) != 5 or not is_float(x) or not possible:
         return None
     for dim, (step, more) in enumerate(zip(stride, beyond, strict=True), 2):
         if step > 1:

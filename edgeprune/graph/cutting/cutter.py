@@ -224,21 +224,26 @@ class Cutter:
         """
         before = self._values[draft.node]
         join(draft, node, steps, operands=map(_data, operands), walked=walked, weights=weights)
+        self._drafts.defer(draft)  # its new operands may have been computed after it was begun
         axis = node if before.unviewed else before.data.axis
         value = Value(node, Data(draft, draft.spec, axis), before.view if seen is None else View.identity(seen))
         self._values[node] = value
         return value
 
-    def alias(self, node: Node, source: Value) -> None:
-        """``node`` is the same as ``source``; later operators may still join where it is the only reader."""
+    def alias(self, node: Node, source: Value, *, axis: Node | None = None) -> None:
+        """``node`` is the same as ``source``; later operators may still join where it is the only reader.
+
+        Args:
+            axis: who knows how the channels are made up, if it is not ``node``.
+        """
         draft = source.draft
         if draft and not draft.closed and draft.node is source.node:
             if not source.unviewed or len(source.node.users) != 1:
                 draft.closed = True
             else:
                 draft.node = node
-        axis = node if source.unviewed else source.data.axis
-        self._values[node] = Value(node, replace(source.data, axis=axis), source.view)
+        known = (axis or node) if source.unviewed else source.data.axis
+        self._values[node] = Value(node, replace(source.data, axis=known), source.view)
 
     def show(self, node: Node, value: Value) -> None:
         """``node`` is data that exist, seen through the view of ``value``."""

@@ -36,6 +36,12 @@ class Drafts:
         self._all.append(draft)
         return draft
 
+    def defer(self, draft: Draft) -> None:
+        """What was begun earlier is finished now: it runs behind all that was drafted so far."""
+        self._all.remove(draft)
+        self._all.append(draft)
+        draft.order = self.order
+
     def put(self, op: str, name: str, source: Value, spec: TensorSpec, **attrs: Attr) -> Draft:
         """A kernel that no operator of the network asked for; the one of this name, if there is one.
 

@@ -39,6 +39,10 @@ def assemble(
     """The kernel graph of ``drafts``, which come in running order."""
     nodes = tuple(_nodes(drafts, _Axes(analysis)))
     held, kept = constants.read({t for n in nodes for t in n.inputs})
+    ready = {p.tensor for p in inputs} | set(held)
+    for node in nodes:
+        assert ready.issuperset(node.inputs), f"{node.name} runs before {set(node.inputs) - ready} is there"
+        ready.add(node.output)
     tensors = {p.tensor: TensorSpec(p.shape, "plain") for p in inputs}
     tensors |= {d.node.name: d.spec for d in drafts} | kept
     names = [what for what in held.values() if isinstance(what, str)]
