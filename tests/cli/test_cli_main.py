@@ -67,6 +67,17 @@ def test_no_arguments_is_help(capsys):
     assert "Commands:" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_wait_asleep_if_nobody_said_otherwise(before, after, monkeypatch, capsys):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "restored at the end")
+    if before is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    else:
+        monkeypatch.setenv("OMP_WAIT_POLICY", before)
+    assert main(["--version"]) == 0
+    assert os.environ["OMP_WAIT_POLICY"] == after
+
+
 def test_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"edgeprune {__version__}\n"
