@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     # Before torch is loaded: its threads wait for one another asleep. Awake, they take turns with whatever else runs
-    # on this computer, and training beside one busy process took six times as long instead of not quite twice.
+    # on this computer, and training beside one busy process took six times as long instead of less than twice.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -19,6 +19,7 @@ from edgeprune.deploy.rollback import rollback
 from edgeprune.deploy.status import status
 from edgeprune.devices.protocol import Device
 from edgeprune.devices.registry import open_device
+from edgeprune.devices.ssh import put
 from edgeprune.errors import DeviceUnreachableError
 from edgeprune.graph.network import read_network
 from edgeprune.targets import load_target
@@ -59,6 +60,12 @@ class TestOpenSshWithoutSftp(OpenSsh):
 
     def test_it_is_the_shell_that_carries_files(self, device):
         assert device._session().sftp() is None
+
+    def test_an_interrupted_put_waits_for_a_board_that_is_slow_to_begin(self, device, monkeypatch):
+        monkeypatch.setattr(put, "_APPEND", f"sleep 0.5; {put._APPEND}")
+        self.test_an_interrupted_put_leaves_the_old_file_and_nothing_else(device)
+        device.run(["sleep", "1"])
+        assert self.names(device) == ["file"], "the command went on, and made its file after all"
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ rewritten, so a writer whose partial file was taken fails, and cannot spoil the 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 import secrets
@@ -37,6 +38,8 @@ _APPEND = 'umask 077; exec cat >> "$1"'
 _FINISH = """[ "$(wc -c < "$1")" -eq "$4" ] || { echo "the size is wrong, try again" >&2; exit 1; }
 chmod "$3" "$1" && sync && mv -fT -- "$1" "$2\""""
 _RENAME = 'mv -fT -- "$1" "$2"'
+_ENDING_S = 5.0
+"""How long an interrupted upload waits for the board's end of it."""
 _PROBE = 'n="$1.probe"; head -c 4096 /dev/zero > "$n"; rm -f "$n"'
 _REASONS = {
     "No space left on device": ("ENOSPC", "free some space on the device"),
@@ -156,6 +159,13 @@ class _Upload:
                 if progress:
                     progress(done, self.size)
             self._must(call(_end(self.session, process, mark)))
+        except DeviceUnreachableError:
+            raise
+        except BaseException:
+            # A command that has just been begun would make its file after it was removed.
+            with suppress(Exception):
+                call(_ended(process))
+            raise
         finally:
             process.close()
         self._must(self.session.script(_FINISH, self.partial, self.target, f"{mode:o}", str(self.size)))
@@ -192,6 +202,12 @@ async def _feed(process: asyncssh.SSHClientProcess[bytes], chunk: bytes) -> bool
     except BrokenPipeError:
         return False
     return not process.stdin.is_closing()
+
+
+async def _ended(process: asyncssh.SSHClientProcess[bytes]) -> None:
+    with suppress(OSError):
+        process.stdin.write_eof()
+    await asyncio.wait_for(process.wait(), _ENDING_S)
 
 
 async def _end(session: Session, process: asyncssh.SSHClientProcess[bytes], mark: str) -> Output:

@@ -1,6 +1,6 @@
 """All families of ATen operators: importing this fills the table."""
 
-from edgeprune.graph.aten import (
+from edgeprune.graph.aten import (  # noqa: F401  (each fills the table)
     arithmetic,
     convolution,
     indexing,
@@ -18,21 +18,4 @@ from edgeprune.graph.aten import (
 )
 from edgeprune.graph.aten.table import HANDLERS, RULES, ZEROS
 
-__all__ = ["FAMILIES", "HANDLERS", "RULES", "ZEROS"]
-
-FAMILIES = (
-    arithmetic,
-    convolution,
-    indexing,
-    joining,
-    moving,
-    norms,
-    pixels,
-    pointwise,
-    products,
-    recurrent,
-    reductions,
-    reshaping,
-    sampling,
-    windows,
-)
+__all__ = ["HANDLERS", "RULES", "ZEROS"]

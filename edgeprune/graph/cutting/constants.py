@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 from torch.fx.node import map_arg
 
+from edgeprune.graph.aten.table import overloads
 from edgeprune.graph.channels import WeightRef
 from edgeprune.graph.computed import Computed, Recipes
 from edgeprune.graph.cutting.values import Data, Value
@@ -21,11 +22,7 @@ from edgeprune.graph.nodes import shape_of, static_shape, unsupported
 from edgeprune.graph.spec import TensorSpec
 from edgeprune.graph.trace import parameter_names
 
-_ELEMENTWISE = tuple(
-    overload
-    for name in ("add", "sub", "mul", "div")
-    for overload in (getattr(torch.ops.aten, name).Tensor, getattr(torch.ops.aten, f"{name}_").Tensor)
-)
+_ELEMENTWISE = overloads("add.Tensor add_.Tensor sub.Tensor sub_.Tensor mul.Tensor mul_.Tensor div.Tensor div_.Tensor")
 
 
 class Constants:

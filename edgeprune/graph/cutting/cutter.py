@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 from torch.fx import Node
 
@@ -138,7 +137,7 @@ class Cutter:
 
     def constant(self, node: Node, name: str, values: Tensor) -> Value:
         """A tensor that no node of the network stands for."""
-        return self._constants.add(detached(node, name), values.numpy().astype(np.float32))
+        return self._constants.add(detached(node, name), values.numpy())
 
     def literal(self, node: Node) -> Tensor | None:
         """The values of what depends on the network's code alone, of any type; None for anything else."""
