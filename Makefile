@@ -16,7 +16,7 @@ export PYTHON
 
 # Threads that wait asleep: beside another busy process, those that wait awake take six times as long.
 demo: $(STAMP)
-	OMP_WAIT_POLICY=PASSIVE $(PY) examples/demo.py
+	@OMP_WAIT_POLICY=PASSIVE $(PY) examples/demo.py
 
 emulated: $(STAMP)
 	@sh tools/install_qemu.sh
