@@ -29,6 +29,16 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["EDGEPRUNE_HOME"] = os.environ["EDGEPRUNE_TEST_HOME"]
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Groups of tests that share what is slow to make have to reach the scheduler: it reads them off the names."""
+    marks = ((item, item.get_closest_marker("xdist_group")) for item in items)
+    if config.getoption("loadgroup", default=False):
+        lost = [item.nodeid for item, mark in marks if mark and not item.nodeid.endswith(f"@{mark.args[0]}")]
+        if lost:
+            raise pytest.UsageError(f"this pytest does not let pytest-xdist group tests, such as {lost[0]}")
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh, empty home."""

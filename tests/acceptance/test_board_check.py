@@ -21,6 +21,9 @@ from edgeprune.targets import load_target
 
 MODEL = ("zoo:resnet20", (1, 3, 16, 16))
 
+# One worker runs them all: what they share takes seconds to make.
+pytestmark = pytest.mark.xdist_group("board check")
+
 
 def checked(device: FakeDevice, target: str = "host", **options: Path) -> Acceptance:
     return board_check(device, load_target(target), load_model(MODEL[0], input_shape=MODEL[1]), **options)

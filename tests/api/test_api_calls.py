@@ -25,6 +25,9 @@ from edgeprune.report.schema import read_report
 
 SHAPE = (1, 3, 8, 8)
 
+# One worker runs them all: what they share takes seconds to make.
+pytestmark = pytest.mark.xdist_group("api")
+
 
 def shows(result) -> str:
     """The text of a result, once it was seen to print in every way."""

@@ -26,6 +26,9 @@ NET = ROOT / "tests" / "fitting" / "tiny_net.py"
 MODEL = (f"{NET}:net", "--input-shape", "1x3x8x8")
 WIDTHS = ("--points", "3", "--step", "8")
 
+# One worker runs them all: what they share takes seconds to make.
+pytestmark = pytest.mark.xdist_group("verbs")
+
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> dict:

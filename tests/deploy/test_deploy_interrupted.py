@@ -2,15 +2,13 @@
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from deploy_bundles import DOUBLED, SAMPLE
+from deploy_child import killed
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -64,13 +62,6 @@ def board(bundle, tmp_path_factory):
 
 def copy_of(board: Path, folder: Path) -> Path:
     return shutil.copytree(board, folder / "board", symlinks=True)
-
-
-def killed(command: str, device: FakeDevice, moment: str, bundle: Path) -> bool:
-    """Whether a process of its own died at that moment of its command; else it came to its end, or to an error."""
-    script = Path(__file__).with_name("deploy_child.py")
-    arguments = [sys.executable, str(script), command, str(device.root), moment, str(bundle)]
-    return subprocess.run(arguments, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
 
 
 def assert_whole(device, release):

@@ -20,6 +20,8 @@ from edgeprune.errors import BadInputError, DeviceError, UsageError
 from edgeprune.models.loading import load_model
 from edgeprune.targets import load_target
 
+NET = Path(__file__).parents[1] / "fitting" / "tiny_net.py"
+
 CONTENTS = {
     "empty": b"",
     "text": b"hello\n",
@@ -262,7 +264,7 @@ class DeviceConformance:
 
     def test_a_network_is_built_timed_profiled_installed_and_rolled_back(self, device: Device) -> None:
         """The whole acceptance over this transport. How steady and well predicted this computer is, does not count."""
-        model = load_model("zoo:resnet20?width=0.25", input_shape=(1, 3, 8, 8))
+        model = load_model(f"{NET}:net", input_shape=(1, 3, 8, 8))
         outcome = board_check(device, load_target(self.target), model)
         checks = {c.name: c for c in outcome.checks}
         timed = {name: checks.pop(name) for name in ("timing", "prediction")}

@@ -118,6 +118,7 @@ class KeptOpen(Closing):
         pass
 
 
+@pytest.mark.xdist_group("counting")
 class TestCountingBoard(DeviceConformance):
     scheme = "emulated"
     target = "emulated_a53"

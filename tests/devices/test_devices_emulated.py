@@ -65,6 +65,7 @@ def test_what_does_not_boot_says_why(home, emulator_images):
     broken.close()
 
 
+@pytest.mark.xdist_group("counting")
 def test_latencies_are_instructions_and_repeat(counting_board: EmulatedDevice, tmp_path: Path):
     (tmp_path / "count.c").write_text(COUNTING)
     command = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl", "-O2", "-s", "-static"]
@@ -79,6 +80,7 @@ def test_latencies_are_instructions_and_repeat(counting_board: EmulatedDevice, t
     assert max(times) == pytest.approx(min(times), rel=0.02)
 
 
+@pytest.mark.xdist_group("counting")
 def test_it_says_what_its_figures_are(counting_board: EmulatedDevice):
     info = counting_board.describe()
     assert info.cpu == "Cortex-A53 (emulated, instructions as nanoseconds)"
@@ -160,7 +162,8 @@ def test_user_mode_runs_arm_programs(tmp_path: Path):
     source = tmp_path / "hello.c"
     source.write_text('#include <stdio.h>\nint main(int c, char **v) { printf("%d %s\\n", c, v[c - 1]); return 3; }\n')
     program = tmp_path / "hello"
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl", "-static"]
+    # -O2 as elsewhere: for programs without it, zig builds another C library, which takes a minute.
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl", "-O2", "-static"]
     subprocess.run([*command, str(source), "-o", str(program)], check=True)
     device = open_device(f"emulated:aarch64:{tmp_path / 'root'}")
     device.put(program, "hello", executable=True)

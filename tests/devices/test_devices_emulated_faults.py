@@ -14,8 +14,13 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from deploy_bundles import DOUBLED, SAMPLE, compile_program, make_bundle, variant
 from line_noise import QUIET, FaultyLink, Noise
 
+from edgeprune.deploy.flash import flash
+from edgeprune.deploy.installed import installed
+from edgeprune.deploy.rollback import rollback
+from edgeprune.deploy.status import status
 from edgeprune.devices.console import upload, xmodem
 from edgeprune.devices.console.device import SerialDevice
 from edgeprune.devices.console.login import Credentials, hear
@@ -28,6 +33,8 @@ CONTENT = random.Random(3).randbytes(5_000)
 KERNEL_MESSAGE = b"potentially unexpected fatal signal"
 LOGIN = re.compile(r"login: $")
 folders = count()
+
+pytestmark = pytest.mark.xdist_group("raspberry")  # one board, that takes a while to boot
 
 
 class Pi:
@@ -120,6 +127,17 @@ def test_fault_17_the_kernel_speaks_on_the_console_during_uploads_and_replies(pi
             heard += pi.link.heard.count(KERNEL_MESSAGE) - before
             assert device.get("file") == CONTENT
     assert device.run(["echo", "usable"]).stdout == "usable\n"
+
+
+def test_fault_17_a_release_is_installed_and_taken_back_where_there_is_a_login(connect, tmp_path):
+    program = compile_program(tmp_path, "aarch64-linux-musl")
+    bundles = [make_bundle(tmp_path / name, variant(program, name)) for name in ("one", "two")]
+    device = connect()
+    one, two = (flash(bundle, device).release for bundle in bundles)
+    assert (status(device).current, status(device).previous) == (two, one)
+    assert installed(device).run([SAMPLE]) == [DOUBLED]
+    assert rollback(device).release == one == status(device).current
+    assert installed(device).run([SAMPLE]) == [DOUBLED]
 
 
 def test_fault_17_a_wrong_password_is_refused_and_the_right_one_lets_in(pi, connect):

@@ -1,4 +1,4 @@
-"""The short form of ``make emulated``: a fit on a board that counts; flash and rollback there and on a Raspberry Pi."""
+"""The short form of ``make emulated``: a fit on a board that counts, flash and rollback there."""
 
 from __future__ import annotations
 
@@ -18,15 +18,14 @@ def test_a_network_is_fitted_flashed_and_rolled_back_on_emulated_boards(emulator
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads(done.stdout)
-    a53, rpi3 = report["a53"], report["rpi3"]
+    a53 = report["a53"]
     assert (a53["evidence"], a53["clock"], report["failures"]) == ("emulated", "instructions", [])
     # Instructions are counted, so these figures are no matter of how busy this computer is.
     dense, pruned = (a53["networks"][name]["latency_ms"] for name in ("dense", "pruned"))
     assert a53["budget_ms"] == pytest.approx(dense / 2, rel=1e-9)
     assert 0.8 * a53["budget_ms"] < pruned <= a53["budget_ms"]
     assert a53["predicted_ms"] == pytest.approx(pruned, rel=0.05)
-    assert report["again"] == pytest.approx({"dense": dense, "pruned": pruned}, rel=1e-3)
-    for board in (a53, rpi3):
-        assert all(0 < apart <= 1e-4 for apart in board["difference"].values()), board["difference"]
-        assert "rolled back" in board["difference"]
-        assert board["back"] is True
+    assert report["again"] == pytest.approx({"pruned": pruned}, rel=1e-3)
+    assert all(0 < apart <= 1e-4 for apart in a53["difference"].values()), a53["difference"]
+    assert "rolled back" in a53["difference"]
+    assert a53["back"] is True

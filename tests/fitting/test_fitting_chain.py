@@ -49,6 +49,9 @@ OPTIONS = FitOptions(
 PLAIN = replace(OPTIONS, criterion="l2")
 BUDGET = Promise(Limit(0.6, relative=True))
 
+# One worker runs them all: what they share takes seconds to make.
+pytestmark = pytest.mark.xdist_group("chain")
+
 
 @pytest.fixture
 def device(tmp_path):

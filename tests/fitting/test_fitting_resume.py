@@ -21,7 +21,7 @@ from edgeprune.fitting.stages import Stages
 from edgeprune.profiling.profile import ProfileOptions
 
 CHILD = Path(__file__).with_name("resume_child.py")
-MOMENTS = {"fake:": 4, "local:": 1}
+MOMENTS = {"fake:": 2, "local:": 1}
 """How often a fit is killed here; ``benchmarks/resume.py`` does it 40 times."""
 OPTIONS = FitOptions(criterion="l2", epochs=0, profile=ProfileOptions(points=3, step=8), baseline=False)
 PROMISE = Promise(Limit(0.6, relative=True))
