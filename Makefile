@@ -22,12 +22,13 @@ emulated: $(STAMP)
 	@sh tools/install_qemu.sh
 	$(PY) examples/emulated.py
 
-# One thread a worker: thread pools of two workers would only get in each other's way.
+# One thread a worker: thread pools of two workers would only get in each other's way. Three workers for two cores:
+# a fifth of the time passes in waiting for boards.
 test: lint
 	@sh tools/install_qemu.sh
 	@sh tools/install_sshd.sh
 	@$(PY) -m edgeprune emulator prepare --quiet >/dev/null || echo "The tests of emulated boards are skipped" >&2
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 3 --dist loadgroup
 
 lint: $(STAMP)
 	$(PY) -m ruff check .
