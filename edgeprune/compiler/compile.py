@@ -17,19 +17,22 @@ from edgeprune.compiler.manifest import Manifest
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.graph.network import Network
 from edgeprune.graph.trace import evaluating
+from edgeprune.models.examples import noise_like
 from edgeprune.progress import SILENT, Progress
 from edgeprune.targets import Target
 
 
 def golden_pair(module: nn.Module, example_inputs: tuple[Tensor, ...], seed: int = 0) -> GoldenPair:
-    """Seeded noise in the shape of the example inputs, and what torch makes of it."""
+    """Seeded noise in the shape of the example inputs (or, of integers, these), and what torch makes of it."""
     generator = torch.Generator().manual_seed(seed)
-    inputs = tuple(torch.randn(x.shape, generator=generator) for x in example_inputs)
+    inputs = tuple(noise_like(x, generator) for x in example_inputs)
     with evaluating(module), torch.no_grad():
         # Copies: a network that begins with an in-place operator writes into what it is given.
         result = module(*(x.clone() for x in inputs))
     outputs = [y for y in tree_leaves(result) if isinstance(y, Tensor)]
-    return GoldenPair(tuple(x.numpy() for x in inputs), tuple(y.numpy().astype(np.float32) for y in outputs))
+    return GoldenPair(
+        tuple(x.numpy().astype(np.float32) for x in inputs), tuple(y.numpy().astype(np.float32) for y in outputs)
+    )
 
 
 def compile_network(

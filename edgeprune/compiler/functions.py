@@ -39,6 +39,9 @@ class Algebra(ABC):
         """``x`` where the condition holds, else ``y``; both are evaluated."""
 
     @abstractmethod
+    def floor(self, x: Expr) -> Expr: ...
+
+    @abstractmethod
     def exp(self, x: Expr) -> Expr: ...
 
     @abstractmethod
@@ -46,10 +49,28 @@ class Algebra(ABC):
         """The natural logarithm of positive normal numbers."""
 
     @abstractmethod
+    def log1p(self, x: Expr) -> Expr:
+        """log(1 + x) of finite numbers above -1, of small ones to the last digits."""
+
+    @abstractmethod
     def sqrt(self, x: Expr) -> Expr: ...
 
     @abstractmethod
+    def sin(self, x: Expr) -> Expr:
+        """The sine of angles up to 1e4."""
+
+    @abstractmethod
+    def cos(self, x: Expr) -> Expr:
+        """The cosine of angles up to 1e4."""
+
+    @abstractmethod
+    def atan(self, x: Expr) -> Expr: ...
+
+    @abstractmethod
     def tanh(self, x: Expr) -> Expr: ...
+
+    @abstractmethod
+    def erf(self, x: Expr) -> Expr: ...
 
     @abstractmethod
     def normal_cdf(self, x: Expr) -> Expr:
@@ -105,8 +126,131 @@ def _elu(a: Algebra, x: Expr, alpha: float) -> Expr:
     return a.select(x < 0.0, (a.exp(a.min(x, 0.0)) - 1.0) * alpha, x)
 
 
+def _abs(a: Algebra, x: Expr) -> Expr:
+    return a.max(x, 0.0 - x)
+
+
+def _as_signed(a: Algebra, x: Expr, value: Expr) -> Expr:
+    """``value``, which belongs to ``|x|``, with the sign of ``x``."""
+    return value * a.select(x < 0.0, -1.0, 1.0)
+
+
+def _ceil(a: Algebra, x: Expr) -> Expr:
+    return 0.0 - a.floor(0.0 - x)
+
+
+def _trunc(a: Algebra, x: Expr) -> Expr:
+    x = a.keep(x)
+    return a.select(x < 0.0, _ceil(a, x), a.floor(x))
+
+
+def _round(a: Algebra, x: Expr) -> Expr:
+    """To the nearest whole number, a half to the even one. What is added to the floor is exact or far from a half."""
+    x = a.keep(x)
+    whole = a.keep(a.floor(x))
+    rest, half = a.keep(x - whole), a.keep(whole * 0.5)
+    even = whole + 2.0 * (half - a.floor(half))
+    return a.select(rest > 0.5, whole + 1.0, a.select(rest >= 0.5, even, whole))
+
+
+def _frac(a: Algebra, x: Expr) -> Expr:
+    x = a.keep(x)
+    return x - _trunc(a, x)
+
+
+def _tan(a: Algebra, x: Expr) -> Expr:
+    x = a.keep(x)
+    return a.sin(x) / a.cos(x)
+
+
+def _asin(a: Algebra, x: Expr) -> Expr:
+    x = a.keep(x)
+    return a.atan(x / a.sqrt((1.0 - x) * (1.0 + x)))
+
+
+def _acos(a: Algebra, x: Expr) -> Expr:
+    """By the tangent of half the angle, which loses nothing near 1."""
+    x = a.keep(x)
+    return 2.0 * a.atan(a.sqrt((1.0 - x) / (1.0 + x)))
+
+
+def _half_power(a: Algebra, x: Expr) -> Expr:
+    """Half of e to the power of ``|x|``, in two factors: it overflows no sooner than itself."""
+    root = a.keep(a.exp(0.5 * _abs(a, x)))
+    return a.keep(root * (0.5 * root))
+
+
+def _cosh(a: Algebra, x: Expr) -> Expr:
+    half = _half_power(a, a.keep(x))
+    return half + 0.25 / half
+
+
+def _sinh(a: Algebra, x: Expr) -> Expr:
+    """By the series below 1, where the powers of e would cancel out."""
+    x = a.keep(x)
+    square, half = a.keep(x * x), _half_power(a, x)
+    series = 1 / math.factorial(15)
+    for k in (13, 11, 9, 7, 5, 3, 1):
+        series = series * square + 1 / math.factorial(k)
+    return a.select(square < 1.0, x * series, _as_signed(a, x, half - 0.25 / half))
+
+
+_LARGE = 1e6
+"""From here on the square root of x * x + 1 (or - 1) is x, for logarithms in double precision."""
+
+
+def _area(a: Algebra, x: Expr, y: Expr) -> Expr:
+    """log(1 + y), or log(2 x) for large x, of which y knows nothing."""
+    return a.log1p(a.select(x > _LARGE, x - 1.0, y)) + a.select(x > _LARGE, math.log(2), 0.0)
+
+
+def _asinh(a: Algebra, x: Expr) -> Expr:
+    """log(x + sqrt(x * x + 1)), its argument less 1 without cancellation."""
+    x = a.keep(x)
+    magnitude = a.keep(_abs(a, x))
+    small = a.keep(a.min(magnitude, _LARGE))
+    square = a.keep(small * small)
+    return _as_signed(a, x, _area(a, magnitude, small + square / (1.0 + a.sqrt(square + 1.0))))
+
+
+def _acosh(a: Algebra, x: Expr) -> Expr:
+    """log(x + sqrt(x * x - 1)); the two roots have no value below 1."""
+    x = a.keep(x)
+    above = a.keep(a.min(x, _LARGE) - 1.0)
+    return _area(a, x, above + a.sqrt(above) * a.sqrt(above + 2.0))
+
+
+def _atanh(a: Algebra, x: Expr) -> Expr:
+    """log((1 + x) / (1 - x)) / 2; infinite at 1, and without a value beyond."""
+    x = a.keep(x)
+    magnitude = a.keep(_abs(a, x))
+    rest = a.keep(1.0 - magnitude)
+    inside = 0.5 * a.log1p(2.0 * magnitude / rest)
+    return _as_signed(a, x, a.select(magnitude < 1.0, inside, 1.0 / a.sqrt(rest)))
+
+
 ACTIVATIONS: Mapping[str, Callable[..., Expr]] = {
-    "abs": lambda a, x: a.max(x, 0.0 - x),
+    "abs": _abs,
+    "acos": _acos,
+    "acosh": _acosh,
+    "asin": _asin,
+    "asinh": _asinh,
+    "atan": lambda a, x: a.atan(x),
+    "atanh": _atanh,
+    "ceil": _ceil,
+    "cos": lambda a, x: a.cos(x),
+    "cosh": _cosh,
+    "erf": lambda a, x: a.erf(x),
+    "erfc": lambda a, x: 2.0 * a.normal_cdf(x * -math.sqrt(2)),
+    "floor": lambda a, x: a.floor(x),
+    "frac": _frac,
+    "isinf": lambda a, x: a.select(_abs(a, x) > 3.4028234663852886e38, 1.0, 0.0),
+    "isnan": lambda a, x: a.select(x * x >= 0.0, 0.0, 1.0),
+    "round": _round,
+    "sin": lambda a, x: a.sin(x),
+    "sinh": _sinh,
+    "tan": _tan,
+    "trunc": _trunc,
     "exp": lambda a, x: a.exp(x),
     "log": lambda a, x: a.log(x),
     "mish": _mish,

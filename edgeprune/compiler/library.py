@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
+import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,7 +17,7 @@ from edgeprune.errors import BundleError, EdgepruneError, UsageError
 
 
 class CompiledModel:
-    """A bundle opened on this computer. One at a time per bundle; use it as a context manager."""
+    """A bundle opened on this computer; use it as a context manager."""
 
     def __init__(self, bundle: Path, *, threads: int = 1) -> None:
         self.manifest: Manifest = read_manifest(bundle)
@@ -23,7 +25,7 @@ class CompiledModel:
         if not names:
             raise BundleError(f"{bundle} holds no library for Python", hint="compile it for this computer's target")
         try:
-            self._lib = ctypes.CDLL(str((bundle / names[0]).resolve()))
+            self._lib = _loaded(bundle / names[0])
         except OSError as e:
             raise BundleError(
                 f"{bundle / names[0]} does not load here: {e}", hint="compile it for this computer's target"
@@ -47,7 +49,7 @@ class CompiledModel:
         ports = self.manifest.inputs
         if len(inputs) != len(ports):
             raise UsageError(f"the model takes {len(ports)} inputs, {len(inputs)} given")
-        arrays = [np.ascontiguousarray(x, np.float32) for x in inputs]
+        arrays = [np.asarray(x, np.float32, order="C") for x in inputs]
         for array, port in zip(arrays, ports, strict=True):
             if array.shape != port.shape:
                 raise UsageError(f"input {port.name} has shape {array.shape}, the model takes {port.shape}")
@@ -68,6 +70,18 @@ class CompiledModel:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+
+def _loaded(library: Path) -> ctypes.CDLL:
+    """A library under a name of its own: of one name the loader hands out the first one that it met, also where another
+    lies there by now.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
+        copy = shutil.copy2(library, Path(folder) / library.name)
+        try:
+            return ctypes.CDLL(str(copy))
+        except OSError:  # a folder from which nothing may be run
+            return ctypes.CDLL(str(library.resolve()))
 
 
 def load_bundle(bundle: str | Path, *, threads: int = 1) -> CompiledModel:

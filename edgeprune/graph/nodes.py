@@ -14,6 +14,8 @@ from edgeprune.errors import UnsupportedOperatorError
 
 LAYER = "edgeprune.layer"
 """Key of a node's ``meta``: the type of the module that was running when it was recorded."""
+COMPOSES = "edgeprune.composes"
+"""Key of a node's ``meta``: the operator that it and others stand for."""
 TORCH = str(Path(torch.__file__).parent)
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
@@ -40,7 +42,9 @@ def describe(node: Node) -> str:
     """How messages and frozen reasons name a node: op, node, module and source line."""
     where = [f"module '{path}'"] if (path := module_path(node)) else []
     where += [line] if (line := source_line(node)) else []
-    return f"{node.target} (node '{node.name}'" + "".join(f", {w}" for w in where) + ")"
+    origin = node.meta.get(COMPOSES)
+    what = f"{node.target}, part of {origin}" if origin and origin != str(node.target) else f"{node.target}"
+    return f"{what} (node '{node.name}'" + "".join(f", {w}" for w in where) + ")"
 
 
 def shape_of(node: Node) -> tuple[int, ...] | None:

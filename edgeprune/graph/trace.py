@@ -49,9 +49,7 @@ def trace(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> ExportedProg
         _refuse_dynamic_shape(node)
     if recorder:
         annotate(program.graph, recorder, source_line, user_inputs(program), parameter_names(program))
-    given = {n.name for n in user_inputs(program)}
-    fixed = {n.name for n in program.graph.find_nodes(op="placeholder")} - given
-    if compose(program.graph, fixed):
+    if compose(program.graph, _fixed(program)):
         program.graph_module.recompile()
     layers = dict(module.named_modules())
     for node in program.graph.nodes:
@@ -101,6 +99,16 @@ def parameter_names(program: ExportedProgram) -> dict[str, str]:
     for name in program.state_dict:
         first.setdefault(id(tensors[name]), name)
     return {node: first.get(id(tensors.get(name)), name) for node, name in names.items()}
+
+
+def _fixed(program: ExportedProgram) -> dict[str, Tensor | None]:
+    """Placeholders that no caller fills, and what buffers and literals hold; None for parameters, which are trained."""
+    given = {n.name for n in user_inputs(program)}
+    signature = program.graph_signature
+    names = {**signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
+    tensors = {**program.constants, **program.state_dict}
+    placeholders = (n.name for n in program.graph.find_nodes(op="placeholder"))
+    return {name: tensors.get(names.get(name, "")) for name in placeholders if name not in given}
 
 
 def user_inputs(program: ExportedProgram) -> tuple[Node, ...]:

@@ -64,6 +64,11 @@ class Walk:
         )
 
 
+def kept_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape in which data lie: kernels know no tensors of less than two dimensions."""
+    return (1,) * (2 - len(shape)) + shape
+
+
 def identity(rank: int) -> Walk:
     """The walk through data that has the reader's shape."""
     return Walk(tuple(Along(d) for d in range(rank)))
@@ -80,6 +85,13 @@ class View:
     @classmethod
     def identity(cls, shape: tuple[int, ...]) -> View:
         return cls(shape, identity(len(shape)), shape)
+
+    @classmethod
+    def whole(cls, shape: tuple[int, ...]) -> View:
+        """All of data that kernels compute, in order: :meth:`identity`, of data that lie in at least two dimensions."""
+        base = kept_shape(shape)
+        added = (Along(FIXED),) * (len(base) - len(shape))
+        return cls(base, Walk((*added, *identity(len(shape)).dims)), shape)
 
     def permuted(self, order: Sequence[int]) -> View:
         """Dimension i of the result is dimension ``order[i]``."""
@@ -104,6 +116,8 @@ class View:
 
     def reshaped(self, shape: Sequence[int]) -> View | None:
         """Seen in another shape, if that needs no more than dimensions of size 1 that come or go; else None."""
+        if self == View.whole(self.shape):
+            return View.whole(tuple(shape))
         if self == View.identity(self.shape):
             return View.identity(tuple(shape))
         old, new = ([d for d, size in enumerate(s) if size > 1] for s in (self.shape, shape))

@@ -117,3 +117,11 @@ def test_scratch_of_a_kernel_shares_the_arena(tmp_path: Path) -> None:
     assert scratch <= manifest.memory.arena <= plain.memory.arena + scratch
     with edgeprune.load_bundle(tmp_path / "bundle") as model:
         np.testing.assert_allclose(model(x.numpy())[0], module(x).detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_bundle_that_replaces_another_is_the_one_that_runs(tmp_path: Path) -> None:
+    """The system's loader would hand out the first library that it met under a name."""
+    x = torch.tensor([[-1.0, 2.0, 3.0]])
+    for layer in (nn.ReLU(), nn.Tanh(), nn.Hardtanh(-5, 1)):
+        (found,) = outputs(layer, x, tmp_path / "bundle")
+        np.testing.assert_allclose(found, layer(x).numpy(), rtol=1e-5)

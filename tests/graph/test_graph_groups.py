@@ -143,7 +143,7 @@ class TestUnknownOperators:
             (lambda x: torch.cat([x[:, 1:], x[:, :1]], 1), "sliced"),
             (lambda x: torch.cat(torch.split(x, [1, 3], 1), 1), "split at sizes"),
             (lambda x: F.pad(x, (0, 0, 0, 0, 1, 0))[:, 1:], "sliced"),
-            (lambda x: F.pad(x, (0, 0, 0, 0, 0, 1), mode="replicate")[:, 1:], "padded"),
+            (lambda x: F.pad(x, (0, 0, 0, 0, 0, 1), mode="replicate")[:, 1:], "part of aten.pad"),
             (lambda x: x / (x.abs() + 1), "division by a tensor"),
             (lambda x: F.max_pool2d(x.permute(0, 2, 1, 3), 1).permute(0, 2, 1, 3), "pools or resizes"),
         ],

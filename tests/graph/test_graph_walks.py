@@ -69,7 +69,8 @@ def test_any_chain_of_views_shows_what_torch_shows(data: st.DataObject) -> None:
 
 def test_a_reshape_that_needs_a_copy_is_no_view() -> None:
     assert View.identity((2, 3)).permuted((1, 0)).reshaped((6,)) is None
-    assert View.identity((2, 3)).reshaped((6,)) == View.identity((6,))
+    assert View.identity((2, 3)).reshaped((6,)) == View.whole((6,))
+    assert View.identity((6,)).reshaped((6, 1)) == View.identity((6, 1)), "as a constant lies"
 
 
 def test_a_slice_of_all_is_contiguous_and_one_of_a_part_is_not() -> None:

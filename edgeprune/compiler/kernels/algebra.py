@@ -6,10 +6,22 @@ The C library's functions would be called once a lane, so exponentials and logar
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from edgeprune.compiler.functions import Algebra
 from edgeprune.compiler.kernels.vectors import Expr, kept, splat
 from edgeprune.compiler.tvm_modules import T
+
+_PI = (3.140625, 9.675025939941406e-4, 1.5099067240953445e-7, 5.126688136514179e-12)
+"""Parts that sum up to pi; multiples of the first three, up to 2 ** 12 times and halves of them, are exact."""
+
+_ATAN = [0.0028662257, -0.0161657367, 0.0429096138, -0.0752896400, 0.1065626393, -0.1420889944, 0.1999355085]
+_ATAN += [-0.3333314528, 1.0]
+
+_ERF_ABOVE = [-2.72614225801306e-10, 2.77068142495902e-8, -2.10102402082508e-6, -5.69250639462346e-5]
+_ERF_ABOVE += [-7.34990630326855e-4, -2.95459980854025e-3, -1.60960333262415e-2]
+_ERF_BELOW = [-1.45660718464996e-5, -2.13374055278905e-4, -1.68282697438203e-3, -7.37332916720468e-3]
+_ERF_BELOW += [-1.42647390514189e-2]
 
 
 class VectorAlgebra(Algebra):
@@ -31,6 +43,9 @@ class VectorAlgebra(Algebra):
 
     def select(self, condition: Expr, x: Expr, y: Expr) -> Expr:
         return T.Select(condition, self._vector(x), self._vector(y))
+
+    def floor(self, x: Expr) -> Expr:
+        return T.floor(x)
 
     def exp(self, x: Expr) -> Expr:
         """e to the power of x within 1e-7 of itself; above 88.4 infinity, below -87 the smallest normal number.
@@ -65,11 +80,48 @@ class VectorAlgebra(Algebra):
             series = series * square + 2 / k
         return n * math.log(2) + s * series
 
+    def log1p(self, x: Expr) -> Expr:
+        """The logarithm of the rounded sum, and what the rounding took away; infinity gives about 89."""
+        x = self.keep(self.select(x > 3e38, 3e38, x))
+        total = self.keep(1.0 + x)
+        return self.log(total) + (x - (total - 1.0)) / total
+
     def sqrt(self, x: Expr) -> Expr:
         return T.sqrt(x)
 
+    def sin(self, x: Expr) -> Expr:
+        """Within 3e-7 for angles up to 1e4; beyond, what is lost grows with the angle.
+
+        Method: x = n pi + r, r at most pi / 2; the series of the sine of r, negated where n is odd (Cody and Waite,
+        1980, subtract n pi in parts).
+        """
+        x = self.keep(x)
+        n = self.keep(T.floor(x * (1 / math.pi) + 0.5))
+        return self._sine_beyond(x, n, n, 1.0)
+
+    def cos(self, x: Expr) -> Expr:
+        """As the sine: x = (n + 1 / 2) pi + r, and the cosine is the sine of -r, negated where n is odd."""
+        x = self.keep(x)
+        n = self.keep(T.floor(x * (1 / math.pi)))
+        return self._sine_beyond(x, n + 0.5, n, -1.0)
+
+    def atan(self, x: Expr) -> Expr:
+        """Within 2e-7, by Abramowitz and Stegun, 4.4.49; beyond 1 of the reciprocal."""
+        x = self.keep(x)
+        magnitude = self.keep(self.max(x, 0.0 - x))
+        t = self.keep(self.select(magnitude > 1.0, 1.0 / magnitude, magnitude))
+        angle = self.keep(t * self._polynomial(_ATAN, self.keep(t * t)))
+        angle = self.keep(self.select(magnitude > 1.0, math.pi / 2 - angle, angle))
+        return self.select(x < 0.0, 0.0 - angle, angle)
+
     def tanh(self, x: Expr) -> Expr:
         return 1.0 - 2.0 / (1.0 + self.exp(2.0 * x))
+
+    def erf(self, x: Expr) -> Expr:
+        """Within 5e-7 of itself: Eigen's quotient of polynomials (generic_fast_erf_float), which keeps zeros."""
+        x = self.keep(self.min(self.max(x, -4.0), 4.0))
+        square = self.keep(x * x)
+        return x * self._polynomial(_ERF_ABOVE, square) / self._polynomial(_ERF_BELOW, square)
 
     def normal_cdf(self, x: Expr) -> Expr:
         """Within 1e-7, by the error function of Abramowitz and Stegun, 7.1.26."""
@@ -82,6 +134,25 @@ class VectorAlgebra(Algebra):
         # The tail beyond |x|: left of 0 it is the distribution function itself.
         tail = self.keep(series * t * self.exp(0.0 - magnitude * magnitude) * 0.5)
         return self.select(x < 0.0, tail, 1.0 - tail)
+
+    def _sine_beyond(self, x: Expr, turns: Expr, n: Expr, sign: float) -> Expr:
+        """The sine of x - turns * pi, with a sign that an odd n turns."""
+        turns = self.keep(turns)
+        for part in _PI:
+            x = x - turns * part
+        # Of angles far too large nothing is left; what is no number stays none.
+        x = self.keep(x)
+        x = self.keep(self.select(x > 1.6, 1.6, self.select(x < -1.6, -1.6, x)))
+        half, square = self.keep(n * 0.5), self.keep(x * x)
+        series = self._polynomial([(-1) ** k / math.factorial(2 * k + 1) for k in range(6, -1, -1)], square)
+        return x * series * (sign - 4.0 * sign * (half - T.floor(half)))
+
+    def _polynomial(self, coefficients: Sequence[float], x: Expr) -> Expr:
+        """The highest power's coefficient first."""
+        value = self._vector(coefficients[0])
+        for coefficient in coefficients[1:]:
+            value = value * x + coefficient
+        return value
 
     def _vector(self, x: Expr) -> Expr:
         return splat(T.float32(x), self._lanes) if isinstance(x, float) else x

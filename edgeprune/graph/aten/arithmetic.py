@@ -21,7 +21,7 @@ from edgeprune.graph.cutting.values import Value, are_images, as_picture, walks
 from edgeprune.graph.flow import Flow, Refused
 from edgeprune.graph.nodes import arguments, static_shape, unsupported
 from edgeprune.graph.spec import TensorSpec
-from edgeprune.graph.walks import View
+from edgeprune.graph.walks import View, kept_shape
 
 aten = torch.ops.aten
 
@@ -114,6 +114,8 @@ def _binary(cutter: Cutter, node: Node) -> None:
     if arguments(node).get("alpha", 1) != 1:
         raise unsupported(node, "an operand with a factor (alpha)", "write the factor as a separate layer")
     if isinstance(node.args[1], int | float):
+        if name == "div" and not node.args[1]:
+            raise unsupported(node, "a division by 0", "leave it out of the network")
         unary(cutter, node, _with_number(name, node.args[1]))
         return
     shape = static_shape(node)
@@ -185,18 +187,19 @@ def of_plain_tensors(
 ) -> Value:
     """Any two tensors that broadcast to ``shape``: each is read as it lies, through the walk of its view."""
     left, right = operands
+    kept = kept_shape(shape)
     for value, other, operation in _orders(left, right, name):
-        draft = cutter.joinable(value) if value.view == View.identity(shape) else None
+        draft = cutter.joinable(value) if value.view == View.whole(shape) else None
         if draft is None or other.draft is draft:
             continue
         if draft.op == "strided" and value.unviewed:
-            return cutter.join(draft, node, operation, walked=[other.expanded(shape)])
-        if draft.op != "strided" and other.view == View.identity(shape):
+            return cutter.join(draft, node, operation, walked=[other.expanded(kept)])
+        if draft.op != "strided" and other.view in (View.identity(shape), View.whole(shape)):
             # Seen as the kernel sees its own result: rows of a linear layer may be more than one dimension.
             return cutter.join(draft, node, operation, operands=[other.as_plain(draft.spec.shape)])
-    both = [left.expanded(shape), right.expanded(shape)]
-    spec, (first, second) = TensorSpec(shape, "plain"), (v.walked for v in both)
-    return cutter.emit("strided", node, spec, [first], walks(both), operands=[second], epilogue=[name])
+    both = [left.expanded(kept), right.expanded(kept)]
+    spec, (first, second) = TensorSpec(kept, "plain"), (v.walked for v in both)
+    return cutter.emit("strided", node, spec, [first], walks(both), operands=[second], epilogue=[name], seen=shape)
 
 
 def _one_per_pixel(gate: TensorSpec, image: TensorSpec) -> bool:

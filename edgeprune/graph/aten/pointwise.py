@@ -28,9 +28,9 @@ aten = torch.ops.aten
         """
         relu relu_ relu6 relu6_ hardswish hardswish_ silu silu_ tanh tanh_ gelu mish mish_ elu elu_
         celu celu_ selu selu_ rrelu leaky_relu leaky_relu_ hardshrink softshrink abs neg sign square sqrt expm1 log1p
-        sin tan atan sinh erf round floor ceil trunc dropout dropout_ feature_dropout feature_dropout_ alias clone
-        contiguous detach detach_ to.dtype to.dtype_layout to.device to.other _to_copy type_as view_as
-        reshape_as zeros_like
+        sin tan asin atan sinh asinh atanh erf round floor ceil trunc frac dropout dropout_ feature_dropout
+        feature_dropout_ alias clone contiguous detach detach_ to.dtype to.dtype_layout to.device to.other _to_copy
+        type_as view_as reshape_as zeros_like
         """
     ),
     zero=zeros.first,
@@ -39,8 +39,9 @@ aten = torch.ops.aten
     *overloads(
         """
         hardsigmoid hardsigmoid_ sigmoid sigmoid_ log_sigmoid softplus threshold threshold_ clamp_min clamp_max clip
-        exp cos cosh isnan nan_to_num logical_not bitwise_not pow.Scalar rsub.Scalar eq.Scalar ne.Scalar gt.Scalar
-        ge.Scalar lt.Scalar le.Scalar alpha_dropout feature_alpha_dropout ones_like full_like lift_fresh_copy
+        exp cos acos cosh erfc isinf isnan nan_to_num logical_not bitwise_not pow.Scalar rsub.Scalar eq.Scalar
+        ne.Scalar gt.Scalar ge.Scalar lt.Scalar le.Scalar alpha_dropout feature_alpha_dropout ones_like full_like
+        lift_fresh_copy
         """
     )
 )
@@ -73,9 +74,13 @@ def made(flow: Flow, node: Node) -> None:
 
 
 _IN_PLACE = "relu_ relu6_ hardswish_ hardsigmoid_ sigmoid_ silu_ tanh_ mish_"
+_OTHERS = """
+abs exp log sqrt rsqrt reciprocal sign square floor ceil trunc round frac isinf isnan erf erfc
+sin cos tan asin acos atan sinh cosh asinh acosh atanh
+"""
 ACTIVATIONS = {
     overload: name.removesuffix("_")
-    for name in f"{_IN_PLACE} {_IN_PLACE.replace('_', '')} abs exp log sqrt rsqrt reciprocal sign square".split()
+    for name in f"{_IN_PLACE} {_IN_PLACE.replace('_', '')} {_OTHERS}".split()
     for overload in overloads(name)
 }
 

@@ -1,7 +1,8 @@
 """Comparisons and what depends on them: truth values are kept as the numbers 0 and 1.
 
 ``where(c, a, b)`` is ``a * c + b * (1 - c)``: exact for finite values. A side that no input of the network decides may
-be infinite (a mask of attention): it is chosen beforehand, and added.
+be infinite (a mask of attention): under a constant condition it is chosen beforehand, under another one it is
+``1 - 1 / c``, and added.
 """
 
 from __future__ import annotations
@@ -10,32 +11,13 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.fx import Node
 
-from edgeprune.graph.composed.composer import COMPOSED, Composer, composes, is_float
+from edgeprune.graph.composed.composer import WHOLE, Composer, composes, is_float
+from edgeprune.graph.composed.division import remainder
 from edgeprune.graph.nodes import arguments
 
 aten = torch.ops.aten
-
-_LOOKS = (
-    aten.alias.default,
-    aten.clone.default,
-    aten.contiguous.default,
-    aten.detach.default,
-    aten.expand.default,
-    aten.expand_as.default,
-    aten.flatten.using_ints,
-    aten.permute.default,
-    aten.reshape.default,
-    aten.select.int,
-    aten.slice.Tensor,
-    aten.squeeze.dim,
-    aten.transpose.int,
-    aten.unsqueeze.default,
-    aten.view.default,
-)
-"""What only looks at truth values."""
 
 # name -> whether a larger left side is true, and whether equality is
 _ORDERS = {"gt": (True, False), "ge": (True, True), "lt": (False, False), "le": (False, True)}
@@ -44,7 +26,7 @@ _ORDERS = {"gt": (True, False), "ge": (True, True), "lt": (False, False), "le": 
 @composes(*(getattr(getattr(aten, name), kind) for name in _ORDERS for kind in ("Scalar", "Tensor")))
 def order(c: Composer, node: Node) -> Node | None:
     left, right = node.args[:2]
-    if not _depends(c, left, right) or not _as_numbers(node):
+    if not _depends(c, left, right):
         return None
     larger, equal = _ORDERS[node.target.__name__.split(".")[0]]  # type: ignore[union-attr]
     # a > b: 1 where a - b is above 0; a >= b: 0 where b - a is.
@@ -55,9 +37,15 @@ def order(c: Composer, node: Node) -> Node | None:
 
 @composes(aten.eq.Scalar, aten.ne.Scalar, aten.eq.Tensor, aten.ne.Tensor)
 def equality(c: Composer, node: Node) -> Node | None:
+    left: Any
+    right: Any
     left, right = node.args[:2]
-    if not _depends(c, left, right) or not _as_numbers(node):
+    if not _depends(c, left, right):
         return None
+    if not isinstance(right, Node) and math.isinf(right):
+        above = c(aten.relu.default, c(aten.sign.default, left if right > 0 else c(aten.neg.default, left)))
+        same = c(aten.mul.Tensor, c(aten.to.dtype, c(aten.isinf.default, left), torch.float32), above)
+        return same if node.target in (aten.eq.Scalar, aten.eq.Tensor) else _negated(c, same)
     differs = c(aten.abs.default, c(aten.sign.default, c(aten.sub.Tensor, left, right)))
     return differs if node.target in (aten.ne.Scalar, aten.ne.Tensor) else _negated(c, differs)
 
@@ -74,12 +62,15 @@ def equality(c: Composer, node: Node) -> Node | None:
     aten.bitwise_xor.Tensor,
 )
 def combined(c: Composer, node: Node) -> Node | None:
-    """Of truth values that are numbers by now; of other numbers torch asks whether they are zero."""
-    if c.numbers.isdisjoint(node.args[:2]) or not all(a in c.numbers or _is_truth(a) for a in node.args[:2]):
+    """Of truth values that are numbers by now; of other numbers the logical ones ask whether they are zero."""
+    if all(a in c.constants for a in node.args[:2]):
         return None
-    left, right = (a if a in c.numbers else c(aten._to_copy.default, a, dtype=torch.float32) for a in node.args[:2])
-    name = node.target.__name__.split(".")[0].strip("_").split("_")[-1]  # type: ignore[union-attr]
-    match name:
+    name = node.target.__name__.split(".")[0]  # type: ignore[union-attr]
+    sides = [_truth(c, a, logical=name.startswith("logical")) for a in node.args[:2]]
+    if None in sides:
+        return None
+    left, right = sides
+    match name.strip("_").split("_")[-1]:
         case "and":
             return c(aten.mul.Tensor, left, right)
         case "or":
@@ -91,7 +82,53 @@ def combined(c: Composer, node: Node) -> Node | None:
 @composes(aten.logical_not.default, aten.bitwise_not.default)
 def negation(c: Composer, node: Node) -> Node | None:
     x = node.args[0]
-    return _negated(c, x) if isinstance(x, Node) and x in c.numbers else None
+    if not isinstance(x, Node) or x in c.constants:
+        return None
+    truth = _truth(c, x, logical=node.target is aten.logical_not.default)
+    return None if truth is None else _negated(c, truth)
+
+
+@composes(aten.to.dtype, aten._to_copy.default)
+def converted(c: Composer, node: Node) -> Node | None:
+    """To integers numbers lose their fraction; what lies beyond the type's bounds comes in again at the other end."""
+    x, wanted = node.args[0], arguments(node)["dtype"]
+    if not isinstance(x, Node) or x in c.constants or not is_float(x):
+        return None
+    given = c.numbers.get(x, torch.float32)
+    if wanted == given or (given != torch.float32 and wanted == torch.float32):
+        return c(aten.alias.default, x)
+    if wanted == torch.bool:
+        return _truth(c, x, logical=True)
+    if wanted not in WHOLE:
+        return None
+    if given == torch.float32:
+        return c(aten.trunc.default, x)
+    low, high = torch.iinfo(wanted).min, torch.iinfo(wanted).max
+    inside = given == torch.bool or (low <= torch.iinfo(given).min and torch.iinfo(given).max <= high)
+    if inside or wanted in (torch.int32, torch.int64):
+        return c(aten.alias.default, x)
+    return c(aten.add.Tensor, remainder(c, c(aten.sub.Tensor, x, low), high - low + 1, whole=True), low)
+
+
+@composes(aten.isnan.default, aten.isinf.default)
+def unusual(c: Composer, node: Node) -> Node | None:
+    """Computed as numbers, which the traced graph has to be told."""
+    x = node.args[0]
+    if not isinstance(x, Node) or x in c.constants or not is_float(x):
+        return None
+    return c(aten.to.dtype, c(node.target, x), torch.float32)
+
+
+@composes(aten.any.default, aten.any.dim, aten.any.dims, aten.all.default, aten.all.dim, aten.all.dims)
+def some(c: Composer, node: Node) -> Node | None:
+    a = arguments(node)
+    x = a["self"]
+    if x in c.constants:
+        return None
+    truth, dims = _truth(c, x, logical=True), a.get("dim")
+    dims = [] if dims is None else [dims] if isinstance(dims, int) else list(dims)
+    name = aten.amax.default if "any" in node.target.__name__ else aten.amin.default  # type: ignore[union-attr]
+    return None if truth is None else c(name, truth, dims, a.get("keepdim", False))
 
 
 @composes(aten.where.self, aten.where.ScalarOther, aten.where.ScalarSelf, aten.where.Scalar)
@@ -146,10 +183,23 @@ def _share(c: Composer, condition: Node, mask: Node, side: Any, *, holds: bool) 
         truth = condition if _is_truth(condition) else c(aten._to_copy.default, condition, dtype=torch.bool)
         nothing = c(aten.full.default, [], 0.0)
         return c(aten.where.self, truth, side, nothing) if holds else c(aten.where.self, truth, nothing, side)
-    if not isinstance(side, Node) and not math.isfinite(side):
-        return None  # infinity times nothing is no number
     factor = mask if holds else _negated(c, mask)
+    if isinstance(side, Node) and side in c.constants and (known := c.known(side)) is not None:
+        if known.numel() and bool((known == known.flatten()[0]).all()):
+            side = float(known.flatten()[0])
+        elif not bool(known.isfinite().all()):
+            return None
+    if not isinstance(side, Node) and math.isnan(side):
+        return None
+    if not isinstance(side, Node) and math.isinf(side):  # infinity times nothing is no number
+        below = never(c, _negated(c, factor))
+        return below if side < 0 else c(aten.neg.default, below)
     return c(aten.mul.Tensor, side, factor) if isinstance(side, Node) else c(aten.mul.Tensor, factor, float(side))
+
+
+def never(c: Composer, mask: Node) -> Node:
+    """0 where a mask of 0 and 1 is 1, minus infinity where it is 0: what is added to scores of attention."""
+    return c(aten.rsub.Scalar, c(aten.reciprocal.default, mask), 1)
 
 
 def _constant(c: Composer, side: Any) -> bool:
@@ -163,6 +213,18 @@ def _number(c: Composer, truth: Any) -> Node | None:
     if isinstance(truth, Node) and truth in c.constants:
         return c(aten._to_copy.default, truth, dtype=torch.float32)
     return None
+
+
+def _truth(c: Composer, x: Any, *, logical: bool) -> Node | None:
+    """Truth values as 0 and 1; of other numbers, where ``logical``, whether they are not zero."""
+    if isinstance(x, Node) and (x in c.constants or not is_float(x)):
+        if x not in c.constants:
+            return None
+        truth = x if _is_truth(x) else c(aten._to_copy.default, x, dtype=torch.bool)
+        return c(aten._to_copy.default, truth, dtype=torch.float32) if logical or _is_truth(x) else None
+    if c.numbers.get(x) == torch.bool:
+        return x  # type: ignore[no-any-return]
+    return c(aten.abs.default, c(aten.sign.default, x)) if logical else None
 
 
 def _is_truth(node: Any) -> bool:
@@ -182,22 +244,3 @@ def _depends(c: Composer, *sides: Any) -> bool:
     """Whether floats that an input of the network decides are compared."""
     nodes = [s for s in sides if isinstance(s, Node)]
     return all(is_float(n) for n in nodes) and not all(n in c.constants for n in nodes)
-
-
-def _as_numbers(truth: Node) -> bool:
-    """Whether all that reads these truth values can read numbers in their place."""
-    return all(_reads_numbers(user, truth) for user in truth.users)
-
-
-def _reads_numbers(user: Node, truth: Node) -> bool:
-    value = user.meta.get("val")
-    yields_float = isinstance(value, Tensor) and value.dtype == torch.float32
-    if user.target in (aten.mul.Tensor, aten.to.dtype, aten._to_copy.default, aten.type_as.default):
-        return yields_float
-    if COMPOSED.get(user.target) in (where, masked_fill):
-        sides = [a for n, a in arguments(user).items() if n not in ("condition", "mask")]
-        chosen = all(is_float(s) if isinstance(s, Node) else math.isfinite(s) for s in sides)
-        return yields_float and chosen and truth not in sides
-    if COMPOSED.get(user.target) in (combined, negation) or user.target in _LOOKS:
-        return _as_numbers(user)
-    return user.target is aten._assert_tensor_metadata.default

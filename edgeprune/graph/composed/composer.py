@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.fx import Graph, Node
 from torch.fx.node import map_arg
 
 from edgeprune.graph.mutation import stale_read
-from edgeprune.graph.nodes import shape_of
+from edgeprune.graph.nodes import COMPOSES, shape_of
 from edgeprune.graph.tables import filling
 
 aten = torch.ops.aten
@@ -24,6 +24,35 @@ Composition = Callable[["Composer", Node], Node | Sequence[Node] | None]
 COMPOSED: dict[Any, Composition] = {}
 """ATen overload -> how it is written with others."""
 
+WHOLE = frozenset({torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64})
+MIXED = frozenset(
+    getattr(getattr(aten, name), kind)
+    for names, kind in (
+        ("add sub mul div eq ne lt le gt ge remainder fmod", "Tensor"),
+        ("atan2 floor_divide maximum minimum logical_and logical_or logical_xor cat stack", "default"),
+        ("div", "Tensor_mode"),
+        ("pow", "Tensor_Tensor"),
+        ("where", "self"),
+        ("where", "ScalarSelf"),
+        ("where", "ScalarOther"),
+    )
+    for name in names.split()
+)
+"""Overloads whose operands may be constants of other types beside numbers that were integers."""
+PLACED = frozenset(
+    {
+        aten.index_select.default,
+        aten.index.Tensor,
+        aten.embedding.default,
+        aten.gather.default,
+        aten.scatter.src,
+        aten.scatter.value,
+        aten.scatter_reduce.two,
+        aten.scatter_add.default,
+    }
+)
+"""Overloads with places among their operands: torch takes no numbers in float32 for these, a kernel does."""
+
 
 composes = filling(COMPOSED, "composition")
 """Enter a composition for overloads."""
@@ -32,17 +61,27 @@ composes = filling(COMPOSED, "composition")
 class Composer:
     """Makes nodes in front of the one that is being composed; they say of themselves what that one said: module, line.
 
+    A program computes with float32 alone. So truth values and integers that depend on an input of the network become
+    numbers of that type: 0 and 1, and whole numbers, exact up to 2^24.
+
     Attributes:
         constants: nodes that depend on no input of the network: on parameters and literals alone.
-        numbers: nodes that yielded truth values, and yield the numbers 0 and 1 now.
+        numbers: nodes that yielded truth values or integers, and yield float32 now -> the type that it was.
     """
 
-    def __init__(self, graph: Graph, constants: set[Node]) -> None:
+    def __init__(self, graph: Graph, constants: set[Node], values: Mapping[str, Tensor | None]) -> None:
         self.constants = constants
-        self.numbers: set[Node] = set()
+        self.numbers: dict[Node, torch.dtype] = {}
+        self._values = values
         self._graph = graph
         self._node: Node | None = None
         self._made: list[Node] = []
+
+    def known(self, node: Node) -> Tensor | None:
+        """What a buffer or a literal holds, also where it is only looked at from another side; None: anything else."""
+        while node.op == "call_function" and len(node.all_input_nodes) == 1 and node in self.constants:
+            node = node.all_input_nodes[0]
+        return self._values.get(node.name)
 
     def compose(self, node: Node, composition: Composition) -> bool:
         """Have ``node`` written with other operators, if they can stand in for it here; whether it is still there."""
@@ -68,8 +107,7 @@ class Composer:
     def __call__(self, target: Any, *args: Any, **kwargs: Any) -> Node:
         """A node for ``target``, an ATen overload."""
         assert self._node is not None
-        made = self._graph.call_function(target, args, kwargs)
-        made.meta = {k: v for k, v in self._node.meta.items() if k != "val"}
+        made = self._made_of(self._node, target, args, kwargs)
         given, named = map_arg((args, kwargs), lambda n: n.meta["val"])
         with torch.no_grad(), self._faking():
             made.meta["val"] = target(*given, **named)
@@ -78,20 +116,66 @@ class Composer:
         self._made.append(made)
         return made
 
-    def follow(self, node: Node) -> None:
-        """An operator that only looks at truth values looks at numbers now."""
-        value = node.meta.get("val")
-        if self.numbers.isdisjoint(node.all_input_nodes) or not isinstance(value, Tensor) or value.dtype != torch.bool:
+    def places(self, index: Node) -> Node:
+        """Places as numbers in float32, whatever they are now."""
+        if index in self.constants:
+            return self(aten._to_copy.default, index, dtype=torch.float32)
+        return index.args[0] if is_places(index) else index  # type: ignore[return-value]
+
+    def _made_of(self, node: Node, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Node:
+        made = self._graph.call_function(target, args, kwargs)
+        made.meta = {COMPOSES: str(node.target)} | {k: v for k, v in node.meta.items() if k != "val"}
+        return made
+
+    def enter(self, node: Node) -> None:
+        """An input of the network: a program takes numbers in float32."""
+        self._follow(node)
+
+    def prepare(self, node: Node) -> None:
+        """Constants of other types beside numbers become float32, too."""
+        computed = [n for n in node.all_input_nodes if n not in self.constants]
+        if not computed:
             return
-        given, named = map_arg((node.args, node.kwargs), lambda n: n.meta["val"])
+        self._node = node
+        if node.target in PLACED:
+            for index in [n for n in computed if n in self.numbers and n is not node.args[0]]:
+                with self._graph.inserting_before(node):
+                    node.replace_input_with(index, self(aten._to_copy.default, index, dtype=torch.int64))
+        if node.target not in MIXED:
+            return
+        for constant in set(node.all_input_nodes) - set(computed):
+            value = constant.meta.get("val")
+            if isinstance(value, Tensor) and value.dtype in WHOLE:
+                with self._graph.inserting_before(node):
+                    node.replace_input_with(constant, self(aten._to_copy.default, constant, dtype=torch.float32))
+
+    def tidy(self, inputs: Sequence[Node]) -> None:
+        """Places that were made for a node which reads numbers by now."""
+        for index in inputs:
+            if is_places(index) and not index.users:
+                self._graph.erase_node(index)
+
+    def follow(self, node: Node) -> None:
+        """What depends on an input of the network and yields truth values or integers yields numbers now."""
+        if not all(n in self.constants for n in node.all_input_nodes):
+            self._follow(node)
+
+    def _follow(self, node: Node) -> None:
+        value = node.meta.get("val")
+        if isinstance(value, Tensor) and value.dtype in WHOLE:
+            self._now_numbers(node, value.dtype)
+            node.meta["val"] = self._in_float32(node, value)
+        elif isinstance(value, tuple | list):
+            parts = [self._in_float32(node, v) if isinstance(v, Tensor) and v.dtype in WHOLE else v for v in value]
+            node.meta["val"] = type(value)(parts)
+
+    def _in_float32(self, node: Node, value: Tensor) -> Tensor:
         self._node = node
         with torch.no_grad(), self._faking():
-            node.meta["val"] = node.target(*given, **named)  # type: ignore[operator]
-        if node.meta["val"].dtype != torch.bool:
-            self._now_numbers(node)
+            return torch.empty(value.shape, dtype=torch.float32, device=value.device)
 
-    def _now_numbers(self, node: Node) -> None:
-        self.numbers.add(node)
+    def _now_numbers(self, node: Node, dtype: torch.dtype) -> None:
+        self.numbers[node] = dtype
         # The exporter noted the type that it saw.
         for checked in [u for u in node.users if u.target is aten._assert_tensor_metadata.default]:
             self._graph.erase_node(checked)
@@ -104,25 +188,30 @@ class Composer:
 
     def _become(self, node: Node, made: Node) -> None:
         """``node``, which keeps its name and its readers, computes what ``made`` does."""
+        node.meta.setdefault(COMPOSES, str(node.target))
         if made.users or made.op != "call_function":
             node.target, node.args, node.kwargs = aten.alias.default, (made,), {}
         else:
             node.target, node.args, node.kwargs = made.target, made.args, made.kwargs
         if node.meta["val"].dtype != made.meta["val"].dtype:
-            self._now_numbers(node)
+            self._now_numbers(node, node.meta["val"].dtype)
         node.meta["val"] = made.meta["val"]
         if node.target is not aten.alias.default:
             self.constants.discard(made)
             self._graph.erase_node(made)
 
 
-def compose(graph: Graph, fixed: Collection[str]) -> bool:
+def compose(graph: Graph, fixed: Mapping[str, Tensor | None]) -> bool:
     """Write every composed operator of a traced graph with simpler ones; whether there was any.
 
     Args:
-        fixed: names of the placeholders that no caller fills: parameters, buffers, constants.
+        fixed: names of the placeholders that no caller fills -> what buffers and literals hold, None for parameters.
     """
-    composer = Composer(graph, {n for n in graph.find_nodes(op="placeholder") if n.name in fixed})
+    placeholders = graph.find_nodes(op="placeholder")
+    composer = Composer(graph, {n for n in placeholders if n.name in fixed}, fixed)
+    for node in placeholders:
+        if node.name not in fixed:
+            composer.enter(node)
     in_place, found = stale_read(graph) is None, False
     for node in graph.nodes:
         if node.op != "call_function":
@@ -131,7 +220,12 @@ def compose(graph: Graph, fixed: Collection[str]) -> bool:
         composition = COMPOSED.get(target)
         if composition is not None and not in_place and target._schema.is_mutable:
             composition = None
+        composer.prepare(node)
+        inputs = node.all_input_nodes
         if composition is not None and not composer.compose(node, composition):
+            node = None
+        composer.tidy(inputs)
+        if node is None:
             found = True
             continue
         composer.follow(node)
@@ -151,6 +245,17 @@ def size(node: Node) -> tuple[int, ...]:
     shape = shape_of(node)
     assert shape is not None  # of a tensor
     return shape
+
+
+def is_places(node: Any) -> bool:
+    """Numbers in float32, made places for an operator that takes integers alone."""
+    if (
+        not isinstance(node, Node)
+        or node.target is not aten._to_copy.default
+        or node.kwargs.get("dtype") != torch.int64
+    ):
+        return False
+    return is_float(node.args[0])
 
 
 def is_float(node: Any) -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch.fx import Node
 
 from edgeprune.graph.composed.composer import Composer, composes, is_float
+from edgeprune.graph.composed.division import quotient
 from edgeprune.graph.nodes import arguments
 
 aten = torch.ops.aten
@@ -101,10 +102,10 @@ def power_of_number(c: Composer, node: Node) -> Node | None:
 
 @composes(aten.pow.Tensor_Scalar)
 def power(c: Composer, node: Node) -> Node | None:
-    """By squares where the exponent is a whole number, else by the logarithm: of a negative base torch has none
-    either.
+    """By squares where the exponent is a whole number, which keeps the sign of odd powers; else by the logarithm: of a
+    negative base torch has none either.
     """
-    x, exponent = node.args[0], float(arguments(node)["exponent"])
+    x, exponent = arguments(node)["self"], float(arguments(node)["exponent"])
     if exponent in (0.5, 1.0, 2.0, 4.0) or not is_float(x):
         return None
     if exponent == -1.0:
@@ -113,9 +114,22 @@ def power(c: Composer, node: Node) -> Node | None:
         return c(aten.rsqrt.default, x)
     if exponent == 3.0:
         return c(aten.mul.Tensor, c(aten.square.default, x), x)
-    if exponent < 0 or exponent.is_integer():
-        return None
+    if exponent == 0:
+        return c(aten.ones_like.default, x)
+    if exponent.is_integer():
+        whole = _by_squares(c, x, int(abs(exponent)))
+        return c(aten.reciprocal.default, whole) if exponent < 0 else whole
     return c(aten.exp.default, _times(c, c(aten.log.default, x), exponent))
+
+
+def _by_squares(c: Composer, x: Node, exponent: int) -> Node:
+    result = x if exponent % 2 else None
+    while exponent := exponent // 2:
+        x = c(aten.square.default, x)
+        if exponent % 2:
+            result = x if result is None else c(aten.mul.Tensor, result, x)
+    assert result is not None
+    return result
 
 
 @composes(aten.pow.Tensor_Tensor)
@@ -139,6 +153,54 @@ def _not_negative(node: Node) -> bool:
     return node.target in NOT_NEGATIVE
 
 
+@composes(aten.atan2.default)
+def atan2(c: Composer, node: Node) -> Node | None:
+    """The angle between 0 and 45 degrees, mirrored into its octant; 0 where both sides are."""
+    y, x = node.args[:2]
+    if not (is_float(y) and is_float(x)):
+        return None
+    height, width = c(aten.abs.default, y), c(aten.abs.default, x)
+    smaller, larger = c(aten.minimum.default, height, width), c(aten.maximum.default, height, width)
+    larger = c(aten.clamp.default, larger, torch.finfo(torch.float32).tiny)
+    angle = c(aten.atan.default, c(aten.div.Tensor, smaller, larger))
+    steep, left, below = _positive(c, c(aten.sub.Tensor, height, width)), _negative(c, x), _negative(c, y)
+    for mirrored, total in ((steep, math.pi / 2), (left, math.pi), (below, 0.0)):
+        # angle where it is not mirrored, total - angle where it is
+        change = c(aten.add.Tensor, _times(c, angle, -2.0), total)
+        angle = c(aten.add.Tensor, angle, c(aten.mul.Tensor, change, mirrored))
+    return angle
+
+
+@composes(aten.hypot.default)
+def hypot(c: Composer, node: Node) -> Node | None:
+    """The root of a sum of squares, which overflow from 1e19 on."""
+    if not all(is_float(x) for x in node.args[:2]):
+        return None
+    return c(aten.sqrt.default, c(aten.add.Tensor, *(c(aten.square.default, x) for x in node.args[:2])))
+
+
+@composes(aten.logaddexp.default)
+def logaddexp(c: Composer, node: Node) -> Node | None:
+    """The larger one + log(1 + e ** -difference)."""
+    x, y = node.args[:2]
+    if not (is_float(x) and is_float(y)):
+        return None
+    apart = c(aten.neg.default, c(aten.abs.default, c(aten.sub.Tensor, x, y)))
+    return c(aten.add.Tensor, c(aten.maximum.default, x, y), c(aten.softplus.default, apart))
+
+
+@composes(aten.round.decimals)
+def rounded(c: Composer, node: Node) -> Node | None:
+    """As torch does it: the whole number of these decimals, divided again."""
+    x, decimals = node.args[0], arguments(node)["decimals"]
+    if not is_float(x):
+        return None
+    power = float(10 ** abs(decimals))
+    if decimals < 0:
+        return _times(c, c(aten.round.default, quotient(c, x, power)), power)
+    return quotient(c, c(aten.round.default, _times(c, x, power)), power)
+
+
 @composes(aten.glu.default)
 def gated(c: Composer, node: Node) -> Node | None:
     """The first half of the channels times the sigmoid of the second."""
@@ -148,6 +210,15 @@ def gated(c: Composer, node: Node) -> Node | None:
     parts = c(aten.chunk.default, a["self"], 2, a["dim"])
     value, gate = (c(operator.getitem, parts, i) for i in (0, 1))
     return c(aten.mul.Tensor, value, c(aten.sigmoid.default, gate))
+
+
+def _positive(c: Composer, x: Any) -> Node:
+    """1 where x is above 0, else 0."""
+    return c(aten.relu.default, c(aten.sign.default, x))
+
+
+def _negative(c: Composer, x: Any) -> Node:
+    return _positive(c, c(aten.neg.default, x))
 
 
 def _times(c: Composer, x: Any, factor: float) -> Node:

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from edgeprune.graph.composed.composer import Composer, composes, is_float, size
+from edgeprune.graph.composed.choices import never
+from edgeprune.graph.composed.composer import Composer, composes, is_float, rank, size
 from edgeprune.graph.nodes import arguments
 
 aten = torch.ops.aten
@@ -61,16 +62,33 @@ def product_and_sum(c: Composer, node: Node) -> Node:
 
 @composes(aten.scaled_dot_product_attention.default)
 def masked_attention(c: Composer, node: Node) -> Node | None:
-    """A mask of truth values that no input decides, or the causal one, becomes one of numbers that are added."""
+    """A mask of truth values, or the causal one, becomes one of numbers that are added."""
     a = arguments(node)
     mask = a["attn_mask"]
     if a["is_causal"] and mask is None:
         rows, keys = size(a["query"])[-2], size(a["key"])[-2]
         mask = c(aten.triu.default, c(aten.full.default, [rows, keys], float("-inf")), 1)
     elif isinstance(mask, Node) and mask.meta["val"].dtype == torch.bool and mask in c.constants:
-        nothing, never = (c(aten.full.default, [], number) for number in (0.0, float("-inf")))
-        mask = c(aten.where.self, mask, nothing, never)
+        nothing, below = (c(aten.full.default, [], number) for number in (0.0, float("-inf")))
+        mask = c(aten.where.self, mask, nothing, below)
+    elif isinstance(mask, Node) and c.numbers.get(mask) == torch.bool:
+        mask = never(c, mask)
     else:
         return None
     rest = {"scale": a["scale"]} | ({"enable_gqa": True} if a.get("enable_gqa") else {})
     return c(node.target, a["query"], a["key"], a["value"], mask, a["dropout_p"], False, **rest)
+
+
+@composes(aten.matmul.default)
+def product_with_a_vector(c: Composer, node: Node) -> Node | None:
+    """A vector is a row on the left and a column on the right."""
+    left: Any
+    right: Any
+    left, right = node.args[:2]
+    if all(n in c.constants for n in (left, right)) or min(rank(left), rank(right)) > 1:
+        return None
+    if rank(left) == 1:
+        left = c(aten.reshape.default, left, [1, size(left)[0]])
+    if rank(right) == 1:
+        right = c(aten.reshape.default, right, [size(right)[0], 1])
+    return c(aten.reshape.default, c(aten.matmul.default, left, right), list(size(node)))

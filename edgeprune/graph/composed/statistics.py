@@ -107,3 +107,40 @@ def _dims(named: dict[str, Any]) -> list[int]:
     count, dims = rank(named["self"]), named.get("dim")
     given = [dims] if isinstance(dims, int) else list(dims or range(count))
     return [d % count for d in given]
+
+
+@composes(aten.prod.default, aten.prod.dim_int)
+def product(c: Composer, node: Node) -> Node | None:
+    """By halves."""
+    a = arguments(node)
+    x, dim = a["self"], a.get("dim")
+    if x in c.constants or not is_float(x) or not rank(x):
+        return None
+    if dim is None:
+        x, dim = c(aten.reshape.default, x, [math.prod(size(x))]), 0
+    return c(aten.reshape.default, by_halves(c, x, dim), list(size(node)))
+
+
+def by_halves(c: Composer, x: Node, dim: int) -> Node:
+    """The product along a dimension, which stays with one place."""
+    while (length := size(x)[dim]) > 1:
+        half = length // 2
+        parts = [c(aten.slice.Tensor, x, dim, start, start + half) for start in (0, half)]
+        both = c(aten.mul.Tensor, *parts)
+        rest = [c(aten.slice.Tensor, x, dim, 2 * half, length)] if length % 2 else []
+        x = c(aten.cat.default, [both, *rest], dim) if rest else both
+    return x
+
+
+@composes(
+    aten.sum.dim_IntList, aten.mean.dim, aten.amax.default, aten.amin.default, aten.sum.default, aten.mean.default
+)
+def of_a_line(c: Composer, node: Node) -> Node | None:
+    """Of a single dimension: as the row that it is."""
+    a = arguments(node)
+    x = a["self"]
+    if x in c.constants or not is_float(x) or rank(x) != 1:
+        return None
+    target = {aten.sum.default: aten.sum.dim_IntList, aten.mean.default: aten.mean.dim}.get(node.target, node.target)  # type: ignore[call-overload]
+    made = c(target, c(aten.reshape.default, x, [1, size(x)[0]]), [1])
+    return c(aten.reshape.default, made, list(size(node)))

@@ -2,6 +2,8 @@
 
 from edgeprune.graph.composed import (  # noqa: F401  (each fills the table)
     choices,
+    division,
+    ordering,
     pointwise,
     products,
     resampling,

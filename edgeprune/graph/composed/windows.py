@@ -56,25 +56,52 @@ def adaptive_maximum(c: Composer, node: Node) -> list[Node] | None:
 
 
 @composes(aten.pad.default, aten.constant_pad_nd.default)
-def channels(c: Composer, node: Node) -> Node | None:
-    """Channels beside an image's own (the shortcuts of ResNet on CIFAR) are constants that are joined to it."""
+def padding(c: Composer, node: Node) -> Node | None:
+    """Rows and columns of images have a kernel. Beside other dimensions (channels beside an image's own: the shortcuts
+    of ResNet on CIFAR) constants are joined to them, or their own entries by number.
+    """
     a = arguments(node)
-    x, amounts = a["self"], [int(n) for n in a["pad"]]
+    x: Node = a["self"]
+    amounts, mode = [int(n) for n in a["pad"]], a.get("mode", "constant")
     dims = {rank(node) - 1 - i: amounts[2 * i : 2 * i + 2] for i in range(len(amounts) // 2)}
-    beside = dims.get(1, [0, 0])
-    if a.get("mode", "constant") != "constant" or not any(beside) or any(dims.get(0, [0])) or min(amounts) < 0:
+    outer = {d: ends for d, ends in dims.items() if any(ends) and (d < 2 or rank(node) not in (3, 4))}
+    if not outer or min(amounts) < 0 or not is_float(x) or (x in c.constants):
         return None
     value = float(a.get("value") or 0.0)
-    inner = [n for i in range(rank(node) - 2) for n in dims.get(rank(node) - 1 - i, [0, 0])]
+    inner = [n for i in range(rank(node)) if (d := rank(node) - 1 - i) not in outer for n in dims.get(d, [0, 0])]
     if any(inner):
-        x = c(aten.pad.default, x, inner, "constant", value)
+        inner = inner[: 2 * (rank(node) - 2)]
+        x = c(aten.pad.default, x, inner, mode, value if mode == "constant" else None)
+    for dim, (before, behind) in outer.items():
+        x = (
+            _joined(c, x, dim, before, behind, value)
+            if mode == "constant"
+            else _by_number(c, x, dim, before, behind, mode)
+        )
+    return x
+
+
+def _joined(c: Composer, x: Node, dim: int, before: int, behind: int, value: float) -> Node:
     shape = size(x)
     parts = [
-        x if n is None else c(aten.full.default, [shape[0], n, *shape[2:]], value)
-        for n in (beside[0], None, beside[1])
+        x if n is None else c(aten.full.default, [*shape[:dim], n, *shape[dim + 1 :]], value)
+        for n in (before, None, behind)
         if n != 0
     ]
-    return c(aten.cat.default, parts, 1)
+    return c(aten.cat.default, parts, dim)
+
+
+def _by_number(c: Composer, x: Node, dim: int, before: int, behind: int, mode: str) -> Node:
+    length = size(x)[dim]
+    places = c(aten.arange.start, -before, length + behind)
+    if mode == "replicate":
+        places = c(aten.clamp.default, places, 0, length - 1)
+    elif mode == "circular":
+        places = c(aten.remainder.Scalar, places, length)
+    else:  # as far from the end as it is beyond it
+        places = c(aten.abs.default, places)
+        places = c(aten.rsub.Scalar, c(aten.abs.default, c(aten.rsub.Scalar, places, length - 1)), length - 1)
+    return c(aten.index_select.default, x, dim, places)
 
 
 @composes(aten.new_zeros.default, aten.new_ones.default, aten.new_full.default)

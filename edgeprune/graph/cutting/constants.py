@@ -38,13 +38,17 @@ class Constants:
         lifted = program.graph_signature.inputs_to_lifted_tensor_constants
         self.literals: dict[str, Tensor] = {name: program.constants[at] for name, at in lifted.items()}
         self.recipes = Recipes(self.parameters, self._state, self.literals)
+        self._taken: set[Node] = set()
         self._held: dict[str, str | NDArray[np.float32]] = {}
         self._specs: dict[str, TensorSpec] = {}
         self._computed: dict[str, Computed] = {}
 
     def takes(self, node: Node) -> bool:
         """Whether ``node`` depends on literals and parameters alone; nodes come in running order."""
-        return self._literal(node) or self.recipes.add(node)
+        found = self._literal(node) or self.recipes.add(node)
+        if found:
+            self._taken.add(node)
+        return found
 
     def _literal(self, node: Node) -> bool:
         """Compute a node that depends on nothing but literals; whether it was one. What is drawn at random is none."""
@@ -121,6 +125,8 @@ class Constants:
             return self.literals[node.name]
         if node.name in self.parameters:
             return self._state.get(self.parameters[node.name])
+        if node not in self._taken:
+            return None
         known = {n: self.numbers(n) for n in node.all_input_nodes}
         if not known or not isinstance(node.target, OpOverload) or any(v is None for v in known.values()):
             return None
@@ -143,10 +149,13 @@ class Constants:
             raise unsupported(reader, f"its weight {node} is computed, not a parameter", "fold it into a parameter")
         return name
 
+    def named(self, tensor: str) -> bool:
+        """Whether it is a parameter or buffer as it is, or is made of them."""
+        return isinstance(self._held.get(tensor), str)
+
     def said(self, tensor: str) -> str:
-        """What a constant is, for messages."""
-        held = self._held[tensor]
-        return f"'{held}', a parameter or buffer of its own" if isinstance(held, str) else "a constant"
+        """What such a constant is, for messages."""
+        return f"'{self._held[tensor]}', a parameter or buffer of its own"
 
     def read(self, tensors: set[str]) -> tuple[dict[str, str | NDArray[np.float32]], dict[str, TensorSpec]]:
         """Those among ``tensors``: what they hold, and how it is kept."""

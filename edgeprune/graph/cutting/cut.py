@@ -17,6 +17,7 @@ from edgeprune.graph.mutation import stale_read
 from edgeprune.graph.nodes import static_shape, unsupported
 from edgeprune.graph.spec import TensorSpec
 from edgeprune.graph.trace import user_inputs, user_outputs
+from edgeprune.graph.walks import kept_shape
 
 
 def cut(program: ExportedProgram, analysis: Analysis) -> KernelGraph:
@@ -30,9 +31,7 @@ def cut(program: ExportedProgram, analysis: Analysis) -> KernelGraph:
     inputs = []
     for node in user_inputs(program):
         shape = static_shape(node)
-        if len(shape) < 2:
-            raise unsupported(node, f"a network input of {len(shape)} dimensions", "give it a batch dimension")
-        cutter.give(node, TensorSpec(shape, "plain"))
+        cutter.give(node, TensorSpec(kept_shape(shape), "plain"), shape)
         inputs.append(Port(node.name, shape, node.name))
     if stale := stale_read(program.graph):
         node, name, reader = stale

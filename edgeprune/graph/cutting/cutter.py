@@ -6,6 +6,7 @@ additions that follow it, with no other reader in between, join its epilogue.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,9 +25,11 @@ from edgeprune.graph.cutting.layouts import Layouts
 from edgeprune.graph.cutting.values import Data, Draft, Value, as_picture
 from edgeprune.graph.nodes import detached, unsupported
 from edgeprune.graph.spec import Attr, TensorSpec
-from edgeprune.graph.walks import View
+from edgeprune.graph.walks import View, kept_shape
 
 NO_ATTRS: Mapping[str, Attr] = {}
+LINES = frozenset({"elementwise", "layout", "strided", "take"})
+"""Operators that say nothing of dimensions: they take tensors of less than two."""
 
 
 class Cutter:
@@ -46,9 +49,10 @@ class Cutter:
 
     # -- walking --------------------------------------------------------------------------
 
-    def give(self, node: Node, spec: TensorSpec) -> None:
-        """``node`` is an input of the network."""
-        self._values[node] = Value.stored(node, Data(node, spec, node))
+    def give(self, node: Node, spec: TensorSpec, shape: tuple[int, ...]) -> None:
+        """``node`` is an input of the network, of ``shape``; kernels read it as ``spec`` says."""
+        value = Value.stored(node, Data(node, spec, node))
+        self._values[node] = value.seen(View.whole(shape))
 
     def handle(self, node: Node) -> None:
         """Make kernels of ``node``.
@@ -103,6 +107,16 @@ class Cutter:
         """The operand in row-major order, its data in the shape in which it is seen."""
         return self._layouts.plain(self.value(node))
 
+    def row(self, node: Any) -> Value:
+        """The operand in row-major order, its data in one row: (1, n)."""
+        value = self._layouts.row_major(self.value(node))
+        shape = (1, math.prod(value.shape))
+        if (view := value.view.reshaped(shape)) is None:
+            value = self._layouts.plain(value)
+            view = View.whole(value.shape).reshaped(shape)
+            assert view is not None  # of data in order
+        return self._layouts.plain(value.seen(view))
+
     def image(self, node: Any, *, plain: bool = False) -> Value:
         """The operand, which has four dimensions, in blocked layout (or as it is, where ``plain`` will do)."""
         value = self.value(node)
@@ -134,6 +148,15 @@ class Cutter:
     def copied(self, value: Value, name: str = "") -> Value:
         """What a view shows, in row-major order; ``name`` tells it from other views of the same node."""
         return self._layouts.copied(value, name)
+
+    def returned(self, node: Node, value: Value) -> Value:
+        """A copy of what no kernel computes, for the network to return."""
+        copy = detached(node, "returned")
+        shape, seen = kept_shape(value.shape), value.shape
+        view = value.view.reshaped(shape)
+        source = self._layouts.plain(value if view is None else value.seen(view))
+        self._drafts.order += 1
+        return self.emit("elementwise", copy, TensorSpec(shape, "plain"), [source], seen=seen)
 
     def constant(self, node: Node, name: str, values: Tensor) -> Value:
         """A tensor that no node of the network stands for."""
@@ -190,6 +213,12 @@ class Cutter:
             closed: no step may follow in the same kernel.
             features: channels are the last dimension.
         """
+        if 0 in spec.shape:
+            raise unsupported(node, "a tensor without elements", "leave it out of the network")
+        sources = list(sources)
+        for source in sources:
+            if isinstance(source, Value) and len(source.shape) < 2 and op not in LINES:
+                raise unsupported(node, f"a tensor of {len(source.shape)} dimensions", "give it a batch dimension")
         draft = self._drafts.open(op, node, anchor or node, spec, map(_data, sources))
         draft.operands.extend(map(_data, operands))
         draft.epilogue.extend(epilogue)
@@ -197,7 +226,7 @@ class Cutter:
         draft.weights, draft.closed, draft.features = weights or WeightRef(), closed, features
         value = Value.stored(node, Data(draft, spec, draft.anchor))
         if seen is not None:
-            value = value.seen(seen if isinstance(seen, View) else View.identity(seen))
+            value = value.seen(seen if isinstance(seen, View) else View.whole(seen))
         self._values[node] = value
         return value
 
@@ -225,7 +254,7 @@ class Cutter:
         join(draft, node, steps, operands=map(_data, operands), walked=walked, weights=weights)
         self._drafts.defer(draft)  # its new operands may have been computed after it was begun
         axis = node if before.unviewed else before.data.axis
-        value = Value(node, Data(draft, draft.spec, axis), before.view if seen is None else View.identity(seen))
+        value = Value(node, Data(draft, draft.spec, axis), before.view if seen is None else View.whole(seen))
         self._values[node] = value
         return value
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+import torch
 from torch.fx import Node
 
 from edgeprune.graph.analysis import Analysis
@@ -14,22 +15,26 @@ from edgeprune.graph.cutting.cutter import Cutter
 from edgeprune.graph.cutting.values import Draft
 from edgeprune.graph.nodes import module_path, source_line, static_shape, unsupported
 from edgeprune.graph.spec import KernelSpec, TensorSpec
+from edgeprune.graph.walks import kept_shape
 
 
 def output(cutter: Cutter, constants: Constants, node: Node) -> Port:
     """A result of the network, in row-major order.
 
     Raises:
-        UnsupportedOperatorError: nothing computes it.
+        UnsupportedOperatorError: a parameter or buffer, which loses channels as layers do.
     """
-    value = cutter.plain(node)
-    if value.draft is None and value.tensor in constants:
+    numbers = cutter.numbers(node)
+    if numbers is not None and numbers.dtype != torch.float32:
+        value = cutter.constant(node, "numbers", numbers.float())
+    else:
+        value = cutter.plain(node)
+    if value.draft is None and constants.named(value.tensor):
         which = constants.said(value.tensor)
-        raise unsupported(
-            node, f"the network returns {which}", "take what never changes from the module, not from a board"
-        )
-    if value.draft is None:
-        raise unsupported(node, "the network returns its own input", "return something it computes")
+        hint = "take what never changes from the module, not from a board"
+        raise unsupported(node, f"the network returns {which}", hint)
+    if value.draft is None:  # an input, or a constant: a program has buffers of its own for what it returns
+        value = cutter.returned(node, value)
     return Port(node.name, static_shape(node), value.tensor)
 
 
@@ -43,7 +48,7 @@ def assemble(
     for node in nodes:
         assert ready.issuperset(node.inputs), f"{node.name} runs before {set(node.inputs) - ready} is there"
         ready.add(node.output)
-    tensors = {p.tensor: TensorSpec(p.shape, "plain") for p in inputs}
+    tensors = {p.tensor: TensorSpec(kept_shape(p.shape), "plain") for p in inputs}
     tensors |= {d.node.name: d.spec for d in drafts} | kept
     names = [what for what in held.values() if isinstance(what, str)]
     computed = constants.recipes_of(names, [n.weights for n in nodes])

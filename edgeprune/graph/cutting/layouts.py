@@ -11,6 +11,7 @@ from edgeprune.graph.cutting.constants import Constants
 from edgeprune.graph.cutting.drafts import Drafts
 from edgeprune.graph.cutting.values import Data, Draft, Value
 from edgeprune.graph.spec import TensorSpec
+from edgeprune.graph.walks import View, kept_shape
 
 
 class Layouts:
@@ -38,8 +39,8 @@ class Layouts:
         if value.unviewed:
             return value
         if value.view.contiguous:
-            data = replace(value.data, axis=value.node, spec=TensorSpec(value.shape, "plain"))
-            return Value.stored(value.node, data)
+            data = replace(value.data, axis=value.node, spec=TensorSpec(kept_shape(value.shape), "plain"))
+            return Value(value.node, data, View.whole(value.shape))
         return self.copied(value)
 
     def row_major(self, value: Value) -> Value:
@@ -52,12 +53,13 @@ class Layouts:
         Args:
             name: tells this view from others of the same node.
         """
-        spec = TensorSpec(value.shape, "plain")
+        spec, shape = TensorSpec(kept_shape(value.shape), "plain"), value.shape
+        value = value.expanded(spec.shape)
         walk = value.view.walk.to_attr()
         source = replace(value, data=value.walked)
         draft = self._drafts.put("strided", name or f"{value.node.name}.copy", source, spec, walk0=walk)
         # The same values may have been copied for a reader who saw dimensions of size 1 elsewhere.
-        return Value.stored(value.node, Data(draft, spec, value.node))
+        return Value(value.node, Data(draft, spec, value.node), View.whole(shape))
 
     def _converted(self, value: Value, layout: str) -> Value:
         spec = TensorSpec(value.data.spec.shape, layout)

@@ -10,7 +10,7 @@ from torch.fx import Node
 
 from edgeprune.graph.channels import WeightRef
 from edgeprune.graph.spec import Attr, TensorSpec
-from edgeprune.graph.walks import View
+from edgeprune.graph.walks import View, kept_shape
 
 
 @dataclass(eq=False)
@@ -104,7 +104,7 @@ class Value:
     @property
     def in_order(self) -> bool:
         """Whether all data are seen one after the other, in dimensions of whatever sizes."""
-        return self.view == View.identity(self.shape)
+        return self.view in (View.identity(self.shape), View.whole(self.shape))
 
     @property
     def constant(self) -> bool:
@@ -164,7 +164,9 @@ class Value:
 
     def as_plain(self, shape: Sequence[int]) -> Value:
         """What is seen in order, as row-major data of ``shape``."""
-        return Value.stored(self.node, replace(self.data, spec=TensorSpec(tuple(shape), "plain")))
+        shape = tuple(shape)
+        data = replace(self.data, spec=TensorSpec(kept_shape(shape), "plain"))
+        return Value(self.node, data, View.whole(shape))
 
 
 def walks(values: Iterable[Value]) -> dict[str, Attr]:

@@ -67,7 +67,11 @@ class Take(Operator):
     def resized_inputs(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> tuple[TensorSpec, ...]:
         values, indices = spec.inputs[: spec.anchor_inputs]
         along = spec.attr("axis") == 1
-        return (values, replace(indices, shape=(out,))) if along else (values.with_channels(out), indices)
+        return (
+            (values, replace(indices, shape=(*indices.shape[:-1], out)))
+            if along
+            else (values.with_channels(out), indices)
+        )
 
     def family(self, spec: KernelSpec) -> Any:
         return [spec.with_widths(out=len(spec.inputs)).to_json(), "walks"]
