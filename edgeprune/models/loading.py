@@ -8,23 +8,33 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+import re
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from edgeprune.errors import ModelLoadError, UsageError
 from edgeprune.models import entrypoint, zoo
-from edgeprune.models.safety import SAFETENSORS_HINT, refuse_pickle
+from edgeprune.models.safety import SAFETENSORS_HINT, refuse_pickle, regular_file
 from edgeprune.models.types import in_float32, inputs_in_float32
 from edgeprune.models.weights import load_weights
 
+if TYPE_CHECKING:
+    from edgeprune.models.onnx.load import Port
+
 _KINDS = "zoo:NAME, package.module:factory, FILE.py:factory, FILE.pt2 or FILE.onnx"
 _MAX_ELEMENTS = 2**28
+
+
+Shapes = tuple[int, ...] | Mapping[str, tuple[int, ...]] | None
+"""Of the only input, or of inputs by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +43,7 @@ class LoadedModel:
 
     Attributes:
         module: in ``eval`` mode, float32, on the CPU.
-        example_inputs: noise of the right shapes, the same for the same seed.
+        example_inputs: noise of the right shapes, the same for the same seed; float32, integers or truth values.
         name: short, fit for a folder: ``resnet20``.
         source: what the user wrote.
     """
@@ -57,7 +67,8 @@ def load_model(
     source: str,
     *,
     weights: str | Path | None = None,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: Shapes = None,
+    example: str | Path | None = None,
     seed: int = 0,
 ) -> LoadedModel:
     """Load a network.
@@ -67,16 +78,21 @@ def load_model(
             ``package.module:factory`` or ``FILE.py:factory``, which may return a module, or a module and its
             example inputs; an exported program ``FILE.pt2``; ``FILE.onnx``.
         weights: a safetensors file that replaces all weights. Pickled checkpoints are refused.
-        input_shape: (N, C, H, W); needed where the source does not know it.
+        input_shape: (N, C, H, W), or that of each input by its name (ONNX); needed where the source does not know it.
+        example: an ``.npz`` file of example inputs, by name (ONNX) or in order: for integers that are places in a
+            table, say. Without it real numbers are noise, integers and truth values 0.
         seed: of random weights and of the example inputs.
 
     Raises:
         ModelLoadError: anything that cannot be loaded, with what to do.
         UnsupportedOperatorError: an operator of an ONNX file or exported program that edgeprune does not know.
     """
-    if input_shape is not None:
+    if isinstance(input_shape, tuple):
         _check_shape(input_shape)
-    module, inputs, name = _kind(source)(source, input_shape, seed)
+    for shape in input_shape.values() if isinstance(input_shape, Mapping) else ():
+        _check_shape(shape)
+    examples = {} if example is None else read_examples(Path(example))
+    module, inputs, name = _kind(source)(source, input_shape, examples, seed)
     return _loaded(module, inputs, name, source, weights, seed)
 
 
@@ -107,14 +123,28 @@ def wrap_module(
     return _loaded(module, inputs, kind.__name__.lower(), f"{kind.__module__}.{kind.__qualname__}", weights, seed)
 
 
-def parse_shape(shape: str | Sequence[int] | None) -> tuple[int, ...] | None:
-    """``1x3x224x224`` (or with commas) as integers; integers as they are.
+def parse_shape(shape: str | Sequence[int] | Mapping[str, Sequence[int]] | None) -> Shapes:
+    """``1x3x224x224`` (or with commas) as integers, ``images=1x3x320x320,length=1`` as those of each name.
 
     Raises:
         UsageError: anything else.
     """
+    if isinstance(shape, Mapping):
+        return {name: tuple(given) for name, given in shape.items()}
     if shape is None or not isinstance(shape, str):
         return None if shape is None else tuple(shape)
+    if "=" not in shape:
+        return _numbers(shape)
+    found: dict[str, tuple[int, ...]] = {}
+    for part in re.split(r",(?=[^,=]*=)", shape):
+        name, _, given = part.rpartition("=")
+        if not name.strip() or name.strip() in found:
+            raise UsageError(f"{shape!r} names no input, or one twice", hint="write it as images=1x3x320x320,length=1")
+        found[name.strip()] = _numbers(given)
+    return found
+
+
+def _numbers(shape: str) -> tuple[int, ...]:
     parts = shape.lower().replace(",", "x").split("x")
     if not all(p.strip().isdecimal() and int(p) > 0 for p in parts):
         raise UsageError(f"{shape!r} is not an input shape", hint="write it as 1x3x224x224")
@@ -158,7 +188,39 @@ def _loaded(
     return LoadedModel(module, examples, name, source)
 
 
-Loader = Callable[[str, tuple[int, ...] | None, int], tuple[nn.Module, list[Any], str]]
+Examples = Mapping[str, Tensor]
+Loader = Callable[[str, Shapes, Examples, int], tuple[nn.Module, list[Any], str]]
+
+
+def read_examples(file: Path) -> dict[str, Tensor]:
+    """The arrays of an ``.npz`` file as tensors, in its order.
+
+    Raises:
+        ModelLoadError: it is none, or holds something else than numbers.
+    """
+    regular_file(file)
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return {name: torch.from_numpy(np.array(arrays[name])) for name in arrays.files}
+    except (ValueError, TypeError, OSError, zipfile.BadZipFile, EOFError, AttributeError) as error:
+        raise ModelLoadError(
+            f"{file} holds no example inputs: {error}",
+            hint="write them with numpy.savez(file, NAME=array, …)",
+            file=str(file),
+        ) from error
+
+
+def _one_shape(shape: Shapes, source: str) -> tuple[int, ...] | None:
+    if isinstance(shape, Mapping):
+        hint = "give the shape alone, or example inputs: --example FILE.npz"
+        raise UsageError(f"inputs of {source} have no names here", hint=hint)
+    return shape
+
+
+def _given(shape: Shapes, examples: Examples, source: str) -> list[Any] | None:
+    """What is said of the inputs from outside; None: nothing."""
+    one = _one_shape(shape, source)
+    return list(examples.values()) or (None if one is None else [one])
 
 
 def _kind(source: str) -> Loader:
@@ -179,7 +241,7 @@ def _kind(source: str) -> Loader:
     raise ModelLoadError(f"{source!r} is no model", hint=f"a model is {_KINDS}", source=source)
 
 
-def _from_zoo(source: str, shape: tuple[int, ...] | None, seed: int) -> tuple[nn.Module, list[Any], str]:
+def _from_zoo(source: str, shape: Shapes, examples: Examples, seed: int) -> tuple[nn.Module, list[Any], str]:
     name, _, query = source.removeprefix("zoo:").partition("?")
     try:
         options = {k: _number(v) for k, v in parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))}
@@ -189,10 +251,11 @@ def _from_zoo(source: str, shape: tuple[int, ...] | None, seed: int) -> tuple[nn
             hint="write them as zoo:resnet20?width=2&num_classes=10",
             source=source,
         ) from error
-    return zoo.build(name, seed=seed, **options), [shape or zoo.input_shape(name, **options)], name
+    inputs = _given(shape, examples, source) or [zoo.input_shape(name, **options)]
+    return zoo.build(name, seed=seed, **options), inputs, name
 
 
-def _from_factory(source: str, shape: tuple[int, ...] | None, seed: int) -> tuple[nn.Module, list[Any], str]:
+def _from_factory(source: str, shape: Shapes, examples: Examples, seed: int) -> tuple[nn.Module, list[Any], str]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made = entrypoint.call(source)
@@ -203,34 +266,41 @@ def _from_factory(source: str, shape: tuple[int, ...] | None, seed: int) -> tupl
             hint="a factory returns a torch.nn.Module, or a module and its example inputs",
             source=source,
         )
-    inputs = [shape] if shape is not None else _examples(inputs)
+    inputs = _given(shape, examples, source) or _examples(inputs)
     if inputs is None:
         raise ModelLoadError(
             f"the input shape of {source} is not known",
-            hint="give --input-shape 1,3,224,224, or let the factory return (module, (example_input,))",
+            hint="give --input-shape 1x3x224x224, or let the factory return (module, (example_input,))",
             source=source,
         )
     return module, inputs, source.rpartition(":")[2]
 
 
-def _from_pt2(source: str, shape: tuple[int, ...] | None, seed: int) -> tuple[nn.Module, list[Any], str]:
+def _from_pt2(source: str, shape: Shapes, examples: Examples, seed: int) -> tuple[nn.Module, list[Any], str]:
     from edgeprune.models.pt2 import load_pt2
 
     module, shapes = load_pt2(Path(source))
-    if shape is not None and [shape] != shapes:
+    given = _given(shape, examples, source)
+    asked = None if given is None else [tuple(i.shape) if isinstance(i, Tensor) else i for i in given]
+    if asked is not None and asked != shapes:
         raise ModelLoadError(
-            f"{source} was exported for the shapes {shapes}, not {shape}",
+            f"{source} was exported for the shapes {shapes}, not {asked[0] if len(asked) == 1 else asked}",
             hint="export it again with inputs of the shape it will run with",
             source=source,
         )
-    return module, list(shapes), Path(source).stem
+    return module, given or list(shapes), Path(source).stem
 
 
-def _from_onnx(source: str, shape: tuple[int, ...] | None, seed: int) -> tuple[nn.Module, list[Any], str]:
-    from edgeprune.models.onnx_import import load_onnx
+def _from_onnx(source: str, shape: Shapes, examples: Examples, seed: int) -> tuple[nn.Module, list[Any], str]:
+    from edgeprune.models.onnx.load import load_onnx
 
-    module, shapes = load_onnx(Path(source), shape)
-    return module, list(shapes), Path(source).stem
+    network = load_onnx(Path(source), {n: tuple(t.shape) for n, t in examples.items()} or shape)
+    inputs = [examples.get(p.name, p.shape if p.dtype.is_floating_point else _zeros(p)) for p in network.inputs]
+    return network.module, inputs, Path(source).stem
+
+
+def _zeros(port: Port) -> Tensor:
+    return torch.zeros(port.shape, dtype=port.dtype)
 
 
 def _number(text: str) -> int | float:
@@ -242,7 +312,7 @@ def _number(text: str) -> int | float:
 
 def _check_shape(shape: tuple[int, ...]) -> None:
     if not shape or min(shape) < 1 or math.prod(shape) > _MAX_ELEMENTS:
-        raise ModelLoadError(f"{shape} is no input shape", hint="write it as 1,3,224,224", input_shape=list(shape))
+        raise ModelLoadError(f"{shape} is no input shape", hint="write it as 1x3x224x224", input_shape=list(shape))
 
 
 def _noise(shape: tuple[int, ...], seed: int) -> Tensor:

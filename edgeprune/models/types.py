@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from edgeprune.errors import ModelLoadError
 
+_EXACT = 2**24
+
 
 def in_float32(module: nn.Module, source: str) -> None:
     """Convert parameters and buffers of real numbers to float32, in place; integers and truth values stay.
@@ -25,22 +27,17 @@ def in_float32(module: nn.Module, source: str) -> None:
 
 
 def inputs_in_float32(inputs: Sequence[Tensor], source: str) -> tuple[Tensor, ...]:
-    """Example inputs as float32.
+    """Example inputs: real numbers as float32, integers and truth values as they are.
 
     Raises:
-        ModelLoadError: an input of integers, truth values or complex numbers, or one that float32 does not hold.
+        ModelLoadError: an input of complex numbers, or one that float32, in which programs compute, does not hold.
     """
     for number, tensor in enumerate(inputs):
-        if not tensor.is_floating_point():
-            raise ModelLoadError(
-                f"input {number} of {source} is of type {_named(tensor)}; networks take float32 here",
-                hint="do what needs other types (an embedding, a look-up) outside, and give the network its result",
-                source=source,
-                input=number,
-                dtype=_named(tensor),
-            )
         _check(f"input {number}", tensor, source)
-    return tuple(t.to(torch.float32) for t in inputs)
+        if not tensor.is_floating_point() and tensor.numel() and int(tensor.long().abs().max()) > _EXACT:
+            hint = f"programs compute with whole numbers up to {_EXACT} (2^24)"
+            raise _refused(f"input {number}", tensor, source, f"holds {int(tensor.long().abs().max())}", hint)
+    return tuple(t.to(torch.float32) if t.is_floating_point() else t for t in inputs)
 
 
 def _check(name: str, tensor: Tensor, source: str) -> None:

@@ -4,13 +4,14 @@ import pickle
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from payload import Payload
 from safetensors.torch import save_file
 
-from edgeprune.errors import ModelLoadError
-from edgeprune.models.loading import load_model
+from edgeprune.errors import ModelLoadError, UsageError
+from edgeprune.models.loading import load_model, parse_shape
 from edgeprune.models.zoo import build
 
 USER_FILE = """
@@ -204,3 +205,44 @@ def test_fault_4_safetensors_with_an_absurd_header(tmp_path: Path) -> None:
     file.write_bytes((2**62).to_bytes(8, "little") + b"{}")
     with pytest.raises(ModelLoadError, match="not a whole safetensors"):
         load_model("zoo:resnet20", weights=file)
+
+
+@pytest.mark.parametrize(
+    ("text", "shapes"),
+    [
+        ("1x3x320x320", (1, 3, 320, 320)),
+        ("1,3,8", (1, 3, 8)),
+        ("images=1x3x320x320,length=1", {"images": (1, 3, 320, 320), "length": (1,)}),
+        ("a b=1,2,3,c=4x5", {"a b": (1, 2, 3), "c": (4, 5)}),
+        ("x=y=3", {"x=y": (3,)}),
+    ],
+)
+def test_shapes_of_one_input_or_of_each_by_name(text: str, shapes: object) -> None:
+    assert parse_shape(text) == shapes
+
+
+@pytest.mark.parametrize("text", ["x", "=3", "a=1,a=2", "a=", "a=1x0", "1xtwo"])
+def test_what_is_no_shape(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_shape(text)
+
+
+def test_names_of_inputs_where_there_are_none() -> None:
+    with pytest.raises(UsageError, match="have no names"):
+        load_model("zoo:resnet20", input_shape={"x": (1, 3, 32, 32)})
+
+
+def test_example_inputs_from_a_file(tmp_path: Path) -> None:
+    image = np.full((2, 3, 32, 32), 0.5, np.float32)
+    np.savez(tmp_path / "inputs.npz", image)
+    (x,) = load_model("zoo:resnet20", example=tmp_path / "inputs.npz").example_inputs
+    np.testing.assert_array_equal(x.numpy(), image)
+
+
+def test_example_inputs_are_never_unpickled(tmp_path: Path) -> None:
+    np.savez(tmp_path / "inputs.npz", np.array([{"a": 1}], dtype=object))
+    with pytest.raises(ModelLoadError, match="holds no example inputs"):
+        load_model("zoo:resnet20", example=tmp_path / "inputs.npz")
+    (tmp_path / "text.npz").write_text("no archive")
+    with pytest.raises(ModelLoadError, match="holds no example inputs"):
+        load_model("zoo:resnet20", example=tmp_path / "text.npz")

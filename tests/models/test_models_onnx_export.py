@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from edgeprune.errors import UnsupportedOperatorError, UsageError, VerificationError
-from edgeprune.models import onnx_export
-from edgeprune.models.onnx_export import export_onnx
-from edgeprune.models.onnx_import import load_onnx
+from edgeprune.models.onnx import export as onnx_export
+from edgeprune.models.onnx.export import export_onnx
+from edgeprune.models.onnx.load import load_onnx
 from edgeprune.models.zoo import build
 
 IMAGE = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -43,10 +43,11 @@ def test_the_file_gives_what_torch_gives(name: str, opset: int, tmp_path: Path) 
 def test_it_is_read_back(tmp_path: Path) -> None:
     module, file = build("resnet20"), tmp_path / "net.onnx"
     export_onnx(module, (IMAGE,), file)
-    again, shapes = load_onnx(file)
-    assert shapes == [tuple(IMAGE.shape)]
+    again = load_onnx(file)
+    assert [p.shape for p in again.inputs] == [tuple(IMAGE.shape)]
+    assert [p.name for p in again.outputs] == ["output"]
     with torch.no_grad():
-        torch.testing.assert_close(again(IMAGE), module(IMAGE), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(again.module(IMAGE), module(IMAGE), rtol=1e-4, atol=1e-5)
 
 
 class Two(nn.Module):

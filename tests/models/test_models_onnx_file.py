@@ -11,8 +11,8 @@ from onnx import TensorProto
 from onnx_build import conv_net, save
 
 from edgeprune.errors import ModelLoadError
-from edgeprune.models import onnx_file
-from edgeprune.models.onnx_file import read_onnx
+from edgeprune.models.onnx import file as onnx_file
+from edgeprune.models.onnx.file import read_onnx
 
 WEIGHT_BYTES = 8 * 3 * 3 * 3 * 4
 

@@ -67,18 +67,34 @@ def test_a_factory_in_half_precision(tmp_path) -> None:
     assert loaded.module.weight.dtype == loaded.example_inputs[0].dtype == torch.float32
 
 
-@pytest.mark.parametrize(
-    ("given", "named"),
-    [
-        (torch.zeros(SHAPE, dtype=torch.int64), "int64"),
-        (torch.zeros(SHAPE, dtype=torch.uint8), "uint8"),
-        (torch.zeros(SHAPE, dtype=torch.bool), "bool"),
-        (torch.zeros(SHAPE, dtype=torch.complex64), "complex64"),
-    ],
-)
-def test_inputs_of_another_kind_are_refused(net: Net, given: Tensor, named: str) -> None:
-    with pytest.raises(ModelLoadError, match=rf"input 0 of .*Net is of type {named}; networks take float32"):
-        wrap_module(net, given)
+class Chosen(nn.Module):
+    """Rows of a table by number, of which a mask lets some through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(5, 4)
+        self.register_buffer("table", torch.randn(7, 5))
+
+    def forward(self, numbers: Tensor, mask: Tensor) -> Tensor:
+        return self.head(self.table[numbers] * mask[..., None])
+
+
+def test_integers_and_truth_values_stay_what_they_are() -> None:
+    given = (torch.tensor([[3, 0, 6]]), torch.tensor([[True, False, True]]))
+    loaded = wrap_module(Chosen(), given)
+    assert [x.dtype for x in loaded.example_inputs] == [torch.int64, torch.bool]
+    assert all(torch.equal(a, b) for a, b in zip(loaded.example_inputs, given, strict=True))
+    assert read_network(loaded.module, loaded.example_inputs).kernels.inputs[0].shape == (1, 3)
+
+
+def test_whole_numbers_that_float32_does_not_hold_are_refused() -> None:
+    with pytest.raises(ModelLoadError, match=r"'input 0' of .*Chosen holds 16777217"):
+        wrap_module(Chosen(), (torch.tensor([[2**24 + 1]]), torch.tensor([[True]])))
+
+
+def test_complex_inputs_are_refused(net: Net) -> None:
+    with pytest.raises(ModelLoadError, match=r"'input 0' of .*Net is of type complex64"):
+        wrap_module(net, torch.zeros(SHAPE, dtype=torch.complex64))
 
 
 def test_complex_weights_are_refused() -> None:

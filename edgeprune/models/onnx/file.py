@@ -14,26 +14,25 @@ from pathlib import Path, PurePosixPath
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, helper
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, TensorProto, helper
 
 from edgeprune.errors import ModelLoadError
+from edgeprune.models.onnx.types import BITS
 from edgeprune.models.safety import refuse_pickle, regular_file
 
 MAX_ELEMENTS = 2**28
 """The largest tensor that is believed: 1 GiB of float32."""
-_TYPES = {
-    TensorProto.FLOAT,
-    TensorProto.DOUBLE,
-    TensorProto.INT8,
-    TensorProto.UINT8,
-    TensorProto.INT32,
-    TensorProto.INT64,
-    TensorProto.BOOL,
-}
 
 
 def read_onnx(file: Path) -> ModelProto:
-    """A checked model with all its data inside.
+    """A checked model with all its data inside; raises as :func:`open_onnx`."""
+    model, weights = open_onnx(file)
+    model.graph.initializer.extend(weights)
+    return model
+
+
+def open_onnx(file: Path) -> tuple[ModelProto, list[TensorProto]]:
+    """A checked model without its initializers, and these: large ones are never copied.
 
     Raises:
         ModelLoadError: damaged, not ONNX, tensors whose data and shape disagree, or external data that leaves the
@@ -42,12 +41,19 @@ def read_onnx(file: Path) -> ModelProto:
     regular_file(file)
     refuse_pickle(file)
     try:
+        return _opened(file)
+    except UnicodeDecodeError as error:  # protobuf looks at text when it is asked for
+        raise _refused(file, f"it holds a name that is no text: {error}") from error
+
+
+def _opened(file: Path) -> tuple[ModelProto, list[TensorProto]]:
+    try:
         model = onnx.load_model(file, load_external_data=False)
     except (DecodeError, ValueError, OSError) as error:
         raise _refused(file, f"it is not ONNX, or is cut short: {error}") from error
     if not model.graph.node or not model.graph.output:
         raise _refused(file, "it has no graph")
-    tensors = list(_tensors(model.graph))
+    tensors = [*_tensors(model.graph), *(t for f in model.functions for t in _function_tensors(f))]
     for tensor in tensors:
         _check_shape(file, tensor)
     external = [t for t in tensors if t.data_location == TensorProto.EXTERNAL]
@@ -56,11 +62,35 @@ def read_onnx(file: Path) -> ModelProto:
         _embed(file, tensor, path, offset)
     for tensor in tensors:
         _check_data(file, tensor)
+    return model, _checked(file, model)
+
+
+def _checked(file: Path, model: ModelProto) -> list[TensorProto]:
+    """Have onnx's checker look at all but the initializers, which it would copy, and take these out."""
+    weights = list(model.graph.initializer)
+    names = [t.name for t in weights]
+    if twice := [name for name in names if names.count(name) > 1] if len(set(names)) < len(names) else []:
+        raise _refused(file, f"two initializers have the name {twice[0]!r}")
+    del model.graph.initializer[:]
+    given = len(model.graph.input)
+    known = {i.name for i in model.graph.input}
+    for tensor in weights:
+        if tensor.name not in known:  # to the checker it is an input
+            model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
+    _check(file, model)
+    del model.graph.input[given:]
+    return weights
+
+
+def _check(file: Path, model: ModelProto) -> None:
+    for output in model.graph.output:  # the checker wants a shape; nobody here reads it
+        if output.type.WhichOneof("value") == "tensor_type":
+            output.type.tensor_type.shape.dim.extend(())
+            output.type.tensor_type.shape.SetInParent()
     try:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError) as error:
         raise _refused(file, f"onnx.checker says: {str(error).strip()}") from error
-    return model
 
 
 def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
@@ -71,6 +101,11 @@ def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
     for node in graph.node:
         for attribute in node.attribute:
             yield from _attribute_tensors(attribute)
+
+
+def _function_tensors(function: FunctionProto) -> Iterator[TensorProto]:
+    for attribute in (*function.attribute_proto, *(a for node in function.node for a in node.attribute)):
+        yield from _attribute_tensors(attribute)
 
 
 def _attribute_tensors(attribute: AttributeProto) -> Iterator[TensorProto]:
@@ -86,14 +121,18 @@ def _attribute_tensors(attribute: AttributeProto) -> Iterator[TensorProto]:
 def _check_shape(file: Path, tensor: TensorProto) -> None:
     if any(d < 0 for d in tensor.dims) or math.prod(tensor.dims) > MAX_ELEMENTS:
         raise _refused(file, f"tensor {tensor.name!r} claims the shape {list(tensor.dims)}")
-    if tensor.data_type not in _TYPES:
-        kind = tensor.data_type
-        raise _refused(file, f"tensor {tensor.name!r} holds neither float32, float64, integers nor booleans ({kind})")
+    if tensor.data_type not in TensorProto.DataType.values() or tensor.data_type == TensorProto.UNDEFINED:
+        raise _refused(file, f"tensor {tensor.name!r} has the element type {tensor.data_type}, which does not exist")
 
 
 def _bytes(tensor: TensorProto) -> int:
-    size = int(helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
-    return int(math.prod(tensor.dims)) * size
+    """Of the tensor's data; types of less than 8 bits lie several in a byte, strings have no fixed size."""
+    count: int = math.prod(tensor.dims)
+    if tensor.data_type == TensorProto.STRING:
+        raise ValueError("strings do not lie outside a file")
+    bits = BITS.get(tensor.data_type, 4 if tensor.data_type == TensorProto.FLOAT4E2M1 else 0)
+    bits = bits or 8 * int(helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+    return -(-count * bits // 8)
 
 
 def _located(file: Path, tensor: TensorProto) -> tuple[Path, int]:

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from edgeprune.errors import UnsupportedOperatorError, UsageError, VerificationError
 from edgeprune.files import write_whole
+from edgeprune.models.examples import noise_like
 
 OPSETS = range(11, 21)
 DEFAULT_OPSET = 17
@@ -50,7 +51,7 @@ def export_onnx(
     if opset not in OPSETS:
         raise UsageError(f"opset {opset} is not written", hint=f"choose {OPSETS.start} to {OPSETS.stop - 1}")
     generator = torch.Generator().manual_seed(0)
-    inputs = tuple(torch.randn(x.shape, generator=generator) for x in example_inputs)
+    inputs = tuple(noise_like(x, generator) for x in example_inputs)
     names = list(input_names) or [f"input{i}" if i else "input" for i in range(len(inputs))]
     module = module.eval()
     with torch.no_grad():

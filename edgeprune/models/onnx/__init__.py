@@ -1,0 +1,1 @@
+"""ONNX files: read as modules that train, prune and export; and written."""
