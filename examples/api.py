@@ -82,6 +82,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    place = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/api")
+    place = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/api").resolve()
     place.mkdir(parents=True, exist_ok=True)
     main(place)

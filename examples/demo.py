@@ -10,6 +10,7 @@ installed program alone. Exits 0 only if they hold:
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -45,6 +46,7 @@ TURNS = 15
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     began = time.monotonic()
     out = Path("runs/demo")
     out.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ import torch
 from command import edgeprune
 from ocr_lines import HEIGHT, WIDTH, drawn, lines
 
-from edgeprune.models.onnx_import import load_onnx
+from edgeprune.models.onnx.load import load_onnx
 from edgeprune.training.evaluate import accuracy_from_logits
 
 PACKAGE, FILE = "rapidocr-onnxruntime==1.4.4", "ch_ppocr_mobile_v2.0_cls_infer.onnx"
@@ -78,7 +78,7 @@ def downloaded(out: Path) -> Path:
 
 def import_difference(model: Path) -> float:
     """Largest difference between the imported module and ONNX Runtime on drawn lines."""
-    module, _ = load_onnx(model, SHAPE)
+    module = load_onnx(model, SHAPE).module
     x, _ = drawn(20, seed=2)
     expected = from_runtime(model, x)
     with torch.no_grad():

@@ -22,12 +22,17 @@ Model = str | nn.Module | LoadedModel | Network
 """``zoo:NAME``, a file or a factory as on the command line; a torch module; what ``load_model`` or a call returned."""
 Inputs = Tensor | Sequence[Tensor] | Sequence[int] | None
 Data = str | Path | Mapping[str, Any] | Sequence[Any] | DataSet | None
-Shape = str | Sequence[int] | None
+Shape = str | Sequence[int] | Mapping[str, Sequence[int]] | None
 Where = str | Path | None
 
 
 def open_model(
-    model: Model, example_inputs: Inputs = None, weights: Where = None, input_shape: Shape = None, seed: int = 0
+    model: Model,
+    example_inputs: Inputs = None,
+    weights: Where = None,
+    input_shape: Shape = None,
+    example: Where = None,
+    seed: int = 0,
 ) -> tuple[LoadedModel, RunRecord | None]:
     """The network that was named or handed over; and how it was named, which is None for an object.
 
@@ -36,14 +41,16 @@ def open_model(
     """
     shape, file = parse_shape(input_shape), None if weights is None else str(weights)
     if isinstance(model, nn.Module):
+        if isinstance(shape, Mapping) or example is not None:
+            raise UsageError("inputs of a torch module have no names here", hint="give example_inputs=(tensor, …)")
         return wrap_module(model, shape if example_inputs is None else example_inputs, weights=file, seed=seed), None
     if example_inputs is not None:
         raise UsageError("example_inputs go with a torch module", hint="give input_shape=(1, 3, 224, 224)")
     if isinstance(model, str):
-        record = RunRecord.of(model, file, shape, seed)
+        record = RunRecord.of(model, file, shape, None if example is None else str(example), seed)
         return record.load(), record
-    if weights is not None or shape is not None:
-        raise UsageError("weights and input_shape go with a model that is loaded here", hint="leave them away")
+    if any(given is not None for given in (weights, shape, example)):
+        raise UsageError("weights, input_shape and example go with a model that is loaded here", hint="leave them away")
     loaded = model.loaded if isinstance(model, Network) else model
     if not isinstance(loaded, LoadedModel):
         raise ModelLoadError(

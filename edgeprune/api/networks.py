@@ -36,7 +36,7 @@ from edgeprune.home import store_path
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.loading import LoadedModel
-from edgeprune.models.onnx_export import DEFAULT_OPSET, export_onnx
+from edgeprune.models.onnx.export import DEFAULT_OPSET, export_onnx
 from edgeprune.profiling.fingerprint import fingerprint_of
 from edgeprune.profiling.profile import ProfileOptions
 from edgeprune.progress import Progress
@@ -122,6 +122,7 @@ def prune(
     example_inputs: Inputs = None,
     weights: Where = None,
     input_shape: Shape = None,
+    example: Where = None,
     seed: int = 0,
     threads: int = 1,
     points: int = 8,
@@ -146,7 +147,7 @@ def prune(
     promise = Promise.parse(latency, flash, statistic)
     get_solver(solver)
     examples, kind = open_data(data, seed), open_target(target)
-    loaded, record = open_model(model, example_inputs, weights, input_shape, seed)
+    loaded, record = open_model(model, example_inputs, weights, input_shape, example, seed)
     folder = folder_of(out, loaded.name, target)
     check_out(folder)
     network = read_network(loaded.module, loaded.example_inputs)
@@ -221,6 +222,7 @@ def compile(
     example_inputs: Inputs = None,
     weights: Where = None,
     input_shape: Shape = None,
+    example: Where = None,
     seed: int = 0,
     threads: int = 1,
     store: Where = None,
@@ -238,7 +240,7 @@ def compile(
         KernelBuildError, LinkError: the compiler failed.
     """
     kind = load_target(target) if isinstance(target, str) else target
-    loaded, network = _opened(model, factory, example_inputs, weights, input_shape, seed)
+    loaded, network = _opened(model, factory, example_inputs, weights, input_shape, example, seed)
     book = schedule_book(
         network,
         kind,
@@ -299,6 +301,7 @@ def export(
     example_inputs: Inputs = None,
     weights: Where = None,
     input_shape: Shape = None,
+    example: Where = None,
     seed: int = 0,
     progress: bool | Progress | None = None,
 ) -> Exported:
@@ -309,7 +312,7 @@ def export(
         UnsupportedOperatorError: torch cannot write an operator of the network in this opset.
         VerificationError: the file does not give what torch gives.
     """
-    _, network = _opened(model, factory, example_inputs, weights, input_shape, seed)
+    _, network = _opened(model, factory, example_inputs, weights, input_shape, example, seed)
     with reporting(progress) as bar:
         bar.stage("exporting", 1)
         difference = export_onnx(network.module, network.example_inputs, Path(out), opset=opset)
@@ -318,11 +321,17 @@ def export(
 
 
 def _opened(
-    model: Model | Path, factory: str | None, example_inputs: Inputs, weights: Where, input_shape: Shape, seed: int
+    model: Model | Path,
+    factory: str | None,
+    example_inputs: Inputs,
+    weights: Where,
+    input_shape: Shape,
+    example: Where,
+    seed: int,
 ) -> tuple[LoadedModel, ReadNetwork]:
     """A model, or that of a run, and the network to compile: the pruned one of the run."""
     if isinstance(model, str | Path) and (Path(model) / RUN_FILE).is_file():
         return load_folder(Path(model), factory)
     source = str(model) if isinstance(model, Path) else model
-    loaded, _ = open_model(source, example_inputs, weights, input_shape, seed)
+    loaded, _ = open_model(source, example_inputs, weights, input_shape, example, seed)
     return loaded, read_network(loaded.module, loaded.example_inputs)

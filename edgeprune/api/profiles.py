@@ -148,6 +148,7 @@ def profile(
     example_inputs: Inputs = None,
     weights: Where = None,
     input_shape: Shape = None,
+    example: Where = None,
     seed: int = 0,
     threads: int = 1,
     points: int = 8,
@@ -167,7 +168,7 @@ def profile(
         UsageError, ModelLoadError, TargetError: what was asked for makes no sense.
         BusyError, DeviceError: store or device failed; what was measured is kept.
     """
-    loaded, _ = open_model(model, example_inputs, weights, input_shape, seed)
+    loaded, _ = open_model(model, example_inputs, weights, input_shape, example, seed)
     network = read_network(loaded.module, loaded.example_inputs)
     kind, path = open_target(target), store_path(store)
     options = ProfileOptions(threads=threads, points=points, step=step, tune=tune, blocks=blocks)

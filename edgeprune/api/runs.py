@@ -146,6 +146,7 @@ def fit(
     example_inputs: Inputs = None,
     weights: Where = None,
     input_shape: Shape = None,
+    example: Where = None,
     seed: int = 0,
     threads: int = 1,
     points: int = 8,
@@ -196,7 +197,7 @@ def fit(
         allow_mismatch=allow_mismatch,
         profile=ProfileOptions(threads=threads, points=points, step=step, tune=tune, blocks=blocks),
     )
-    loaded, record = open_model(model, example_inputs, weights, input_shape, seed)
+    loaded, record = open_model(model, example_inputs, weights, input_shape, example, seed)
     examples, kind = open_data(data, seed), open_target(target)
     folder, kept = folder_of(out, loaded.name, target), store_path(store)
 
@@ -208,6 +209,7 @@ def fit(
         said = {k: v for k, v in call.items() if k not in _OF_THIS_TIME}
         # Absolute, so that the run can be gone on with from any folder.
         said |= {"model": record.model, "weights": record.weights, "input_shape": record.input_shape}
+        said |= {"example": record.example}
         sign(folder, {**said, "data": absolute(None if data is None else str(data)), "store": str(kept.resolve())})
 
     with board_of(device, kind) as board, ProfileStore(kept) as opened, reporting(progress) as bar:

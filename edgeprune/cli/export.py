@@ -14,7 +14,7 @@ app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command(name="export")
-@taking("weights", "input_shape")
+@taking("weights", "input_shape", "example")
 def export(
     model: Annotated[str, typer.Argument(help="A model as in edgeprune profile, or the folder of a run.")],
     out: Annotated[Path, typer.Option("--out", help="The ONNX file to write.")],

@@ -38,7 +38,8 @@ def option(name: str, kind: Any, default: Any, about: str, *flags: str, **limits
 
 _SHARED = (
     option("weights", str | None, None, "A safetensors file; pickled checkpoints are refused."),
-    option("input_shape", str | None, None, "For example 1x3x224x224."),
+    option("input_shape", str | None, None, "1x3x224x224, or by name: images=1x3x320x320,length=1."),
+    option("example", Path | None, None, "FILE.npz of example inputs, by name or in order."),
     option("seed", int, 0, "Seed of everything that is random."),
     option("target", str, "host", "A kind of board (edgeprune targets); host, host_gpu: this computer."),
     option("device", str | None, None, "URL of the board, local: for this computer; the target's by default."),
@@ -63,7 +64,7 @@ _SHARED = (
 _TRUST = option("accept_new_host_key", bool, False, "Trust an SSH board that is not known yet (docs/SSH.md).")
 SHARED = {shared.name: shared for shared in _SHARED}
 
-LOADING = ("weights", "input_shape", "seed")
+LOADING = ("weights", "input_shape", "example", "seed")
 WHERE = ("target", "device")
 PROMISED = ("latency", "flash", "statistic")
 PROFILING = ("threads", "points", "step", "blocks", "tune", "store", "allow_mismatch")

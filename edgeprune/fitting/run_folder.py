@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from edgeprune.files import write_whole
 from edgeprune.graph.network import Network, read_network
 from edgeprune.jsonable import Jsonable
 from edgeprune.models.entrypoint import is_entrypoint
-from edgeprune.models.loading import LoadedModel, load_model
+from edgeprune.models.loading import LoadedModel, Shapes, load_model
 from edgeprune.pruning.plan import Plan
 from edgeprune.pruning.widths import load_pruned, save_pruned
 
@@ -28,19 +29,29 @@ class RunRecord(Jsonable):
 
     model: str
     weights: str | None = None
-    input_shape: tuple[StrictInt, ...] | None = None
+    input_shape: tuple[StrictInt, ...] | dict[str, tuple[StrictInt, ...]] | None = None
     seed: StrictInt = 0
+    example: str | None = None
 
     def load(self) -> LoadedModel:
-        return load_model(self.model, weights=self.weights, input_shape=self.input_shape, seed=self.seed)
+        return load_model(
+            self.model, weights=self.weights, input_shape=self.input_shape, example=self.example, seed=self.seed
+        )
 
     @classmethod
     def of(
-        cls, model: str, weights: str | None = None, input_shape: tuple[int, ...] | None = None, seed: int = 0
+        cls,
+        model: str,
+        weights: str | None = None,
+        input_shape: Shapes = None,
+        example: str | None = None,
+        seed: int = 0,
     ) -> RunRecord:
         """A record with absolute paths, so that it outlives the working folder."""
         model = absolute(model) or model
-        return cls(model, None if weights is None else str(Path(weights).resolve()), input_shape, seed)
+        weights, example = (None if file is None else str(Path(file).resolve()) for file in (weights, example))
+        shape = dict(input_shape) if isinstance(input_shape, Mapping) else input_shape
+        return cls(model, weights, shape, seed, example)
 
 
 def absolute(source: str | None) -> str | None:

@@ -133,6 +133,10 @@ def batches(
 
 
 def _read_npz(file: Path) -> dict[str, Any]:
+    if not file.exists():
+        raise ModelLoadError(
+            f"{file} does not exist", hint="give the path of an npz file (docs/DATA.md)", file=str(file)
+        )
     try:
         with file.open("rb") as stream:  # numpy leaves its own open where the archive is damaged
             archive = np.load(stream, allow_pickle=False)

@@ -15,7 +15,7 @@ from edgeprune.errors import PlanError
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.groups import analyse
 from edgeprune.graph.trace import trace
-from edgeprune.models.onnx_export import export_onnx
+from edgeprune.models.onnx.export import export_onnx
 from edgeprune.pruning.blocks import removable
 from edgeprune.pruning.mask import check_equal, mask
 from edgeprune.pruning.plan import Plan, make_plan

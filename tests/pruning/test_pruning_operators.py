@@ -32,6 +32,11 @@ PASSING: list[Operator] = [
     lambda x: torch.addcmul(x, x, x),
     lambda x: torch.lerp(x, x * 2, 0.5),
     lambda x: x.sin() + x.cos() - x.atan() * x.erf(),
+    lambda x: x.tanh().asin() * x.tanh().acos() + x.tanh().tan() + (0.9 * x.tanh()).atanh() * x.erfc(),
+    lambda x: x.sinh() - x.cosh() + x.asinh(),
+    lambda x: x.floor() - x.ceil() * x.round() + x.trunc() * x.frac() + x.isnan() + x.isinf(),
+    lambda x: x.remainder(2) + torch.fmod(x, 0.3) - x // 0.7 + torch.div(x, 3, rounding_mode="trunc"),
+    lambda x: torch.hypot(x, x + 1) + torch.logaddexp(x, 2 * x) + x**5,
     lambda x: F.logsigmoid(x) + F.celu(x) + F.selu(x) + F.tanhshrink(x),
     lambda x: F.hardshrink(x) + F.softshrink(x) + F.threshold(x, 0.1, 3.0),
     lambda x: F.glu(x, 1),
@@ -104,7 +109,6 @@ FREEZING: list[Operator] = [
     lambda x: x + torch.zeros(1, 8, 1, 1),
     lambda x: F.layer_norm(x, (8, 8, 8)),
     lambda x: F.local_response_norm(x, 3),
-    lambda x: x.remainder(2),
 ]
 
 

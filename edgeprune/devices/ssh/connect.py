@@ -224,7 +224,7 @@ def _unreachable(url: str, host: str, port: int, fault: Exception) -> DeviceUnre
     if isinstance(fault, socket.gaierror):
         return DeviceUnreachableError(
             f"{url}: the name {host} is not known: {fault.strerror}",
-            hint="give the address, or the name with .local behind it",
+            hint="give the board's address or another name of it with --device",
             **facts,
         )
     if isinstance(fault, ConnectionRefusedError):
