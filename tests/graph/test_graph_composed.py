@@ -257,8 +257,6 @@ FAMILIES: dict[str, dict[str, Callable[..., Any]]] = {
             x.scatter_reduce(1, x.argsort(1) // 2, x.flip(2), "amax")
             + x.scatter_reduce(2, x.argsort(2) // 2, x.flip(3), "amin")
         ),
-        "running": lambda x: x.cumsum(1) + x.cumsum(3) + x.cumprod(2),
-        "running along a line": lambda x: x[0, 0, 0].cumsum(0) * x,
         "triangles": lambda x: x.tril(1) + x.triu(-2),
         "tiled": lambda x: x.tile((2, 1)) + torch.tile(x, (1, 1, 2, 1)),
         "windows": lambda x: (

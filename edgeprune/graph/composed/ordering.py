@@ -212,41 +212,6 @@ def looked_up_in_a_table(c: Composer, node: Node) -> Node | None:
     return c(aten.reshape.default, _selected(c, table, row), [*size(index), *size(table)[1:]])
 
 
-@composes(aten.cumsum.default)
-def running_sum(c: Composer, node: Node) -> Node | None:
-    """As a product with a triangle of ones."""
-    a = arguments(node)
-    x, dim = a["self"], a["dim"]
-    if x in c.constants or not is_float(x) or not rank(x) or size(x)[dim] ** 2 > MOST:
-        return None
-    length, last = size(x)[dim], rank(x) - 1
-    triangle = c(aten.triu.default, c(aten.full.default, [length, length], 1.0))
-    turned = c(aten.transpose.int, x, dim, last) if dim % rank(x) != last else x
-    if rank(x) == 1:
-        return c(
-            aten.reshape.default, c(aten.matmul.default, c(aten.reshape.default, x, [1, length]), triangle), [length]
-        )
-    made = c(aten.matmul.default, turned, triangle)
-    return c(aten.transpose.int, made, dim, last) if turned is not x else made
-
-
-@composes(aten.cumprod.default)
-def running_product(c: Composer, node: Node) -> Node | None:
-    """By doubling: after k steps each place holds the product of the 2^k values up to it."""
-    a = arguments(node)
-    x, dim = a["self"], a["dim"]
-    if x in c.constants or not is_float(x) or not rank(x):
-        return None
-    length, step = size(x)[dim], 1
-    while step < length:
-        ends = list(size(x))
-        ends[dim] = step
-        ones = c(aten.full.default, ends, 1.0)
-        moved = c(aten.cat.default, [ones, c(aten.slice.Tensor, x, dim, 0, length - step)], dim)
-        x, step = c(aten.mul.Tensor, x, moved), 2 * step
-    return c(aten.alias.default, x)
-
-
 @composes(
     aten.bitwise_left_shift.Tensor,
     aten.bitwise_right_shift.Tensor,
