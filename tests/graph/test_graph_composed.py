@@ -178,6 +178,8 @@ FAMILIES: dict[str, dict[str, Callable[..., Any]]] = {
         "a constant mask": lambda m, x: torch.where(m.mask, x, x.flip(3)),
         "infinity where a constant mask is": lambda m, x: x.masked_fill(m.mask, float("-inf")).flatten(2).softmax(-1),
         "a computed and a constant mask": lambda m, x: torch.where(m.mask & (x > 0), x, 0.0),
+        "constants that are computed": lambda x: torch.where(x > 0, torch.tensor(3.0) * 2, torch.tensor([-1.0]).exp()),
+        "a constant that is infinite": lambda x: torch.where(x > 0, torch.tensor(float("-inf"))[None], x).amax(1),
         "masked_fill, tensor": lambda m, x: x.masked_fill(m.mask, torch.tensor(2.0)),
         "masked_fill in place": lambda m, x: (x + 1).masked_fill_(m.mask, 0.5),
         "threshold": lambda x: F.threshold(x, 0.1, 20.0),

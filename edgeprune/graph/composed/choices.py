@@ -14,7 +14,7 @@ import torch
 from torch.fx import Node
 
 from edgeprune.graph.composed.composer import WHOLE, Composer, composes, is_float
-from edgeprune.graph.composed.division import remainder
+from edgeprune.graph.composed.division import wrapped
 from edgeprune.graph.nodes import arguments
 
 aten = torch.ops.aten
@@ -46,8 +46,13 @@ def equality(c: Composer, node: Node) -> Node | None:
         above = c(aten.relu.default, c(aten.sign.default, left if right > 0 else c(aten.neg.default, left)))
         same = c(aten.mul.Tensor, c(aten.to.dtype, c(aten.isinf.default, left), torch.float32), above)
         return same if node.target in (aten.eq.Scalar, aten.eq.Tensor) else _negated(c, same)
-    differs = c(aten.abs.default, c(aten.sign.default, c(aten.sub.Tensor, left, right)))
+    differs = differing(c, left, right)
     return differs if node.target in (aten.ne.Scalar, aten.ne.Tensor) else _negated(c, differs)
+
+
+def differing(c: Composer, left: Any, right: Any) -> Node:
+    """1 where two finite numbers differ, else 0."""
+    return c(aten.abs.default, c(aten.sign.default, c(aten.sub.Tensor, left, right)))
 
 
 @composes(
@@ -107,7 +112,7 @@ def converted(c: Composer, node: Node) -> Node | None:
     inside = given == torch.bool or (low <= torch.iinfo(given).min and torch.iinfo(given).max <= high)
     if inside or wanted in (torch.int32, torch.int64):
         return c(aten.alias.default, x)
-    return c(aten.add.Tensor, remainder(c, c(aten.sub.Tensor, x, low), high - low + 1, whole=True), low)
+    return wrapped(c, x, wanted)
 
 
 @composes(aten.isnan.default, aten.isinf.default)
@@ -184,11 +189,11 @@ def _share(c: Composer, condition: Node, mask: Node, side: Any, *, holds: bool) 
         nothing = c(aten.full.default, [], 0.0)
         return c(aten.where.self, truth, side, nothing) if holds else c(aten.where.self, truth, nothing, side)
     factor = mask if holds else _negated(c, mask)
-    if isinstance(side, Node) and side in c.constants and (known := c.known(side)) is not None:
-        if known.numel() and bool((known == known.flatten()[0]).all()):
-            side = float(known.flatten()[0])
-        elif not bool(known.isfinite().all()):
+    known = c.known(side) if isinstance(side, Node) and side in c.constants else None
+    if known is not None and not bool(known.isfinite().all()):
+        if not bool((known == known.flatten()[0]).all()):
             return None
+        side = float(known.flatten()[0])
     if not isinstance(side, Node) and math.isnan(side):
         return None
     if not isinstance(side, Node) and math.isinf(side):  # infinity times nothing is no number

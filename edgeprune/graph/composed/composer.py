@@ -39,6 +39,15 @@ MIXED = frozenset(
     for name in names.split()
 )
 """Overloads whose operands may be constants of other types beside numbers that were integers."""
+LOOKS = frozenset(
+    getattr(getattr(aten, name), kind)
+    for names, kind in (
+        ("alias clone contiguous detach detach_ expand lift_fresh_copy reshape unsqueeze view", "default"),
+        ("squeeze", "dim"),
+    )
+    for name in names.split()
+)
+"""Overloads that show the same values in another shape."""
 PLACED = frozenset(
     {
         aten.index_select.default,
@@ -78,8 +87,8 @@ class Composer:
         self._made: list[Node] = []
 
     def known(self, node: Node) -> Tensor | None:
-        """What a buffer or a literal holds, also where it is only looked at from another side; None: anything else."""
-        while node.op == "call_function" and len(node.all_input_nodes) == 1 and node in self.constants:
+        """What a buffer or a literal holds, also where it is only looked at in another shape; None: anything else."""
+        while node.op == "call_function" and node.target in LOOKS and node in self.constants:
             node = node.all_input_nodes[0]
         return self._values.get(node.name)
 

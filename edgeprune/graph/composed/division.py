@@ -69,6 +69,12 @@ def remainder(c: Composer, x: Any, y: Any, *, whole: bool = False) -> Node:
     return left if whole else _less_multiple(c, left, y, c(aten.floor.default, quotient(c, left, y)))
 
 
+def wrapped(c: Composer, x: Any, dtype: torch.dtype) -> Node:
+    """Whole numbers modulo what an integer type holds, within its bounds."""
+    low, high = torch.iinfo(dtype).min, torch.iinfo(dtype).max
+    return c(aten.add.Tensor, remainder(c, c(aten.sub.Tensor, x, low), high - low + 1, whole=True), low)
+
+
 def _less_multiple(c: Composer, x: Any, y: Any, times: Node) -> Node:
     return c(aten.sub.Tensor, _tensor(c, x), c(aten.mul.Tensor, times, y))
 

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch.fx import Node
 
+from edgeprune.graph.composed.choices import differing
 from edgeprune.graph.composed.composer import Composer, composes, is_float, rank, size
-from edgeprune.graph.composed.division import remainder
+from edgeprune.graph.composed.division import wrapped
 from edgeprune.graph.composed.statistics import by_halves
 from edgeprune.graph.nodes import arguments
 
@@ -65,7 +66,7 @@ def _place(c: Composer, x: Node, dim: int, *, largest: bool, keep: bool) -> Node
         return c(aten.reshape.default, place, [1] if keep else [])
     length = size(x)[dim]
     best = c(aten.amax.default if largest else aten.amin.default, x, [dim], True)
-    other = c(aten.abs.default, c(aten.sign.default, c(aten.sub.Tensor, x, best)))
+    other = differing(c, x, best)
     # What is not the extreme counts as a place behind the last one.
     candidates = c(aten.add.Tensor, c(aten.mul.Tensor, other, float(length)), _steps(c, x, dim))
     return c(aten.amin.default, candidates, [dim], keep)
@@ -126,7 +127,7 @@ def _sorted(c: Composer, x: Node, places: Node, dim: int, count: int) -> tuple[N
 
 
 def _equal(c: Composer, a: Node, b: Node) -> Node:
-    return c(aten.rsub.Scalar, c(aten.abs.default, c(aten.sign.default, c(aten.sub.Tensor, a, b))), 1)
+    return c(aten.rsub.Scalar, differing(c, a, b), 1)
 
 
 @composes(aten.gather.default)
@@ -161,7 +162,7 @@ def _selected(c: Composer, x: Node, places: Node) -> Node:
     return c(aten.index_select.default, x, 0, c(aten._to_copy.default, places, dtype=torch.int64))
 
 
-_JOINED = {"sum": aten.sum.dim_IntList, "prod": None, "amax": aten.amax.default, "amin": aten.amin.default}
+_EXTREMES = {"amax": (aten.amax.default, aten.maximum.default), "amin": (aten.amin.default, aten.minimum.default)}
 
 
 @composes(aten.scatter.src, aten.scatter.value, aten.scatter_reduce.two)
@@ -171,7 +172,7 @@ def scattered(c: Composer, node: Node) -> Node | None:
     x, dim, index = a["self"], a["dim"], a["index"]
     source: Any = a.get("src", a.get("value"))
     how = a.get("reduce") or "none"
-    if not rank(x) or (index in c.constants and x in c.constants) or how not in (*_JOINED, "none", "prod"):
+    if not rank(x) or (index in c.constants and x in c.constants) or how not in (*_EXTREMES, "none", "sum", "prod"):
         return None
     dim = dim % rank(x)
     others = [s for d, s in enumerate(size(x)) if d != dim] == [s for d, s in enumerate(size(index)) if d != dim]
@@ -179,8 +180,6 @@ def scattered(c: Composer, node: Node) -> Node | None:
     if not others or not floats or math.prod(size(x)) * size(index)[dim] > MOST or not a.get("include_self", True):
         return None
     if isinstance(source, Node) and size(source) != size(index):
-        return None
-    if how == "prod" and size(index)[dim] > 64:
         return None
     index = c.places(index)
     places = c(aten.unsqueeze.default, _steps(c, x, dim), dim)  # (…, writes, places, …)
@@ -198,8 +197,8 @@ def scattered(c: Composer, node: Node) -> Node | None:
         return c(aten.mul.Tensor, x, c(aten.squeeze.dim, by_halves(c, factors, dim), dim))
     mine = c(aten.mul.Tensor, missed, c(aten.unsqueeze.default, x, dim))
     candidates = c(aten.add.Tensor, c(aten.mul.Tensor, hit, given), mine)
-    best = c(_JOINED[how], candidates, [dim])
-    return c(aten.maximum.default if how == "amax" else aten.minimum.default, x, best)
+    of_writes, of_both = _EXTREMES[how]
+    return c(of_both, x, c(of_writes, candidates, [dim]))
 
 
 @composes(aten.embedding.default)
@@ -227,16 +226,10 @@ def shifted(c: Composer, node: Node) -> Node | None:
     flat = c(aten.reshape.default, c(aten.clamp.default, count, 0, 24), [math.prod(size(count))])
     power = c(aten.reshape.default, _selected(c, powers, flat), list(size(count)))
     if node.target in (aten.bitwise_left_shift.Tensor, aten.__lshift__.Tensor):
-        return _wrapped(c, c(aten.mul.Tensor, x, power), c.numbers.get(x, torch.float32))
+        product, dtype = c(aten.mul.Tensor, x, power), c.numbers.get(x)
+        # Of wider types what would come in again at the other end is no longer exact.
+        return wrapped(c, product, dtype) if dtype in (torch.uint8, torch.int8, torch.int16) else product
     return c(aten.floor.default, c(aten.div.Tensor, x, power))
-
-
-def _wrapped(c: Composer, x: Node, dtype: torch.dtype) -> Node:
-    """Whole numbers modulo what a type of at most 16 bits holds; larger ones are no longer exact there."""
-    if dtype not in (torch.uint8, torch.int8, torch.int16):
-        return x
-    low, high = torch.iinfo(dtype).min, torch.iinfo(dtype).max
-    return c(aten.add.Tensor, remainder(c, c(aten.sub.Tensor, x, low), high - low + 1, whole=True), low)
 
 
 @composes(aten.tril.default, aten.triu.default)
@@ -252,11 +245,8 @@ def triangle(c: Composer, node: Node) -> Node | None:
 
 @composes(aten.tile.default)
 def tiled(c: Composer, node: Node) -> Node | None:
-    a = arguments(node)
-    dims = list(a["dims"])
-    return (
-        c(aten.repeat.default, a["self"], [1] * (rank(a["self"]) - len(dims)) + dims) if is_float(a["self"]) else None
-    )
+    x, dims = arguments(node)["self"], list(arguments(node)["dims"])
+    return c(aten.repeat.default, x, [1] * (rank(x) - len(dims)) + dims) if is_float(x) else None
 
 
 @composes(aten.unfold.default)

@@ -181,10 +181,9 @@ class Builder:
         def tensor(v: Any) -> Any:
             return v.tensor if isinstance(v, Value) else v
 
-        if not isinstance(run, nn.Module):
-            # Where values decide the shape, they are known.
-            with contextlib.suppress(Unsupported, NotImplementedError):
-                self._counted(run, args, kwargs, values)
+        # Where values decide the shape, they are known.
+        with contextlib.suppress(Unsupported, NotImplementedError):
+            self._counted(run, args, kwargs, values)
         with torch.no_grad():
             real_args, real_kwargs = _mapped((args, kwargs), tensor)
             result = run(*real_args, **real_kwargs)
@@ -198,7 +197,7 @@ class Builder:
         with FlopCounterMode(display=False) as counter:
             result = self._on_fakes(run, args, kwargs, values)
         made = sum(t.numel() * t.element_size() for t in _leaves(result) if isinstance(t, Tensor))
-        if self._folded + made > self._most and not isinstance(run, nn.Module):
+        if self._folded + made > self._most:
             raise TooLarge(f"constants of more than {self._most} bytes are computed")
         self._flops += counter.get_total_flops()
         if self._flops > MAX_FLOPS:

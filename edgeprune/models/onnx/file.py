@@ -85,7 +85,6 @@ def _checked(file: Path, model: ModelProto) -> list[TensorProto]:
 def _check(file: Path, model: ModelProto) -> None:
     for output in model.graph.output:  # the checker wants a shape; nobody here reads it
         if output.type.WhichOneof("value") == "tensor_type":
-            output.type.tensor_type.shape.dim.extend(())
             output.type.tensor_type.shape.SetInParent()
     try:
         onnx.checker.check_model(model)

@@ -13,7 +13,10 @@ from edgeprune.models.onnx.build import MAX_CALLS
 
 def inlined(model: ModelProto, source: str) -> ModelProto:
     """The model with the bodies of its own functions where they are called."""
-    count = _called_nodes(model, source)
+    try:
+        count = _called_nodes(model, source)
+    except RecursionError as error:
+        raise ModelLoadError(f"{source}: its functions lie too deep in each other", file=source) from error
     if count > MAX_CALLS:
         raise ModelLoadError(
             f"{source}: its functions call each other until they are {count} nodes, more than {MAX_CALLS}",
@@ -32,7 +35,9 @@ def _called_nodes(model: ModelProto, source: str) -> int:
     running: set[tuple[str, str]] = set()
 
     def size(nodes: Sequence[NodeProto]) -> int:
-        return sum(of(key) if (key := (node.domain, node.op_type)) in bodies else 1 for node in nodes)
+        inner = (g.node for node in nodes for a in node.attribute for g in (a.g, *a.graphs))
+        called = (of(key) if (key := (node.domain, node.op_type)) in bodies else 1 for node in nodes)
+        return sum(called) + sum(map(size, inner))
 
     def of(key: tuple[str, str]) -> int:
         if key in running:

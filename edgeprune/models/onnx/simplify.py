@@ -124,19 +124,27 @@ def _gelu(graph: _Graph, node: Node) -> None:
     """``x * (1 + erf(x / sqrt(2))) / 2``, in any order of its factors."""
     if not _calls(node, torch.mul, torch.div):
         return
-    factors = list(_factors(node))
-    numbers = math.prod(f for f in factors if isinstance(f, float))
-    others = [f for f in factors if not isinstance(f, float)]
-    if len(others) != 2 or not math.isclose(numbers, 0.5, rel_tol=1e-4):
-        return
-    for x, gate in (others, others[::-1]):
+    for x, gate in _two_times(node, 0.5):
         inner = _numbered(gate, torch.add)
         if inner and inner[1] == 1 and _calls(inner[0], torch.erf):
-            scaled = list(_factors(inner[0].args[0]))
-            number = math.prod(f for f in scaled if isinstance(f, float))
-            if [f for f in scaled if not isinstance(f, float)] == [x] and math.isclose(number, 0.5**0.5, rel_tol=1e-4):
+            number, others = _multiplied(inner[0].args[0])
+            if others == [x] and math.isclose(number, 0.5**0.5, rel_tol=1e-4):
                 graph.replace(node, nn.GELU(), x)
                 return
+
+
+def _two_times(node: Node, number: float) -> Iterator[tuple[Any, Any]]:
+    """The two tensors, both ways round, whose product times a number a node is."""
+    found, others = _multiplied(node)
+    if len(others) == 2 and math.isclose(found, number, rel_tol=1e-5):
+        yield others[0], others[1]
+        yield others[1], others[0]
+
+
+def _multiplied(node: Any) -> tuple[float, list[Any]]:
+    """The number and the tensors whose product a node is."""
+    factors = list(_factors(node))
+    return math.prod(f for f in factors if isinstance(f, float)), [f for f in factors if not isinstance(f, float)]
 
 
 def _factors(node: Any, depth: int = 6) -> Iterator[Any]:
@@ -180,12 +188,7 @@ def _hard_swish(graph: _Graph, node: Node) -> None:
     """``x * clip(x + 3, 0, 6) / 6``, in any order."""
     if not _calls(node, torch.mul, torch.div):
         return
-    factors = list(_factors(node))
-    numbers = math.prod(f for f in factors if isinstance(f, float))
-    others = [f for f in factors if not isinstance(f, float)]
-    if len(others) != 2 or not math.isclose(numbers, 1 / 6, rel_tol=1e-5):
-        return
-    for x, gate in (others, others[::-1]):
+    for x, gate in _two_times(node, 1 / 6):
         if graph.layer(gate, nn.ReLU6) is not None and _numbered(gate.args[0], torch.add) == (x, 3.0):
             graph.replace(node, nn.Hardswish(), x)
             return
@@ -205,7 +208,8 @@ def _hard_sigmoid(graph: _Graph, node: Node) -> None:
         return
     layer = graph.layer(x, *_WEIGHTED)
     calls = sum(n.op == "call_module" and n.target == x.target for n in graph.module.graph.nodes)
-    if layer is None or not _alone(x) or calls != 1:
+    steps = (x, added[0], node.args[0]) if added else ()  # whoever else read one of them would read it rescaled
+    if layer is None or not all(isinstance(n, Node) and _alone(n) for n in steps) or calls != 1:
         return
     with torch.no_grad():
         for name, parameter in list(layer.named_parameters()):

@@ -79,13 +79,6 @@ _OF_TORCH: dict[torch.dtype, int] = {
     torch.int32: TensorProto.INT32,
     torch.int64: TensorProto.INT64,
 }
-_SMALL_FLOATS: dict[int, torch.dtype] = {
-    TensorProto.FLOAT8E4M3FN: torch.float8_e4m3fn,
-    TensorProto.FLOAT8E4M3FNUZ: torch.float8_e4m3fnuz,
-    TensorProto.FLOAT8E5M2: torch.float8_e5m2,
-    TensorProto.FLOAT8E5M2FNUZ: torch.float8_e5m2fnuz,
-    TensorProto.FLOAT8E8M0: torch.float8_e8m0fnu,
-}
 _NARROW = {np.dtype(d) for d in (np.float16, ml_dtypes.bfloat16, ml_dtypes.float4_e2m1fn)} | {
     np.dtype(d)
     for d in (
@@ -132,11 +125,6 @@ def held(array: np.ndarray, kind: int) -> Tensor:
     array = np.ascontiguousarray(array).reshape(array.shape)
     array = array.astype(wanted, copy=not array.flags.writeable)
     return torch.from_numpy(array)
-
-
-def rounded(x: Tensor, kind: int) -> Tensor:
-    """The nearest values of a floating-point type of 8 bits, held as they are."""
-    return x.to(_SMALL_FLOATS[kind]).to(x.dtype)
 
 
 def wrapped(x: Tensor, kind: int) -> Tensor:

@@ -128,11 +128,6 @@ def swish(n: OnnxNode) -> Value:
     return n.call(torch.mul, n[0], n.call(torch.sigmoid, n.call(torch.mul, n[0], alpha)))
 
 
-@reads("SwiGLU")
-def swiglu(n: OnnxNode) -> Value:
-    raise Unsupported("it is a preview of the standard")
-
-
 @reads("ThresholdedRelu")
 def thresholded_relu(n: OnnxNode) -> Value:
     return n.layer(nn.Threshold(n.attr("alpha"), 0.0), n[0])

@@ -2,7 +2,7 @@
 
 Types of real numbers are all held in float32 (:mod:`edgeprune.models.onnx.types`). A conversion to float16, bfloat16 or
 float64 changes nothing here: a runtime without that type would do the same, and results differ by its rounding alone.
-Types of 8 bits round.
+Conversions to narrower types are refused.
 """
 
 from __future__ import annotations

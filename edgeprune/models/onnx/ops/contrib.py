@@ -308,11 +308,9 @@ def qgemm(n: OnnxNode) -> Value:
     return quantise(n, y, out, n.get(8), n[8].kind if n.get(8) is not None else n[0].kind)
 
 
-@reads("MatMulIntegerToFloat", "DynamicQuantizeMatMul", domain=CONTRIB)
+@reads("MatMulIntegerToFloat", domain=CONTRIB)
 def matmul_to_float(n: OnnxNode) -> Value:
-    """A product of quantised matrices as real numbers; the first one may be quantised on the way."""
-    if n.operator == "DynamicQuantizeMatMul":
-        raise Unsupported("it quantises its input by what it holds; use MatMulInteger and DynamicQuantizeLinear")
+    """A product of quantised matrices as real numbers."""
     a = dequantise(n, n[0], n[2], n.get(4))
     b_scale, b_zero = n[3], n.get(5)
     last = n.rank(1) - 1

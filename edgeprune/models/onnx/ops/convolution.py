@@ -185,8 +185,3 @@ def _taps(kh: int, kw: int, axis: int) -> torch.Tensor:
     """Row or column of each tap of a window, as (taps, 1, 1)."""
     grid = torch.meshgrid(torch.arange(kh), torch.arange(kw), indexing="ij")[axis]
     return grid.reshape(-1, 1, 1)
-
-
-@reads("CausalConvWithState")
-def causal_conv(n: OnnxNode) -> Value:
-    raise Unsupported("it is a preview of the standard")

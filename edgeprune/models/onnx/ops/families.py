@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeprune.models.onnx.ops import (
+from edgeprune.models.onnx.ops import (  # noqa: F401  (each enters its operators in the table)
     activations,
     arithmetic,
     attention,
@@ -25,30 +25,6 @@ from edgeprune.models.onnx.ops import (
     spectral,
 )
 from edgeprune.models.onnx.table import READERS, Reader
-
-FAMILIES = (
-    activations,
-    arithmetic,
-    attention,
-    casting,
-    comparison,
-    contrib,
-    convolution,
-    generating,
-    indexing,
-    joining,
-    norms,
-    pooling,
-    products,
-    quantised,
-    recurrent,
-    reductions,
-    reshaping,
-    resizing,
-    sequences,
-    spectral,
-)
-"""Each has entered its operators in the table when it was imported."""
 
 
 def reader(operator: str, domain: str) -> Reader | None:

@@ -321,8 +321,8 @@ def roi_align(n: OnnxNode) -> Value:
     half = n.opset >= 16 and n.attr("coordinate_transformation_mode") == "half_pixel"
     n.ignore("coordinate_transformation_mode")
     count, channels = rois.shape[0], x.shape[1]
-    if mode not in ("avg", "max"):
-        raise Unsupported(f"its mode is {mode!r}")
+    if mode != "avg":
+        raise Unsupported(f"its mode is {mode!r}; of 'max' runtimes disagree")
     boxes = list(_boxes(n, rois, scale, half))
     results = []
     for i in range(count):
@@ -334,9 +334,7 @@ def roi_align(n: OnnxNode) -> Value:
         pooled = _bilinear(n, image, *parts[0][:2], *parts[1][:2])  # (channels, rows, columns)
         rows, columns = parts[0][2], parts[1][2]
         split = n.call(torch.reshape, pooled, (channels, high, rows, wide, columns))
-        results.append(n.call(torch.mean if mode == "avg" else torch.amax, split, (2, 4)))
-    if mode == "max":
-        raise Unsupported("its mode is 'max', where runtimes disagree")
+        results.append(n.call(torch.mean, split, (2, 4)))
     return n.call(torch.stack, results, 0)
 
 
