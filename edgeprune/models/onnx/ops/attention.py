@@ -75,7 +75,7 @@ def _weights(n: OnnxNode, biased: Value, bias: Value | None) -> Value:
     softmax = nn.Softmax(-1)
     if bias is None or (bias.known and not bool((bias.tensor.amax(-1) == -math.inf).any())):
         return n.layer(softmax, biased)
-    hidden = n.call(torch.eq, n.call(torch.amax, bias, -1, True), -math.inf)
+    hidden = n.call(torch.le, n.call(torch.amax, bias, -1, True), -_FAR)
     weights = n.layer(softmax, n.call(torch.clamp, biased, -_FAR, None))
     return n.call(torch.where, hidden, 0.0, weights, kind=weights.kind)
 
