@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from compiler_nets import net
@@ -125,3 +126,37 @@ def test_a_bundle_that_replaces_another_is_the_one_that_runs(tmp_path: Path) -> 
     for layer in (nn.ReLU(), nn.Tanh(), nn.Hardtanh(-5, 1)):
         (found,) = outputs(layer, x, tmp_path / "bundle")
         np.testing.assert_allclose(found, layer(x).numpy(), rtol=1e-5)
+
+
+class Streamed(nn.Module):
+    """A recurrent layer whose states are inputs and outputs, as a stream of sound or text needs it."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        y, last = self.layer(x, states if len(states) > 1 else states[0])
+        return y, *(last if isinstance(last, tuple) else (last,))
+
+
+LAYERS = {
+    "LSTM": (nn.LSTM(5, 9), 1),
+    "two layers both ways": (nn.LSTM(5, 9, 2, bidirectional=True, batch_first=True), 4),
+    "GRU": (nn.GRU(5, 9, 2), 2),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The tensor attributes")  # torch, of any LSTM
+@pytest.mark.parametrize("name", LAYERS)
+def test_states_of_recurrent_layers_go_in_and_come_out(name: str, tmp_path: Path) -> None:
+    layer, states = LAYERS[name]
+    count = 2 if isinstance(layer, nn.LSTM) else 1
+    x = (torch.randn(3, 3, 5), *(torch.randn(states, 3, 9) for _ in range(count)))
+    network = read_network(Streamed(layer).eval(), x)
+    compile_network(network, load_target("host"), tmp_path / "bundle")
+    with torch.no_grad():
+        expected = network.module(*x)
+    with edgeprune.load_bundle(tmp_path / "bundle") as model:
+        for a, e in zip(model(*(t.numpy() for t in x)), expected, strict=True):
+            np.testing.assert_allclose(a, e.numpy(), rtol=1e-4, atol=1e-5)

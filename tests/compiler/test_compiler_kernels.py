@@ -662,6 +662,38 @@ def test_recurrence(target: Target, kind: str, steps: int, batch: int, hidden: i
     assert_close(run(spec, target, [gates], weight, bias), expected)
 
 
+@every_target
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize(("steps", "batch", "hidden"), [(3, 2, 21), (1, 1, 16)])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_recurrence_goes_on_from_a_state(
+    target: Target, kind: str, steps: int, batch: int, hidden: int, reverse: bool
+) -> None:
+    """And gives the cells it ends with, from which another call could go on."""
+    layer = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[kind](6, hidden).double()
+    x, *start = (
+        double(noise(steps, batch, 6)),
+        *(double(noise(1, batch, hidden)) for _ in range(2 if kind == "lstm" else 1)),
+    )
+    with torch.no_grad():
+        y, last = layer(x.flip(0) if reverse else x, tuple(start) if kind == "lstm" else start[0])
+        expected = y.flip(0) if reverse else y
+        if kind == "lstm":
+            expected = torch.cat([expected, last[1]])
+        gates = F.linear(x, layer.weight_ih_l0, layer.bias_ih_l0).float().numpy()
+    given = [gates, *(s.float().numpy() for s in start)]
+    spec = kernel(
+        "recurrent",
+        [TensorSpec(g.shape, "plain") for g in given],
+        TensorSpec(tuple(expected.shape), "plain"),
+        ("bias",),
+        kind=kind,
+        reverse=reverse,
+    )
+    weight, bias = (p.detach().float().numpy() for p in (layer.weight_hh_l0, layer.bias_hh_l0))
+    assert_close(run(spec, target, given, weight, bias), expected)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (7, 7), (3, 11)])
 def test_global_maximum(size: tuple[int, int]) -> None:
     x = noise(2, 21, *size) - 3.0

@@ -218,6 +218,18 @@ class TestCheckEqualFindsFaults:
         with pytest.raises(VerificationError, match="'dw' is the first to differ"):
             self.check()
 
+    def test_rounding_that_the_network_amplifies_is_no_fault(self) -> None:
+        for net in (self.masked, self.shrunk):
+            net.register_forward_hook(lambda _m, _inputs, out: torch.sin(out * 1e5))
+        with torch.no_grad():
+            single = [net(*X) for net in (self.masked.eval(), self.shrunk.eval())]
+        assert (single[0] - single[1]).abs().max() > 1e-5
+        self.check()
+        with torch.no_grad():
+            self.shrunk.head.bias.add_(1e-6)
+        with pytest.raises(VerificationError, match="differ by"):
+            self.check()
+
     def test_hooks_and_training_flags_are_left_as_they_were(self) -> None:
         self.shrunk.train()
         self.shrunk.bn.eval()

@@ -19,7 +19,11 @@ from edgeprune.targets import Target
 
 
 class Recurrent(Rule):
-    """recurrent: gates (T, N, G * H) plain -> states (T, N, H); ``kind`` lstm or gru; ``reverse`` from the end."""
+    """recurrent: gates (T, N, G * H) plain -> states (T, N, H); ``kind`` lstm or gru; ``reverse`` from the end.
+
+    A second input is the state before the first step, (N, H) in any shape, a third one the cells of an LSTM. With
+    T + 1 steps in the output, the last holds the cells that an LSTM ends with.
+    """
 
     name = "recurrent"
 
@@ -46,12 +50,14 @@ class Recurrent(Rule):
         return [np.ascontiguousarray(packed), by_block[..., hidden].transpose(1, 0, 2).reshape(-1).copy()]
 
     def scratch(self, spec: KernelSpec, schedule: Schedule, target: Target) -> int:
-        """The cells of an LSTM."""
+        """The cells of an LSTM that are not part of the output."""
         _, batch, hidden = spec.output.shape
+        if _gives_cells(spec):
+            return 0
         return batch * block_count(hidden, target.lanes) * target.lanes if spec.attr("kind") == "lstm" else 0
 
     def build(self, name: str, spec: KernelSpec, schedule: Schedule, target: Target) -> Function:
-        steps, batch, hidden = spec.output.shape
+        steps, batch, hidden = spec.inputs[0].shape[0], *spec.output.shape[1:]
         blocks = block_count(hidden, target.lanes)
 
         def body(e: Emitter) -> None:
@@ -71,17 +77,30 @@ class Recurrent(Rule):
         return function(name, spec, schedule, target, constants, body, scratch=self.scratch(spec, schedule, target))
 
 
-def _units(e: Emitter, at: Expr, before: Expr | None, n: Expr, block: Expr) -> None:
-    """A vector of units of sample ``n`` at step ``at``; ``before`` None: their state is zero so far."""
+def _gives_cells(spec: KernelSpec) -> bool:
+    return spec.output.shape[0] > spec.inputs[0].shape[0]
+
+
+def _state_before(e: Emitter, before: Expr | None, n: Expr) -> tuple[Any, Expr] | None:
+    """Where the state of sample ``n`` before a step lies; ``before`` None: the first one. None for zeros."""
     _, batch, hidden = e.spec.output.shape
+    if before is not None:
+        return e.output, (before * batch + n) * hidden
+    return (e.inputs[1], n * hidden) if len(e.inputs) > 1 else None
+
+
+def _units(e: Emitter, at: Expr, before: Expr | None, n: Expr, block: Expr) -> None:
+    """A vector of units of sample ``n`` at step ``at``; ``before`` None: it is the first step."""
+    hidden = e.spec.output.shape[2]
     gates, lanes = GATES[e.spec.attr("kind")], e.lanes
     weight, bias = e.constants
     acc = e.registers(gates)
     for g in range(gates):
         acc[g] = e.load(bias, (block * gates + g) * lanes)
-    if before is not None:
+    if (earlier := _state_before(e, before, n)) is not None:
+        buffer, row = earlier
         with T.serial(0, hidden) as k:
-            state = e.splat(e.output[(before * batch + n) * hidden + k])
+            state = e.splat(buffer[row + k])
             for g in range(gates):
                 acc[g] = acc[g] + state * e.load(weight, ((block * hidden + k) * gates + g) * lanes)
     full, rest = divmod(hidden, lanes)
@@ -112,15 +131,23 @@ def _finish(
         entered, kept, new, shown = (
             act(name, x[g] + state[g]) for g, name in enumerate(("sigmoid", "sigmoid", "tanh", "sigmoid"))
         )
-        cell = n * block_count(hidden, e.lanes) * e.lanes + unit
-        value = entered * new if before is None else kept * e.load(e.scratch, cell, lanes) + entered * new
+        if _gives_cells(e.spec):
+            cells, cell = e.output, ((e.spec.output.shape[0] - 1) * batch + n) * hidden + unit
+        else:
+            cells, cell = e.scratch, n * block_count(hidden, e.lanes) * e.lanes + unit
+        value = entered * new
+        if before is not None:
+            value = kept * e.load(cells, cell, lanes) + value
+        elif len(e.inputs) > 2:
+            value = kept * e.load(e.inputs[2], n * hidden + unit, lanes) + value
         (value,) = e.keep(value, lanes=lanes)
-        e.store(e.scratch, value, cell, lanes)
+        e.store(cells, value, cell, lanes)
         e.store(e.output, shown * act("tanh", value), to, lanes)
         return
     reset, update = (act("sigmoid", x[g] + state[g]) for g in (0, 1))
     new = act("tanh", x[2] + reset * state[2])
     value = (e.const(1.0, lanes) - update) * new
-    if before is not None:
-        value = value + update * e.load(e.output, (before * batch + n) * hidden + unit, lanes)
+    if (earlier := _state_before(e, before, n)) is not None:
+        buffer, row = earlier
+        value = value + update * e.load(buffer, row + unit, lanes)
     e.store(e.output, value, to, lanes)

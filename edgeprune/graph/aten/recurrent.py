@@ -8,6 +8,7 @@ On the board: the input's share of all steps in one dense kernel, then the recur
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
@@ -76,40 +77,70 @@ def _gru(cutter: Cutter, node: Node) -> None:
 
 
 def _layers(cutter: Cutter, node: Node, kind: str, start: list[Any]) -> None:
+    """``start``: the states before the first step, each (layers * directions, N, H), zeros among them."""
     named = arguments(node)
-    first = [cutter.literal(s) for s in start]
-    if any(state is None or state.any() for state in first):
-        raise unsupported(node, "a recurrent layer with a first state of its own", "let it start from zeros")
     if not named["has_biases"]:
         raise unsupported(node, "a recurrent layer without biases", "use bias=True")
     value = cutter.row_major(named["input"])
     if named["batch_first"]:
         value = value.permuted((1, 0, 2))
+    first = [] if all(_is_zero(cutter, s) for s in start) else [cutter.row_major(s) for s in start]
+    asked = {use.args[1] for use in node.users if use.target is operator.getitem}
     directions = 2 if named["bidirectional"] else 1
     parameters = list(named["params"])
     last: list[Value] = []
+    cells: list[Value] = []
     for layer in range(named["num_layers"]):
         outputs = []
         for direction in range(directions):
             own, parameters = parameters[:4], parameters[4:]
             label = f"layer{layer}" + ("", ".reverse")[direction]
-            states = _recurrence(cutter, node, kind, value, own, label, reverse=bool(direction))
+            before = [s.sliced(0, len(last), 1) for s in first]
+            ends = _recurrence(cutter, node, kind, value, own, label, before, reverse=bool(direction), cells=2 in asked)
+            states = ends.sliced(0, 0, value.shape[0])
             outputs.append(states)
             last.append(states.sliced(0, 0 if direction else states.shape[0] - 1, 1))
-        value = outputs[0] if directions == 1 else _beside(cutter, node, outputs, f"layer{layer}.both")
+            cells.append(ends.sliced(0, ends.shape[0] - 1, 1))
+        value = outputs[0] if directions == 1 else _joined(cutter, node, outputs, 2, f"layer{layer}.both")
     shown = value.permuted((1, 0, 2)) if named["batch_first"] else value
-    cutter.yield_parts(node, [shown, *(last if len(last) == 1 else ())])
+    parts = [shown]
+    for i, ends in enumerate((last, cells)[: len(start)], 1):
+        parts.append(ends[0] if len(ends) == 1 or i not in asked else _joined(cutter, node, ends, 0, f"last{i}"))
+    cutter.yield_parts(node, parts)
+
+
+def _is_zero(cutter: Cutter, state: Any) -> bool:
+    numbers = cutter.literal(state)
+    return numbers is not None and not numbers.any()
 
 
 def _recurrence(
-    cutter: Cutter, node: Node, kind: str, value: Value, own: list[Any], label: str, *, reverse: bool
+    cutter: Cutter,
+    node: Node,
+    kind: str,
+    value: Value,
+    own: list[Any],
+    label: str,
+    before: list[Value],
+    *,
+    reverse: bool,
+    cells: bool,
 ) -> Value:
-    """States (T, N, H) of one layer in one direction. ``own``: weights and biases of input and state."""
+    """States (T, N, H) of one layer in one direction, the last cells behind them if asked for.
+
+    Args:
+        own: weights and biases of input and state.
+        before: the states before the first step, each (1, N, H); none for zeros.
+    """
     w_input, w_state, b_input, b_state = own
     steps, batch, features = value.shape
     if not value.view.contiguous:
         value = cutter.copied(value, f"{node.name}.{label}.time_major")
     gates = w_input.meta["val"].shape[0]
+    states = []
+    for i, state in enumerate(before):
+        copied = state if state.view.contiguous else cutter.copied(state, f"{node.name}.{label}.before{i}")
+        states.append(copied.as_plain((1, batch, gates // GATES[kind])))
     ready = cutter.emit(
         "dense",
         detached(node, f"{label}.gates"),
@@ -122,18 +153,18 @@ def _recurrence(
     return cutter.emit(
         "recurrent",
         detached(node, f"{label}.states"),
-        TensorSpec((steps, batch, gates // GATES[kind]), "plain"),
-        [ready.as_plain((steps, batch, gates))],
+        TensorSpec((steps + cells, batch, gates // GATES[kind]), "plain"),
+        [ready.as_plain((steps, batch, gates)), *states],
         {"kind": kind, "reverse": reverse},
         weights=cutter.weights(w_state, b_state),
         epilogue=["bias"],
     )
 
 
-def _beside(cutter: Cutter, node: Node, parts: list[Value], label: str) -> Value:
-    """The states of both directions, one behind the other in the last dimension."""
-    steps, batch, _ = parts[0].shape
-    sizes = tuple(part.shape[2] for part in parts)
-    inner, spec = detached(node, label), TensorSpec((steps, batch, sum(sizes)), "plain")
+def _joined(cutter: Cutter, node: Node, parts: list[Value], axis: int, label: str) -> Value:
+    """States one behind the other: of both directions in the last dimension, of layers in the first."""
+    shape, sizes = list(parts[0].shape), tuple(part.shape[axis] for part in parts)
+    shape[axis] = sum(sizes)
+    inner, spec = detached(node, label), TensorSpec(tuple(shape), "plain")
     sources = [part.walked for part in parts]
-    return cutter.emit("join", inner, spec, sources, {"axis": 2, "sizes": sizes, **walks(parts)})
+    return cutter.emit("join", inner, spec, sources, {"axis": axis, "sizes": sizes, **walks(parts)})

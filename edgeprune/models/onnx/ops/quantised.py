@@ -103,17 +103,20 @@ def dequantize_linear(n: OnnxNode) -> Value:
     return Value(y.kind, y.tensor, name=x.name) if y.known else y
 
 
-@reads("DynamicQuantizeLinear")
-def dynamic_quantize(n: OnnxNode) -> Outputs:
-    """To uint8 over the range of the values themselves, 0 included."""
-    x = n[0]
+def dynamically(n: OnnxNode, x: Value) -> tuple[Value, Value, Value]:
+    """``x`` in uint8 over the range of its own values, 0 included; the scale and the zero point of that."""
     low = n.call(torch.clamp, n.call(torch.amin, x), None, 0.0)
     high = n.call(torch.clamp, n.call(torch.amax, x), 0.0, None)
     scale = n.call(torch.div, n.call(torch.sub, high, low), 255.0)
     safe = n.call(torch.where, n.call(torch.eq, scale, 0.0), n.constant(1.0, x.kind, torch.float32), scale)
     zero = n.call(torch.clamp, n.call(torch.round, n.call(torch.div, n.call(torch.neg, low), safe)), 0.0, 255.0)
     zeros = integers(n, zero, TensorProto.UINT8)
-    return Outputs((quantise(n, x, safe, zeros, TensorProto.UINT8), scale, zeros))
+    return quantise(n, x, safe, zeros, TensorProto.UINT8), scale, zeros
+
+
+@reads("DynamicQuantizeLinear")
+def dynamic_quantize(n: OnnxNode) -> Outputs:
+    return Outputs(dynamically(n, n[0]))
 
 
 def _centred(n: OnnxNode, x: Value, zero: Value | None, axis: int = 0) -> Value:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgeprune.models.onnx.node import OnnxNode
+from edgeprune.models.onnx.ops.quantised import dequantise, dynamically
 from edgeprune.models.onnx.table import Outputs, reads
 from edgeprune.models.onnx.values import Unsupported, Value
 
@@ -23,6 +24,7 @@ MAX_STEPS = 512
 
 
 @reads("LSTM", "GRU", "RNN")
+@reads("DynamicQuantizeLSTM", domain="com.microsoft")
 def recurrent(n: OnnxNode) -> Outputs:
     return _Recurrent(n).read()
 
@@ -31,8 +33,10 @@ class _Recurrent:
     """One node. Time runs along the first axis of ``x`` (T, N, inputs)."""
 
     def __init__(self, n: OnnxNode) -> None:
-        self.n, self.operator, self.gates = n, n.operator, _GATES[n.operator]
-        self.hidden = n.attr("hidden_size", n.shape(2)[-1])
+        self.quantised = n.operator.startswith("DynamicQuantize")
+        self.n, self.operator = n, n.operator.removeprefix("DynamicQuantize")
+        self.gates = _GATES[self.operator]
+        self.hidden = n.attr("hidden_size", n.shape(2)[1 if self.quantised else 2])
         self.way = n.attr("direction")
         if self.way not in ("forward", "reverse", "bidirectional"):
             raise Unsupported(f"its direction is {self.way!r}")
@@ -41,7 +45,8 @@ class _Recurrent:
         x = n[0]
         self.x = n.call(torch.transpose, x, 0, 1) if self.batch_first else x
         self.steps, self.batch, self.inputs = self.x.shape
-        self.w, self.r, self.b = n[1], n[2], n.get(3)
+        self.w, self.r = (self._dequantised(i) for i in (1, 2)) if self.quantised else (n[1], n[2])
+        self.b = n.get(3)
         self.lengths = self._lengths(n.get(4))
         self.states = [self._state(5), self._state(6) if self.operator == "LSTM" else None]
         self.peepholes = n.get(7) if self.operator == "LSTM" else None
@@ -52,6 +57,20 @@ class _Recurrent:
         self.coupled = bool(n.attr("input_forget", 0)) if self.operator == "LSTM" else False
         self.reset_after = bool(n.attr("linear_before_reset", 0)) if self.operator == "GRU" else True
         n.ignore("output_sequence")
+
+    def _dequantised(self, place: int) -> Value:
+        """A matrix (ways, columns, rows) of integers, as real numbers (ways, rows, columns)."""
+        n, kept = self.n, 2 * place + 6
+        parameters = [n.call(torch.reshape, n[i], (self.ways, 1, -1)) for i in (kept, kept + 1)]
+        y = n.call(torch.transpose, dequantise(n, n[place], *parameters), 1, 2)
+        return Value(y.kind, y.tensor, y.node, n[place].name)
+
+    def _rounded(self, x: Value) -> Value:
+        """What a product of quantised matrices sees of ``x``."""
+        if not self.quantised:
+            return x
+        integers, scale, zero = dynamically(self.n, x)
+        return dequantise(self.n, integers, scale, zero)
 
     def _lengths(self, value: Value | None) -> Value | None:
         """None where every sequence fills the batch."""
@@ -75,6 +94,7 @@ class _Recurrent:
             and self.reset_after
             and self.peepholes is None
             and self.lengths is None
+            and not self.quantised
         )
         y, last = self._layer() if plain else self._cells()
         if self.batch_first:  # (N, T, ways, hidden)
@@ -141,7 +161,7 @@ class _Recurrent:
         p = None if self.peepholes is None else n.call(torch.select, self.peepholes, 0, way)
         count = 2 if self.operator == "LSTM" else 1
         state = [self._zeros() if s is None else n.call(torch.select, s, 0, way) for s in self.states[:count]]
-        x = n.call(F.linear, self.x, w, wb)
+        x = n.call(F.linear, self._rounded(self.x), w, wb)
         functions = self._functions(way)
         found: list[Value | None] = [None] * self.steps
         for step in reversed(range(self.steps)) if backward else range(self.steps):
@@ -205,7 +225,7 @@ class _Recurrent:
                 inner = call(F.linear, call(torch.mul, reset, h), rows, bias)
             new = functions[1](call(torch.add, part(x, 2), inner))
             return [call(torch.add, new, call(torch.mul, z, call(torch.sub, h, new)))]
-        c, total = state[1], call(torch.add, x, call(F.linear, h, r, rb))
+        c, total = state[1], call(torch.add, x, call(F.linear, self._rounded(h), r, rb))
         i, o, f, g = (part(total, k) for k in range(4))
         if p is not None:
             i, f = (call(torch.add, v, call(torch.mul, part(p, k), c)) for v, k in ((i, 0), (f, 2)))
