@@ -101,7 +101,7 @@ def board_check(
         UnsupportedOperatorError: the model cannot be compiled for any board.
     """
     info = device.describe()
-    network = read_network(model.module, model.example_inputs)
+    network = read_network(model.module, model.example_inputs, model.interface)
     checks: list[Check] = []
     with (
         tempfile.TemporaryDirectory(prefix="edgeprune-check-") as folder,
@@ -264,7 +264,7 @@ def _halved(on: _Subject) -> Network:
     channels = on.network.channels
     widths = {g.name: max(1, g.size // 2) for g in channels.prunable}
     plan = make_plan(channels, widths, {g.name: np.arange(g.size, dtype=np.float64) for g in channels.prunable})
-    return read_network(shrink(on.network.module, channels, plan), on.network.example_inputs)
+    return read_network(shrink(on.network.module, channels, plan), on.network.example_inputs, on.network.interface)
 
 
 def _graded(value: float, warn: float, fail: float) -> Status:
