@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from edgeprune.compiler.bundle import GoldenPair, write_bundle
 from edgeprune.compiler.lower import Lowered, lower
 from edgeprune.compiler.manifest import Manifest
 from edgeprune.compiler.schedules import ScheduleBook
-from edgeprune.graph.channels import KernelGraph, Port
+from edgeprune.graph.channels import Port
 from edgeprune.graph.network import Network
 from edgeprune.graph.trace import evaluating
 from edgeprune.models.examples import noise_like
@@ -23,25 +23,26 @@ from edgeprune.progress import SILENT, Progress
 from edgeprune.targets import Target
 
 
-def golden_pair(
-    module: nn.Module, example_inputs: tuple[Tensor, ...], kernels: KernelGraph, seed: int = 0
-) -> GoldenPair:
+def golden_pair(network: Network, seed: int = 0) -> GoldenPair:
     """Seeded noise in the shape of the example inputs (or, of integers, these), and what torch makes of it.
 
     Noise is of the types of the program: a frame of noise, where it takes one.
     """
     generator = torch.Generator().manual_seed(seed)
-    given = [_sample(x, port, generator) for x, port in zip(example_inputs, kernels.inputs, strict=True)]
+    given = [
+        _sample(x, port, generator) for x, port in zip(network.example_inputs, network.kernels.inputs, strict=True)
+    ]
     inputs = [
         torch.from_numpy(g).to(x.dtype) if p.image is None else p.image.normalised(g)
-        for g, x, p in zip(given, example_inputs, kernels.inputs, strict=True)
+        for g, x, p in zip(given, network.example_inputs, network.kernels.inputs, strict=True)
     ]
-    with evaluating(module), torch.no_grad():
+    with evaluating(network.module), torch.no_grad():
         # Copies: a network that begins with an in-place operator writes into what it is given.
-        result = module(*(x.clone() for x in inputs))
+        result = network.module(*(x.clone() for x in inputs))
     outputs = [y for y in tree_leaves(result) if isinstance(y, Tensor)]
     return GoldenPair(
-        tuple(given), tuple(y.numpy().astype(port.dtype) for y, port in zip(outputs, kernels.outputs, strict=True))
+        tuple(given),
+        tuple(y.numpy().astype(port.dtype) for y, port in zip(outputs, network.kernels.outputs, strict=True)),
     )
 
 
@@ -74,7 +75,7 @@ def compile_network(
     return write_bundle(
         lowered,
         target,
-        golden_pair(network.module, network.example_inputs, network.kernels, seed),
+        golden_pair(network, seed),
         out,
         threads=threads,
         budget=budget or {},
