@@ -139,7 +139,7 @@ int ep_take(const ep_port *port, ep_type given, const void *values, void *held, 
   if (end == n) return 0;
   const char *what = given == EP_FLOAT64 ? "float32, in which the program computes, ends before"
                                          : "the program computes with whole numbers up to 16777216";
-  snprintf(why, size, "input %s holds %.17g (element %llu): %s", port->tensor.name, ep_number(given, values, end),
+  snprintf(why, size, "input %s holds %.15g (element %llu): %s", port->tensor.name, ep_number(given, values, end),
            (unsigned long long)end, what);
   return EP_REFUSED;
 }

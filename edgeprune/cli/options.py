@@ -63,7 +63,7 @@ _SHARED = (
         "image_input",
         str | None,
         None,
-        "Take camera frames, uint8: rgb, bgr:imagenet, bgr:mean=M:std=S (docs/BOARD.md).",
+        "Take camera frames, uint8: rgb, bgr:imagenet, bgr:mean=M:std=S (docs/TYPES.md).",
     ),
     option("criterion", str, "taylor", f"What channels are worth: {', '.join(CRITERIA)}."),
 )
