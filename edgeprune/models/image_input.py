@@ -18,6 +18,8 @@ _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _ORDERS = ("rgb", "bgr")
 _DATA = ("exact", "nearest")
 
+_AT_ONCE = 64
+"""Images that are held in float64 at a time."""
 EXACT = 0.02
 """Grey levels that a value of a data set may lie beside the level it was made from: float32 rounds mean and std."""
 
@@ -104,9 +106,13 @@ class ImageInput(Jsonable):
             BadInputError: they were made from no frames by this mean and std, and ``data`` does not say to round them.
         """
         order, scale, shift = (np.array(v) for v in self.factors(images.shape[1]))
-        levels = (np.moveaxis(images, 1, -1).astype(np.float64) - shift) / scale
-        nearest = np.clip(np.rint(levels), 0, 255)
-        distance = float(np.abs(levels - nearest).max(initial=0.0))
+        frames = np.empty((len(images), *images.shape[2:], len(order)), np.uint8)
+        distance = 0.0
+        for begin in range(0, len(images), _AT_ONCE):
+            levels = (np.moveaxis(images[begin : begin + _AT_ONCE], 1, -1).astype(np.float64) - shift) / scale
+            nearest = np.clip(np.rint(levels), 0, 255)
+            distance = max(distance, float(np.abs(levels - nearest).max(initial=0.0)))
+            frames[begin : begin + _AT_ONCE] = nearest[..., np.argsort(order)]
         if not distance <= EXACT and self.data == "exact":
             raise BadInputError(
                 f"the images of the data set are no camera frames of mean {self.mean} and std {self.std}: a value lies "
@@ -114,7 +120,7 @@ class ImageInput(Jsonable):
                 hint="give the mean and std that the data was made with; data=nearest rounds it to frames",
                 distance=distance,
             )
-        return np.ascontiguousarray(nearest.astype(np.uint8)[..., np.argsort(order)]), distance
+        return frames, distance
 
 
 def _numbers(text: str) -> tuple[float, ...]:
