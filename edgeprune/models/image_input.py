@@ -110,10 +110,11 @@ class ImageInput(Jsonable):
         distance = 0.0
         for begin in range(0, len(images), _AT_ONCE):
             levels = (np.moveaxis(images[begin : begin + _AT_ONCE], 1, -1).astype(np.float64) - shift) / scale
+            levels[np.isnan(levels)] = np.inf
             nearest = np.clip(np.rint(levels), 0, 255)
             distance = max(distance, float(np.abs(levels - nearest).max(initial=0.0)))
             frames[begin : begin + _AT_ONCE] = nearest[..., np.argsort(order)]
-        if not distance <= EXACT and self.data == "exact":
+        if distance > (EXACT if self.data == "exact" else np.finfo(np.float64).max):
             raise BadInputError(
                 f"the images of the data set are no camera frames of mean {self.mean} and std {self.std}: a value lies "
                 f"{distance:.3g} grey levels beside one of 0 to 255",

@@ -300,6 +300,8 @@ PORT = GOOD["info"]["inputs"][0]
         ("info", {"inputs": ["x"]}, NO_PROGRAM),
         ("info", {"inputs": [{"name": "x"}]}, NO_PROGRAM),
         ("info", {"inputs": [{**PORT, "dtype": None}]}, NO_PROGRAM),
+        ("info", {"inputs": [{**PORT, "dtype": "int12"}]}, NO_PROGRAM),
+        ("info", {"inputs": [{**PORT, "dtype": ["float32"]}]}, NO_PROGRAM),
         ("info", {"outputs": [{**PORT, "shape": 3}]}, NO_PROGRAM),
         ("info", {"outputs": [{**PORT, "shape": [1, "many"]}]}, NO_PROGRAM),
         ("info", {"outputs": [{**PORT, "shape": [1, -1]}]}, NO_PROGRAM),

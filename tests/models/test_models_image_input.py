@@ -61,5 +61,6 @@ def test_images_that_are_no_frames() -> None:
     found, distance = nearest.frames(images)
     assert distance > 100
     assert sorted(np.unique(found)) == [100, 255]
-    with pytest.raises(BadInputError):
-        IMAGENET.frames(np.full_like(images, np.nan))
+    for image in (IMAGENET, nearest):
+        with pytest.raises(BadInputError, match="inf grey levels"):
+            image.frames(np.full_like(images, np.nan))
