@@ -101,7 +101,7 @@ def board_check(
         UnsupportedOperatorError: the model cannot be compiled for any board.
     """
     info = device.describe()
-    network = read_network(model.module, model.example_inputs)
+    network = read_network(model.module, model.example_inputs, model.interface)
     checks: list[Check] = []
     with (
         tempfile.TemporaryDirectory(prefix="edgeprune-check-") as folder,
@@ -180,9 +180,11 @@ def _numerics(on: _Subject) -> Iterator[Check]:
     tried = on.trials.keep(on.folder / "dense")
     with torch.no_grad():
         tried.check()
-        raw = on.trials.run(tried, [np.ascontiguousarray(t.numpy()).tobytes() for t in x], 3)
+        raw = on.trials.run(
+            tried, [p.given(t.numpy()).tobytes() for t, p in zip(x, tried.manifest.inputs, strict=True)], 3
+        )
         expected = torch.cat([on.network.module(*(t[i : i + 1] for t in x)) for i in range(3)]).numpy()
-    actual = np.frombuffer(raw[0], np.float32).reshape(expected.shape)
+    actual = tried.manifest.outputs[0].read(raw[0], 3)
     difference = float(np.abs(actual - expected).max() / np.abs(expected).max())
     fine = difference <= AGREES
     yield Check(
@@ -264,7 +266,7 @@ def _halved(on: _Subject) -> Network:
     channels = on.network.channels
     widths = {g.name: max(1, g.size // 2) for g in channels.prunable}
     plan = make_plan(channels, widths, {g.name: np.arange(g.size, dtype=np.float64) for g in channels.prunable})
-    return read_network(shrink(on.network.module, channels, plan), on.network.example_inputs)
+    return read_network(shrink(on.network.module, channels, plan), on.network.example_inputs, on.network.interface)
 
 
 def _graded(value: float, warn: float, fail: float) -> Status:

@@ -14,6 +14,7 @@ from edgeprune.devices.protocol import Device
 from edgeprune.devices.registry import open_device
 from edgeprune.errors import ModelLoadError, UsageError
 from edgeprune.fitting.run_folder import RunRecord
+from edgeprune.models.image_input import ImageInput
 from edgeprune.models.loading import LoadedModel, parse_shape, wrap_module
 from edgeprune.targets import Target, load_target
 from edgeprune.training.data import KEYS, DataSet, check, collect, load_data
@@ -24,6 +25,8 @@ Inputs = Tensor | Sequence[Tensor] | Sequence[int] | None
 Data = str | Path | Mapping[str, Any] | Sequence[Any] | DataSet | None
 Shape = str | Sequence[int] | Mapping[str, Sequence[int]] | None
 Where = str | Path | None
+Frames = str | ImageInput | None
+"""``rgb``, ``bgr:imagenet``, or what else :meth:`ImageInput.parse` reads."""
 
 
 def open_model(

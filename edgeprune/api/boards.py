@@ -98,11 +98,12 @@ def run(
     device: str | Device = "local:",
     *,
     threads: int | None = None,
-) -> list[NDArray[np.float32]]:
+) -> list[NDArray[Any]]:
     """Outputs of the network that is installed on a device, computed there: one array for each.
 
     Args:
-        inputs: an array of stacked samples, (N, C, H, W) for images; a list of them where the model has several inputs.
+        inputs: an array of stacked samples, (N, C, H, W) for images, (N, H, W, C) of uint8 for camera frames; a list of
+            them where the model has several inputs. Arrays come back in the types of the network.
 
     Raises:
         UsageError: nothing is installed. BadInputError: the arrays are not what the network takes.
@@ -114,13 +115,12 @@ def run(
         return outputs_of(installed(board), arrays, threads=threads)
 
 
-def outputs_of(
-    placed: Placed, inputs: Sequence[NDArray[Any]], *, threads: int | None = None
-) -> list[NDArray[np.float32]]:
+def outputs_of(placed: Placed, inputs: Sequence[NDArray[Any]], *, threads: int | None = None) -> list[NDArray[Any]]:
     """Outputs of a program on a device, one array for each, for arrays of stacked samples; raises as :func:`run`."""
-    ports, arrays = placed.manifest.inputs, [np.ascontiguousarray(x, np.float32) for x in inputs]
-    if len(arrays) != len(ports):
-        raise BadInputError(f"the network has {len(ports)} inputs, {len(arrays)} were given")
+    ports = placed.manifest.inputs
+    if len(inputs) != len(ports):
+        raise BadInputError(f"the network has {len(ports)} inputs, {len(inputs)} were given")
+    arrays = [port.given(x) for x, port in zip(inputs, ports, strict=True)]
     for array, port in zip(arrays, ports, strict=True):
         if array.ndim != len(port.shape) or array.shape[1:] != port.shape[1:] or len(array) % port.shape[0]:
             raise BadInputError(
@@ -135,10 +135,7 @@ def outputs_of(
     if len(counts) != 1 or not (samples := counts.pop()):
         raise BadInputError("the inputs hold different numbers of samples, or none")
     raw = placed.run([a.tobytes() for a in arrays], samples, threads=threads)
-    return [
-        np.frombuffer(data, np.float32).reshape(samples * port.shape[0], *port.shape[1:])
-        for data, port in zip(raw, placed.manifest.outputs, strict=True)
-    ]
+    return [port.read(data, samples) for data, port in zip(raw, placed.manifest.outputs, strict=True)]
 
 
 def rollback(device: str | Device = "local:", *, progress: bool | Progress | None = None) -> Rollback:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeprune.api.arguments import (
     Data,
+    Frames,
     Inputs,
     Model,
     Shape,
@@ -35,6 +36,7 @@ from edgeprune.graph.network import read_network
 from edgeprune.home import store_path
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
+from edgeprune.models.image_input import ImageInput
 from edgeprune.models.loading import LoadedModel
 from edgeprune.models.onnx.export import DEFAULT_OPSET, export_onnx
 from edgeprune.profiling.fingerprint import fingerprint_of
@@ -150,7 +152,7 @@ def prune(
     loaded, record = open_model(model, example_inputs, weights, input_shape, example, seed)
     folder = folder_of(out, loaded.name, target)
     check_out(folder)
-    network = read_network(loaded.module, loaded.example_inputs)
+    network = read_network(loaded.module, loaded.example_inputs, loaded.interface)
     with board_of(device, kind) as board, ProfileStore(store_path(store)) as opened, reporting(progress) as bar:
         if blocks:
             network = with_removable(network, bar)
@@ -173,7 +175,7 @@ def prune(
         plan = planner.propose(promise.resolve(dense.latency_ms, dense.flash_bytes)).plan
     small = shrunk(network, plan)
     return Pruned(
-        small=LoadedModel(small.module, small.example_inputs, loaded.name, loaded.source),
+        small=replace(loaded, module=small.module, example_inputs=small.example_inputs),
         plan=plan,
         removed_blocks=tuple(b.name for b in network.channels.removed(plan.empty)),
         not_offered=planner.dropped,
@@ -227,9 +229,12 @@ def compile(
     threads: int = 1,
     store: Where = None,
     allow_mismatch: bool = False,
+    image_input: Frames = None,
     progress: bool | Progress | None = None,
 ) -> Bundle:
     """A bundle for a target: the network, or the pruned network of a run, compiled to one native program.
+
+    With ``image_input`` the program takes camera frames. That of a run takes them anyway if the run was begun so.
 
     Schedules come from the profile of the device, where there is one; with a ``device`` there has to be one.
     Arguments and results are described in docs/API.md.
@@ -239,8 +244,10 @@ def compile(
         ProfileError, ProfileMismatchError: a device was named, and the store holds no profile of it.
         KernelBuildError, LinkError: the compiler failed.
     """
-    kind = load_target(target) if isinstance(target, str) else target
+    kind, image = load_target(target) if isinstance(target, str) else target, ImageInput.parse(image_input)
     loaded, network = _opened(model, factory, example_inputs, weights, input_shape, example, seed)
+    if image is not None:
+        network = read_network(network.module, network.example_inputs, replace(network.interface, image=image))
     book = schedule_book(
         network,
         kind,
@@ -334,4 +341,4 @@ def _opened(
         return load_folder(Path(model), factory)
     source = str(model) if isinstance(model, Path) else model
     loaded, _ = open_model(source, example_inputs, weights, input_shape, example, seed)
-    return loaded, read_network(loaded.module, loaded.example_inputs)
+    return loaded, read_network(loaded.module, loaded.example_inputs, loaded.interface)

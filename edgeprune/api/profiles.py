@@ -169,7 +169,7 @@ def profile(
         BusyError, DeviceError: store or device failed; what was measured is kept.
     """
     loaded, _ = open_model(model, example_inputs, weights, input_shape, example, seed)
-    network = read_network(loaded.module, loaded.example_inputs)
+    network = read_network(loaded.module, loaded.example_inputs, loaded.interface)
     kind, path = open_target(target), store_path(store)
     options = ProfileOptions(threads=threads, points=points, step=step, tune=tune, blocks=blocks)
     with board_of(device, kind) as board, ProfileStore(path) as opened, reporting(progress) as bar:

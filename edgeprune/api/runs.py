@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeprune.api.arguments import Data, Inputs, Model, Shape, Where, board_of, open_data, open_model, open_target
+from edgeprune.api.arguments import (
+    Data,
+    Frames,
+    Inputs,
+    Model,
+    Shape,
+    Where,
+    board_of,
+    open_data,
+    open_model,
+    open_target,
+)
 from edgeprune.api.call import sign, signed
 from edgeprune.api.networks import Bundle
 from edgeprune.api.progress import reporting
@@ -30,6 +41,7 @@ from edgeprune.fitting.stages import FOLDER, LOG, Stages
 from edgeprune.graph.network import read_network
 from edgeprune.home import store_path
 from edgeprune.latency.store import ProfileStore
+from edgeprune.models.image_input import ImageInput
 from edgeprune.models.loading import LoadedModel
 from edgeprune.profiling.profile import ProfileOptions
 from edgeprune.progress import Progress
@@ -90,7 +102,9 @@ class Fit(Network):
     @property
     def loaded(self) -> LoadedModel:
         network, said = self.result.pruned.network, self.result
-        return LoadedModel(network.module, network.example_inputs, said.model_name, said.model_source)
+        return LoadedModel(
+            network.module, network.example_inputs, said.model_name, said.model_source, network.interface
+        )
 
     @property
     def summary(self) -> str:
@@ -165,6 +179,7 @@ def fit(
     patience_s: float = PATIENCE_S,
     tighter: int = 3,
     baseline: bool = True,
+    image_input: Frames = None,
     command: Sequence[str] = (),
     progress: bool | Progress | None = None,
 ) -> Fit:
@@ -198,6 +213,10 @@ def fit(
         profile=ProfileOptions(threads=threads, points=points, step=step, tune=tune, blocks=blocks),
     )
     loaded, record = open_model(model, example_inputs, weights, input_shape, example, seed)
+    image = ImageInput.parse(image_input)
+    if image is not None:
+        loaded = replace(loaded, interface=replace(loaded.interface, image=image))
+        record = record and replace(record, image_input=str(image))
     examples, kind = open_data(data, seed), open_target(target)
     folder, kept = folder_of(out, loaded.name, target), store_path(store)
 
@@ -209,7 +228,7 @@ def fit(
         said = {k: v for k, v in call.items() if k not in _OF_THIS_TIME}
         # Absolute, so that the run can be gone on with from any folder.
         said |= {"model": record.model, "weights": record.weights, "input_shape": record.input_shape}
-        said |= {"example": record.example}
+        said |= {"example": record.example, "image_input": record.image_input}
         sign(folder, {**said, "data": absolute(None if data is None else str(data)), "store": str(kept.resolve())})
 
     with board_of(device, kind) as board, ProfileStore(kept) as opened, reporting(progress) as bar:
@@ -261,12 +280,13 @@ class Run(Network):
             BadInputError, ModelLoadError: it is not there, or does not fit.
         """
         if isinstance(self._model, LoadedModel):
-            given, original = self._model, read_network(self._model.module, self._model.example_inputs)
+            given = self._model
+            original = read_network(given.module, given.example_inputs)
             module = load_pruned(given.module, original.channels, self.folder)
         else:
             given, network = load_folder(self.folder, self._model)
             module = network.module
-        return LoadedModel(module, given.example_inputs, given.name, given.source)
+        return replace(given, module=module)
 
     @property
     def bundle(self) -> Bundle | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol
 
+from edgeprune.board.element_types import SIZES
 from edgeprune.errors import BadInputError, DeviceError, DeviceUnreachableError, VerificationError
 from edgeprune.jsonable import Jsonable
 
@@ -279,6 +280,7 @@ def _is_port(value: object) -> bool:
         isinstance(value, dict)
         and _is_name(value.get("name"))
         and _is_name(value.get("dtype"))
+        and value["dtype"] in SIZES
         and _lists(value.get("shape"), _is_size)
     )
 

@@ -101,6 +101,7 @@ struct ep_model {
   handle context;
   address arena, weights;
   uint64_t stretch;
+  void *staging; /* values as the GPU holds them, where the caller's are of another type */
   ep_dl_tensor *tensors;
   int64_t *shapes;
 };
@@ -118,11 +119,21 @@ static uint64_t held_weights(void) {
 
 static uint64_t held_arena(void) { return round_up(ep_arena_bytes ? ep_arena_bytes : ALIGNMENT); }
 
+static uint64_t staging_bytes(void) {
+  uint64_t most = 0;
+  for (int i = 0; i < ep_input_count + ep_output_count; i++) {
+    const ep_port *port = i < ep_input_count ? &ep_inputs[i] : &ep_outputs[i - ep_input_count];
+    uint64_t bytes = port->tensor.elements * sizeof(float);
+    if (port->tensor.type != EP_FLOAT32 && bytes > most) most = bytes;
+  }
+  return round_up(most);
+}
+
 void ep_set_weight_span(uint64_t bytes) { weight_span = bytes; }
 
 ep_info ep_describe(void) {
-  ep_info info = {ep_arena_bytes, held_arena() + held_weights() + table_bytes(), ep_weight_bytes, ep_input_count,
-                  ep_output_count, ep_call_count};
+  ep_info info = {ep_arena_bytes, held_arena() + held_weights() + table_bytes() + staging_bytes(), ep_weight_bytes,
+                  ep_input_count, ep_output_count, ep_call_count};
   return info;
 }
 
@@ -182,6 +193,12 @@ ep_model *ep_open(int threads) {
     return NULL;
   }
   allocated += table_bytes();
+  if (staging_bytes() && (model->staging = malloc(staging_bytes())) == NULL) {
+    snprintf(error_text, sizeof error_text, "cannot allocate %llu bytes", (unsigned long long)staging_bytes());
+    free(model);
+    return NULL;
+  }
+  allocated += staging_bytes();
   model->tensors = (ep_dl_tensor *)((unsigned char *)model + round_up(sizeof *model));
   model->shapes = (int64_t *)(model->tensors + ep_buffer_count);
   if (prepare(model) != 0) {
@@ -195,7 +212,7 @@ ep_model *ep_open(int threads) {
     t->data = (void *)(uintptr_t)((b->space == EP_ARENA ? model->arena : model->weights) + b->offset);
     t->device.device_type = 2; /* kDLCUDA */
     t->ndim = 1;
-    t->dtype = (ep_dl_dtype){2, 32, 1}; /* kDLFloat */
+    t->dtype = ep_dl_type(b->type);
     t->shape = &model->shapes[i];
   }
   return model;
@@ -210,6 +227,7 @@ void ep_close(ep_model *model) {
     ep_launches[i]->module = ep_launches[i]->function = NULL;
   }
   if (model->retained) cu.DevicePrimaryCtxRelease(model->device);
+  free(model->staging);
   free(model);
 }
 
@@ -279,28 +297,54 @@ int ep_call_finite(ep_model *model, int index) {
   return finite;
 }
 
-static int copy(ep_model *model, const float *const *inputs, float *const *outputs) {
-  for (int i = 0; inputs && i < ep_input_count; i++)
-    if (failed(cu.MemcpyHtoD(model->arena + ep_inputs[i].offset, inputs[i], ep_inputs[i].tensor.elements * sizeof(float)),
-               "copying an input") != 0)
-      return -1;
-  for (int i = 0; outputs && i < ep_output_count; i++)
-    if (failed(cu.MemcpyDtoH(outputs[i], model->arena + ep_outputs[i].offset, ep_outputs[i].tensor.elements * sizeof(float)),
-               "copying an output") != 0)
-      return -1;
+/* Values of another type than the GPU holds go through the staging buffer, others straight. */
+static int copy_inputs(ep_model *model, int floats, const void *const *inputs) {
+  for (int i = 0; i < ep_input_count; i++) {
+    const ep_port *port = &ep_inputs[i];
+    ep_type given = floats ? EP_FLOAT32 : port->tensor.type;
+    const void *from = inputs[i];
+    if (given != port->held) {
+      int code = ep_take(port, given, from, model->staging, error_text, sizeof error_text);
+      if (code != 0) return code;
+      from = model->staging;
+    }
+    uint64_t bytes = port->tensor.elements * ep_type_bytes(port->held);
+    if (failed(cu.MemcpyHtoD(model->arena + port->offset, from, bytes), "copying an input") != 0) return EP_FAILED;
+  }
   return 0;
 }
 
-int ep_run(ep_model *model, const float *const *inputs, float *const *outputs) {
+static int copy_outputs(ep_model *model, int floats, void *const *outputs) {
+  for (int i = 0; i < ep_output_count; i++) {
+    const ep_port *port = &ep_outputs[i];
+    int straight = floats || port->tensor.type == EP_FLOAT32;
+    void *to = straight ? outputs[i] : model->staging;
+    uint64_t bytes = port->tensor.elements * sizeof(float);
+    if (failed(cu.MemcpyDtoH(to, model->arena + port->offset, bytes), "copying an output") != 0) return EP_FAILED;
+    if (!straight) ep_give(port->tensor.type, model->staging, outputs[i], port->tensor.elements);
+  }
+  return 0;
+}
+
+static int infer(ep_model *model, int floats, const void *const *inputs, void *const *outputs) {
   /* A program may have another context in use between two inferences. */
-  if (failed(cu.CtxSetCurrent(model->context), "using the GPU") != 0 || copy(model, inputs, NULL) != 0) return -1;
+  if (failed(cu.CtxSetCurrent(model->context), "using the GPU") != 0) return EP_FAILED;
+  int code = copy_inputs(model, floats, inputs);
+  if (code != 0) return code;
   for (int i = 0; i < ep_call_count; i++) {
     if (start_call(model, i) != 0) {
       char reason[sizeof error_text];
       memcpy(reason, error_text, sizeof reason);
       snprintf(error_text, sizeof error_text, "kernel %s: %.400s", ep_calls[i].name, reason);
-      return -1;
+      return EP_FAILED;
     }
   }
-  return failed(cu.CtxSynchronize(), "running the kernels") != 0 ? -1 : copy(model, NULL, outputs);
+  if (failed(cu.CtxSynchronize(), "running the kernels") != 0) return EP_FAILED;
+  return copy_outputs(model, floats, outputs);
+}
+
+int ep_run(ep_model *model, const void *const *inputs, void *const *outputs) { return infer(model, 0, inputs, outputs); }
+
+int ep_run_floats(ep_model *model, const float *const *inputs, float *const *outputs) {
+  return infer(model, 1, (const void *const *)inputs, (void *const *)outputs);
 }

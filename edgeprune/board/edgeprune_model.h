@@ -2,6 +2,7 @@
 #ifndef EDGEPRUNE_MODEL_H
 #define EDGEPRUNE_MODEL_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -10,12 +11,30 @@ extern "C" {
 
 #define EP_MAX_DIMS 6
 
-/* A logical fp32 tensor, row-major, as the caller sees it. */
+/* Element types of inputs and outputs, in the byte order of the processor. A bool is a byte, 0 or 1. */
+typedef enum {
+  EP_FLOAT32 = 0,
+  EP_FLOAT16,
+  EP_FLOAT64,
+  EP_INT8,
+  EP_INT16,
+  EP_INT32,
+  EP_INT64,
+  EP_UINT8,
+  EP_BOOL
+} ep_type;
+
+const char *ep_type_name(ep_type type);  /* as NumPy calls it: "float32"; NULL for no type */
+size_t ep_type_bytes(ep_type type);      /* of one element; 0 for no type */
+
+/* A tensor as the caller sees it: row-major, of the type that the network itself takes or gives.
+ * A camera frame is (N, H, W, C), uint8: what a camera gives, rows first, the channels of a pixel side by side. */
 typedef struct {
   const char *name;
   int32_t ndim;
   int64_t shape[EP_MAX_DIMS];
   uint64_t elements;
+  ep_type type;
 } ep_tensor;
 
 /* Bytes. peak_ram is everything ep_open allocates, thread stacks aside; weights stay in the program file. */
@@ -38,9 +57,22 @@ uint64_t ep_allocated(void); /* bytes that were really taken since ep_open: equa
 const ep_tensor *ep_input(int index);
 const ep_tensor *ep_output(int index);
 
-/* One inference. inputs[i] and outputs[i] point to ep_input(i)->elements floats (any alignment).
- * Returns 0, or non-zero with the reason in ep_error(). Not thread-safe on one model. */
-int ep_run(ep_model *model, const float *const *inputs, float *const *outputs);
+/* What ep_run returns besides 0: an input holds what the program cannot compute with; anything else failed. */
+enum { EP_REFUSED = 1, EP_FAILED = -1 };
+
+/* One inference. inputs[i] points to ep_input(i)->elements values of ep_input(i)->type, outputs[i] to room for
+ * ep_output(i)->elements of ep_output(i)->type (any alignment).
+ *
+ * The program computes in float32. An input is refused if it holds an integer beyond 2^24, or a float64 beyond the
+ * range of float32; other float64 are rounded. Results go to the nearest integer (halves to the even one) inside
+ * the range of the type, NaN to 0; to the nearest float16, or to infinity; to true unless they are 0.
+ *
+ * Returns 0, EP_REFUSED or EP_FAILED; the reason is in ep_error(). Not thread-safe on one model. */
+int ep_run(ep_model *model, const void *const *inputs, void *const *outputs);
+
+/* The same with floats for every input and output, whatever their types: numbers as the program computes with them.
+ * Those for a camera frame go to the nearest of 0 to 255. */
+int ep_run_floats(ep_model *model, const float *const *inputs, float *const *outputs);
 const char *ep_error(void);
 
 #ifdef __cplusplus

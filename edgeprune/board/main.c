@@ -6,20 +6,9 @@
 #include <string.h>
 #include <time.h>
 
-#include "program.h"
+#include "main.h"
 
-enum { OK = 0, INTERNAL = 1, USAGE = 2, BAD_INPUT = 3, NOT_OPENED = 6, DIFFERENT = 7 };
-enum { MAX_PORTS = 16 };
-
-typedef struct {
-  const char *inputs[MAX_PORTS], *outputs[MAX_PORTS], *expects[MAX_PORTS];
-  int input_count, output_count, expect_count;
-  long batch, threads, warmup, repeats, min_ns, first, weight_span;
-  double rtol, atol;
-  int virtual_clock;
-} options;
-
-static int fail(int code, const char *what, const char *about) {
+int fail(int code, const char *what, const char *about) {
   fprintf(stderr, "%s: %s%s%s\n", ep_name, what, about ? ": " : "", about ? about : "");
   return code;
 }
@@ -131,114 +120,7 @@ static int parse(int argc, char **argv, options *o) {
   return OK;
 }
 
-/* ---- files ------------------------------------------------------------------------------------ */
-
-/* Opens a file of exactly batch samples of a tensor. */
-static FILE *open_samples(const char *path, const ep_tensor *tensor, long batch) {
-  FILE *f = fopen(path, "rb");
-  if (f == NULL) return NULL;
-  if (fseek(f, 0, SEEK_END) != 0 || ftell(f) != (long)(tensor->elements * sizeof(float)) * batch ||
-      fseek(f, 0, SEEK_SET) != 0) {
-    fclose(f);
-    return NULL;
-  }
-  return f;
-}
-
-typedef struct {
-  FILE *files[MAX_PORTS];
-  float *data[MAX_PORTS];
-  int count;
-} ports;
-
-static void release(ports *p) {
-  for (int i = 0; i < p->count; i++) {
-    if (p->files[i]) fclose(p->files[i]);
-    free(p->data[i]);
-  }
-}
-
-static int buffers(ports *p, int count, const ep_tensor *(*tensor)(int)) {
-  p->count = count;
-  for (int i = 0; i < count; i++)
-    if ((p->data[i] = malloc(tensor(i)->elements * sizeof(float))) == NULL) return fail(INTERNAL, "out of memory", NULL);
-  return OK;
-}
-
-static int open_inputs(ports *p, const options *o) {
-  if (o->input_count != ep_input_count) return fail(USAGE, "one --input for each input is needed", NULL);
-  int code = buffers(p, ep_input_count, ep_input);
-  for (int i = 0; code == OK && i < ep_input_count; i++)
-    if ((p->files[i] = open_samples(o->inputs[i], ep_input(i), o->batch)) == NULL)
-      code = fail(BAD_INPUT, "missing, or not the size of the batch", o->inputs[i]);
-  return code;
-}
-
-static int read_sample(ports *p, const ep_tensor *(*tensor)(int)) {
-  for (int i = 0; i < p->count; i++)
-    if (fread(p->data[i], sizeof(float), tensor(i)->elements, p->files[i]) != tensor(i)->elements) return 0;
-  return 1;
-}
-
-/* ---- commands ----------------------------------------------------------------------------------- */
-
-static int run(ep_model *model, const options *o) {
-  ports in = {0}, out = {0};
-  int code = open_inputs(&in, o);
-  if (code == OK && o->output_count != ep_output_count) code = fail(USAGE, "one --output for each output is needed", NULL);
-  if (code == OK) code = buffers(&out, ep_output_count, ep_output);
-  for (int i = 0; code == OK && i < ep_output_count; i++)
-    if ((out.files[i] = fopen(o->outputs[i], "wb")) == NULL) code = fail(BAD_INPUT, "cannot be written", o->outputs[i]);
-  for (long s = 0; code == OK && s < o->batch; s++) {
-    if (!read_sample(&in, ep_input)) code = fail(BAD_INPUT, "an input ended early", NULL);
-    else if (ep_run(model, (const float *const *)in.data, out.data) != 0) code = fail(INTERNAL, ep_error(), NULL);
-    for (int i = 0; code == OK && i < ep_output_count; i++)
-      if (fwrite(out.data[i], sizeof(float), ep_output(i)->elements, out.files[i]) != ep_output(i)->elements)
-        code = fail(INTERNAL, "cannot write", o->outputs[i]);
-  }
-  for (int i = 0; i < out.count; i++) {
-    if (out.files[i] && fclose(out.files[i]) != 0 && code == OK) code = fail(INTERNAL, "cannot write", o->outputs[i]);
-    out.files[i] = NULL;
-  }
-  release(&in);
-  release(&out);
-  if (code == OK) printf("{\"samples\":%ld}\n", o->batch);
-  return code;
-}
-
-static int check(ep_model *model, const options *o) {
-  ports in = {0}, out = {0}, expect = {0};
-  int code = open_inputs(&in, o);
-  if (code == OK && o->expect_count != ep_output_count) code = fail(USAGE, "one --expect for each output is needed", NULL);
-  if (code == OK) code = buffers(&out, ep_output_count, ep_output);
-  if (code == OK) code = buffers(&expect, ep_output_count, ep_output);
-  for (int i = 0; code == OK && i < ep_output_count; i++)
-    if ((expect.files[i] = open_samples(o->expects[i], ep_output(i), o->batch)) == NULL)
-      code = fail(BAD_INPUT, "missing, or not the size of the batch", o->expects[i]);
-  double diff = 0, scale = 0;
-  int comparable = 1;
-  for (long s = 0; code == OK && s < o->batch; s++) {
-    if (!read_sample(&in, ep_input) || !read_sample(&expect, ep_output)) code = fail(BAD_INPUT, "a file ended early", NULL);
-    else if (ep_run(model, (const float *const *)in.data, out.data) != 0) code = fail(INTERNAL, ep_error(), NULL);
-    for (int i = 0; code == OK && i < ep_output_count; i++)
-      for (uint64_t j = 0; j < ep_output(i)->elements; j++) {
-        double a = out.data[i][j], b = expect.data[i][j];
-        if (!isfinite(a) || !isfinite(b)) comparable = 0;
-        if (fabs(a - b) > diff) diff = fabs(a - b);
-        if (fabs(b) > scale) scale = fabs(b);
-      }
-  }
-  release(&in);
-  release(&out);
-  release(&expect);
-  if (code != OK) return code;
-  int ok = comparable && diff <= o->atol + o->rtol * scale;
-  if (comparable)
-    printf("{\"max_abs_diff\":%.9g,\"scale\":%.9g,\"ok\":%s}\n", diff, scale, ok ? "true" : "false");
-  else
-    printf("{\"max_abs_diff\":null,\"scale\":%.9g,\"ok\":false}\n", scale);
-  return ok ? OK : DIFFERENT;
-}
+/* ---- commands that time ------------------------------------------------------------------------------ */
 
 /* Calls `one` until min_ns passed (at least once), waits for the end of all, and returns ns a call. */
 static int sample(ep_model *model, const options *o, int (*one)(ep_model *, int), int index, uint64_t cost, double *ns) {
@@ -276,7 +158,19 @@ static ports bench_inputs, bench_outputs;
 
 static int whole(ep_model *model, int unused) {
   (void)unused;
-  return ep_run(model, (const float *const *)bench_inputs.data, bench_outputs.data);
+  return ep_run(model, (const void *const *)bench_inputs.data, bench_outputs.data);
+}
+
+/* Real numbers, or grey levels of a frame; integers stay 0, since they may be places in a table. */
+static void fill(const ep_port *port, void *values) {
+  ep_type type = port->tensor.type;
+  memset(values, 0, port->tensor.elements * ep_type_bytes(type));
+  for (uint64_t j = 0; j < port->tensor.elements; j++) {
+    unsigned char *at = (unsigned char *)values + j * ep_type_bytes(type);
+    float number = (float)(j % 251) / 125.0f - 1.0f;
+    if (port->held == EP_UINT8) *at = (unsigned char)(j % 251);
+    else if (type == EP_FLOAT32 || type == EP_FLOAT16 || type == EP_FLOAT64) ep_give(type, &number, at, 1);
+  }
 }
 
 static int bench(ep_model *model, const options *o) {
@@ -284,8 +178,7 @@ static int bench(ep_model *model, const options *o) {
   for (int i = 0; i < ep_call_count; i++) cost += ep_calls[i].virtual_ns;
   int code = buffers(&bench_inputs, ep_input_count, ep_input);
   if (code == OK) code = buffers(&bench_outputs, ep_output_count, ep_output);
-  for (int i = 0; code == OK && i < ep_input_count; i++)
-    for (uint64_t j = 0; j < ep_input(i)->elements; j++) bench_inputs.data[i][j] = (float)(j % 251) / 125.0f - 1.0f;
+  for (int i = 0; code == OK && i < ep_input_count; i++) fill(&ep_inputs[i], bench_inputs.data[i]);
   double *reference = code == OK && !o->virtual_clock && ep_paced ? calloc((size_t)o->repeats, sizeof *reference) : NULL;
   if (code == OK && !o->virtual_clock && ep_paced && reference == NULL) code = fail(INTERNAL, "out of memory", NULL);
   if (code == OK) {
@@ -350,7 +243,7 @@ static int kernels(ep_model *model, const options *o) {
 }
 
 static void print_tensor(const ep_tensor *t) {
-  printf("{\"name\":\"%s\",\"dtype\":\"float32\",\"shape\":[", t->name);
+  printf("{\"name\":\"%s\",\"dtype\":\"%s\",\"shape\":[", t->name, ep_type_name(t->type));
   for (int i = 0; i < t->ndim; i++) printf("%s%lld", i ? "," : "", (long long)t->shape[i]);
   printf("]}");
 }

@@ -48,6 +48,7 @@ typedef struct {
   int32_t space;
   uint64_t offset; /* bytes */
   int64_t elements;
+  ep_type type; /* EP_FLOAT32, or EP_UINT8 for a camera frame */
 } ep_buffer;
 
 typedef struct {
@@ -60,6 +61,7 @@ typedef struct {
 typedef struct {
   ep_tensor tensor;
   uint64_t offset; /* in the arena */
+  ep_type held;    /* what the arena holds: EP_FLOAT32, or EP_UINT8 for a camera frame */
 } ep_port;
 
 extern const char ep_name[];
@@ -75,6 +77,14 @@ extern const uint64_t ep_arena_bytes;
 extern const uint64_t ep_weight_bytes;
 extern const int ep_synthetic_weights; /* 1: no weights are linked, fill a buffer with noise */
 extern const unsigned char ep_weights[];
+
+/* types.c: values at the edges of the program. ep_take brings those of an input, which are of type `given`, to `held` as
+ * the arena holds them; returns 0, or EP_REFUSED with the reason in `why`. ep_give brings a result, which the arena
+ * holds as float32, to a type. */
+int ep_take(const ep_port *port, ep_type given, const void *values, void *held, char *why, size_t size);
+void ep_give(ep_type type, const float *held, void *values, uint64_t elements);
+double ep_number(ep_type type, const void *values, uint64_t index); /* one of `values` */
+ep_dl_dtype ep_dl_type(ep_type type);
 
 /* Whether kernels run on the cores, whose clock the reference of main.c shows. */
 extern const int ep_paced;

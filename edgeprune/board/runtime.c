@@ -230,9 +230,7 @@ ep_model *ep_open(int threads) {
     t->data = b->space == EP_ARENA ? model->arena + b->offset : (void *)(uintptr_t)(base + b->offset);
     t->device.device_type = 1; /* kDLCPU */
     t->ndim = 1;
-    t->dtype.code = 2; /* kDLFloat */
-    t->dtype.bits = 32;
-    t->dtype.lanes = 1;
+    t->dtype = ep_dl_type(b->type);
     t->shape = &model->shapes[i];
   }
   return model;
@@ -294,18 +292,32 @@ int ep_call_finite(ep_model *model, int index) {
   return 1;
 }
 
-int ep_run(ep_model *model, const float *const *inputs, float *const *outputs) {
-  for (int i = 0; i < ep_input_count; i++)
-    memcpy(model->arena + ep_inputs[i].offset, inputs[i], ep_inputs[i].tensor.elements * sizeof(float));
+/* floats: what every input and output is given as; else each is of its own type. */
+static int infer(ep_model *model, int floats, const void *const *inputs, void *const *outputs) {
+  for (int i = 0; i < ep_input_count; i++) {
+    const ep_port *port = &ep_inputs[i];
+    int code = ep_take(port, floats ? EP_FLOAT32 : port->tensor.type, inputs[i], model->arena + port->offset, error_text,
+                       sizeof error_text);
+    if (code != 0) return code;
+  }
   for (int i = 0; i < ep_call_count; i++) {
     if (ep_run_call(model, i) != 0) {
       char reason[sizeof error_text];
       memcpy(reason, error_text, sizeof reason);
       snprintf(error_text, sizeof error_text, "kernel %s: %.400s", ep_calls[i].name, reason);
-      return -1;
+      return EP_FAILED;
     }
   }
-  for (int i = 0; i < ep_output_count; i++)
-    memcpy(outputs[i], model->arena + ep_outputs[i].offset, ep_outputs[i].tensor.elements * sizeof(float));
+  for (int i = 0; i < ep_output_count; i++) {
+    const ep_port *port = &ep_outputs[i];
+    ep_give(floats ? EP_FLOAT32 : port->tensor.type, (const float *)(model->arena + port->offset), outputs[i],
+            port->tensor.elements);
+  }
   return 0;
+}
+
+int ep_run(ep_model *model, const void *const *inputs, void *const *outputs) { return infer(model, 0, inputs, outputs); }
+
+int ep_run_floats(ep_model *model, const float *const *inputs, float *const *outputs) {
+  return infer(model, 1, (const void *const *)inputs, (void *const *)outputs);
 }

@@ -16,7 +16,7 @@ FROM = option("device", str | None, None, "Whose profile to take schedules from.
 
 
 @app.command(name="compile")
-@taking("target", "weights", "input_shape", "example", "threads", "store", FROM, "allow_mismatch")
+@taking("target", "weights", "input_shape", "example", "threads", "store", FROM, "allow_mismatch", "image_input")
 def compile_(
     model: Annotated[str, typer.Argument(help="A model as in edgeprune profile, or the folder of a run.")],
     out: Annotated[Path, typer.Option("--out", help="The bundle folder to write.")],

@@ -23,6 +23,7 @@ app = typer.Typer(rich_markup_mode=None)
     *PROMISED,
     "data",
     *PROFILING,
+    "image_input",
     "solver",
     "criterion",
     option("epochs", int, 3, "Epochs of fine-tuning.", min=0),

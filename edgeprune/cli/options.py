@@ -59,6 +59,12 @@ _SHARED = (
     inspect.Parameter("store", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=StoreOption),
     option("allow_mismatch", bool, False, "Use a profile of another device or version, as it is.", "--allow-mismatch"),
     option("solver", str, "knapsack", "knapsack, greedy, uniform or brute_force."),
+    option(
+        "image_input",
+        str | None,
+        None,
+        "Take camera frames, uint8: rgb, bgr:imagenet, bgr:mean=M:std=S (docs/TYPES.md).",
+    ),
     option("criterion", str, "taylor", f"What channels are worth: {', '.join(CRITERIA)}."),
 )
 _TRUST = option("accept_new_host_key", bool, False, "Trust an SSH board that is not known yet (docs/SSH.md).")

@@ -17,7 +17,7 @@ COMMANDS: Mapping[str, str] = {
     "flash": "Install a bundle on a device, prove it there, roll back if it fails.",
     "rollback": "Make the previous release of a device current again.",
     "status": "Show what is installed on a device.",
-    "run": "Run the installed network on data.",
+    "run": "Run the installed network, or that of a bundle, on data.",
     "bench": "Time the installed network.",
     "report": "Show the report of a run, and draw its page anew.",
     "profiles": "List the profiles at hand; pass one on: profiles export, profiles import.",

@@ -1,20 +1,16 @@
-"""``edgeprune run``: the installed network on data."""
+"""``edgeprune run``: the installed network, or one in a bundle, on data."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from edgeprune.cli.options import DeviceUrl, taking
 from edgeprune.cli.output import JsonOption, emit, record
-from edgeprune.errors import BadInputError, UsageError
-from edgeprune.files import require_writable, write_whole
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from edgeprune.files import require_writable
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -22,46 +18,36 @@ app = typer.Typer(rich_markup_mode=None)
 @app.command()
 @taking()
 def run(
-    inputs: Annotated[list[Path], typer.Option("--input", help="A .npy file of stacked samples, one for each input.")],
-    outputs: Annotated[list[Path], typer.Option("--output", help="A .npy file to write, one for each output.")],
+    inputs: Annotated[
+        list[Path],
+        typer.Option("--input", help="Stacked samples, one file for each input: .npy, .npz, .bin (raw), or a picture."),
+    ],
+    outputs: Annotated[
+        list[Path], typer.Option("--output", help="A file to write, one for each output: .npy, .npz or .bin.")
+    ],
+    bundle: Annotated[Path | None, typer.Argument(help="A bundle to try; else what is installed.")] = None,
     device: DeviceUrl = "local:",
+    resize: Annotated[bool, typer.Option("--resize", help="Bring pictures to the size of the frame.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the installed network on data."""
-    import io
+    """Run the installed network, or that of a bundle, on data.
 
-    import numpy as np
-
+    Arrays keep the types of the network. A picture is read where the program takes camera frames.
+    """
     from edgeprune.api.boards import outputs_of
+    from edgeprune.api.data_files import read_inputs, write_outputs
     from edgeprune.deploy.installed import installed
+    from edgeprune.deploy.trials import on_trial
     from edgeprune.devices.registry import open_device
 
-    with open_device(device) as board:
-        placed = installed(board)
-        manifest = placed.manifest
-        if len(inputs) != len(manifest.inputs) or len(outputs) != len(manifest.outputs):
-            raise UsageError(
-                f"the network has {len(manifest.inputs)} inputs and {len(manifest.outputs)} outputs",
-                hint="give --input and --output once for each",
-            )
-        for path in outputs:
-            require_writable(path)
-        arrays = [_read(path) for path in inputs]
-        for path, array in zip(outputs, outputs_of(placed, arrays), strict=True):
-            buffer = io.BytesIO()
-            np.save(buffer, array)
-            write_whole(path, buffer.getvalue())
-        samples, names = len(arrays[0]) // manifest.inputs[0].shape[0], [str(p) for p in outputs]
+    for path in outputs:
+        require_writable(path)
+    with ExitStack() as stack:
+        board = stack.enter_context(open_device(device))
+        placed = installed(board) if bundle is None else stack.enter_context(on_trial(board)).keep(bundle)
+        ports = placed.manifest.inputs
+        arrays = read_inputs(inputs, ports, resize=resize)
+        results = outputs_of(placed, arrays)
+        write_outputs(outputs, placed.manifest.outputs, results)
+        samples, names = len(arrays[0]) // ports[0].shape[0], [str(p) for p in outputs]
         emit(record("edgeprune.run/1", {"device": board.url, "samples": samples, "outputs": names}), as_json)
-
-
-def _read(path: Path) -> NDArray[np.float32]:
-    import numpy as np
-
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as e:
-        raise BadInputError(f"{path} is not a .npy file: {e}", hint="write it with numpy.save") from e
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-        raise BadInputError(f"{path} does not hold one array of real numbers", hint="write it with numpy.save")
-    return array.astype(np.float32)

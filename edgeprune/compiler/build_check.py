@@ -101,7 +101,7 @@ def check_one(network: Network, target: Target) -> BuildResult:
 
 def _build(network: Network, target: Target, folder: Path) -> BuildResult:
     lowered = lower_network(network, target, name="small")
-    golden = golden_pair(network.module, network.example_inputs)
+    golden = golden_pair(network)
     bundle = folder / "bundle"
     manifest = write_bundle(lowered, target, golden, bundle, threads=1, budget={}, provenance={})
     entry = manifest.files[manifest.program]

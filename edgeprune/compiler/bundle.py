@@ -19,6 +19,7 @@ from edgeprune.compiler.manifest import (
     MANIFEST,
     FileEntry,
     Golden,
+    ImageEntry,
     KernelEntry,
     Manifest,
     Memory,
@@ -28,30 +29,35 @@ from edgeprune.compiler.manifest import (
 )
 from edgeprune.compiler.memory import aligned
 from edgeprune.compiler.objects import compiler_versions
-from edgeprune.compiler.program import Program, write_program
+from edgeprune.compiler.program import Port, Program, write_program
 from edgeprune.errors import BundleError, UsageError
 from edgeprune.targets import Target
 
 RTOL, ATOL = 1e-4, 1e-6
 """What the board's output may differ from torch's, relative to the largest output value."""
+_HALF = 2.0**-10
+"""Two neighbours among float16, relative to the larger."""
 
 
 @dataclass(frozen=True, slots=True)
 class GoldenPair:
-    """An input and the output that the network itself gives for it (row-major fp32)."""
+    """An input and the output that the network itself gives for it: row-major, of the types of the program."""
 
-    inputs: tuple[NDArray[np.float32], ...]
-    outputs: tuple[NDArray[np.float32], ...]
+    inputs: tuple[NDArray[Any], ...]
+    outputs: tuple[NDArray[Any], ...]
 
 
 def peak_ram_bytes(program: Program, target: Target) -> int:
     """What ``ep_open`` allocates (board/runtime.c): the arena, and one descriptor a buffer.
 
-    On a GPU (board/cuda.c) the weights as well, which are copied there.
+    On a GPU (board/cuda.c) the weights as well, which are copied there, and room for one tensor that the caller has in
+    another type than the GPU.
     """
     if target.kind == "cuda":
         held = sum(aligned(max(n, 1)) for n in (program.arena_bytes, program.weight_bytes))
-        return held + aligned(7 * 8) + sum(len(c.buffers) for c in program.calls) * (48 + 8)
+        ports = (*program.inputs, *program.outputs)
+        staging = aligned(max((4 * p.elements for p in ports if p.dtype != "float32"), default=0))
+        return staging + held + aligned(8 * 8) + sum(len(c.buffers) for c in program.calls) * (48 + 8)
     pointer = target.architecture.bits // 8
     descriptor = 48 if pointer == 8 else 40
     buffers = sum(len(c.buffers) for c in program.calls)
@@ -122,11 +128,12 @@ def _fill(
         "edgeprune_model.h": ("header", False, False),
     }
     named = {}
-    for role, arrays in (("golden_input", golden.inputs), ("golden_output", golden.outputs)):
+    sides = (("golden_input", golden.inputs, program.inputs), ("golden_output", golden.outputs, program.outputs))
+    for role, arrays, ports in sides:
         named[role] = tuple(f"{role}_{i}.bin" for i in range(len(arrays)))
         roles |= dict.fromkeys(named[role], (role, True, False))
-        for name, array in zip(named[role], arrays, strict=True):
-            (folder / name).write_bytes(np.ascontiguousarray(array, np.float32).tobytes())
+        for name, array, port in zip(named[role], arrays, ports, strict=True):
+            (folder / name).write_bytes(np.ascontiguousarray(array, port.dtype).tobytes())
     files = {
         name: FileEntry(
             sha256=sha256_file(folder / name),
@@ -153,9 +160,14 @@ def _fill(
         target_hash=target.digest,
         program="model",
         files=files,
-        inputs=tuple(TensorEntry(name=p.name, shape=p.shape, dtype="float32") for p in program.inputs),
-        outputs=tuple(TensorEntry(name=p.name, shape=p.shape, dtype="float32") for p in program.outputs),
-        golden=Golden(inputs=named["golden_input"], outputs=named["golden_output"], rtol=RTOL, atol=ATOL),
+        inputs=tuple(map(_entry, program.inputs)),
+        outputs=tuple(map(_entry, program.outputs)),
+        golden=Golden(
+            inputs=named["golden_input"],
+            outputs=named["golden_output"],
+            rtol=max(RTOL, _HALF if any(p.dtype == "float16" for p in program.outputs) else 0.0),
+            atol=ATOL,
+        ),
         memory=Memory(
             arena=program.arena_bytes,
             peak_ram=peak_ram_bytes(program, target),
@@ -168,3 +180,8 @@ def _fill(
         provenance=dict(provenance),
         budget=dict(budget),
     )
+
+
+def _entry(port: Port) -> TensorEntry:
+    image = None if port.image is None else ImageEntry.of(port.image)
+    return TensorEntry(name=port.name, shape=port.shape, dtype=port.dtype, image=image)

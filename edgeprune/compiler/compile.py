@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from edgeprune.compiler.bundle import GoldenPair, write_bundle
 from edgeprune.compiler.lower import Lowered, lower
 from edgeprune.compiler.manifest import Manifest
 from edgeprune.compiler.schedules import ScheduleBook
+from edgeprune.graph.channels import Port
 from edgeprune.graph.network import Network
 from edgeprune.graph.trace import evaluating
 from edgeprune.models.examples import noise_like
@@ -22,17 +23,33 @@ from edgeprune.progress import SILENT, Progress
 from edgeprune.targets import Target
 
 
-def golden_pair(module: nn.Module, example_inputs: tuple[Tensor, ...], seed: int = 0) -> GoldenPair:
-    """Seeded noise in the shape of the example inputs (or, of integers, these), and what torch makes of it."""
+def golden_pair(network: Network, seed: int = 0) -> GoldenPair:
+    """Seeded noise in the shape of the example inputs (or, of integers, these), and what torch makes of it.
+
+    Noise is of the types of the program: a frame of noise, where it takes one.
+    """
     generator = torch.Generator().manual_seed(seed)
-    inputs = tuple(noise_like(x, generator) for x in example_inputs)
-    with evaluating(module), torch.no_grad():
+    given = [
+        _sample(x, port, generator) for x, port in zip(network.example_inputs, network.kernels.inputs, strict=True)
+    ]
+    inputs = [
+        torch.from_numpy(g).to(x.dtype) if p.image is None else p.image.normalised(g)
+        for g, x, p in zip(given, network.example_inputs, network.kernels.inputs, strict=True)
+    ]
+    with evaluating(network.module), torch.no_grad():
         # Copies: a network that begins with an in-place operator writes into what it is given.
-        result = module(*(x.clone() for x in inputs))
+        result = network.module(*(x.clone() for x in inputs))
     outputs = [y for y in tree_leaves(result) if isinstance(y, Tensor)]
     return GoldenPair(
-        tuple(x.numpy().astype(np.float32) for x in inputs), tuple(y.numpy().astype(np.float32) for y in outputs)
+        tuple(given),
+        tuple(y.numpy().astype(port.dtype) for y, port in zip(outputs, network.kernels.outputs, strict=True)),
     )
+
+
+def _sample(example: Tensor, port: Port, generator: torch.Generator) -> NDArray[Any]:
+    if port.image is not None:
+        return torch.randint(256, port.shape, dtype=torch.uint8, generator=generator).numpy()
+    return noise_like(example, generator).numpy().astype(port.dtype)
 
 
 def compile_network(
@@ -58,7 +75,7 @@ def compile_network(
     return write_bundle(
         lowered,
         target,
-        golden_pair(network.module, network.example_inputs, seed),
+        golden_pair(network, seed),
         out,
         threads=threads,
         budget=budget or {},

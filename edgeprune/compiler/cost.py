@@ -7,6 +7,7 @@ everything above the clock can be tested without noise. Figures from it are ``si
 
 from __future__ import annotations
 
+from edgeprune.board.element_types import SIZES
 from edgeprune.compiler.layouts import block_count
 from edgeprune.graph.spec import KernelSpec
 
@@ -20,5 +21,5 @@ def virtual_cost_ns(spec: KernelSpec) -> int:
     """Nanoseconds a call of this kernel adds to the virtual clock."""
     out = block_count(spec.output.channels, BLOCK) * BLOCK
     macs = spec.macs * out // spec.output.channels
-    traffic = 4 * sum(t.elements for t in (*spec.inputs, spec.output))
+    traffic = sum(SIZES[t.dtype] * t.elements for t in (*spec.inputs, spec.output))
     return CALL_NS + macs // MACS_PER_NS + traffic // BYTES_PER_NS

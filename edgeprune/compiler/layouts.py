@@ -13,6 +13,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune.board.element_types import SIZES
 from edgeprune.graph.spec import TensorSpec
 
 ALIGNMENT = 64
@@ -28,6 +29,11 @@ def stored_elements(tensor: TensorSpec, lanes: int) -> int:
     if tensor.layout == "plain":
         return math.prod(tensor.shape)
     return tensor.shape[0] * block_count(tensor.channels, lanes) * lanes * tensor.pixels
+
+
+def stored_bytes(tensor: TensorSpec, lanes: int) -> int:
+    """Bytes of :func:`stored_elements`."""
+    return SIZES[tensor.dtype] * stored_elements(tensor, lanes)
 
 
 def to_blocked(x: NDArray[np.float32], lanes: int) -> NDArray[np.float32]:

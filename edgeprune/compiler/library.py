@@ -7,13 +7,16 @@ import shutil
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.compiler.manifest import Manifest, read_manifest
-from edgeprune.errors import BundleError, EdgepruneError, UsageError
+from edgeprune.errors import BadInputError, BundleError, EdgepruneError, UsageError
+
+_REFUSED = 1
+"""``EP_REFUSED`` of edgeprune_model.h."""
 
 
 class CompiledModel:
@@ -42,22 +45,28 @@ class CompiledModel:
     def _error(self) -> str:
         return (self._lib.ep_error() or b"").decode(errors="replace")
 
-    def __call__(self, *inputs: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-        """One inference. Inputs in the manifest's order and shapes, fp32; so are the outputs."""
+    def __call__(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        """One inference. Inputs and outputs in the manifest's order, shapes and types; a frame may be (H, W, C).
+
+        Raises:
+            UsageError: the model is closed, or takes other inputs.
+            BadInputError: values that the types of the inputs do not hold, or that the program does not.
+        """
         if not self._handle:
             raise UsageError("the model is closed", hint="open the bundle again")
         ports = self.manifest.inputs
         if len(inputs) != len(ports):
             raise UsageError(f"the model takes {len(ports)} inputs, {len(inputs)} given")
-        arrays = [np.asarray(x, np.float32, order="C") for x in inputs]
+        arrays = [port.given(x) for x, port in zip(inputs, ports, strict=True)]
         for array, port in zip(arrays, ports, strict=True):
             if array.shape != port.shape:
                 raise UsageError(f"input {port.name} has shape {array.shape}, the model takes {port.shape}")
-        results = tuple(np.empty(p.shape, np.float32) for p in self.manifest.outputs)
+        results = tuple(np.empty(p.shape, p.dtype) for p in self.manifest.outputs)
         pointers_in = (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
         pointers_out = (ctypes.c_void_p * len(results))(*(a.ctypes.data for a in results))
-        if self._lib.ep_run(self._handle, pointers_in, pointers_out) != 0:
-            raise EdgepruneError(f"the model failed: {self._error()}")
+        if code := self._lib.ep_run(self._handle, pointers_in, pointers_out):
+            error = BadInputError if code == _REFUSED else EdgepruneError
+            raise error(f"the model failed: {self._error()}")
         return results
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from edgeprune.compiler.folding import State, folded
 from edgeprune.compiler.inplace import overwritten, places, scheduled
 from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.registry import rule_named
-from edgeprune.compiler.layouts import stored_elements, to_blocked
+from edgeprune.compiler.layouts import stored_bytes, stored_elements, to_blocked
 from edgeprune.compiler.memory import Lifetime, aligned, plan_arena
 from edgeprune.compiler.program import Buffer, Call, Port, Program
 from edgeprune.compiler.schedules import Chosen, ScheduleBook
@@ -68,7 +68,7 @@ def lower(
     for tensor, spec in graph.tensors.items():
         if tensor not in buffers:
             offset = arena.offsets[place.get(tensor, tensor)]
-            buffers[tensor] = Buffer("arena", offset, stored_elements(spec, target.lanes))
+            buffers[tensor] = Buffer("arena", offset, stored_elements(spec, target.lanes), spec.dtype)
     calls = []
     for step, (node, schedule, kernel) in enumerate(zip(graph.nodes, schedules, objects, strict=True)):
         rule = rule_named(schedule)
@@ -77,8 +77,13 @@ def lower(
         if elements := rule.scratch(node.spec, schedule, target):
             placed.append(Buffer("arena", arena.offsets[_scratch_of(step)], elements))
         calls.append(Call(node.name, node.spec, schedule, kernel, (*placed, buffers[node.output])))
-    inputs = tuple(Port(p.name, p.shape, buffers[p.tensor].offset) for p in graph.inputs)
-    outputs = tuple(Port(p.name, p.shape, buffers[p.tensor].offset) for p in graph.outputs)
+    inputs, outputs = (
+        tuple(
+            Port(p.name, p.shape, buffers[p.tensor].offset, p.dtype, graph.tensors[p.tensor].dtype, p.image)
+            for p in ports
+        )
+        for ports in (graph.inputs, graph.outputs)
+    )
     blob = weights.joined()
     program = Program(name, tuple(calls), inputs, outputs, arena.bytes, 4 * blob.size, blob)
     return Lowered(program, tuple(chosen))
@@ -123,5 +128,5 @@ def lifetimes(
     for tensor in first:
         at = place.get(tensor, tensor)
         until[at] = max(until.get(at, -1), last.get(tensor, -1))
-    tensors = [Lifetime(t, 4 * stored_elements(graph.tensors[t], target.lanes), first[t], until[t]) for t in until]
+    tensors = [Lifetime(t, stored_bytes(graph.tensors[t], target.lanes), first[t], until[t]) for t in until]
     return [*tensors, *scratch]

@@ -7,10 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, field_validator
 
+from edgeprune.board.element_types import SIZES
 from edgeprune.compiler.elf import Needs
-from edgeprune.errors import BundleError, VerificationError
+from edgeprune.errors import BadInputError, BundleError, VerificationError
+from edgeprune.models.image_input import ImageInput
 
 MANIFEST = "manifest.json"
 SCHEMA = "edgeprune.bundle/1"
@@ -34,10 +38,59 @@ class FileEntry(_Strict):
     needs: Needs | None = None
 
 
+class ImageEntry(_Strict):
+    """How the program makes of a frame what the network takes: ``(frame / 255 - mean) / std`` of each channel.
+
+    ``order``: of the frame's channels; ``mean`` and ``std`` are in that of the network, ``rgb``.
+    """
+
+    order: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, image: ImageInput) -> ImageEntry:
+        return cls(order=image.order, mean=image.mean, std=image.std)
+
+
 class TensorEntry(_Strict):
+    """An input or output: its element type by NumPy's name, and what is done to a frame, (N, H, W, C) of uint8."""
+
     name: str
     shape: tuple[int, ...]
     dtype: str
+    image: ImageEntry | None = None
+
+    @field_validator("dtype")
+    @classmethod
+    def _known(cls, dtype: str) -> str:
+        if dtype not in SIZES:
+            raise ValueError(f"there is no element type {dtype!r}; the types are {', '.join(SIZES)}")
+        return dtype
+
+    def given(self, values: Any) -> NDArray[Any]:
+        """Values as the program takes them: in row-major order, of its type. Real numbers are converted.
+
+        A single frame (H, W, C) becomes one of a batch of one.
+
+        Raises:
+            BadInputError: values that its integers or truth values do not hold.
+        """
+        array = np.asarray(values)
+        if self.image is not None and array.ndim == len(self.shape) - 1:
+            array = array[np.newaxis]
+        with np.errstate(invalid="ignore", over="ignore"):
+            converted: NDArray[Any] = np.asarray(array, self.dtype, order="C")
+        if not self.dtype.startswith("float") and not np.array_equal(converted, array):
+            raise BadInputError(
+                f"input {self.name!r} is of type {self.dtype}, which does not hold the given {array.dtype}",
+                hint="a frame is uint8, 0 to 255, and not normalised" if self.image else "convert it first",
+            )
+        return converted
+
+    def read(self, data: bytes, samples: int) -> NDArray[Any]:
+        """The array of ``samples`` results, stacked along the first dimension, from what the program wrote."""
+        return np.frombuffer(data, self.dtype).reshape(samples * self.shape[0], *self.shape[1:])
 
 
 class Golden(_Strict):
@@ -91,6 +144,9 @@ class Manifest(_Strict):
         for entry in data["files"].values():
             if entry["needs"] is None:  # as bundles without it were written, whose name is their hash
                 del entry["needs"]
+        for port in (*data["inputs"], *data["outputs"]):
+            if port["image"] is None:
+                del port["image"]
         return data
 
     @classmethod

@@ -6,6 +6,7 @@ weights. A network and a batch of kernels to be timed are both programs: same dr
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,25 +15,28 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune.board.element_types import in_c
 from edgeprune.compiler.cost import virtual_cost_ns
 from edgeprune.compiler.cuda.launch import render_launches
 from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.registry import rule_named
-from edgeprune.compiler.layouts import stored_elements
+from edgeprune.compiler.layouts import stored_bytes, stored_elements
 from edgeprune.compiler.link import board_sources, embed, link
 from edgeprune.compiler.memory import aligned
 from edgeprune.compiler.objects import KernelObject
 from edgeprune.graph.spec import KernelSpec
+from edgeprune.models.image_input import ImageInput
 from edgeprune.targets import Target
 
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """``elements`` fp32 values at byte ``offset`` of the arena or of the weights."""
+    """``elements`` values at byte ``offset`` of the arena or of the weights."""
 
     space: str  # "arena" or "weights"
     offset: int
     elements: int
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +50,24 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A tensor of the caller: plain, row-major, copied in or out of the arena."""
+    """A tensor of the caller: plain, row-major, copied in or out of the arena.
+
+    Attributes:
+        dtype: the caller's element type.
+        held: the arena's, which values are brought to and from.
+        image: how a frame becomes what the network takes.
+    """
 
     name: str
     shape: tuple[int, ...]
     offset: int
+    dtype: str = "float32"
+    held: str = "float32"
+    image: ImageInput | None = None
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +92,8 @@ def timing_program(name: str, kernels: Sequence[tuple[KernelSpec, Schedule, Kern
         buffers: list[Buffer] = []
         at = 0
         for tensor in spec.inputs:
-            elements = stored_elements(tensor, target.lanes)
-            buffers.append(Buffer("arena", at, elements))
-            at += aligned(4 * elements)
+            buffers.append(Buffer("arena", at, stored_elements(tensor, target.lanes), tensor.dtype))
+            at += aligned(stored_bytes(tensor, target.lanes))
         constant_at = 0
         for elements in rule_named(schedule).constants(spec, schedule, target):
             buffers.append(Buffer("weights", constant_at, elements))
@@ -94,15 +110,15 @@ def timing_program(name: str, kernels: Sequence[tuple[KernelSpec, Schedule, Kern
 
 def write_program(program: Program, target: Target, folder: Path, *, library: bool = False) -> Mapping[str, Path]:
     """Generate model.c and link it: ``{"program": …, "library": …}`` in ``folder``."""
-    sources = write_sources(program, folder)
     board = board_sources()
+    sources = [*write_sources(program, folder), board / "types.c"]
     if target.kind == "cuda":
         (folder / "launches.c").write_text(render_launches(_symbols(program), target))
         sources += [folder / "launches.c", board / "cuda.c"]
     else:
         sources.append(board / "runtime.c")
     objects = sorted({c.kernel.path for c in program.calls})
-    built = {"program": link(target, [*sources, board / "main.c"], objects, folder / "model")}
+    built = {"program": link(target, [*sources, board / "main.c", board / "data.c"], objects, folder / "model")}
     if library:
         built["library"] = link(target, sources, objects, folder / "libmodel.so", shared=True)
     return built
@@ -135,7 +151,7 @@ def render(program: Program) -> str:
         first = len(buffers)
         for b in call.buffers:
             space = "EP_ARENA" if b.space == "arena" else "EP_WEIGHTS"
-            buffers.append(f"  {{{space}, {b.offset}u, {b.elements}}},")
+            buffers.append(f"  {{{space}, {b.offset}u, {b.elements}, {in_c(b.dtype)}}},")
         calls.append(
             f'  {{"{_c_text(call.name)}", __tvm_ffi_{call.kernel.symbol}, {first}, {len(call.buffers)}, '
             f"{virtual_cost_ns(call.spec)}u}},"
@@ -143,7 +159,7 @@ def render(program: Program) -> str:
     lines += ["const ep_buffer ep_buffers[] = {", *buffers, "};", f"const int ep_buffer_count = {len(buffers)};"]
     lines += ["const ep_call ep_calls[] = {", *calls, "};", f"const int ep_call_count = {len(calls)};"]
     for kind, ports in (("input", program.inputs), ("output", program.outputs)):
-        rows = [_port(p) for p in ports] or ['  {{"", 0, {0}, 0u}, 0u},']
+        rows = [_port(p) for p in ports] or ['  {{"", 0, {0}, 0u, EP_FLOAT32}, 0u, EP_FLOAT32},']
         lines += [f"const ep_port ep_{kind}s[] = {{", *rows, "};", f"const int ep_{kind}_count = {len(ports)};"]
     lines += [
         f"const uint64_t ep_arena_bytes = {program.arena_bytes}u;",
@@ -156,9 +172,9 @@ def render(program: Program) -> str:
 
 
 def _port(port: Port) -> str:
-    elements = int(np.prod(port.shape))
     shape = ", ".join(str(d) for d in port.shape)
-    return f'  {{{{"{_c_text(port.name)}", {len(port.shape)}, {{{shape}}}, {elements}u}}, {port.offset}u}},'
+    tensor = f'"{_c_text(port.name)}", {len(port.shape)}, {{{shape}}}, {port.elements}u, {in_c(port.dtype)}'
+    return f"  {{{{{tensor}}}, {port.offset}u, {in_c(port.held)}}},"
 
 
 def _c_text(text: str) -> str:

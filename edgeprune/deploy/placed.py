@@ -59,7 +59,8 @@ class Placed:
         return {k.node: statistics.median(row.samples_ns) / 1e6 for k, row in pairs}
 
     def run(self, inputs: Sequence[bytes], batch: int = 1, *, threads: int | None = None) -> list[bytes]:
-        """Outputs in the manifest's order, for ``batch`` stacked samples of each input, raw little-endian.
+        """Outputs in the manifest's order, for ``batch`` stacked samples of each input: raw values of their types,
+        little-endian.
 
         Raises:
             BadInputError: the number or the sizes of the inputs are not the model's.

@@ -83,11 +83,16 @@ def fit(
     options = options or FitOptions()
     promise.require_limit()
     options.check(has_data=data is not None)
-    network = read_network(model.module, model.example_inputs)
+    network = read_network(model.module, model.example_inputs, model.interface)
     if options.profile.blocks:
         network = with_removable(network, progress)
     if data is not None:
         require_data(network.module, network.example_inputs, network.kernels.outputs[0].shape[1], data)
+        if (image := network.interface.image) is not None:
+            _, distance = image.frames(data.test[0].numpy())
+            progress.note(
+                f"test images go to the board as camera frames, {distance:.2g} grey levels beside them at most"
+            )
         if not data.labelled:
             data, options = labelled_by_teacher(model.module, data), replace(options, distil_weight=1.0)
     stages = open_run(out, model, target, promise, options, resume=resume, began=began)

@@ -172,4 +172,4 @@ def shrunk(network: Network, plan: Plan) -> Network:
     module = shrink(network.module, network.channels, plan)
     masked = mask(network.module, network.channels, plan)
     check_equal(masked, module, network.example_inputs, graph=network.channels, plan=plan)
-    return read_network(module, network.example_inputs)
+    return read_network(module, network.example_inputs, network.interface)

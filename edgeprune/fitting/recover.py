@@ -30,7 +30,8 @@ def recovered(workshop: Workshop, name: str, small: Network, plan: Plan, epochs:
 
     def load(history: History) -> tuple[Network, History]:
         dense = workshop.network
-        return read_network(load_pruned(dense.module, dense.channels, folder), dense.example_inputs), history
+        module = load_pruned(dense.module, dense.channels, folder)
+        return read_network(module, dense.example_inputs, dense.interface), history
 
     return workshop.stages.once(name, make, save=lambda made: made[1], load=load)
 

@@ -77,6 +77,7 @@ def _identity(model: LoadedModel, target: Target, promise: Promise, options: Fit
     return {
         "weights": model.digest,
         "inputs": [list(x.shape) for x in model.example_inputs],
+        "image_input": None if model.interface.image is None else str(model.interface.image),
         "target": target.name,
         "promise": promise.to_json(),
         "options": {k: v for k, v in options.to_json().items() if k not in FREE},

@@ -15,6 +15,7 @@ from edgeprune.files import write_whole
 from edgeprune.graph.network import Network, read_network
 from edgeprune.jsonable import Jsonable
 from edgeprune.models.entrypoint import is_entrypoint
+from edgeprune.models.image_input import ImageInput
 from edgeprune.models.loading import LoadedModel, Shapes, load_model
 from edgeprune.pruning.plan import Plan
 from edgeprune.pruning.widths import load_pruned, save_pruned
@@ -25,18 +26,20 @@ RUN_FILE = "run.json"
 
 @dataclass(frozen=True, slots=True)
 class RunRecord(Jsonable):
-    """How a model was named on the command line: enough to build it again."""
+    """How a model was named on the command line: enough to build it again. ``image_input``: as programs take frames."""
 
     model: str
     weights: str | None = None
     input_shape: tuple[StrictInt, ...] | dict[str, tuple[StrictInt, ...]] | None = None
     seed: StrictInt = 0
     example: str | None = None
+    image_input: str | None = None
 
     def load(self) -> LoadedModel:
-        return load_model(
+        model = load_model(
             self.model, weights=self.weights, input_shape=self.input_shape, example=self.example, seed=self.seed
         )
+        return replace(model, interface=replace(model.interface, image=ImageInput.parse(self.image_input)))
 
     @classmethod
     def of(
@@ -119,4 +122,4 @@ def load_run(folder: Path, factory: str | None = None) -> tuple[LoadedModel, Net
     model = record.load()
     original = read_network(model.module, model.example_inputs)
     pruned = load_pruned(model.module, original.channels, folder)
-    return model, read_network(pruned, model.example_inputs)
+    return model, read_network(pruned, model.example_inputs, model.interface)

@@ -105,9 +105,10 @@ class Workshop:
         if self.data is None:
             return None
         x, y = self.data.test
-        outputs = self.trials.run(placed, [np.ascontiguousarray(x.numpy()).tobytes()], len(x))
-        shape = placed.manifest.outputs[0].shape
-        return accuracy_from_logits(np.frombuffer(outputs[0], np.float32).reshape(len(x), *shape[1:]), y)
+        image, port, images = self.network.interface.image, placed.manifest.inputs[0], x.numpy()
+        given = port.given(images if image is None else image.frames(images)[0])
+        outputs = self.trials.run(placed, [given.tobytes()], len(x))
+        return accuracy_from_logits(placed.manifest.outputs[0].read(outputs[0], len(x)).astype(np.float32), y)
 
     def _tried(self, network: Network, plan: Plan, reference: Reference, bundle: Path) -> Tried:
         self.builder.build(shrunk(network, plan), bundle)

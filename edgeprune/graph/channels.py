@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edgeprune.graph.computed import Computed
 from edgeprune.graph.sizes import Attribute
 from edgeprune.graph.spec import KernelSpec, TensorSpec
+from edgeprune.models.image_input import ImageInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +153,18 @@ class ChannelGraph:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """An input or output of the network: the caller's name and shape, and the tensor behind it."""
+    """An input or output of the network: the caller's name, shape and element type, and the tensor behind it.
+
+    Attributes:
+        dtype: what the caller gives or gets; the tensor holds float32, or a frame.
+        image: how a camera frame becomes what the network takes; None for any other input.
+    """
 
     name: str
     shape: tuple[int, ...]
     tensor: str
+    dtype: str = "float32"
+    image: ImageInput | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ CONVOLUTIONS = ("conv2d", "conv3d")
 GATES = {"lstm": 4, "gru": 3}
 """Gates of a unit, by the ``kind`` of a ``recurrent`` kernel."""
 
-Attr = int | float | str | bool | tuple[int, ...]
+Attr = int | float | str | bool | tuple[int, ...] | tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)

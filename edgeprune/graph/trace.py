@@ -25,6 +25,9 @@ from edgeprune.graph.composed.table import compose
 from edgeprune.graph.nodes import LAYER, TORCH, describe, module_path, source_line
 from edgeprune.graph.sizes import Recorder, annotate, remembered
 
+TYPES = "edgeprune_types"
+"""Of the output node: the types of what the network takes and of what it returns, in order."""
+
 
 def trace(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> ExportedProgram:
     """Export ``module`` in evaluation mode with static shapes.
@@ -49,6 +52,9 @@ def trace(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> ExportedProg
         _refuse_dynamic_shape(node)
     if recorder:
         annotate(program.graph, recorder, source_line, user_inputs(program), parameter_names(program))
+    # Composing makes numbers of integers and truth values: what the network itself takes and returns is kept.
+    ports = (user_inputs(program), user_outputs(program))
+    program.graph.output_node().meta[TYPES] = tuple(tuple(n.meta["val"].dtype for n in nodes) for nodes in ports)
     if compose(program.graph, _fixed(program)):
         program.graph_module.recompile()
     layers = dict(module.named_modules())

@@ -11,9 +11,9 @@ import math
 import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from edgeprune.errors import ModelLoadError, UsageError
 from edgeprune.models import entrypoint, zoo
+from edgeprune.models.interface import Interface, own_interface
 from edgeprune.models.safety import SAFETENSORS_HINT, refuse_pickle, regular_file
 from edgeprune.models.types import in_float32, inputs_in_float32
 from edgeprune.models.weights import load_weights
@@ -46,12 +47,14 @@ class LoadedModel:
         example_inputs: noise of the right shapes, the same for the same seed; float32, integers or truth values.
         name: short, fit for a folder: ``resnet20``.
         source: what the user wrote.
+        interface: what its program takes and gives, where tracing does not say so.
     """
 
     module: nn.Module
     example_inputs: tuple[Tensor, ...]
     name: str
     source: str
+    interface: Interface = field(default_factory=Interface)
 
     @property
     def digest(self) -> str:
@@ -92,8 +95,8 @@ def load_model(
     for shape in input_shape.values() if isinstance(input_shape, Mapping) else ():
         _check_shape(shape)
     examples = {} if example is None else read_examples(Path(example))
-    module, inputs, name = _kind(source)(source, input_shape, examples, seed)
-    return _loaded(module, inputs, name, source, weights, seed)
+    read = _kind(source)(source, input_shape, examples, seed)
+    return _loaded(read, source, weights, seed)
 
 
 def wrap_module(
@@ -120,7 +123,8 @@ def wrap_module(
     kind = type(module)
     inputs = [i.detach().cpu() if isinstance(i, Tensor) else i for i in inputs]
     module = _copied(module).to("cpu")
-    return _loaded(module, inputs, kind.__name__.lower(), f"{kind.__module__}.{kind.__qualname__}", weights, seed)
+    read = _Read(module, inputs, kind.__name__.lower())
+    return _loaded(read, f"{kind.__module__}.{kind.__qualname__}", weights, seed)
 
 
 def parse_shape(shape: str | Sequence[int] | Mapping[str, Sequence[int]] | None) -> Shapes:
@@ -175,21 +179,30 @@ def _examples(given: Any) -> list[Any] | None:
     return None
 
 
-def _loaded(
-    module: nn.Module, inputs: list[Any], name: str, source: str, weights: str | Path | None, seed: int
-) -> LoadedModel:
+class _Read(NamedTuple):
+    """A network as it was read: example inputs are tensors, or shapes of real numbers."""
+
+    module: nn.Module
+    inputs: list[Any]
+    name: str
+    interface: Interface | None = None  # None: as the module has it
+
+
+def _loaded(read: _Read, source: str, weights: str | Path | None, seed: int) -> LoadedModel:
+    module, inputs, name, interface = read
     module.eval()
     if weights is not None:
         load_weights(module, Path(weights))
+    interface = own_interface(module, inputs) if interface is None else interface
     in_float32(module, source)
     examples = tuple(_noise(i, seed + n) if isinstance(i, tuple) else i for n, i in enumerate(inputs))
     examples = inputs_in_float32(examples, source)
     _try(module, examples, source)
-    return LoadedModel(module, examples, name, source)
+    return LoadedModel(module, examples, name, source, interface)
 
 
 Examples = Mapping[str, Tensor]
-Loader = Callable[[str, Shapes, Examples, int], tuple[nn.Module, list[Any], str]]
+Loader = Callable[[str, Shapes, Examples, int], _Read]
 
 
 def read_examples(file: Path) -> dict[str, Tensor]:
@@ -241,7 +254,7 @@ def _kind(source: str) -> Loader:
     raise ModelLoadError(f"{source!r} is no model", hint=f"a model is {_KINDS}", source=source)
 
 
-def _from_zoo(source: str, shape: Shapes, examples: Examples, seed: int) -> tuple[nn.Module, list[Any], str]:
+def _from_zoo(source: str, shape: Shapes, examples: Examples, seed: int) -> _Read:
     name, _, query = source.removeprefix("zoo:").partition("?")
     try:
         options = {k: _number(v) for k, v in parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))}
@@ -252,10 +265,10 @@ def _from_zoo(source: str, shape: Shapes, examples: Examples, seed: int) -> tupl
             source=source,
         ) from error
     inputs = _given(shape, examples, source) or [zoo.input_shape(name, **options)]
-    return zoo.build(name, seed=seed, **options), inputs, name
+    return _Read(zoo.build(name, seed=seed, **options), inputs, name)
 
 
-def _from_factory(source: str, shape: Shapes, examples: Examples, seed: int) -> tuple[nn.Module, list[Any], str]:
+def _from_factory(source: str, shape: Shapes, examples: Examples, seed: int) -> _Read:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made = entrypoint.call(source)
@@ -273,10 +286,10 @@ def _from_factory(source: str, shape: Shapes, examples: Examples, seed: int) -> 
             hint="give --input-shape 1x3x224x224, or let the factory return (module, (example_input,))",
             source=source,
         )
-    return module, inputs, source.rpartition(":")[2]
+    return _Read(module, inputs, source.rpartition(":")[2])
 
 
-def _from_pt2(source: str, shape: Shapes, examples: Examples, seed: int) -> tuple[nn.Module, list[Any], str]:
+def _from_pt2(source: str, shape: Shapes, examples: Examples, seed: int) -> _Read:
     from edgeprune.models.pt2 import load_pt2
 
     module, shapes = load_pt2(Path(source))
@@ -288,15 +301,15 @@ def _from_pt2(source: str, shape: Shapes, examples: Examples, seed: int) -> tupl
             hint="export it again with inputs of the shape it will run with",
             source=source,
         )
-    return module, given or list(shapes), Path(source).stem
+    return _Read(module, given or list(shapes), Path(source).stem)
 
 
-def _from_onnx(source: str, shape: Shapes, examples: Examples, seed: int) -> tuple[nn.Module, list[Any], str]:
+def _from_onnx(source: str, shape: Shapes, examples: Examples, seed: int) -> _Read:
     from edgeprune.models.onnx.load import load_onnx
 
     network = load_onnx(Path(source), {n: tuple(t.shape) for n, t in examples.items()} or shape)
     inputs = [examples.get(p.name, p.shape if p.dtype.is_floating_point else _zeros(p)) for p in network.inputs]
-    return network.module, inputs, Path(source).stem
+    return _Read(network.module, inputs, Path(source).stem, network.interface)
 
 
 def _zeros(port: Port) -> Tensor:

@@ -16,7 +16,8 @@ from edgeprune.errors import BadInputError, DeviceError, DeviceUnreachableError,
 
 ROOT = Path(edgeprune.__file__).parent
 PAGE = (ROOT.parent / "docs" / "BOARD.md").read_text()
-PROGRAM = (ROOT / "board" / "main.c").read_text()
+SOURCES = [ROOT / "board" / name for name in ("main.h", "main.c", "data.c")]
+PROGRAM = "".join(source.read_text() for source in SOURCES)
 OPTION = r"--[a-z][a-z-]*"
 TIMES = {"warmup": 1, "repeats": 2, "threads": 2}
 CRASHES = [*sorted(set(ExitCode) - {ExitCode.OK}), 126, 127, 134, 139, -11]
@@ -134,7 +135,7 @@ def test_the_fields_are_those_of_the_program_and_its_page(command):
 
 def test_nobody_else_spells_the_options_of_the_program():
     """edgeprune's own command line has some of the same names: there they are typer's."""
-    spelling = {ROOT / "board" / "client.py", ROOT / "board" / "main.c"}
+    spelling = {ROOT / "board" / "client.py", *SOURCES}
     files = [f for f in ROOT.rglob("*") if f.suffix in (".py", ".c", ".h", ".j2") and f not in spelling]
     assert len(files) > 100
     found = set()
@@ -299,6 +300,8 @@ PORT = GOOD["info"]["inputs"][0]
         ("info", {"inputs": ["x"]}, NO_PROGRAM),
         ("info", {"inputs": [{"name": "x"}]}, NO_PROGRAM),
         ("info", {"inputs": [{**PORT, "dtype": None}]}, NO_PROGRAM),
+        ("info", {"inputs": [{**PORT, "dtype": "int12"}]}, NO_PROGRAM),
+        ("info", {"inputs": [{**PORT, "dtype": ["float32"]}]}, NO_PROGRAM),
         ("info", {"outputs": [{**PORT, "shape": 3}]}, NO_PROGRAM),
         ("info", {"outputs": [{**PORT, "shape": [1, "many"]}]}, NO_PROGRAM),
         ("info", {"outputs": [{**PORT, "shape": [1, -1]}]}, NO_PROGRAM),

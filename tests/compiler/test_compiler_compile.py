@@ -33,13 +33,13 @@ def test_the_golden_sample_is_repeatable_and_leaves_the_module_alone() -> None:
     module.stem[1].eval()  # type: ignore[index, union-attr]
     before = {k: v.clone() for k, v in module.state_dict().items()}
     modes = [m.training for m in module.modules()]
-    pair = golden_pair(module, inputs)
+    pair = golden_pair(read_network(module, inputs))
     assert [m.training for m in module.modules()] == modes
     assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
-    again = golden_pair(module, inputs)
+    again = golden_pair(read_network(module, inputs))
     assert pair.inputs[0].tobytes() == again.inputs[0].tobytes()
     assert pair.outputs[0].tobytes() == again.outputs[0].tobytes()
-    assert golden_pair(module, inputs, seed=1).inputs[0].tobytes() != pair.inputs[0].tobytes()
+    assert golden_pair(read_network(module, inputs), seed=1).inputs[0].tobytes() != pair.inputs[0].tobytes()
     module.eval()
     assert torch.equal(torch.from_numpy(pair.outputs[0]), module(torch.from_numpy(pair.inputs[0])))
 
@@ -57,7 +57,7 @@ class InPlaceFirst(nn.Module):
 
 def test_the_golden_input_is_what_the_network_was_given() -> None:
     module = InPlaceFirst()
-    pair = golden_pair(module, (torch.zeros(1, 3, 2, 2),))
+    pair = golden_pair(read_network(module, (torch.zeros(1, 3, 2, 2),)))
     x = torch.from_numpy(pair.inputs[0])
     assert x.min() < 0
     assert torch.equal(module.conv(x.sigmoid()), torch.from_numpy(pair.outputs[0]))
@@ -80,7 +80,7 @@ def test_outputs_in_containers(tmp_path: Path) -> None:
     named, last = module(x)
     for y, expected in zip(actual, (named["z"], named["a"], last), strict=True):
         np.testing.assert_allclose(y, expected.detach().numpy(), rtol=1e-5, atol=1e-6)
-    assert [g.shape for g in golden_pair(module, (x,)).outputs] == [y.shape for y in actual]
+    assert [g.shape for g in golden_pair(read_network(module, (x,))).outputs] == [y.shape for y in actual]
 
 
 class FixedFilter(nn.Module):

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,7 @@ from edgeprune.compiler.cuda.nvrtc import compile_cubin, embedded_gpus, gpu_of, 
 from edgeprune.compiler.elf import read_needs
 from edgeprune.compiler.failures import KernelBuildError
 from edgeprune.compiler.kernels.registry import schedules_for
+from edgeprune.compiler.manifest import read_manifest
 from edgeprune.compiler.objects import build_object, find_object
 from edgeprune.compiler.schedules import Chosen, ScheduleBook
 from edgeprune.deploy.flash import flash
@@ -34,6 +36,7 @@ from edgeprune.errors import BundleError, MissingDependencyError, UnsupportedOpe
 from edgeprune.gpus import COMPILED_FOR
 from edgeprune.graph.network import read_network
 from edgeprune.graph.spec import KernelSpec
+from edgeprune.models.interface import Interface
 from edgeprune.targets import Target, load_target
 
 JETSONS = {
@@ -89,10 +92,13 @@ def ready(
     monkeypatch.setenv("FAKE_GPUS", "sm_72")
 
     def prepare(
-        module: nn.Module, inputs: tuple[Tensor, ...], book: ScheduleBook | None = None
+        module: nn.Module,
+        inputs: tuple[Tensor, ...],
+        book: ScheduleBook | None = None,
+        interface: Interface | None = None,
     ) -> Callable[..., subprocess.CompletedProcess[str]]:
         bundle = tmp_path / "bundle"
-        manifest = compile_network(read_network(module, inputs), board, bundle, book=book, name="net")
+        manifest = compile_network(read_network(module, inputs, interface), board, bundle, book=book, name="net")
         golden = manifest.golden
         files = [("--input", n) for n in golden.inputs] + [("--expect", n) for n in golden.outputs]
         check = [str(part) for option, name in files for part in (option, bundle / name)]
@@ -125,6 +131,22 @@ def test_the_whole_interface_of_a_program(ready: Callable[..., Callable[..., obj
     rows = [json.loads(line) for line in run("kernels", "--warmup", "0", "--repeats", "1").stdout.splitlines()]
     assert [row["name"] for row in rows] == info["kernels"]
     assert all(row["finite"] for row in rows)
+
+
+def test_values_of_other_types_go_through_one_buffer(
+    ready: Callable[..., Callable[..., object]], tmp_path: Path
+) -> None:
+    run = ready(*net("two_inputs"), interface=Interface(("float64", "float16"), ("float64",)))
+    checked = run("check")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    info, manifest = json.loads(run("info").stdout), read_manifest(tmp_path / "bundle")
+    assert [p["dtype"] for p in info["inputs"] + info["outputs"]] == ["float64", "float16", "float64"]
+    bench = json.loads(run("bench", "--repeats", "1").stdout)
+    assert bench["allocated_bytes"] == info["peak_ram_bytes"] == manifest.memory.peak_ram
+    (tmp_path / "bundle" / manifest.golden.inputs[0]).write_bytes(np.full(manifest.inputs[0].shape, 1e300).tobytes())
+    refused = run("check")
+    assert refused.returncode == 3
+    assert "holds 1e+300" in refused.stderr
 
 
 WRONG = (

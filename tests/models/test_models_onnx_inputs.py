@@ -72,11 +72,36 @@ def test_words_a_mask_and_a_length_go_all_the_way(tmp_path: Path) -> None:
     loaded = load_model(str(file), example=examples)
     assert [x.dtype for x in loaded.example_inputs] == [torch.int64, torch.bool, torch.int32]
     expected = onnxruntime.InferenceSession(str(file)).run(None, GIVEN)
-    compile_network(read_network(loaded.module, loaded.example_inputs), load_target("host"), tmp_path / "bundle")
+    network = read_network(loaded.module, loaded.example_inputs, loaded.interface)
+    manifest = compile_network(network, load_target("host"), tmp_path / "bundle")
+    assert [p.dtype for p in manifest.inputs + manifest.outputs] == ["int64", "bool", "int32", "float32", "int64"]
     with edgeprune.load_bundle(tmp_path / "bundle") as program:
         found = program(*GIVEN.values())
     for a, b in zip(found, expected, strict=True):
+        assert a.dtype == b.dtype
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "own"),
+    [
+        (TensorProto.FLOAT16, "float16"),
+        (TensorProto.DOUBLE, "float64"),
+        (TensorProto.BFLOAT16, "float32"),
+        (TensorProto.UINT8, "uint8"),
+        (TensorProto.UINT32, "int64"),
+    ],
+)
+def test_the_types_of_the_file_are_those_of_the_program(kind: int, own: str, tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Add", ["x", "x"], ["y"], "Add_y"),
+        helper.make_node("Equal", ["x", "y"], ["z"], "Equal_z"),
+    ]
+    outputs = [value("y", (1, 4), kind), value("z", (1, 4), TensorProto.BOOL)]
+    graph = helper.make_graph(nodes, "net", [value("x", (1, 4), kind)], outputs)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    loaded = load_model(str(save(proto, tmp_path)))
+    assert (loaded.interface.inputs, loaded.interface.outputs) == ((own,), (own, "bool"))
 
 
 def test_shapes_by_name_and_integers_that_are_not_given(tmp_path: Path) -> None:

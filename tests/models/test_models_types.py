@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from edgeprune.errors import ModelLoadError
 from edgeprune.graph.network import read_network
+from edgeprune.models.interface import Interface
 from edgeprune.models.loading import load_model, wrap_module
 
 SHAPE = (1, 3, 8, 8)
@@ -40,6 +41,34 @@ def test_half_precision_becomes_float32_as_it_is(net: Net, dtype: torch.dtype) -
         )
     assert next(net.parameters()).dtype == dtype, "the module that was given stays as it was"
     assert read_network(loaded.module, loaded.example_inputs).channels.prunable
+
+
+@pytest.mark.parametrize(
+    ("dtype", "own"), [(torch.float16, "float16"), (torch.bfloat16, "float32"), (torch.float64, "float64")]
+)
+def test_a_program_takes_and_gives_the_module_s_own_type(net: Net, dtype: torch.dtype, own: str) -> None:
+    net.to(dtype)
+    for given in (SHAPE, torch.zeros(SHAPE, dtype=dtype)):
+        loaded = wrap_module(net, given)
+        assert (loaded.interface.inputs, loaded.interface.outputs) == ((own,), (own,))
+        kernels = read_network(loaded.module, loaded.example_inputs, loaded.interface).kernels
+        assert [p.dtype for p in (*kernels.inputs, *kernels.outputs)] == [own, own]
+
+
+def test_a_module_of_float32_is_as_it_was_traced(net: Net) -> None:
+    assert wrap_module(net, SHAPE).interface == Interface()
+
+
+def test_an_operator_that_torch_has_in_float32_alone_gives_the_module_s_type(net: Net) -> None:
+    class Fussy(Net):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            if x.dtype == torch.float16:
+                raise RuntimeError("not implemented for 'Half'")
+            y = super().forward(x)
+            return y, y.argmax(1)
+
+    loaded = wrap_module(Fussy().half(), SHAPE)
+    assert (loaded.interface.inputs, loaded.interface.outputs) == (("float16",), ("float16", "int64"))
 
 
 def test_double_precision_that_float32_holds_is_converted(net: Net) -> None:

@@ -38,8 +38,8 @@ class Emitter:
     ) -> None:
         self.spec = spec
         self.lanes = lanes
-        sizes = [stored_elements(t, lanes) for t in spec.inputs]
-        self.inputs = [self._argument(f"x{i}", n) for i, n in enumerate(sizes)]
+        sizes = [(stored_elements(t, lanes), t.dtype) for t in spec.inputs]
+        self.inputs = [self._argument(f"x{i}", n, dtype) for i, (n, dtype) in enumerate(sizes)]
         self.constants = [self._argument(f"c{i}", n) for i, n in enumerate(constants)]
         self.scratch: Any = self._argument("s", scratch) if scratch else None
         self.output = self._argument("y", stored_elements(spec.output, lanes))
@@ -47,8 +47,8 @@ class Emitter:
             self.inputs[in_place] = self.output
 
     @staticmethod
-    def _argument(name: str, elements: int) -> Any:
-        return T.match_buffer(T.arg(name, T.handle()), (elements,), "float32")
+    def _argument(name: str, elements: int, dtype: str = "float32") -> Any:
+        return T.match_buffer(T.arg(name, T.handle()), (elements,), dtype)
 
     def load(self, buffer: Any, index: Expr, lanes: int | None = None) -> Expr:
         """``lanes`` consecutive values from ``index``."""

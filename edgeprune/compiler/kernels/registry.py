@@ -13,6 +13,7 @@ from edgeprune.compiler.kernels import (
     depthwise,
     gather,
     grouped,
+    image,
     matmul,
     movement,
     pad,
@@ -51,6 +52,7 @@ FILES = (
     recurrent,
     gather,
     movement,
+    image,
 )
 """Modules with kernel rules. Where rules of two match a kernel, the schedules of the first come first."""
 

@@ -16,8 +16,9 @@ from edgeprune.graph.cutting.finish import assemble, output
 from edgeprune.graph.mutation import stale_read
 from edgeprune.graph.nodes import static_shape, unsupported
 from edgeprune.graph.spec import TensorSpec
-from edgeprune.graph.trace import user_inputs, user_outputs
+from edgeprune.graph.trace import TYPES, user_inputs, user_outputs
 from edgeprune.graph.walks import kept_shape
+from edgeprune.models.interface import type_name
 
 
 def cut(program: ExportedProgram, analysis: Analysis) -> KernelGraph:
@@ -29,10 +30,11 @@ def cut(program: ExportedProgram, analysis: Analysis) -> KernelGraph:
     constants, drafts = Constants(program), Drafts(program.graph)
     cutter = Cutter(analysis, constants, drafts)
     inputs = []
-    for node in user_inputs(program):
+    taken, returned = program.graph.output_node().meta[TYPES]
+    for node, dtype in zip(user_inputs(program), taken, strict=True):
         shape = static_shape(node)
         cutter.give(node, TensorSpec(kept_shape(shape), "plain"), shape)
-        inputs.append(Port(node.name, shape, node.name))
+        inputs.append(Port(node.name, shape, node.name, type_name(dtype)))
     if stale := stale_read(program.graph):
         node, name, reader = stale
         why = f"it changes '{name.name}' in place, which '{reader.name}' reads afterwards"
@@ -41,5 +43,8 @@ def cut(program: ExportedProgram, analysis: Analysis) -> KernelGraph:
         drafts.order = order
         if node.op == "call_function" and not constants.takes(node):
             cutter.handle(node)
-    outputs = [output(cutter, constants, node) for node in user_outputs(program)]
+    outputs = [
+        output(cutter, constants, node, type_name(dtype))
+        for node, dtype in zip(user_outputs(program), returned, strict=True)
+    ]
     return assemble(drafts.sorted(), constants, analysis, inputs, outputs)

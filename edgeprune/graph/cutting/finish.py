@@ -18,7 +18,7 @@ from edgeprune.graph.spec import KernelSpec, TensorSpec
 from edgeprune.graph.walks import kept_shape
 
 
-def output(cutter: Cutter, constants: Constants, node: Node) -> Port:
+def output(cutter: Cutter, constants: Constants, node: Node, dtype: str) -> Port:
     """A result of the network, in row-major order.
 
     Raises:
@@ -35,7 +35,7 @@ def output(cutter: Cutter, constants: Constants, node: Node) -> Port:
         raise unsupported(node, f"the network returns {which}", hint)
     if value.draft is None:  # an input, or a constant: a program has buffers of its own for what it returns
         value = cutter.returned(node, value)
-    return Port(node.name, static_shape(node), value.tensor)
+    return Port(node.name, static_shape(node), value.tensor, dtype)
 
 
 def assemble(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgeprune.graph.ops.convolution import WINDOW, Convolution, Dense, Transposed
+from edgeprune.graph.ops.image import Image
 from edgeprune.graph.ops.movement import ChannelShuffle, ChannelSlice, Concat, GridSample, Reduce, Take
 from edgeprune.graph.ops.operator import Elementwise, Operator
 from edgeprune.graph.ops.walked import Join, Strided, Walked
@@ -42,5 +43,6 @@ OPERATORS: dict[str, Operator] = {
         Operator("softmax", ("axis", "log"), fuses=False),
         Operator("recurrent", ("kind", "reverse"), fuses=False),
         Operator("layout", fuses=False),
+        Image("image", ("order", "scale", "shift"), fuses=False),
     )
 }

@@ -18,6 +18,7 @@ from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto
 from torch import nn
 
 from edgeprune.errors import ModelLoadError, UnsupportedOperatorError
+from edgeprune.models.interface import Interface, type_name
 from edgeprune.models.onnx.build import Builder, TooLarge
 from edgeprune.models.onnx.checks import check_types
 from edgeprune.models.onnx.control import Flow
@@ -27,7 +28,7 @@ from edgeprune.models.onnx.node import OnnxNode
 from edgeprune.models.onnx.ops.families import operators, reader
 from edgeprune.models.onnx.simplify import simplify
 from edgeprune.models.onnx.table import Outputs
-from edgeprune.models.onnx.types import HELD, held, named
+from edgeprune.models.onnx.types import HELD, OWN, held, named
 from edgeprune.models.onnx.values import Unsupported, Value, Values
 from edgeprune.models.onnx.weights import read_sparse, read_tensor
 
@@ -57,6 +58,11 @@ class Port:
     shape: tuple[int, ...]
 
     @property
+    def type_name(self) -> str:
+        """What a program takes or gives: the port's own type, or what holds it where C has none."""
+        return OWN.get(self.kind) or type_name(self.dtype)
+
+    @property
     def dtype(self) -> torch.dtype:
         """What the module takes or gives."""
         return HELD[self.kind]
@@ -76,6 +82,11 @@ class OnnxNetwork:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     parameter_names: Mapping[str, str]
+
+    @property
+    def interface(self) -> Interface:
+        """The types of the file's inputs and outputs."""
+        return Interface(tuple(p.type_name for p in self.inputs), tuple(p.type_name for p in self.outputs))
 
 
 def load_onnx(

@@ -44,6 +44,8 @@ HELD: dict[int, torch.dtype] = {
     TensorProto.UINT2: torch.uint8,
 }
 """Element type of ONNX -> torch type of computed values."""
+OWN: dict[int, str] = {TensorProto.FLOAT16: "float16", TensorProto.DOUBLE: "float64"}
+"""Element types that are held in another, and that a program takes and gives as they are."""
 BITS: dict[int, int] = {
     TensorProto.INT2: 2,
     TensorProto.UINT2: 2,

@@ -6,12 +6,12 @@ int __tvm_ffi_ep_b(void *, ep_ffi_any *, int32_t, ep_ffi_any *);
 
 const char ep_name[] = "tiny";
 const ep_buffer ep_buffers[] = {
-  {EP_ARENA, 0u, 12},
-  {EP_ARENA, 64u, 32},
-  {EP_ARENA, 64u, 32},
-  {EP_WEIGHTS, 0u, 24},
-  {EP_WEIGHTS, 128u, 8},
-  {EP_ARENA, 192u, 32},
+  {EP_ARENA, 0u, 12, EP_FLOAT32},
+  {EP_ARENA, 64u, 32, EP_FLOAT32},
+  {EP_ARENA, 64u, 32, EP_FLOAT32},
+  {EP_WEIGHTS, 0u, 24, EP_FLOAT32},
+  {EP_WEIGHTS, 128u, 8, EP_FLOAT32},
+  {EP_ARENA, 192u, 32, EP_FLOAT32},
 };
 const int ep_buffer_count = 6;
 const ep_call ep_calls[] = {
@@ -20,12 +20,12 @@ const ep_call ep_calls[] = {
 };
 const int ep_call_count = 2;
 const ep_port ep_inputs[] = {
-  {{"x", 4, {1, 3, 2, 2}, 12u}, 0u},
+  {{"x", 4, {1, 3, 2, 2}, 12u, EP_FLOAT32}, 0u, EP_FLOAT32},
 };
 const int ep_input_count = 1;
 const ep_port ep_outputs[] = {
-  {{"y", 4, {1, 5, 2, 2}, 20u}, 192u},
-  {{"row", 2, {1, 20}, 20u}, 192u},
+  {{"y", 4, {1, 5, 2, 2}, 20u, EP_FLOAT32}, 192u, EP_FLOAT32},
+  {{"row", 2, {1, 20}, 20u, EP_FLOAT32}, 192u, EP_FLOAT32},
 };
 const int ep_output_count = 2;
 const uint64_t ep_arena_bytes = 320u;

@@ -7,14 +7,14 @@ int __tvm_ffi_ep_2(void *, ep_ffi_any *, int32_t, ep_ffi_any *);
 
 const char ep_name[] = "timing";
 const ep_buffer ep_buffers[] = {
-  {EP_ARENA, 0u, 12},
-  {EP_ARENA, 64u, 32},
-  {EP_ARENA, 0u, 32},
-  {EP_WEIGHTS, 0u, 24},
-  {EP_WEIGHTS, 128u, 8},
-  {EP_ARENA, 128u, 32},
-  {EP_ARENA, 0u, 32},
-  {EP_ARENA, 128u, 32},
+  {EP_ARENA, 0u, 12, EP_FLOAT32},
+  {EP_ARENA, 64u, 32, EP_FLOAT32},
+  {EP_ARENA, 0u, 32, EP_FLOAT32},
+  {EP_WEIGHTS, 0u, 24, EP_FLOAT32},
+  {EP_WEIGHTS, 128u, 8, EP_FLOAT32},
+  {EP_ARENA, 128u, 32, EP_FLOAT32},
+  {EP_ARENA, 0u, 32, EP_FLOAT32},
+  {EP_ARENA, 128u, 32, EP_FLOAT32},
 };
 const int ep_buffer_count = 8;
 const ep_call ep_calls[] = {
@@ -24,11 +24,11 @@ const ep_call ep_calls[] = {
 };
 const int ep_call_count = 3;
 const ep_port ep_inputs[] = {
-  {{"", 0, {0}, 0u}, 0u},
+  {{"", 0, {0}, 0u, EP_FLOAT32}, 0u, EP_FLOAT32},
 };
 const int ep_input_count = 0;
 const ep_port ep_outputs[] = {
-  {{"", 0, {0}, 0u}, 0u},
+  {{"", 0, {0}, 0u, EP_FLOAT32}, 0u, EP_FLOAT32},
 };
 const int ep_output_count = 0;
 const uint64_t ep_arena_bytes = 256u;
