@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from edgeprune.errors import VerificationError
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.trace import evaluating, failing_module
+from edgeprune.models.precise import in_float64, widened
 from edgeprune.pruning.plan import Plan
 from edgeprune.pruning.slices import Survivors, named_tensors, survivors
 
@@ -126,29 +126,15 @@ def _in_float64(
     masked: nn.Module, shrunk: nn.Module, inputs: tuple[Tensor, ...], alive: Survivors
 ) -> Comparison | None:
     """The comparison if they agree; None too where the network's code insists on another type."""
-    exact = tuple(x.double() if x.is_floating_point() else x for x in inputs)
-    single = torch.get_default_dtype()
     try:
-        torch.set_default_dtype(torch.float64)
-        pair = (copy.deepcopy(masked).double(), copy.deepcopy(shrunk).double())
-        with _Widened():
-            result, where = _compared(*pair, exact, alive, _FLOAT64_RTOL)
+        with in_float64(masked, shrunk) as (large, small):
+            result, where = _compared(large, small, widened(inputs), alive, _FLOAT64_RTOL)
     except Exception:
         return None
-    finally:
-        torch.set_default_dtype(single)
     return result if where is None else None
 
 
 _FLOAT64_RTOL = 1e-9
-
-
-class _Widened(TorchFunctionMode):
-    """Whatever asks for float32 gets float64."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        args, kwargs = tree_map(lambda a: torch.float64 if a is torch.float32 else a, (args, kwargs or {}))
-        return (Tensor.double if func is Tensor.float else func)(*args, **kwargs)
 
 
 _LAYER_RTOL = 1e-3

@@ -104,8 +104,8 @@ def _layers(cutter: Cutter, node: Node, kind: str, start: list[Any]) -> None:
         value = outputs[0] if directions == 1 else _joined(cutter, node, outputs, 2, f"layer{layer}.both")
     shown = value.permuted((1, 0, 2)) if named["batch_first"] else value
     parts = [shown]
-    for i, ends in enumerate((last, cells)[: len(start)], 1):
-        parts.append(ends[0] if len(ends) == 1 or i not in asked else _joined(cutter, node, ends, 0, f"last{i}"))
+    for i, kept in enumerate((last, cells)[: len(start)], 1):
+        parts.append(kept[0] if len(kept) == 1 or i not in asked else _joined(cutter, node, kept, 0, f"last{i}"))
     cutter.yield_parts(node, parts)
 
 
