@@ -10,7 +10,19 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeprune.api.arguments import Data, Inputs, Model, Shape, Where, board_of, open_data, open_model, open_target
+from edgeprune.api.arguments import (
+    Data,
+    Inputs,
+    Model,
+    Shape,
+    TaskArgument,
+    Where,
+    board_of,
+    open_data,
+    open_model,
+    open_target,
+    open_task,
+)
 from edgeprune.api.call import sign, signed
 from edgeprune.api.networks import Bundle
 from edgeprune.api.progress import reporting
@@ -40,6 +52,7 @@ from edgeprune.report.schema import Report, read_report
 from edgeprune.report.tables import Table, facts_table, report_tables, written
 from edgeprune.report.write import write_report
 from edgeprune.targets import Target
+from edgeprune.training.tasks.task import Score
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,8 +93,13 @@ class Fit(Network):
 
     @property
     def accuracy(self) -> float | None:
-        """Share of right labels from the program on the device; None without data."""
+        """Share of right labels from the program on the device; None without data, or where the metric is another."""
         return self.result.pruned.accuracy
+
+    @property
+    def metric(self) -> Score | None:
+        """The figure of the task's metric from the program on the device; None without data."""
+        return self.result.pruned.metric
 
     @property
     def bundle(self) -> Path:
@@ -141,6 +159,8 @@ def fit(
     flash: str | float | None = None,
     statistic: str = "median",
     data: Data = None,
+    task: TaskArgument = None,
+    pixels: str | None = None,
     out: Where = None,
     resume: bool = False,
     example_inputs: Inputs = None,
@@ -193,23 +213,26 @@ def fit(
         epochs=epochs,
         lr=lr,
         seed=seed,
+        task=task if isinstance(task, str) else "" if task is None else task.name,
+        pixels=pixels or "",
         baseline=baseline,
         allow_mismatch=allow_mismatch,
         profile=ProfileOptions(threads=threads, points=points, step=step, tune=tune, blocks=blocks),
     )
     loaded, record = open_model(model, example_inputs, weights, input_shape, example, seed)
-    examples, kind = open_data(data, seed), open_target(target)
+    lesson, kind = open_task(task), open_target(target)
+    examples = open_data(data, seed, task=lesson, inputs=loaded.example_inputs, pixels=pixels)
     folder, kept = folder_of(out, loaded.name, target), store_path(store)
 
     def began() -> None:
         """Write down how the run was called, where text can say it: ``fit --resume`` then needs no more."""
-        texts = isinstance(target, str) and isinstance(device, str | None) and isinstance(data, str | Path | None)
-        if record is None or not texts:
+        texts = all(isinstance(given, str | None) for given in (target, device, task))
+        if record is None or not texts or not isinstance(data, str | Path | None):
             return
         said = {k: v for k, v in call.items() if k not in _OF_THIS_TIME}
         # Absolute, so that the run can be gone on with from any folder.
         said |= {"model": record.model, "weights": record.weights, "input_shape": record.input_shape}
-        said |= {"example": record.example}
+        said |= {"example": record.example, "task": absolute(task if isinstance(task, str) else None)}
         sign(folder, {**said, "data": absolute(None if data is None else str(data)), "store": str(kept.resolve())})
 
     with board_of(device, kind) as board, ProfileStore(kept) as opened, reporting(progress) as bar:
@@ -221,6 +244,7 @@ def fit(
             folder,
             promise,
             data=examples,
+            task=lesson,
             options=options,
             record=record,
             resume=resume,

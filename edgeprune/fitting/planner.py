@@ -32,7 +32,7 @@ CALIBRATION = 512
 
 
 def calibration(data: DataSet, batch_size: int = 64) -> Iterator[Batch]:
-    """The first :data:`CALIBRATION` training samples of arrays, or as many that are spread over the data, in batches."""
+    """The first :data:`CALIBRATION` training samples of arrays, or as many from all over the data, in batches."""
     return batches_of(data.train, batch_size, spread(data.train, CALIBRATION))
 
 
@@ -57,8 +57,7 @@ def score(
     found = criterion(name, **options)
     if data is None:
         return found.score(network, None)
-    loss = None if task is None or task.name == "classification" else _scoring(task)
-    return found.score(network, calibration(data, batch_size), loss)
+    return found.score(network, calibration(data, batch_size), None if task is None else _scoring(task))
 
 
 def _scoring(task: Task) -> LossFn:

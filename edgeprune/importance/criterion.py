@@ -22,8 +22,8 @@ Batches = Iterable[tuple[Inputs, Any]]
 
 @dataclass(frozen=True, slots=True)
 class OfModule:
-    """A loss that runs the module itself: (module, inputs, targets) -> scalar. The module is in training mode meanwhile,
-    with batch norms and dropout in evaluation mode.
+    """A loss that runs the module itself: (module, inputs, targets) -> scalar. The module is in training mode
+    meanwhile, with batch norms and dropout in evaluation mode.
     """
 
     function: Callable[[nn.Module, Inputs, Any], Tensor]

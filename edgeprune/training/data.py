@@ -185,7 +185,9 @@ def _of_halves(train: Half, test: Half, name: str) -> DataSet:
     y = test.take(torch.zeros(1, dtype=torch.long)).targets
     boxes = isinstance(y, list) and bool(y) and isinstance(y[0], Mapping) and "boxes" in y[0]
     labels = isinstance(y, Tensor) and not y.is_floating_point() and y.dim() in (1, 3)
-    return DataSet(train, test, name, kind="none" if y is None else "boxes" if boxes else "labels" if labels else "other")
+    return DataSet(
+        train, test, name, kind="none" if y is None else "boxes" if boxes else "labels" if labels else "other"
+    )
 
 
 def _gathered(arrays: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from edgeprune.progress import SILENT, Progress
 from edgeprune.training.data import DataSet
 from edgeprune.training.evaluate import evaluate, predict
 from edgeprune.training.halves import Arrays, Batch, at
-from edgeprune.training.tasks.classification import ACCURACY, classification
+from edgeprune.training.tasks.classification import classification, learns_labels
 from edgeprune.training.tasks.task import Score, Task
 from edgeprune.training.teach import Taught
 
@@ -75,8 +75,8 @@ def train(
     Args:
         lr: the peak learning rate.
         teacher: gives soft targets; the loss is ``(1 - distil_weight) * loss + distil_weight * distil``, both of the
-            task. With ``distil_weight=1`` targets are not used, nor of a task without a loss. A task with a ``step`` has
-            no teacher.
+            task. With ``distil_weight=1`` targets are not used, nor where the task has no loss. A task with a ``step``
+            has no teacher.
         label_smoothing: of the cross entropy where no task is given.
         augment: changes each training batch.
         task: classification if None.
@@ -88,7 +88,7 @@ def train(
     """
     task = task or classification(label_smoothing)
     _check(epochs, lr, batch_size, distil_weight if teacher else 0.0, temperature)
-    if task.name == "classification" and isinstance(data.train, Arrays):
+    if learns_labels(task) and isinstance(data.train, Arrays):
         data.require_classes(predict(module, data.train.x[:1]).shape[1])
     before = {k: v.clone() for k, v in module.state_dict().items()}
     try:
@@ -123,9 +123,13 @@ class _Loss:
             if self.teacher is None and task.targets != "dense":
                 raise UsageError(f"task {task.name!r} has no loss, and there is no teacher", hint="give a teacher")
             self.weight = 1.0
-        still = self.teacher is not None and augment is None and task.targets != "dense"
-        self.table = predict(self.teacher, data.train.x) if still and isinstance(data.train, Arrays) else None
-        self.taught = Taught(data.train, self.teacher) if still and self.table is None and data.train.fixed else None
+        self.table: Any = None
+        self.taught: Taught | None = None
+        if self.teacher is not None and augment is None and task.targets != "dense":
+            if isinstance(data.train, Arrays):
+                self.table = predict(self.teacher, data.train.x)
+            elif data.train.fixed:
+                self.taught = Taught(data.train, self.teacher)
 
     def __call__(self, module: nn.Module, batch: Batch, chosen: Tensor) -> Tensor:
         if self.task.step is not None:
@@ -169,7 +173,7 @@ def _epochs(
     schedule = OneCycleLR(optimizer, max_lr=lr, total_steps=epochs * steps + 1)
     if all(p.dim() != 5 for p in module.parameters()):  # torch has no such layout for volumes
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    history = History(metric_name="" if task.metric.name == ACCURACY else task.metric.name)
+    history = History(metric_name="" if learns_labels(task) else task.metric.name)
     for epoch in range(epochs):
         progress.stage(f"epoch {epoch + 1} of {epochs}", steps)
         module.train()
@@ -198,7 +202,9 @@ def _epochs(
             total += value.item() * len(chosen)
             progress.advance()
         history.loss.append(total / size)
-        progress.note(f"epoch {epoch + 1}: loss {history.loss[-1]:.4f}, {_noted(history, evaluate(module, data.test, task))}")
+        progress.note(
+            f"epoch {epoch + 1}: loss {history.loss[-1]:.4f}, {_noted(history, evaluate(module, data.test, task))}"
+        )
     return history
 
 

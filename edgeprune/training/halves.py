@@ -1,5 +1,4 @@
-"""The halves of a data set: samples that are counted, and taken in batches by number, from memory or as they are read.
-"""
+"""The halves of a data set: samples that are counted, and taken in batches by their numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +11,6 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from edgeprune.errors import BadInputError
-from edgeprune.models.inputs import Inputs
 
 CHUNK = 64
 """Samples that are read at once where nothing else is asked for."""
@@ -22,12 +20,13 @@ class Batch(NamedTuple):
     """Samples side by side.
 
     Attributes:
-        inputs: a tensor whose first dimension counts samples, or a tuple of such, one for each input of the network.
+        inputs: a tensor whose first dimension counts samples, or a tuple of such, one for each input of the network;
+            where they have names, a mapping, until they are put in order.
         targets: of any structure: tensors whose first dimension counts samples, or lists with one entry a sample;
             None where the data have none.
     """
 
-    inputs: Inputs
+    inputs: Any
     targets: Any = None
 
 
@@ -78,7 +77,7 @@ class Arrays(NamedTuple):
 class Stacked:
     """Inputs and targets of any structure in memory; the first dimension of every tensor counts samples."""
 
-    inputs: Inputs
+    inputs: Any
     targets: Any = None
 
     @property

@@ -15,6 +15,7 @@ from edgeprune.graph.trace import evaluating, failing_module
 from edgeprune.models.inputs import Inputs, as_inputs, call, training_outputs
 from edgeprune.training.data import DataSet
 from edgeprune.training.halves import Arrays, Batch, Half, shapes_of, spread
+from edgeprune.training.tasks.classification import learns_labels
 from edgeprune.training.tasks.task import Task
 
 TOLERANCE = 1e-3
@@ -36,6 +37,17 @@ def require_data(
         BadInputError: images of another shape, more classes than outputs, targets that the task cannot use, or a
             network that takes one sample at a time or mixes those of a batch.
     """
+    require_shapes(example_inputs, data)
+    if task is None or learns_labels(task):
+        data.require_classes(outputs)
+    samples = data.train.take(spread(data.train, FEW))
+    require_batches(module, samples.inputs)
+    if task is not None:
+        _require_task(module, task, samples, data.test.take(spread(data.test, FEW)))
+
+
+def require_shapes(example_inputs: Sequence[Tensor], data: DataSet) -> None:
+    """Refuse data whose samples have other shapes than the network takes; raises BadInputError."""
     shapes, given = [tuple(x.shape) for x in example_inputs], shapes_of(data.train)
     if shapes != given:
         found = given[0] if len(given) == 1 else given
@@ -45,12 +57,6 @@ def require_data(
             model=shapes,
             data=found,
         )
-    if task is None or task.name == "classification":
-        data.require_classes(outputs)
-    samples = data.train.take(spread(data.train, FEW))
-    require_batches(module, samples.inputs)
-    if task is not None:
-        _require_task(module, task, samples, data.test.take(spread(data.test, FEW)))
 
 
 def _require_task(module: nn.Module, task: Task, train: Batch, test: Batch) -> None:

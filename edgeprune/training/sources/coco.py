@@ -43,7 +43,9 @@ def _read(file: Path) -> dict[str, Any]:
         said = json.loads(file.read_bytes())
     except (OSError, ValueError) as error:
         raise refused(file, f"it is no JSON file: {error}") from error
-    if not isinstance(said, dict) or not all(isinstance(said.get(k), list) for k in ("images", "annotations", "categories")):
+    if not isinstance(said, dict) or not all(
+        isinstance(said.get(k), list) for k in ("images", "annotations", "categories")
+    ):
         raise refused(file, "it has no lists of images, annotations and categories")
     return said
 
@@ -96,5 +98,7 @@ def _labelled(file: Path, said: dict[str, Any], numbers: dict[int, int]) -> File
 def _folder(file: Path, said: dict[str, Any]) -> Path:
     root, name = file.parent.parent, file.stem.removeprefix("instances_")
     places = [root / name, root / "images" / name, root / "images", root]
-    first = str(said["images"][0].get("file_name", "")) if said["images"] and isinstance(said["images"][0], dict) else ""
+    first = (
+        str(said["images"][0].get("file_name", "")) if said["images"] and isinstance(said["images"][0], dict) else ""
+    )
     return next((p for p in places if first and (p / first).is_file()), places[0])

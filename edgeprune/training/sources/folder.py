@@ -51,7 +51,7 @@ def open_folder(path: Path, shape: Sequence[int] | None, pixels: str | None, see
     """
     if shape is None or len(shape) != 4:
         raise UsageError(
-            f"{path} holds images, and the network's input of the shape {shape and tuple(shape)} is none of (1, C, H, W)",
+            f"{path} holds images, and {shape and tuple(shape)} is not the shape of an input for them, (1, C, H, W)",
             hint="give load_data input_shape=(1, 3, 224, 224), or data of another kind",
         )
     found = _found(path)

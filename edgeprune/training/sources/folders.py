@@ -35,7 +35,9 @@ def folder_of_images(root: Path) -> Found:
             hint="the folders of classes have the same names in both",
             classes=unknown,
         )
-    return Found(_labelled(train, names), test and _labelled(test, names), "labels", DEFAULT, tuple(names))
+    return Found(
+        _labelled(train, names), None if test is None else _labelled(test, names), "labels", DEFAULT, tuple(names)
+    )
 
 
 def _classes(folder: Path) -> list[str]:

@@ -1,5 +1,4 @@
-"""Image files as a half of a data set: read when they are asked for, and kept as bytes as far as memory is meant for it.
-"""
+"""Image files as a half of a data set: read when they are asked for, and kept as bytes as far as memory allows."""
 
 from __future__ import annotations
 
@@ -67,7 +66,9 @@ class Images:
         targets = [self.targets[n] for n in numbers]
         if self.placed is None:
             return Batch(inputs, torch.tensor(targets))
-        return Batch(inputs, [self.placed(t, p, self.height, self.width) for t, (_, p) in zip(targets, read, strict=True)])
+        return Batch(
+            inputs, [self.placed(t, p, self.height, self.width) for t, (_, p) in zip(targets, read, strict=True)]
+        )
 
     def warm(self) -> None:
         """Read what fits into memory now: a broken file is then known before anything is measured or trained.

@@ -54,9 +54,11 @@ def half_of(source: Any, name: str, seed: int) -> Half:
     """
     if not isinstance(source, DataLoader | Dataset):
         raise ModelLoadError(f"{name} is a {type(source).__name__}, not a torch DataLoader or Dataset", array=name)
-    dataset = source.dataset if isinstance(source, DataLoader) else source
-    given = source.collate_fn if isinstance(source, DataLoader) else default_collate
-    numbered = not isinstance(dataset, IterableDataset) and hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
+    dataset: Any = source.dataset if isinstance(source, DataLoader) else source
+    given: Any = source.collate_fn if isinstance(source, DataLoader) else default_collate
+    numbered = (
+        not isinstance(dataset, IterableDataset) and hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
+    )
     if numbered:
         if not len(dataset):
             raise ModelLoadError(f"{name} is empty", array=name)

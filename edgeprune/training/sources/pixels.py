@@ -1,5 +1,4 @@
-"""How an image file becomes the input of a network: colours, scale, size. Said in one line of text, and in the report.
-"""
+"""How an image file becomes the input of a network: colours, scale, size; said in one line, and in the report."""
 
 from __future__ import annotations
 
@@ -87,7 +86,9 @@ class Pixels:
         scale = SCALES[found.get("scale", "unit")]
         if channels == 1 and len(scale[0]) == 3:  # an image of one channel: the mean of the three
             scale = (sum(scale[0]) / 3,), (sum(scale[1]) / 3,)
-        made = cls(_numbers(found.get("mean"), scale[0]), _numbers(found.get("std"), scale[1]), found["order"], found["fit"])
+        made = cls(
+            _numbers(found.get("mean"), scale[0]), _numbers(found.get("std"), scale[1]), found["order"], found["fit"]
+        )
         if (made.order == "grey") != (channels == 1):
             raise UsageError(f"a network of {channels} channels takes no images that are {made.order}")
         if not {len(made.mean), len(made.std)} <= {1, channels} or min(made.std) <= 0:
@@ -111,7 +112,13 @@ class Pixels:
             with Image.open(file) as opened:
                 image = ImageOps.exif_transpose(opened)
                 image = _converted(image, "L" if self.order == "grey" else "RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        except (
+            OSError,
+            ValueError,
+            SyntaxError,
+            Image.DecompressionBombError,
+            Image.DecompressionBombWarning,
+        ) as error:
             raise broken(file, error) from error
         image, placed = self._fitted(image, height, width)
         array = np.array(image, dtype=np.uint8).reshape(height, width, -1)
@@ -130,10 +137,7 @@ class Pixels:
             return image, Placed(1.0, 1.0, 0.0, 0.0)
         if self.fit == "stretch":
             return image.resize((width, height), Image.Resampling.BILINEAR), Placed(width / w, height / h, 0.0, 0.0)
-        if self.fit == "crop":
-            scale = max(width / w, height / h) / CROP
-        else:
-            scale = min(width / w, height / h)
+        scale = max(width / w, height / h) / CROP if self.fit == "crop" else min(width / w, height / h)
         new_w, new_h = (max(1, round(side * scale)) for side in (w, h))
         if self.fit == "crop":
             new_w, new_h = max(new_w, width), max(new_h, height)
@@ -161,7 +165,9 @@ def size_of(file: Path) -> tuple[int, int]:
 def broken(file: Path, error: Exception) -> ModelLoadError:
     """The error of a file that is no image, or a damaged one."""
     return ModelLoadError(
-        f"{file} cannot be read as an image: {error}", hint="replace the file, or take it out of the folder", file=str(file)
+        f"{file} cannot be read as an image: {error}",
+        hint="replace the file, or take it out of the folder",
+        file=str(file),
     )
 
 

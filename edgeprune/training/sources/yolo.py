@@ -93,7 +93,9 @@ def _listed(file: Path, base: Path, given: str) -> list[Path]:
         raise refused(file, f"{place} does not exist", "paths are relative to the file, or to its entry path")
     lines = (line.strip() for line in place.read_text(encoding="utf-8").splitlines())
     found = [place.parent / line if not Path(line).is_absolute() else Path(line) for line in lines if line]
-    found = [f if f.is_file() else base / f.relative_to(place.parent) if f.is_relative_to(place.parent) else f for f in found]
+    found = [
+        f if f.is_file() else base / f.relative_to(place.parent) if f.is_relative_to(place.parent) else f for f in found
+    ]
     if missing := next((f for f in found if not is_image(f)), None):
         raise refused(place, f"{missing} is no image that exists")
     if not found:

@@ -60,6 +60,11 @@ def classification(label_smoothing: float = 0.0) -> Task:
     )
 
 
+def learns_labels(task: Task) -> bool:
+    """Whether a task is judged by the share of right labels."""
+    return task.metric.start is RightLabels
+
+
 def only(outputs: Any) -> Tensor:
     """The one output that holds logits: the outputs themselves, or the first of several.
 

@@ -1,5 +1,4 @@
-"""Detection: judged by mean average precision; trained by the dense network's boxes and scores, or a loss of one's own.
-"""
+"""Detection: judged by mean average precision; trained by the dense network's boxes and scores, or by a given loss."""
 
 from __future__ import annotations
 
@@ -24,7 +23,9 @@ class _Precision:
 
     def update(self, outputs: Any, targets: Any) -> None:
         if not isinstance(targets, list | tuple) or len(targets) != len(outputs):
-            raise BadInputError("the data have no boxes for each image", hint="give a YOLO or COCO folder (docs/DATA.md)")
+            raise BadInputError(
+                "the data have no boxes for each image", hint="give a YOLO or COCO folder (docs/DATA.md)"
+            )
         for found, target in zip(outputs, targets, strict=True):
             if not bool(found.isfinite().all()):
                 raise BadInputError("found boxes hold NaN or infinity", hint="the network or its weights are broken")
@@ -80,7 +81,7 @@ def detection(
 
 def _apart(boxes: Tensor, scores: Tensor, dense_boxes: Tensor, dense_scores: Tensor) -> Tensor:
     """How far the boxes (a, 4) and scores (a, K) of an image are from the dense network's: of scores that are
-    probabilities the cross entropy, of boxes the distance relative to their size, where the dense network sees something.
+    probabilities the cross entropy, of boxes the distance relative to their size where the dense network sees one.
     """
     dense_boxes, dense_scores = dense_boxes.detach(), dense_scores.detach()
     weight = dense_scores.amax(1).clamp(0, 1)

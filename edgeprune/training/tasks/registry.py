@@ -38,7 +38,9 @@ def load_task(source: str) -> Task:
             options = {k: _value(v) for k, v in parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))}
             made = getattr(import_module(module), function)(**options)
         except (TypeError, ValueError) as error:
-            raise UsageError(f"task {name!r} does not take {query!r}: {error}", hint="docs/TASKS.md lists them") from error
+            raise UsageError(
+                f"task {name!r} does not take {query!r}: {error}", hint="docs/TASKS.md lists them"
+            ) from error
     elif entrypoint.is_entrypoint(source):
         made = entrypoint.call(source)
     else:
@@ -47,7 +49,8 @@ def load_task(source: str) -> Task:
         )
     if not isinstance(made, Task):
         raise UsageError(
-            f"{source} returned a {type(made).__name__}", hint="a task factory returns an edgeprune.Task (docs/TASKS.md)"
+            f"{source} returned a {type(made).__name__}",
+            hint="a task factory returns an edgeprune.Task (docs/TASKS.md)",
         )
     return made
 
@@ -59,5 +62,3 @@ def _value(text: str) -> Any:
         except ValueError:
             continue
     return text
-
-

@@ -47,7 +47,9 @@ def pairs(outputs: Any, targets: Any) -> list[tuple[Tensor, Tensor]]:
     """
     found = [o for o in tree_leaves(outputs) if isinstance(o, Tensor)]
     wanted = [t.to(torch.float32) for t in tree_leaves(targets) if isinstance(t, Tensor)]
-    if len(found) != len(wanted) or any(o.numel() != t.numel() or len(o) != len(t) for o, t in zip(found, wanted, strict=True)):
+    if len(found) != len(wanted) or any(
+        o.numel() != t.numel() or len(o) != len(t) for o, t in zip(found, wanted, strict=True)
+    ):
         shapes = [[tuple(t.shape) for t in side] for side in (found, wanted)]
         raise BadInputError(
             f"outputs of the shapes {shapes[0]} do not go with targets of the shapes {shapes[1]}",
