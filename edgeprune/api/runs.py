@@ -201,7 +201,8 @@ def fit(
     """
     # Every argument by its name, before there are other names.
     call = dict(locals())
-    promise = Promise.parse(latency, flash, statistic)
+    promise, lesson = Promise.parse(latency, flash, statistic), open_task(task)
+    named = absolute(task) if isinstance(task, str) else None if lesson is None else lesson.name
     options = FitOptions(
         solver=solver,
         criterion=criterion,
@@ -213,14 +214,14 @@ def fit(
         epochs=epochs,
         lr=lr,
         seed=seed,
-        task=task if isinstance(task, str) else "" if task is None else task.name,
+        task=named or "",
         pixels=pixels or "",
         baseline=baseline,
         allow_mismatch=allow_mismatch,
         profile=ProfileOptions(threads=threads, points=points, step=step, tune=tune, blocks=blocks),
     )
     loaded, record = open_model(model, example_inputs, weights, input_shape, example, seed)
-    lesson, kind = open_task(task), open_target(target)
+    kind = open_target(target)
     examples = open_data(data, seed, task=lesson, inputs=loaded.example_inputs, pixels=pixels)
     folder, kept = folder_of(out, loaded.name, target), store_path(store)
 
@@ -232,7 +233,7 @@ def fit(
         said = {k: v for k, v in call.items() if k not in _OF_THIS_TIME}
         # Absolute, so that the run can be gone on with from any folder.
         said |= {"model": record.model, "weights": record.weights, "input_shape": record.input_shape}
-        said |= {"example": record.example, "task": absolute(task if isinstance(task, str) else None)}
+        said |= {"example": record.example, "task": named}
         sign(folder, {**said, "data": absolute(None if data is None else str(data)), "store": str(kept.resolve())})
 
     with board_of(device, kind) as board, ProfileStore(kept) as opened, reporting(progress) as bar:

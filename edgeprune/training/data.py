@@ -209,10 +209,11 @@ def _anything(arrays: Mapping[str, Any], name: str) -> DataSet:
     halves = []
     for half in ("train", "test"):
         x, y = (_tensors(arrays.get(f"{k}_{half}"), name, f"{k}_{half}") for k in "xy")
-        lengths = {len(t) for t in tree_leaves((x, y)) if isinstance(t, Tensor)}
+        tensors = [t for t in tree_leaves((x, y)) if isinstance(t, Tensor)]
+        lengths = {len(t) for t in tensors}
         if len(lengths) != 1 or not min(lengths):
             raise _wrong(name, f"x_{half} and y_{half}", "hold different numbers of samples, or none")
-        if any(t.is_floating_point() and not torch.isfinite(t).all() for t in tree_leaves((x, y))):
+        if any(t.is_floating_point() and not torch.isfinite(t).all() for t in tensors):
             raise _wrong(name, f"x_{half} or y_{half}", "holds NaN or infinity")
         halves.append(Stacked(x, y))
     return _of_halves(halves[0], halves[1], name)

@@ -40,8 +40,8 @@ def match(student: Any, teacher: Any, temperature: float) -> Tensor:
     """The mean distance of all floating outputs from the teacher's, one by one; of any structure.
 
     What looks like the logits or probabilities of a classifier (N, K) is compared by :func:`distil_loss`, all else by
-    the squared error relative to the teacher's variance, channel by channel, so that neither coordinates in pixels nor
-    probabilities drown the other.
+    ``log(1 + e)`` of the squared error ``e`` relative to the teacher's variance, channel by channel, so that neither
+    coordinates in pixels nor probabilities drown the other.
 
     Raises:
         BadInputError: the outputs have another structure than the teacher's, or none of them is real.
@@ -95,7 +95,8 @@ def _relative_error(student: Tensor, teacher: Tensor) -> Tensor:
     s, t = _by_channel(student), _by_channel(teacher)
     variance = t.var(1, correction=0)
     floor = _FLOOR * variance.max().clamp(max=1.0) + torch.finfo(t.dtype).tiny
-    return ((s - t).square().mean(1) / (variance + floor)).mean()
+    # The logarithm: an output that hardly moves would otherwise tear the weights away once it is missed.
+    return torch.log1p((s - t).square().mean(1) / (variance + floor)).mean()
 
 
 def _by_channel(output: Tensor) -> Tensor:

@@ -72,6 +72,7 @@ def _require_task(module: nn.Module, task: Task, train: Batch, test: Batch) -> N
                 task.step(module, train)
     except EdgepruneError as error:
         error.message = f"task {task.name!r} and the data do not go together: {error.message}"
+        error.args = (error.message,)
         raise
     except Exception as error:
         raise BadInputError(

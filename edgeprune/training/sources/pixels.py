@@ -128,8 +128,8 @@ class Pixels:
 
     def scaled(self, pixels: Tensor) -> Tensor:
         """Pixels (N, C, H, W) of uint8 as the network takes them, in float32."""
-        mean, std = (torch.tensor(v, dtype=torch.float32).reshape(-1, 1, 1) for v in (self.mean, self.std))
-        return (pixels.float() / 255 - mean) / std
+        mean, std = (255 * torch.tensor(v, dtype=torch.float64).reshape(-1, 1, 1) for v in (self.mean, self.std))
+        return (pixels.float() - mean.float()) / std.float()
 
     def _fitted(self, image: Image.Image, height: int, width: int) -> tuple[Image.Image, Placed]:
         w, h = image.size

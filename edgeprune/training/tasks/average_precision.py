@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from edgeprune.training.tasks.boxes import overlaps
 
 THRESHOLDS = tuple(0.5 + 0.05 * i for i in range(10))
+RECALLS = np.linspace(0, 1, 101)
 MOST = 100
 """Found boxes of an image that count."""
 
@@ -57,7 +59,7 @@ class AveragePrecision:
         recall, precision = hits / count, hits / (hits + misses).clamp(min=1e-12)
         # Precision never rises with recall: the best at this recall or any higher one.
         precision = precision.flip(1).cummax(1).values.flip(1) if precision.shape[1] else precision
-        asked = torch.linspace(0, 1, 101, dtype=torch.float64)
+        asked = torch.from_numpy(RECALLS)
         values = torch.zeros(len(THRESHOLDS), dtype=torch.float64)
         for i in range(len(THRESHOLDS)):
             places = torch.searchsorted(recall[i].contiguous(), asked)
