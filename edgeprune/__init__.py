@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edgeprune.models.loading import load_model
     from edgeprune.targets import load_target
     from edgeprune.training.data import DataSet, load_data
+    from edgeprune.training.tasks.task import Task
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,7 @@ _HOMES = {
     "Profile": "edgeprune.api.profiles",
     "Pruned": "edgeprune.api.networks",
     "Run": "edgeprune.api.runs",
+    "Task": "edgeprune.training.tasks.task",
     "bench": "edgeprune.api.boards",
     "compile": "edgeprune.api.networks",
     "export": "edgeprune.api.networks",
@@ -58,6 +60,7 @@ __all__ = [
     "Profile",
     "Pruned",
     "Run",
+    "Task",
     "__version__",
     "bench",
     "compile",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from edgeprune.api.shown import Network
 from edgeprune.devices.protocol import Device
@@ -17,12 +18,17 @@ from edgeprune.fitting.run_folder import RunRecord
 from edgeprune.models.image_input import ImageInput
 from edgeprune.models.loading import LoadedModel, parse_shape, wrap_module
 from edgeprune.targets import Target, load_target
-from edgeprune.training.data import KEYS, DataSet, check, collect, load_data
+from edgeprune.training.data import KEYS, DataSet, data_of, load_data
+from edgeprune.training.sources.folder import is_folder
+from edgeprune.training.tasks.classification import learns_labels
+from edgeprune.training.tasks.registry import TASKS, load_task
+from edgeprune.training.tasks.task import Task
 
 Model = str | nn.Module | LoadedModel | Network
 """``zoo:NAME``, a file or a factory as on the command line; a torch module; what ``load_model`` or a call returned."""
 Inputs = Tensor | Sequence[Tensor] | Sequence[int] | None
-Data = str | Path | Mapping[str, Any] | Sequence[Any] | DataSet | None
+Data = str | Path | Mapping[str, Any] | Sequence[Any] | DataLoader[Any] | Dataset[Any] | DataSet | None
+TaskArgument = str | Task | None
 Shape = str | Sequence[int] | Mapping[str, Sequence[int]] | None
 Where = str | Path | None
 Frames = str | ImageInput | None
@@ -62,26 +68,52 @@ def open_model(
     return loaded, None
 
 
-def open_data(data: Data, seed: int = 0) -> DataSet | None:
+def open_task(task: TaskArgument) -> Task | None:
+    """The task that was named or handed over.
+
+    Raises:
+        UsageError, ModelLoadError: there is none of that name, or its factory fails.
+    """
+    if task is None or isinstance(task, Task):
+        return task
+    if not isinstance(task, str):
+        raise UsageError(f"a {type(task).__name__} is no task", hint=f"give {', '.join(TASKS)}, or an edgeprune.Task")
+    return load_task(task)
+
+
+def open_data(
+    data: Data,
+    seed: int = 0,
+    *,
+    task: Task | None = None,
+    inputs: Sequence[Tensor] = (),
+    pixels: str | None = None,
+) -> DataSet | None:
     """The data set that was named or handed over.
 
     Args:
-        data: a source as on the command line; a mapping of arrays; ``(x_train, y_train, x_test, y_test)``; a pair of
-            torch DataLoaders or Datasets, to train and to test on.
+        data: a source as on the command line; a mapping of arrays; ``(x_train, y_train, x_test, y_test)``; a torch
+            DataLoader or Dataset, or a pair of them, to train and to test on.
+        task: what it is for, if that was said: with one that learns other things than labels, targets may be anything.
+        inputs: example inputs of the network, in whose size images of a folder are read.
+        pixels: how they are read.
 
     Raises:
-        ModelLoadError: it is none of these, or its arrays do not go together.
+        ModelLoadError: it is none of these, or its arrays do not go together. UsageError: ``pixels`` without a folder.
     """
+    free = task is not None and not learns_labels(task)
+    if pixels is not None and not (isinstance(data, str | Path) and is_folder(str(data))):
+        raise UsageError(
+            "pixels say how images of a folder are read", hint="give --data FOLDER, or leave --pixels away"
+        )
     if data is None or isinstance(data, DataSet):
         return data
     if isinstance(data, str | Path):
-        return load_data(str(data), seed)
-    if isinstance(data, Mapping):
-        return check(data, "data")
-    if isinstance(data, tuple | list) and len(data) == len(KEYS):
-        return check({k: v for k, v in zip(KEYS, data, strict=True) if v is not None}, "data")
-    if isinstance(data, tuple | list) and len(data) == 2:
-        return collect({"train": data[0], "test": data[1]}, "data", seed)
+        shape = tuple(inputs[0].shape) if len(inputs) == 1 else None
+        return load_data(str(data), seed, input_shape=shape, pixels=pixels, free=free)
+    known = isinstance(data, Mapping | DataLoader | Dataset)
+    if known or (isinstance(data, tuple | list) and len(data) in (2, len(KEYS))):
+        return data_of(data, "data", seed, free=free)
     raise ModelLoadError(
         f"a {type(data).__name__} is no data set",
         hint=f"give a mapping or a tuple of {', '.join(KEYS)}, or a pair of torch DataLoaders (train, test)",

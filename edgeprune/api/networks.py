@@ -14,11 +14,13 @@ from edgeprune.api.arguments import (
     Inputs,
     Model,
     Shape,
+    TaskArgument,
     Where,
     board_of,
     open_data,
     open_model,
     open_target,
+    open_task,
 )
 from edgeprune.api.progress import reporting
 from edgeprune.api.schedules import schedule_book
@@ -31,6 +33,7 @@ from edgeprune.devices.protocol import Device
 from edgeprune.fitting.planner import Planner, score, shrunk, with_removable
 from edgeprune.fitting.run_folder import RUN_FILE, check_out, save_run
 from edgeprune.fitting.run_folder import load_run as load_folder
+from edgeprune.fitting.teaching import prepared
 from edgeprune.graph.network import Network as ReadNetwork
 from edgeprune.graph.network import read_network
 from edgeprune.home import store_path
@@ -45,8 +48,6 @@ from edgeprune.progress import Progress
 from edgeprune.pruning.plan import Plan
 from edgeprune.report.tables import Table, percent, size, written
 from edgeprune.targets import Target, load_target
-from edgeprune.training.preflight import require_data
-from edgeprune.training.teach import labelled_by_teacher
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -120,6 +121,8 @@ def prune(
     target: str | Target = "host",
     device: str | Device | None = None,
     data: Data = None,
+    task: TaskArgument = None,
+    pixels: str | None = None,
     out: Where = None,
     example_inputs: Inputs = None,
     weights: Where = None,
@@ -148,8 +151,9 @@ def prune(
     """
     promise = Promise.parse(latency, flash, statistic)
     get_solver(solver)
-    examples, kind = open_data(data, seed), open_target(target)
+    lesson, kind = open_task(task), open_target(target)
     loaded, record = open_model(model, example_inputs, weights, input_shape, example, seed)
+    examples = open_data(data, seed, task=lesson, inputs=loaded.example_inputs, pixels=pixels)
     folder = folder_of(out, loaded.name, target)
     check_out(folder)
     network = read_network(loaded.module, loaded.example_inputs, loaded.interface)
@@ -160,12 +164,11 @@ def prune(
         tables = LatencyModel(opened.find(fingerprint, allow_mismatch=allow_mismatch).records())
         dense = tables.network(n.spec for n in network.kernels.nodes)
         if examples is not None:
-            require_data(network.module, network.example_inputs, network.kernels.outputs[0].shape[1], examples)
-            examples = labelled_by_teacher(network.module, examples)
+            examples, lesson, _ = prepared(network, examples, lesson, bar)
         options = ProfileOptions(threads=threads, points=points, step=step, tune=tune, blocks=blocks)
         planner = Planner(
             network,
-            score(network, criterion, examples, seed=seed),
+            score(network, criterion, examples, lesson, seed=seed),
             tables,
             options.levels(network.channels, kind),
             solver=solver,

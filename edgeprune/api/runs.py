@@ -16,11 +16,13 @@ from edgeprune.api.arguments import (
     Inputs,
     Model,
     Shape,
+    TaskArgument,
     Where,
     board_of,
     open_data,
     open_model,
     open_target,
+    open_task,
 )
 from edgeprune.api.call import sign, signed
 from edgeprune.api.networks import Bundle
@@ -52,6 +54,7 @@ from edgeprune.report.schema import Report, read_report
 from edgeprune.report.tables import Table, facts_table, report_tables, written
 from edgeprune.report.write import write_report
 from edgeprune.targets import Target
+from edgeprune.training.tasks.task import Score
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,8 +95,13 @@ class Fit(Network):
 
     @property
     def accuracy(self) -> float | None:
-        """Share of right labels from the program on the device; None without data."""
+        """Share of right labels from the program on the device; None without data, or where the metric is another."""
         return self.result.pruned.accuracy
+
+    @property
+    def metric(self) -> Score | None:
+        """The figure of the task's metric from the program on the device; None without data."""
+        return self.result.pruned.metric
 
     @property
     def bundle(self) -> Path:
@@ -155,6 +163,8 @@ def fit(
     flash: str | float | None = None,
     statistic: str = "median",
     data: Data = None,
+    task: TaskArgument = None,
+    pixels: str | None = None,
     out: Where = None,
     resume: bool = False,
     example_inputs: Inputs = None,
@@ -196,7 +206,8 @@ def fit(
     """
     # Every argument by its name, before there are other names.
     call = dict(locals())
-    promise = Promise.parse(latency, flash, statistic)
+    promise, lesson = Promise.parse(latency, flash, statistic), open_task(task)
+    named = absolute(task) if isinstance(task, str) else None if lesson is None else lesson.name
     options = FitOptions(
         solver=solver,
         criterion=criterion,
@@ -208,6 +219,8 @@ def fit(
         epochs=epochs,
         lr=lr,
         seed=seed,
+        task=named or "",
+        pixels=pixels or "",
         baseline=baseline,
         allow_mismatch=allow_mismatch,
         profile=ProfileOptions(threads=threads, points=points, step=step, tune=tune, blocks=blocks),
@@ -217,18 +230,19 @@ def fit(
     if image is not None:
         loaded = replace(loaded, interface=replace(loaded.interface, image=image))
         record = record and replace(record, image_input=str(image))
-    examples, kind = open_data(data, seed), open_target(target)
+    kind = open_target(target)
+    examples = open_data(data, seed, task=lesson, inputs=loaded.example_inputs, pixels=pixels)
     folder, kept = folder_of(out, loaded.name, target), store_path(store)
 
     def began() -> None:
         """Write down how the run was called, where text can say it: ``fit --resume`` then needs no more."""
-        texts = isinstance(target, str) and isinstance(device, str | None) and isinstance(data, str | Path | None)
-        if record is None or not texts:
+        texts = all(isinstance(given, str | None) for given in (target, device, task))
+        if record is None or not texts or not isinstance(data, str | Path | None):
             return
         said = {k: v for k, v in call.items() if k not in _OF_THIS_TIME}
         # Absolute, so that the run can be gone on with from any folder.
         said |= {"model": record.model, "weights": record.weights, "input_shape": record.input_shape}
-        said |= {"example": record.example, "image_input": record.image_input}
+        said |= {"example": record.example, "image_input": record.image_input, "task": named}
         sign(folder, {**said, "data": absolute(None if data is None else str(data)), "store": str(kept.resolve())})
 
     with board_of(device, kind) as board, ProfileStore(kept) as opened, reporting(progress) as bar:
@@ -240,6 +254,7 @@ def fit(
             folder,
             promise,
             data=examples,
+            task=lesson,
             options=options,
             record=record,
             resume=resume,

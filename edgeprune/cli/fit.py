@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeprune.cli.options import LOADING, PROFILING, PROMISED, WHERE, ModelArgument, option, taking
+from edgeprune.cli.options import LEARNING, LOADING, PROFILING, PROMISED, WHERE, ModelArgument, option, taking
 from edgeprune.cli.output import JsonOption, QuietOption, Result, emit
 from edgeprune.errors import UsageError
 
@@ -21,7 +21,7 @@ app = typer.Typer(rich_markup_mode=None)
     *LOADING,
     *WHERE,
     *PROMISED,
-    "data",
+    *LEARNING,
     *PROFILING,
     "image_input",
     "solver",

@@ -16,6 +16,7 @@ import typer
 
 from edgeprune.devices.trust import accepting_new_host_keys
 from edgeprune.importance.registry import CRITERIA
+from edgeprune.training.tasks.registry import TASKS
 
 ModelArgument = Annotated[
     str, typer.Argument(help="zoo:NAME, package.module:factory, FILE.py:factory, FILE.pt2 or FILE.onnx.")
@@ -46,7 +47,9 @@ _SHARED = (
     option("latency", str | None, None, "Latency budget: 12ms, 800us, or 50% of the dense network's."),
     option("flash", str | None, None, "Budget of the program's size: 2MB, 512KiB, or 50% of the dense one's."),
     option("statistic", str, "median", "What --latency speaks of: median; for hard deadlines p90, p99 or max."),
-    option("data", str | None, None, "FILE.npz, FILE.py:factory or package.module:factory (docs/DATA.md)."),
+    option("data", str | None, None, "A folder of images, FILE.npz, data.yaml or FILE.py:factory (docs/DATA.md)."),
+    option("task", str | None, None, f"{', '.join(TASKS)}, or FILE.py:factory (docs/TASKS.md)."),
+    option("pixels", str | None, None, "How images of a folder are read: imagenet,crop or unit,letterbox, say."),
     option("threads", int, 1, "Threads the network runs on.", min=1),
     option("points", int, 8, "Most widths each group is offered.", min=1),
     option(
@@ -70,6 +73,7 @@ _SHARED = (
 _TRUST = option("accept_new_host_key", bool, False, "Trust an SSH board that is not known yet (docs/SSH.md).")
 SHARED = {shared.name: shared for shared in _SHARED}
 
+LEARNING = ("data", "task", "pixels")
 LOADING = ("weights", "input_shape", "example", "seed")
 WHERE = ("target", "device")
 PROMISED = ("latency", "flash", "statistic")

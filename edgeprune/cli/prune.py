@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeprune.cli.options import LOADING, PROFILING, PROMISED, WHERE, ModelArgument, taking
+from edgeprune.cli.options import LEARNING, LOADING, PROFILING, PROMISED, WHERE, ModelArgument, taking
 from edgeprune.cli.output import JsonOption, QuietOption, Result, emit
 
 app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command()
-@taking(*LOADING, *WHERE, *PROMISED, "data", *PROFILING, "solver", "criterion", criterion="l2")
+@taking(*LOADING, *WHERE, *PROMISED, *LEARNING, *PROFILING, "solver", "criterion", criterion="l2")
 def prune(
     model: ModelArgument,
     out: Annotated[Path, typer.Option("--out", help="The run folder to write: plan, weights.")],

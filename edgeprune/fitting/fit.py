@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from edgeprune.budget.promise import Promise
 from edgeprune.compiler.manifest import read_manifest
@@ -19,15 +18,17 @@ from edgeprune.errors import InfeasibleBudgetError, ProfileError, VerificationEr
 from edgeprune.fitting.baseline import uniform
 from edgeprune.fitting.build import Builder
 from edgeprune.fitting.install import install
+from edgeprune.fitting.judging import frame_distance
 from edgeprune.fitting.options import FitOptions
 from edgeprune.fitting.planner import Planner, score, shrunk, with_removable
 from edgeprune.fitting.recover import History, recovered
 from edgeprune.fitting.reference import Reference, accepted
 from edgeprune.fitting.request import DONE, open_run
-from edgeprune.fitting.result import FitResult, FitRound, VariantResult
+from edgeprune.fitting.result import FitResult, FitRound, Measured, VariantResult
 from edgeprune.fitting.run_folder import RunRecord, save_run
 from edgeprune.fitting.saved import load_scores, profile_json, profile_of, save_scores
 from edgeprune.fitting.stages import DENSE
+from edgeprune.fitting.teaching import prepared
 from edgeprune.fitting.workshop import Workshop
 from edgeprune.graph.network import Network, read_network
 from edgeprune.importance.criterion import Scores
@@ -40,8 +41,7 @@ from edgeprune.progress import SILENT, Progress
 from edgeprune.pruning.plan import Plan
 from edgeprune.targets import Target
 from edgeprune.training.data import DataSet
-from edgeprune.training.preflight import require_data
-from edgeprune.training.teach import labelled_by_teacher
+from edgeprune.training.tasks.task import Task
 
 
 def fit(
@@ -53,6 +53,7 @@ def fit(
     promise: Promise,
     *,
     data: DataSet | None = None,
+    task: Task | None = None,
     options: FitOptions | None = None,
     record: RunRecord | None = None,
     resume: bool = False,
@@ -62,10 +63,11 @@ def fit(
     """Profile, prune, recover, compile, install and prove a network on a device.
 
     The plan is measured before any training is spent on it: latency does not depend on the values
-    of the weights. Without ``data`` nothing is fine-tuned and no accuracy is reported. Whatever is finished
+    of the weights. Without ``data`` nothing is fine-tuned and no metric is reported. Whatever is finished
     is kept in ``out`` as it ends (fitting/stages.py).
 
     Args:
+        task: what the network is for: its loss and its metric; by the targets of ``data`` if None.
         promise: limits in ms and bytes, or as fractions of what the dense network costs, measured in this run.
         out: the run folder: stages, plan, weights, bundle.
         record: how the model was loaded, so that ``edgeprune compile RUN`` can do it again.
@@ -87,14 +89,13 @@ def fit(
     if options.profile.blocks:
         network = with_removable(network, progress)
     if data is not None:
-        require_data(network.module, network.example_inputs, network.kernels.outputs[0].shape[1], data)
-        if (image := network.interface.image) is not None:
-            _, distance = image.frames(data.test[0].numpy())
+        data, task, taught = prepared(network, data, task, progress)
+        options = replace(options, distil_weight=1.0) if taught else options
+        if network.interface.image is not None:
+            distance = frame_distance(network, data.test)
             progress.note(
                 f"test images go to the board as camera frames, {distance:.2g} grey levels beside them at most"
             )
-        if not data.labelled:
-            data, options = labelled_by_teacher(model.module, data), replace(options, distil_weight=1.0)
     stages = open_run(out, model, target, promise, options, resume=resume, began=began)
     with tempfile.TemporaryDirectory(prefix="edgeprune-fit-") as scratch, on_trial(device) as trials:
         profiled = stages.once(
@@ -123,11 +124,13 @@ def fit(
             provenance={"model": model.source, "seed": options.seed, "command": "fit", "fingerprint": fingerprint},
             progress=progress,
         )
-        workshop = Workshop(network, builder, trials, stages, Path(scratch), data, options)
+        workshop = Workshop(network, builder, trials, stages, Path(scratch), data, task, options)
         dense = workshop.variant("dense", network, stages.run / DENSE, keep=True)
         reference = Reference(trials, stages.run / DENSE, dense.manifest, dense.timing, promise, options.patience_s)
         progress.stage("scoring channels")
-        scored = partial(score, name=options.criterion, data=data, batch_size=options.batch_size, seed=options.seed)
+        scored = partial(
+            score, name=options.criterion, data=data, task=task, batch_size=options.batch_size, seed=options.seed
+        )
         scores = stages.once(
             "scores",
             lambda: scored(network),
@@ -168,13 +171,13 @@ def fit(
         done = install(workshop, device, reference, plan, small, smaller)
         judged = Judgement(done.deployment.verdicts, done.deployment.timing)
         placed = trials.installed()
-        proved: dict[str, Any] = stages.once(
-            "measured",
-            lambda: {"accuracy": workshop.accuracy(placed), "kernels_ms": dict(placed.kernels_ms())},
-            dict[str, Any],
+        proved: Measured = stages.once(
+            "measured", lambda: Measured(workshop.score(placed), dict(placed.kernels_ms())), Measured
         )
         manifest = read_manifest(out / "bundle")
-        pruned = VariantResult("pruned", done.network, manifest, judged.timing, judged.latency_ms, **proved)
+        pruned = VariantResult(
+            "pruned", done.network, manifest, judged.timing, judged.latency_ms, proved.metric, proved.kernels_ms
+        )
         rival: VariantResult | None = None
         rival_history: History = {}
         if options.baseline and promise.latency is not None:
@@ -210,6 +213,8 @@ def fit(
             fingerprint=fingerprint,
             paths={**paths, "bundle": out / "bundle", "store": store.path},
             history={"pruned": history, "uniform": rival_history, **done.histories},
+            task=task,
+            data=data,
         )
 
 

@@ -23,6 +23,7 @@ class FitOptions(Jsonable):
         patience_s: most seconds that one verdict is measured for.
         tighter: how often a trained network that turns out over its budget is shrunk further, trained and tried again.
         epochs, lr, batch_size, distil_weight, temperature: fine-tuning (training/finetune.py).
+        task, pixels: how the task and the reading of images were named; empty where nothing was said.
         baseline: also make the uniform-width network of the same latency, for the report.
     """
 
@@ -39,6 +40,8 @@ class FitOptions(Jsonable):
     distil_weight: float = 0.5
     temperature: float = 4.0
     seed: int = 0
+    task: str = ""
+    pixels: str = ""
     baseline: bool = True
     allow_mismatch: bool = False
     profile: ProfileOptions = field(default_factory=ProfileOptions)

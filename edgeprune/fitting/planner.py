@@ -7,15 +7,13 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from torch import Tensor
-
 from edgeprune.budget.evaluate import Evaluator
 from edgeprune.budget.problem import Budget, Problem, Solution
 from edgeprune.budget.registry import get_solver
 from edgeprune.errors import ProfileError
 from edgeprune.fitting.search import Proposal
 from edgeprune.graph.network import Network, read_network
-from edgeprune.importance.criterion import Scores
+from edgeprune.importance.criterion import LossFn, OfModule, Scores
 from edgeprune.importance.registry import criterion
 from edgeprune.latency.grids import finer
 from edgeprune.latency.model import LatencyModel
@@ -25,27 +23,48 @@ from edgeprune.pruning.blocks import removable
 from edgeprune.pruning.mask import check_equal, mask
 from edgeprune.pruning.plan import Plan, make_plan
 from edgeprune.pruning.shrink import shrink
-from edgeprune.training.data import DataSet, batches
+from edgeprune.training.data import DataSet
+from edgeprune.training.halves import Batch, batches_of, spread
+from edgeprune.training.tasks.task import Task
 
 CALIBRATION = 512
 """Training samples that saliency and batch-norm statistics are taken from."""
 
 
-def calibration(data: DataSet, batch_size: int = 64) -> Iterator[tuple[Tensor, Tensor]]:
-    """The first :data:`CALIBRATION` training samples, in batches."""
-    x, y = data.train
-    return batches(x[:CALIBRATION], y[:CALIBRATION], batch_size)
+def calibration(data: DataSet, batch_size: int = 64) -> Iterator[Batch]:
+    """The first :data:`CALIBRATION` training samples of arrays, or as many from all over the data, in batches."""
+    return batches_of(data.train, batch_size, spread(data.train, CALIBRATION))
 
 
-def score(network: Network, name: str, data: DataSet | None = None, *, batch_size: int = 64, seed: int = 0) -> Scores:
+def score(
+    network: Network,
+    name: str,
+    data: DataSet | None = None,
+    task: Task | None = None,
+    *,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> Scores:
     """Saliency of every channel by the named criterion, on the calibration samples of ``data``.
+
+    Args:
+        task: what the loss of a criterion that needs one is; classification if None.
 
     Raises:
         UsageError: unknown criterion, or one that needs data and got none.
     """
     options = {"seed": seed} if name == "random" else {}
     found = criterion(name, **options)
-    return found.score(network, None if data is None else calibration(data, batch_size))
+    if data is None:
+        return found.score(network, None)
+    return found.score(network, calibration(data, batch_size), None if task is None else _scoring(task))
+
+
+def _scoring(task: Task) -> LossFn:
+    step = task.step
+    if step is None:
+        return task.scoring
+    return OfModule(lambda module, inputs, targets: step(module, Batch(inputs, targets)))
 
 
 class Planner:

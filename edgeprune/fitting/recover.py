@@ -10,6 +10,7 @@ from edgeprune.graph.network import Network, read_network
 from edgeprune.pruning.plan import Plan
 from edgeprune.pruning.widths import load_pruned, save_pruned
 from edgeprune.training.finetune import train
+from edgeprune.training.foreign import finetuned
 from edgeprune.training.recalibrate import recalibrate
 
 History = dict[str, Any]
@@ -37,23 +38,23 @@ def recovered(workshop: Workshop, name: str, small: Network, plan: Plan, epochs:
 
 
 def _recover(workshop: Workshop, network: Network, epochs: int) -> History:
-    """Batch-norm statistics measured anew, then fine-tuning with the dense network as teacher."""
-    options, data = workshop.options, workshop.data
-    if data is None:
+    """Batch-norm statistics measured anew, then fine-tuning with the dense teacher, or by the task's trainer."""
+    options, data, task = workshop.options, workshop.data, workshop.task
+    if data is None or task is None:
         return {}
-    recalibrate(network.module, (x for x, _ in calibration(data, options.batch_size)))
+    recalibrate(network.module, (batch.inputs for batch in calibration(data, options.batch_size)))
     if epochs == 0:
         return {}
-    history = train(
-        network.module,
-        data,
-        epochs=epochs,
-        lr=options.lr,
-        batch_size=options.batch_size,
-        seed=options.seed,
-        teacher=workshop.network.module,
-        distil_weight=options.distil_weight,
-        temperature=options.temperature,
-        progress=workshop.builder.progress,
-    )
-    return history.to_json()
+    settings: dict[str, Any] = {
+        "epochs": epochs,
+        "lr": options.lr,
+        "batch_size": options.batch_size,
+        "seed": options.seed,
+        "teacher": workshop.network.module,
+        "distil_weight": options.distil_weight,
+        "temperature": options.temperature,
+        "progress": workshop.builder.progress,
+    }
+    if task.finetune is not None:
+        return finetuned(network.module, data, task, **settings)
+    return train(network.module, data, task=task, **settings).to_json()

@@ -22,6 +22,9 @@ from edgeprune.graph.network import Network
 from edgeprune.jsonable import Jsonable
 from edgeprune.pruning.plan import Plan
 from edgeprune.targets import Target
+from edgeprune.training.data import DataSet
+from edgeprune.training.tasks.classification import ACCURACY
+from edgeprune.training.tasks.task import Score, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class VariantResult(Jsonable):
     Attributes:
         latency_ms: at the device's nominal clock: where it was timed in turns with the dense network, their ratio
             times the dense network's latency.
-        accuracy: share of right labels from the program's own outputs; None without data.
+        metric: the figure of the task's metric, from the program's own outputs; None without data.
         kernels_ms: median of each kernel by node, timed one by one; empty if that was not asked for.
     """
 
@@ -40,8 +43,21 @@ class VariantResult(Jsonable):
     manifest: Manifest
     timing: Timing
     latency_ms: float
-    accuracy: float | None = None
+    metric: Score | None = None
     kernels_ms: Mapping[str, float] | None = None
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of right labels, where that is the metric."""
+        return None if self.metric is None or self.metric.name != ACCURACY else self.metric.value
+
+
+@dataclass(frozen=True, slots=True)
+class Measured(Jsonable):
+    """What the installed program was found to be worth: the metric, and the median of each kernel by node, in ms."""
+
+    metric: Score | None
+    kernels_ms: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +85,7 @@ class FitResult:
         margin: part of the latency limit that the first plan left free, from the noise that the device showed.
         dropped: group -> width -> why it was not offered.
         paths: what was written, by name.
+        task, data: what the network was judged by, and on; None without data.
     """
 
     model_name: str
@@ -93,6 +110,8 @@ class FitResult:
     fingerprint: Mapping[str, Any]
     paths: Mapping[str, Path]
     history: Mapping[str, Any]
+    task: Task | None = None
+    data: DataSet | None = None
 
     @property
     def evidence(self) -> str:

@@ -62,7 +62,7 @@ def absolute(source: str | None) -> str | None:
     if source is None:
         return None
     path, colon, factory = source.rpartition(":")
-    if source.endswith((".pt2", ".onnx", ".npz")):
+    if source.endswith((".pt2", ".onnx", ".npz", ".yaml", ".yml")) or (not colon and Path(source).is_dir()):
         return str(Path(source).resolve())
     return f"{Path(path).resolve()}:{factory}" if colon and path.endswith(".py") else source
 

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgeprune.compiler.manifest import read_manifest
 from edgeprune.deploy.placed import Placed
 from edgeprune.deploy.standard import Judgement
 from edgeprune.deploy.timing import timed
 from edgeprune.deploy.trials import Trials
 from edgeprune.fitting.build import Builder
+from edgeprune.fitting.judging import device_score
 from edgeprune.fitting.options import FitOptions
 from edgeprune.fitting.planner import Planner, shrunk
 from edgeprune.fitting.reference import Accept, Reference
@@ -26,7 +25,7 @@ from edgeprune.fitting.stages import Stages
 from edgeprune.graph.network import Network
 from edgeprune.pruning.plan import Plan
 from edgeprune.training.data import DataSet
-from edgeprune.training.evaluate import accuracy_from_logits
+from edgeprune.training.tasks.task import Score, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,8 @@ class Workshop:
     Attributes:
         network: the dense one, as it was read.
         scratch: a folder for bundles that are only tried.
-        data: its test half measures the accuracy of programs; None: accuracy is not measured.
+        data: its test half measures what programs are worth; None: that is not measured.
+        task: whose metric it is; None without data.
     """
 
     network: Network
@@ -45,6 +45,7 @@ class Workshop:
     stages: Stages
     scratch: Path
     data: DataSet | None
+    task: Task | None
     options: FitOptions
 
     def search(
@@ -92,23 +93,19 @@ class Workshop:
             with nullcontext(self.trials.keep(bundle)) if keep else self.trials.open(bundle) as placed:
                 placed.check()
                 found = judgement or Judgement((), timed(placed))
-                accuracy, kernels = self.accuracy(placed), placed.kernels_ms()
-            return VariantResult(name, network, manifest, found.timing, found.latency_ms, accuracy, kernels)
+                metric, kernels = self.score(placed), placed.kernels_ms()
+            return VariantResult(name, network, manifest, found.timing, found.latency_ms, metric, kernels)
 
         def load(said: Mapping[str, Any]) -> VariantResult:
             return VariantResult.from_json({**said, "network": network})
 
         return self.stages.once(name, make, save=VariantResult.to_json, load=load)
 
-    def accuracy(self, placed: Placed) -> float | None:
-        """Accuracy on the test half, computed from the outputs of the program on the device."""
-        if self.data is None:
+    def score(self, placed: Placed) -> Score | None:
+        """The figure of the task's metric on the test half, computed from the outputs of the program on the device."""
+        if self.data is None or self.task is None:
             return None
-        x, y = self.data.test
-        image, port, images = self.network.interface.image, placed.manifest.inputs[0], x.numpy()
-        given = port.given(images if image is None else image.frames(images)[0])
-        outputs = self.trials.run(placed, [given.tobytes()], len(x))
-        return accuracy_from_logits(placed.manifest.outputs[0].read(outputs[0], len(x)).astype(np.float32), y)
+        return device_score(self.trials, placed, self.network, self.data.test, self.task)
 
     def _tried(self, network: Network, plan: Plan, reference: Reference, bundle: Path) -> Tried:
         self.builder.build(shrunk(network, plan), bundle)

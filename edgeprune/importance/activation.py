@@ -13,6 +13,7 @@ from edgeprune.errors import BadInputError, UsageError
 from edgeprune.graph.network import Network
 from edgeprune.graph.watching import Watcher
 from edgeprune.importance.criterion import Batches, LossFn, Scores, by_channel
+from edgeprune.models.inputs import as_inputs
 
 
 class _OfActivations(ABC):
@@ -52,7 +53,7 @@ class _OfActivations(ABC):
         with torch.no_grad():
             for x, _ in batches:
                 empty = False
-                watcher.run((x,), see)
+                watcher.run(as_inputs(x), see)
         if empty:
             raise UsageError(f"criterion '{self.name}' got an empty data set", hint="give at least one batch")
         means = {site: total / counts[site] for site, total in totals.items()}

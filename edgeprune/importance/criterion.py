@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import ClassVar, Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgeprune.errors import BadInputError
 from edgeprune.graph.channels import Activation, Member, WidthGroup
 from edgeprune.graph.network import Network
+from edgeprune.models.inputs import Inputs
 
-Batches = Iterable[tuple[Tensor, Tensor]]
-LossFn = Callable[[Tensor, Tensor], Tensor]
+Batches = Iterable[tuple[Inputs, Any]]
+"""Inputs of a batch, a tensor or a tuple of them, and its targets."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfModule:
+    """A loss that runs the module itself: (module, inputs, targets) -> scalar. The module is in training mode
+    meanwhile, with batch norms and dropout in evaluation mode.
+    """
+
+    function: Callable[[nn.Module, Inputs, Any], Tensor]
+
+
+LossFn = Callable[[Any, Any], Tensor] | OfModule
 Scores = dict[str, NDArray[np.float64]]
 
 
@@ -38,7 +52,7 @@ class Criterion(Protocol):
 
         Args:
             batches: (input, target) pairs; consumed once.
-            loss_fn: (output, target) -> scalar; cross-entropy if left out.
+            loss_fn: (output, target) -> scalar, or an :class:`OfModule`; cross-entropy if left out.
 
         Raises:
             UsageError: the criterion needs data and got none.

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from edgeprune.models.inputs import Inputs, call
 
 
 def norms(module: nn.Module) -> list[_BatchNorm]:
@@ -14,7 +16,7 @@ def norms(module: nn.Module) -> list[_BatchNorm]:
     return [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
 
 
-def measure_statistics(module: nn.Module, batches: Iterable[Tensor]) -> int:
+def measure_statistics(module: nn.Module, batches: Iterable[Inputs]) -> int:
     """Replace running means and variances by their plain average over ``batches``; returns how many there were.
 
     Only batch norms see the batches in training mode, so dropout stays off. Modes, momenta and weights
@@ -32,7 +34,7 @@ def measure_statistics(module: nn.Module, batches: Iterable[Tensor]) -> int:
     try:
         with torch.no_grad():
             for batch in batches:
-                module(batch)
+                call(module, batch)
                 count += 1
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):

@@ -18,10 +18,12 @@ from edgeprune.report.distribution import distribution_of
 from edgeprune.report.schema import (
     Budget,
     ClockState,
+    Data,
     Device,
     Figure,
     Group,
     Layer,
+    Metric,
     Model,
     Plan,
     Prediction,
@@ -64,6 +66,8 @@ def report_of(result: FitResult, command: Sequence[str] = ()) -> Report:
         budget=Budget(latency_ms=result.budget.latency_ms, flash_bytes=result.budget.flash_bytes),
         verdicts=tuple(map(_verdict, result.verdicts)),
         margin=result.margin if result.budget.latency_ms is not None else None,
+        accuracy_name="accuracy" if result.task is None else result.task.metric.name,
+        data=_data(result),
         variants=tuple(_variant(v, result.dense.network) for v in variants),
         layers=tuple(_layers(result)),
         groups=tuple(
@@ -98,13 +102,21 @@ def report_of(result: FitResult, command: Sequence[str] = ()) -> Report:
     )
 
 
+def _data(result: FitResult) -> Data | None:
+    data, task = result.data, result.task
+    if data is None or task is None:
+        return None
+    return Data(name=data.name, task=task.name, train=data.train.size, test=data.test.size, images=data.images)
+
+
 def _variant(variant: VariantResult, dense: Network) -> Variant:
     evidence = variant.timing.evidence
     parameters = _parameters(variant.network)
-    accuracy = variant.accuracy
+    accuracy, metric = variant.accuracy, variant.metric
     return Variant(
         name=variant.name,  # type: ignore[arg-type]
         accuracy=None if accuracy is None else Figure(value=accuracy, unit="fraction", evidence=_ran(evidence)),
+        metric=None if metric is None else Metric(**metric.to_json(), evidence=_ran(evidence)),
         latency_ms=_latency(variant.timing, variant.latency_ms),
         distribution=distribution_of(
             variant.timing.samples_ms,

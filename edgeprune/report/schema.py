@@ -184,11 +184,44 @@ class Distribution(_Strict):
         return (max(0.0, lowest), *uppers)
 
 
+class Metric(_Strict):
+    """The figure of a task's metric, from the outputs of the network's program. ``others`` came from the same pass."""
+
+    name: str
+    value: float
+    unit: str
+    higher_is_better: bool
+    evidence: Evidence
+    samples: Count | None = None
+    others: dict[str, float] = {}
+
+    @property
+    def label(self) -> str:
+        return self.evidence
+
+
+class Data(_Strict):
+    """What the network was trained and judged on, and for which task.
+
+    ``train`` and ``test`` count samples; ``images`` says how image files were read, and is empty for arrays.
+    """
+
+    name: str
+    task: str
+    train: Count
+    test: Count
+    images: str = ""
+
+
 class Variant(_Strict):
-    """One network on the board. A figure is null where it was not taken."""
+    """One network on the board. A figure is null where it was not taken.
+
+    ``accuracy`` is the share of right labels, ``metric`` whatever the task's metric is, that share included.
+    """
 
     name: Literal["dense", "pruned", "uniform"]
     accuracy: Figure | None = None
+    metric: Metric | None = None
     latency_ms: Figure | None = None
     distribution: Distribution | None = None
     flash_bytes: Figure | None = None
@@ -196,6 +229,11 @@ class Variant(_Strict):
     macs: Count
     parameters: Count
     sparsity: Fraction
+
+    @property
+    def worth(self) -> Figure | Metric | None:
+        """The figure that networks are compared by."""
+        return self.accuracy or self.metric
 
 
 class Widths(_Strict):
@@ -282,7 +320,7 @@ _MET = {"kept": True, "broken": False, "not decidable": None}
 
 
 class Report(_Strict):
-    """What a run did and what it is worth. ``accuracy_name`` names the figure in ``Variant.accuracy``.
+    """What a run did and what it is worth. ``accuracy_name`` names the figure in ``Variant.accuracy`` or ``metric``.
 
     ``margin``: share of the latency limit that was kept free, for the noise that this device showed.
     """
@@ -294,6 +332,7 @@ class Report(_Strict):
     budget: Budget
     verdicts: tuple[Verdict, ...] = ()
     accuracy_name: str = "accuracy"
+    data: Data | None = None
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
     layers: tuple[Layer, ...] = ()
     groups: tuple[Group, ...] = ()

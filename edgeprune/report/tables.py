@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgeprune.report.names import kernel_names
 
 if TYPE_CHECKING:
-    from edgeprune.report.schema import Figure, Report, Variant, Verdict, Widths
+    from edgeprune.report.schema import Data, Figure, Metric, Report, Variant, Verdict, Widths
 
 ABSENT = "-"
 
@@ -33,6 +33,7 @@ def report_tables(report: Report) -> tuple[Table, ...]:
     tables = (
         verdict_table(report),
         variants_table(report.variants, report.accuracy_name, on=report.device.processor),
+        data_table(report),
         rounds_table(report),
         layers_table(report),
         groups_table(report),
@@ -77,7 +78,7 @@ def variants_table(variants: Iterable[Variant], accuracy_name: str = "accuracy",
     rows = (
         (
             v.name,
-            *(figure(f) for f in (v.latency_ms, v.accuracy, v.flash_bytes, v.peak_ram_bytes)),
+            *(figure(f) for f in (v.latency_ms, v.worth, v.flash_bytes, v.peak_ram_bytes)),
             count(v.macs),
             count(v.parameters),
             percent(v.sparsity),
@@ -86,6 +87,17 @@ def variants_table(variants: Iterable[Variant], accuracy_name: str = "accuracy",
     )
     columns = ("network", "latency", accuracy_name, "flash", "peak RAM", "MACs", "parameters", "sparsity")
     return Table(f"Networks on {printable(on)}", columns, tuple(rows))
+
+
+def data_line(data: Data) -> str:
+    """``digits, for classification: 200 samples to train on, 100 to test on; images rgb, 0 to 1, …``."""
+    images = f"; images read as {data.images}" if data.images else ""
+    return f"{data.name}, for {data.task}: {data.train} samples to train on, {data.test} to test on{images}"
+
+
+def data_table(report: Report) -> Table:
+    """One line on what the networks were judged by; empty where there were no data."""
+    return Table("Data", ("",), () if report.data is None else ((data_line(report.data),),))
 
 
 def rounds_table(report: Report) -> Table:
@@ -129,21 +141,22 @@ def interval(ms: tuple[float, float] | None) -> str:
     return ABSENT if ms is None else f"{number(ms[0])} to {number(ms[1])} ms"
 
 
-def figure(f: Figure | None) -> str:
+def figure(f: Figure | Metric | None) -> str:
     """A figure in words, always with how it was obtained: ``12.3 ms (IQR 0.2), measured``."""
     if f is None:
         return ABSENT
     return f"{amount(f)}, {f.label}"
 
 
-def amount(f: Figure) -> str:
+def amount(f: Figure | Metric) -> str:
     """Value, unit and spread of a figure, without its evidence."""
     if f.unit == "bytes":
         return size(f.value)
     if f.unit == "fraction":
         return percent(f.value)
-    spread = f" (IQR {number(f.spread)})" if f.spread is not None else ""
-    return f"{number(f.value)} {f.unit}{spread}"
+    spread = getattr(f, "spread", None)
+    said = f"{number(f.value)} {f.unit}".rstrip()
+    return said if spread is None else f"{said} (IQR {number(spread)})"
 
 
 def number(value: float) -> str:

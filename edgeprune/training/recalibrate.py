@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from edgeprune.errors import BadInputError
 from edgeprune.models.batchnorm import measure_statistics, norms
+from edgeprune.models.inputs import Inputs
 
 
-def recalibrate(module: nn.Module, batches: Iterable[Tensor]) -> int:
+def recalibrate(module: nn.Module, batches: Iterable[Inputs]) -> int:
     """Measure every batch norm's mean and variance anew over ``batches`` (a few hundred examples are enough).
 
     No labels and no gradients are needed; weights do not change. Returns the number of batch norms (0: nothing

@@ -16,7 +16,7 @@ def tradeoff(report: Report) -> str | None:
 
 
 def draw(report: Report) -> Canvas | None:
-    points = [(v.name, v.latency_ms, v.accuracy) for v in report.variants if v.latency_ms and v.accuracy]
+    points = [(v.name, v.latency_ms, v.worth) for v in report.variants if v.latency_ms and v.worth]
     if not points:
         return None
     canvas, axes = canvas_of(4.2, HALF_IN)

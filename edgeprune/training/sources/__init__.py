@@ -1,0 +1,1 @@
+"""Where data come from: folders of images, labels of detectors, torch data sets and loaders."""
