@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_leaves
 from edgeprune.errors import BadInputError, ModelLoadError, UnsupportedOperatorError
 from edgeprune.graph.composed.table import compose
 from edgeprune.graph.nodes import LAYER, TORCH, describe, module_path, source_line
+from edgeprune.graph.regions import dissolve_regions
 from edgeprune.graph.sizes import Recorder, annotate, remembered
 
 TYPES = "edgeprune_types"
@@ -48,6 +49,7 @@ def trace(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> ExportedProg
                 program = torch.export.export(module, example_inputs, strict=False)
         except Exception as error:
             raise _capture_error(module, example_inputs, error) from error
+    dissolve_regions(program)
     for node in program.graph.nodes:
         _refuse_dynamic_shape(node)
     if recorder:
