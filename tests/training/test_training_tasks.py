@@ -146,7 +146,7 @@ def test_neither_pixels_nor_probabilities_drown_the_other() -> None:
     for channel in (0, 5):
         moved = teacher.clone()
         moved[:, channel] = moved[:, channel].mean()
-        assert float(match(moved, teacher, 1.0)) == pytest.approx(math.log(2) / 6, rel=0.01)
+        assert float(match(moved, teacher, 1.0)) == pytest.approx(math.log(2) / 6, rel=0.05)
 
 
 def test_strength_has_gradients_where_distillation_from_oneself_has_none() -> None:
