@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
+from torch.utils._pytree import tree_flatten
 
 Inputs = Tensor | tuple[Tensor, ...]
 
@@ -40,3 +42,32 @@ def training_outputs(module: nn.Module) -> Iterator[None]:
     finally:
         for m, mode in modes.items():
             m.training = mode
+
+
+def yields_the_same(module: nn.Module, x: Inputs) -> bool:
+    """Whether outputs have one structure and one set of shapes in training mode and in evaluation mode.
+
+    No: heads of detectors, which yield feature maps while they are trained.
+    """
+    modes = {m: m.training for m in module.modules()}
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            with training_outputs(module):
+                trained = tree_flatten(call(module, x))
+            module.eval()
+            other = tree_flatten(call(module, x))
+        finally:
+            for m, mode in modes.items():
+                m.training = mode
+    shapes = [[v.shape if isinstance(v, Tensor) else None for v in leaves] for leaves, _ in (trained, other)]
+    return trained[1] == other[1] and shapes[0] == shapes[1]
+
+
+def train_mode(module: nn.Module, *, whole: bool = True) -> None:
+    """Training mode; with ``whole=False`` of batch norms and dropout alone, so that heads yield what they yield in
+    evaluation mode.
+    """
+    module.train(whole)
+    for m in module.modules():
+        if isinstance(m, _BatchNorm | _DropoutNd):
+            m.train()

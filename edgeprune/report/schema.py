@@ -12,22 +12,21 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from edgeprune.errors import BadInputError
+from edgeprune.report.learned import Data as Data
+from edgeprune.report.learned import Metric as Metric
+from edgeprune.report.strict import Count as Count
+from edgeprune.report.strict import Evidence as Evidence
+from edgeprune.report.strict import Strict as _Strict
 
 SCHEMA = "edgeprune.report/2"
 
-Evidence = Literal["measured", "emulated", "simulated", "compiled"]
-Count = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0)]
 BINS = 40
 """Bins of a histogram, at most: a picture as wide as a page shows no more."""
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Figure(_Strict):
@@ -184,35 +183,6 @@ class Distribution(_Strict):
         return (max(0.0, lowest), *uppers)
 
 
-class Metric(_Strict):
-    """The figure of a task's metric, from the outputs of the network's program. ``others`` came from the same pass."""
-
-    name: str
-    value: float
-    unit: str
-    higher_is_better: bool
-    evidence: Evidence
-    samples: Count | None = None
-    others: dict[str, float] = {}
-
-    @property
-    def label(self) -> str:
-        return self.evidence
-
-
-class Data(_Strict):
-    """What the network was trained and judged on, and for which task.
-
-    ``train`` and ``test`` count samples; ``images`` says how image files were read, and is empty for arrays.
-    """
-
-    name: str
-    task: str
-    train: Count
-    test: Count
-    images: str = ""
-
-
 class Variant(_Strict):
     """One network on the board. A figure is null where it was not taken.
 
@@ -300,10 +270,10 @@ class Plan(_Strict):
     """
 
     method: dict[str, Any]
-    certificate: dict[str, Any] = {}
+    certificate: dict[str, Any] = Field(default_factory=dict)
     saliency_retained: Fraction | None = None
     removed_blocks: tuple[str, ...] = ()
-    dropped: dict[str, dict[str, str]] = {}
+    dropped: dict[str, dict[str, str]] = Field(default_factory=dict)
 
 
 class Provenance(_Strict):
@@ -312,7 +282,7 @@ class Provenance(_Strict):
     created: str
     command: tuple[str, ...]
     versions: dict[str, str]
-    fingerprint: dict[str, Any] = {}
+    fingerprint: dict[str, Any] = Field(default_factory=dict)
     seed: int | None = None
 
 

@@ -18,6 +18,8 @@ from edgeprune.models.outputs import as_logits
 
 _FLOOR = 1e-6
 """Added to the variance of a channel of outputs: one that hardly moves must not outweigh all others."""
+_STILL = 0.1
+"""Part of a channel's size that an error is measured by at least, where it hardly moves."""
 
 
 def distil_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -94,7 +96,7 @@ def looks_like_classes(output: Tensor) -> bool:
 def _relative_error(student: Tensor, teacher: Tensor) -> Tensor:
     s, t = _by_channel(student), _by_channel(teacher)
     variance = t.var(1, correction=0)
-    floor = _FLOOR * variance.max().clamp(max=1.0) + torch.finfo(t.dtype).tiny
+    floor = _FLOOR * variance.max().clamp(max=1.0) + _STILL**2 * t.square().mean(1) + torch.finfo(t.dtype).tiny
     # The logarithm: an output that hardly moves would otherwise tear the weights away once it is missed.
     return torch.log1p((s - t).square().mean(1) / (variance + floor)).mean()
 

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils._pytree import tree_leaves
 
 from edgeprune.errors import BadInputError, UsageError
-from edgeprune.models.inputs import Inputs, call
+from edgeprune.models.inputs import Inputs, call, train_mode, yields_the_same
 from edgeprune.models.torchbugs import SafeConvolutions
 from edgeprune.progress import SILENT, Progress
 from edgeprune.training.data import DataSet
@@ -173,10 +173,12 @@ def _epochs(
     schedule = OneCycleLR(optimizer, max_lr=lr, total_steps=epochs * steps + 1)
     if all(p.dim() != 5 for p in module.parameters()):  # torch has no such layout for volumes
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # A loss is of outputs as they are in evaluation mode: a step alone reads what heads yield in training.
+    whole = task.step is not None or yields_the_same(module, data.train.take(torch.zeros(1, dtype=torch.long)).inputs)
     history = History(metric_name="" if learns_labels(task) else task.metric.name)
     for epoch in range(epochs):
         progress.stage(f"epoch {epoch + 1} of {epochs}", steps)
-        module.train()
+        train_mode(module, whole=whole)
         total = 0.0
         for chosen in torch.split(torch.randperm(size, generator=generator), batch_size):
             if len(chosen) == 1 < size:

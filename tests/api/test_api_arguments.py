@@ -92,7 +92,7 @@ def test_a_loader_that_shuffles_is_read_in_an_order_that_the_seed_decides(arrays
         ((), "a tuple is no data set"),
         ({"x_train": np.zeros((4, 3, 8, 8))}, "has no x_test, y_test"),
         (([1], [2]), "is a list, not a torch DataLoader or Dataset"),
-        ((TensorDataset(torch.zeros(2, 3)), TensorDataset(torch.zeros(2, 3))), "does not yield pairs"),
+        ((TensorDataset(*[torch.zeros(2, 3)] * 3),) * 2, "does not yield pairs"),
         ("no.npz", "no.npz"),
     ],
 )

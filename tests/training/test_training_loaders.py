@@ -105,7 +105,7 @@ def test_collate_functions_are_used_and_streams_are_read_once() -> None:
 def test_what_cannot_be_read_is_named() -> None:
     with pytest.raises(ModelLoadError, match=r"train is a list, not a torch DataLoader or Dataset"):
         data_of(([1], [2]), "d")
-    with pytest.raises(ModelLoadError, match="does not yield tensors"):
+    with pytest.raises(ModelLoadError, match="does not yield pairs"):
         data_of((Counted(["a"]),) * 2, "d")
     with pytest.raises(ModelLoadError, match="is empty"):
         data_of((Counted([]),) * 2, "d")

@@ -86,18 +86,24 @@ def batch_of(row: Any, name: str) -> Batch:
         row, targets = row
     elif isinstance(row, tuple | list) and len(row) == 1:
         row = row[0]
+    elif isinstance(row, tuple | list):
+        raise _other(name)
     elif isinstance(row, Mapping):
         targets = next((row[k] for k in LABELS if k in row), None)
         row = {k: v for k, v in row.items() if k not in LABELS}
     inputs = tuple(row) if isinstance(row, list | tuple) else row
     leaves = tree_leaves(inputs)
     if not leaves or not all(as_tensor(t) is not None for t in leaves):
-        raise ModelLoadError(
-            f"{name} does not yield tensors, or pairs of inputs and targets",
-            hint="yield (inputs, targets), inputs alone, or a mapping with labels",
-            array=name,
-        )
+        raise _other(name)
     return Batch(inputs, targets)
+
+
+def _other(name: str) -> ModelLoadError:
+    return ModelLoadError(
+        f"{name} does not yield pairs of inputs and targets, or inputs alone",
+        hint="yield (inputs, targets), a tensor, or a mapping with labels; several inputs are a tuple in the pair",
+        array=name,
+    )
 
 
 def _joined(parts: list[Any]) -> Any:
