@@ -1,7 +1,7 @@
 """Regions that a network's code marks and that compute what they would without the mark.
 
-``with torch.no_grad():`` and ``with torch.autocast(..., enabled=False):`` come out of the exporter as one node that calls
-a graph of its own. It is put in the node's place, so that nothing downstream knows of regions.
+``with torch.no_grad():`` and ``with torch.autocast(..., enabled=False):`` come out of the exporter as one node that
+calls a graph of its own. It is put in the node's place, so that nothing downstream knows of regions.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ def dissolve_regions(program: ExportedProgram) -> None:
     A region of an autocast that is enabled for this processor computes in another type: it stays, and whoever meets it
     refuses it.
     """
-    graph, renamed = program.graph, {}
+    graph = program.graph
+    renamed: dict[str, str] = {}
     while calls := [n for n in graph.nodes if _region(n) is not None]:
         for call in calls:
             inner, operands = _region(call)  # type: ignore[misc]
@@ -48,7 +49,8 @@ def _region(node: Node) -> tuple[Node, tuple[Any, ...]] | None:
 
 def _inlined(owner: GraphModule, call: Node, inner: Node, operands: tuple[Any, ...]) -> dict[str, str]:
     """One region put in place; names of nodes that others replace."""
-    region: GraphModule = owner.get_submodule(str(inner.target))
+    region = owner.get_submodule(str(inner.target))
+    assert isinstance(region, GraphModule), region
     places = [n for n in region.graph.nodes if n.op == "placeholder"]
     with call.graph.inserting_before(call):
         values = dict(zip(places, operands, strict=True))
