@@ -18,9 +18,10 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgeprune.errors import ModelLoadError, UsageError
+from edgeprune.errors import ModelLoadError, UnsupportedOperatorError, UsageError
 from edgeprune.models import entrypoint, zoo
 from edgeprune.models.interface import Interface, own_interface
 from edgeprune.models.safety import SAFETENSORS_HINT, refuse_pickle, regular_file
@@ -83,7 +84,8 @@ def load_model(
         weights: a safetensors file that replaces all weights. Pickled checkpoints are refused.
         input_shape: (N, C, H, W), or that of each input by its name (ONNX); needed where the source does not know it.
         example: an ``.npz`` file of example inputs, by name (ONNX) or in order: for integers that are places in a
-            table, say. Without it real numbers are noise, integers and truth values 0.
+            table, say. Without it real numbers are noise, integers and truth values 0. Integers and truth values of
+            an ONNX file that decide a branch, a loop or a shape become constants of these values.
         seed: of random weights and of the example inputs.
 
     Raises:
@@ -307,7 +309,21 @@ def _from_pt2(source: str, shape: Shapes, examples: Examples, seed: int) -> _Rea
 def _from_onnx(source: str, shape: Shapes, examples: Examples, seed: int) -> _Read:
     from edgeprune.models.onnx.load import load_onnx
 
-    network = load_onnx(Path(source), {n: tuple(t.shape) for n, t in examples.items()} or shape)
+    shapes: Shapes = shape
+    if examples:
+        shapes = {**(shape if isinstance(shape, Mapping) else {}), **{n: tuple(t.shape) for n, t in examples.items()}}
+    whole = {n: t.numpy() for n, t in examples.items() if not t.is_floating_point()}
+    fixed: dict[str, NDArray[Any]] = {}
+    while True:
+        try:
+            network = load_onnx(Path(source), shapes, fixed)
+            break
+        except UnsupportedOperatorError as error:
+            # A branch, a shape or a course of a loop hangs on it: the example is the value it is deployed with.
+            needed = {n: whole[n] for n in error.details.get("needs", ()) if n in whole and n not in fixed}
+            if not needed:
+                raise
+            fixed |= needed
     inputs = [examples.get(p.name, p.shape if p.dtype.is_floating_point else _zeros(p)) for p in network.inputs]
     return _Read(network.module, inputs, Path(source).stem, network.interface)
 

@@ -132,3 +132,29 @@ def test_an_input_that_has_to_be_constant_is_named_and_can_be_fixed(tmp_path: Pa
     network = load_onnx(file, fixed={"shape": np.array([2, 3])})
     assert [p.name for p in network.inputs] == ["x"]
     assert network.module(torch.zeros(2, 6)).shape == (4, 3)
+
+
+def test_an_example_decides_what_shapes_and_branches_hang_on(tmp_path: Path) -> None:
+    """And real numbers, and integers that nothing hangs on, stay inputs."""
+    graph = helper.make_graph(
+        [node("Reshape", "x shape", "r"), node("Gather", "r place", "y", axis=1)],
+        "net",
+        [
+            value("x", ("n", 6)),
+            value("shape", (2,), TensorProto.INT64),
+            value("place", (1,), TensorProto.INT64),
+        ],
+        [value("y", ("a", "b"))],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    file, examples = save(proto, tmp_path), tmp_path / "examples.npz"
+    np.savez(examples, shape=np.array([4, 3]), place=np.array([2]))
+    loaded = load_model(str(file), input_shape={"x": (2, 6)}, example=examples)
+    x, place = loaded.example_inputs
+    assert place.tolist() == [2]
+    torch.testing.assert_close(loaded.module(x, place), x.reshape(4, 3)[:, 2:])
+    np.savez(examples, place=np.array([2]))
+    with pytest.raises(UnsupportedOperatorError) as caught:
+        load_model(str(file), input_shape={"x": (2, 6)}, example=examples)
+    assert caught.value.details["needs"] == ["shape"]
+    assert "--example" in caught.value.hint

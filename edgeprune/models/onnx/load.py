@@ -343,7 +343,7 @@ class _Reader:
         opset = self.versions.get(_DOMAINS.get(node.domain, node.domain))
         return UnsupportedOperatorError(
             f"{self.source}: node {label!r}: {node.op_type} of {domain} opset {opset} is not supported: {why}",
-            hint=f"it depends on {', '.join(map(repr, needs))}: where that always has one value, fix it"
+            hint=f"it depends on {', '.join(map(repr, needs))}: if that always has one value, give --example FILE.npz"
             if needs
             else "rewrite the node with supported operators (onnxsim and ONNX Runtime's offline optimiser often can), "
             "or load the network from torch",
