@@ -16,11 +16,12 @@ from torch.utils._pytree import tree_map
 @contextmanager
 def in_float64(*modules: nn.Module) -> Iterator[tuple[nn.Module, ...]]:
     """Copies of the modules in float64; within the block, what asks for float32 gets float64."""
+    copies = tuple(copy.deepcopy(module).double() for module in modules)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
         with _Widened():
-            yield tuple(copy.deepcopy(module).double() for module in modules)
+            yield copies
     finally:
         torch.set_default_dtype(before)
 
