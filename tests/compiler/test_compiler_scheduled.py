@@ -176,6 +176,14 @@ FAMILIES = {
     "layout": kernel("layout", [TensorSpec((1, 21, 30, 30))], plain(1, 21, 30, 30)),
     "blocked layout of one channel": kernel("layout", [plain(1, 1, 30, 30)], TensorSpec((1, 1, 30, 30))),
     "blocked layout": kernel("layout", [plain(1, 40, 30, 30)], TensorSpec((1, 40, 30, 30))),
+    "frame": kernel(
+        "image",
+        [TensorSpec((1, 60, 64, 3), "plain", "uint8")],
+        plain(1, 3, 60, 64),
+        order=(2, 1, 0),
+        scale=(0.5, 0.5, 0.5),
+        shift=(0.0, 0.1, 0.2),
+    ),
 }
 
 

@@ -179,7 +179,7 @@ add("strings as a weight", of_weight(helper.make_tensor("w", TensorProto.STRING,
 add("complex weights", of_weight(tensor("w", WEIGHT.astype(np.complex64))), "'w'")
 add("weights without type", of_weight(TensorProto(dims=[1], raw_data=b"1234")), "'w'")
 add("weights of a type that does not exist", of_weight(TensorProto(dims=[1], raw_data=b"1234", data_type=77)), "'w'")
-add("weights in two fields", of_weight(TensorProto(dims=[1], raw_data=b"1234", float_data=[1], data_type=1)), "w")
+add("weights in two fields", of_weight(TensorProto(dims=[1], raw_data=b"1234", float_data=[1], data_type=1)), "Conv_c")
 add("weights in the wrong field", of_weight(TensorProto(dims=[1], int64_data=[1], data_type=1)), "w")
 add("halves that are missing", of_weight(TensorProto(dims=[8, 3, 3, 3], int32_data=[1], data_type=10)), "w")
 add("a weight of 2^60 numbers", of_weight(TensorProto(dims=[2**30, 2**30], data_type=1)), "'w'")
@@ -875,4 +875,5 @@ def test_it_is_refused(endings: dict[str, dict[str, Any]], name: str) -> None:
     assert ending["code"] == 3
     assert ending["taken"] < BYTES
     assert "allocate" not in ending["message"], "memory was asked for, and there was none"
-    assert CASES[name][1] in ending["message"]
+    wanted = CASES[name][1]
+    assert (wanted if len(wanted) > 1 else f"'{wanted}'") in ending["message"]  # the folder's name has letters, too
