@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -875,5 +876,4 @@ def test_it_is_refused(endings: dict[str, dict[str, Any]], name: str) -> None:
     assert ending["code"] == 3
     assert ending["taken"] < BYTES
     assert "allocate" not in ending["message"], "memory was asked for, and there was none"
-    wanted = CASES[name][1]
-    assert (wanted if len(wanted) > 1 else f"'{wanted}'") in ending["message"]  # the folder's name has letters, too
+    assert CASES[name][1] in re.sub(r"\S*\.onnx", "", ending["message"]), "the folder's name has letters, too"
