@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from racing import PER_TURN, iqr, onnxruntime_session, raced
 from torch import nn
 
 from edgeprune.api.progress import reporting
@@ -46,9 +47,6 @@ MODELS = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "squeeze
 SHAPE = (1, 3, 224, 224)
 KEPT = 0.6
 TOLERANCE = 1e-4
-TURNS, PER_TURN = 4, 6
-REST_S = 0.2
-"""The peer's threads spin for a while after a run; they must be asleep when it is our turn."""
 
 
 @dataclass(frozen=True)
@@ -175,16 +173,7 @@ def race(network: Network, bundle: Path, peer_name: str, threads: int) -> tuple[
     """Milliseconds of both, turn by turn, and the largest difference to torch relative to the largest output."""
     image = network.example_inputs[0]
     run_peer = PEERS[peer_name](network.module, image, threads)
-    ours: list[float] = []
-    peer: list[float] = []
-    for _ in range(TURNS):
-        time.sleep(REST_S)
-        ours += bench(bundle, threads)
-        for turn in range(PER_TURN + 2):
-            began = time.perf_counter()
-            run_peer()
-            if turn >= 2:
-                peer.append((time.perf_counter() - began) * 1e3)
+    ours, peer = raced(bundle, run_peer, threads)
     with torch.no_grad():
         expected = network.module(image).numpy()
     image.numpy().tofile(bundle / "x.bin")
@@ -197,12 +186,6 @@ def race(network: Network, bundle: Path, peer_name: str, threads: int) -> tuple[
     return ours, peer, diff
 
 
-def bench(bundle: Path, threads: int) -> list[float]:
-    command = [str(bundle / "model"), "bench", "--warmup", "2", "--repeats", str(PER_TURN), "--threads", str(threads)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return [ns / 1e6 for ns in json.loads(done.stdout)["samples"]]
-
-
 def onnx_bytes(module: nn.Module, image: torch.Tensor) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -212,12 +195,7 @@ def onnx_bytes(module: nn.Module, image: torch.Tensor) -> bytes:
 
 
 def onnxruntime_peer(module: nn.Module, image: torch.Tensor, threads: int) -> Callable[[], Any]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    session = onnxruntime.InferenceSession(onnx_bytes(module, image), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime_session(onnx_bytes(module, image), threads)
     feed = {session.get_inputs()[0].name: image.numpy()}
     return lambda: session.run(None, feed)
 
@@ -315,11 +293,6 @@ def onnxruntime_families(module: nn.Module, image: torch.Tensor, threads: int) -
             family = conv_family(shapes[1][2:], shapes[1][1] == 1 and shapes[0][1] > 1)
         total[family] = total.get(family, 0.0) + event["dur"] / 1e3 / PER_TURN
     return total
-
-
-def iqr(samples: list[float]) -> float:
-    low, _, high = statistics.quantiles(samples, n=4)
-    return high - low
 
 
 def summary(rows: list[Row], peak: float) -> dict[str, Any]:

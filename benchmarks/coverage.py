@@ -226,10 +226,11 @@ def compiled(network: Network, x: Sequence[Tensor], folder: Path) -> float:
     return max(float(np.abs(a - e).max() / max(np.abs(e).max(), 1e-6)) for a, e in zip(actual, expected, strict=True))
 
 
-def line(row: Row) -> str:
-    def number(value: float | None, form: str) -> str:
-        return "-" if value is None else format(value, form)
+def number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
+
+def line(row: Row) -> str:
     return (
         f"{row.network:22}{row.groups:5} groups {number(row.prunable_fraction_of_parameters, '6.1%')} prunable  "
         f"masked-shrunk {number(row.masked_equals_shrunk, '.1e'):>8}  compiled-torch "

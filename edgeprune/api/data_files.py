@@ -104,14 +104,16 @@ def picture(path: Path, port: TensorEntry, *, resize: bool = False) -> NDArray[n
 
 
 def _archive(path: Path, ports: Sequence[TensorEntry]) -> list[NDArray[Any]]:
-    arrays = _loaded(path)
-    names = list(arrays.files)
-    wanted = [p.name for p in ports]
-    if set(names) != set(wanted):
-        if len(names) != len(wanted):
-            raise UsageError(f"{path} holds {names}, the network takes {wanted}", hint="give an array for each input")
-        wanted = names
-    return [_numbers(arrays[name], path) for name in wanted]
+    with _loaded(path) as arrays:
+        names = list(arrays.files)
+        wanted = [p.name for p in ports]
+        if set(names) != set(wanted):
+            if len(names) != len(wanted):
+                raise UsageError(
+                    f"{path} holds {names}, the network takes {wanted}", hint="give an array for each input"
+                )
+            wanted = names
+        return [_numbers(arrays[name], path) for name in wanted]
 
 
 def _loaded(path: Path) -> Any:

@@ -26,7 +26,7 @@ def dissolve_regions(program: ExportedProgram) -> None:
     graph = program.graph
     renamed: dict[str, str] = {}
     while calls := [n for n in graph.nodes if _region(n) is not None]:
-        for call in calls:
+        for call in calls:  # asked anew: what a call reads may come from the one before
             inner, operands = _region(call)  # type: ignore[misc]
             renamed |= _inlined(program.graph_module, call, inner, operands)
     for old, new in renamed.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -257,15 +257,6 @@ def check(arrays: Mapping[str, Any], name: str) -> DataSet:
     if labelled and (highest := int(halves[1].y.max())) > int(halves[0].y.max()):
         raise _wrong(name, "y_test", f"has label {highest}, which y_train has not")
     return data
-
-
-def batches(
-    x: Tensor, y: Tensor, batch_size: int, *, generator: torch.Generator | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every example once: in order, or in an order drawn from ``generator``. The last batch may be smaller."""
-    order = torch.arange(len(x)) if generator is None else torch.randperm(len(x), generator=generator)
-    for chosen in torch.split(order, batch_size):
-        yield x[chosen], y[chosen]
 
 
 def _read_npz(file: Path) -> dict[str, Any]:

@@ -93,11 +93,10 @@ class Stacked:
 
 
 @dataclass(frozen=True, slots=True)
-class Targeted:
-    """The inputs of a half with other targets: those that are computed from each batch."""
+class Over:
+    """What is read through another half, sample for sample."""
 
     half: Half
-    targets: Callable[[Batch], Any]
 
     @property
     def size(self) -> int:
@@ -106,6 +105,13 @@ class Targeted:
     @property
     def fixed(self) -> bool:
         return self.half.fixed
+
+
+@dataclass(frozen=True, slots=True)
+class Targeted(Over):
+    """The inputs of a half with other targets: those that are computed from each batch."""
+
+    targets: Callable[[Batch], Any]
 
     def take(self, chosen: Tensor) -> Batch:
         batch = self.half.take(chosen)

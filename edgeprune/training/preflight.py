@@ -14,7 +14,7 @@ from edgeprune.errors import BadInputError, EdgepruneError
 from edgeprune.graph.trace import evaluating, failing_module
 from edgeprune.models.inputs import Inputs, as_inputs, call, training_outputs
 from edgeprune.training.data import DataSet
-from edgeprune.training.halves import Arrays, Batch, Half, shapes_of, spread
+from edgeprune.training.halves import Arrays, Batch, Over, shapes_of, spread
 from edgeprune.training.tasks.classification import learns_labels
 from edgeprune.training.tasks.task import Task
 
@@ -132,18 +132,9 @@ def in_order(data: DataSet, example_inputs: Sequence[Tensor], names: Sequence[st
 
 
 @dataclass(frozen=True, slots=True)
-class _Ordered:
-    half: Half
+class _Ordered(Over):
     names: Sequence[str]
     kinds: Sequence[torch.dtype]
-
-    @property
-    def size(self) -> int:
-        return self.half.size
-
-    @property
-    def fixed(self) -> bool:
-        return self.half.fixed
 
     def take(self, chosen: Tensor) -> Batch:
         inputs, targets = self.half.take(chosen)

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from edgeprune.models.inputs import as_inputs
 from edgeprune.training.data import DataSet
 from edgeprune.training.evaluate import predict
-from edgeprune.training.halves import Arrays, Batch, Half, Targeted, at
+from edgeprune.training.halves import Arrays, Batch, Over, Targeted, at
 from edgeprune.training.tasks.task import Task
 
 MEMORY_BYTES = 2**28
@@ -46,20 +46,11 @@ def with_targets(module: nn.Module, data: DataSet, task: Task) -> DataSet:
 
 
 @dataclass(frozen=True, slots=True)
-class Taught:
+class Taught(Over):
     """A half whose targets are the outputs of a network, asked once where memory suffices for all of them."""
 
-    half: Half
     module: nn.Module
     _kept: dict[int, Any] = field(default_factory=dict)
-
-    @property
-    def size(self) -> int:
-        return self.half.size
-
-    @property
-    def fixed(self) -> bool:
-        return self.half.fixed
 
     def take(self, chosen: Tensor) -> Batch:
         batch, numbers = self.half.take(chosen), chosen.tolist()

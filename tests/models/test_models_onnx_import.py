@@ -500,3 +500,31 @@ def test_fault_4_absurd_intermediate_sizes_take_no_memory(tmp_path: Path) -> Non
     nodes = [node("MaxPool", "x", "y", kernel_shape=[2, 2], pads=[10**9, 0, 0, 0])]
     with pytest.raises(ModelLoadError, match="elements"):
         load_model(str(save(model(nodes), tmp_path)))
+
+
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+def test_a_dynamically_quantised_lstm_agrees_with_onnx_runtime(direction: str, tmp_path: Path) -> None:
+    """Each product rounds what it reads to 8 bits over the range of that: the rows of all steps, or one state. Weights of
+    7 bits: with 8, ONNX Runtime saturates sums of two products on processors without VNNI.
+    """
+    rng, ways, hidden = np.random.default_rng(0), 2 if direction == "bidirectional" else 1, 4
+    inits = [
+        tensor("w", rng.integers(-63, 64, (ways, 3, 4 * hidden)).astype(np.int8)),
+        tensor("r", rng.integers(-63, 64, (ways, hidden, 4 * hidden)).astype(np.int8)),
+        weights(rng, "b", ways, 8 * hidden),
+        tensor("ws", np.full(ways, 0.004, np.float32)),
+        tensor("wz", np.full(ways, 3, np.int8)),
+        tensor("rs", np.full(ways, 0.006, np.float32)),
+        tensor("rz", np.zeros(ways, np.int8)),
+    ]
+    lstm = helper.make_node(
+        "DynamicQuantizeLSTM",
+        ["x", "w", "r", "b", "", "", "", "", "ws", "wz", "rs", "rz"],
+        ["l"],
+        "lstm",
+        domain="com.microsoft",
+        hidden_size=hidden,
+        direction=direction,
+    )
+    nodes = [lstm, node("Identity", "l", "y")]
+    agrees(save(model(nodes, inits, shape=(5, 1, 3), domains=["com.microsoft"]), tmp_path))

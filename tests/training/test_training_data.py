@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from edgeprune.errors import ModelLoadError
-from edgeprune.training.data import KEYS, batches, check, load_data
+from edgeprune.training.data import KEYS, check, load_data
+from edgeprune.training.halves import Stacked, batches_of
 from edgeprune.training.teach import labelled_by_teacher
 
 
@@ -127,16 +128,15 @@ def test_segmentation_labels() -> None:
     assert data.train[1].shape == (6, 4, 5)
 
 
-def test_batches_visit_everything_once_in_the_order_of_the_seed() -> None:
+def test_batches_visit_everything_once_in_the_order_of_the_numbers() -> None:
     x = torch.arange(10)
-
-    def order(seed: int) -> list[int]:
-        return torch.cat([a for a, _ in batches(x, x, 4, generator=torch.Generator().manual_seed(seed))]).tolist()
-
-    assert sorted(order(0)) == list(range(10))
-    assert order(0) == order(0) != order(1)
-    assert [len(a) for a, _ in batches(x, x, 4)] == [4, 4, 2]
-    assert torch.cat([b for _, b in batches(x, x, 4)]).tolist() == list(range(10))
+    half = Stacked(x, -x)
+    assert [len(b.inputs) for b in batches_of(half, 4)] == [4, 4, 2]
+    assert torch.cat([b.inputs for b in batches_of(half, 4)]).tolist() == list(range(10))
+    numbers = torch.randperm(10, generator=torch.Generator().manual_seed(0))
+    for batch, chosen in zip(batches_of(half, 4, numbers), numbers.split(4), strict=True):
+        assert torch.equal(batch.inputs, chosen)
+        assert torch.equal(batch.targets, -chosen)
 
 
 def test_a_data_set_without_training_labels_is_taught_by_a_network() -> None:

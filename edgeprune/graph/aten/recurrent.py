@@ -100,12 +100,14 @@ def _layers(cutter: Cutter, node: Node, kind: str, start: list[Any]) -> None:
             states = ends.sliced(0, 0, value.shape[0])
             outputs.append(states)
             last.append(states.sliced(0, 0 if direction else states.shape[0] - 1, 1))
-            cells.append(ends.sliced(0, ends.shape[0] - 1, 1))
+            if 2 in asked:
+                cells.append(ends.sliced(0, value.shape[0], 1))
         value = outputs[0] if directions == 1 else _joined(cutter, node, outputs, 2, f"layer{layer}.both")
     shown = value.permuted((1, 0, 2)) if named["batch_first"] else value
     parts = [shown]
-    for i, kept in enumerate((last, cells)[: len(start)], 1):
-        parts.append(kept[0] if len(kept) == 1 or i not in asked else _joined(cutter, node, kept, 0, f"last{i}"))
+    for i, kept in enumerate((last, cells), 1):
+        if kept:
+            parts.append(_joined(cutter, node, kept, 0, f"last{i}") if i in asked and len(kept) > 1 else kept[0])
     cutter.yield_parts(node, parts)
 
 
