@@ -504,8 +504,9 @@ def test_fault_4_absurd_intermediate_sizes_take_no_memory(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("direction", ["forward", "bidirectional"])
 def test_a_dynamically_quantised_lstm_agrees_with_onnx_runtime(direction: str, tmp_path: Path) -> None:
-    """Each product rounds what it reads to 8 bits over the range of that: the rows of all steps, or one state. Weights of
-    7 bits: with 8, ONNX Runtime saturates sums of two products on processors without VNNI.
+    """Each product rounds what it reads to 8 bits over the range of that: the rows of all steps, or one state.
+
+    Weights of 7 bits: with 8, ONNX Runtime saturates sums of two products on processors without VNNI.
     """
     rng, ways, hidden = np.random.default_rng(0), 2 if direction == "bidirectional" else 1, 4
     inits = [
