@@ -6,6 +6,7 @@ import hashlib
 import random
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -139,6 +140,24 @@ def test_a_foreign_partial_file_is_not_gone_on_with(boards, tmp_path):
     partial.write_bytes(b"something else")
     device.put(CONTENT, "file")
     assert device.get("file") == CONTENT
+    device.close()
+
+
+@pytest.mark.parametrize("shell", [("dash", "-i"), ("bash", "--norc", "-i")], ids=lambda shell: shell[0])
+def test_fault_17_ctrl_c_at_any_moment_never_breaks_an_answer(boards, tmp_path, shell):
+    """What is sent to a receiver that has ended reaches the terminal, whatever bytes it holds."""
+    boards.append(board := PtyBoard(tmp_path / "board", shell=shell))
+    device = SerialDevice.from_url(board.url)
+
+    def press() -> None:
+        for _ in range(60):
+            device.session.link.write(b"\x03")
+            time.sleep(0.002)
+
+    for i in range(3):
+        told = device.session.ask(f"head -c 3000 /dev/zero; exit_={i}; (exit $exit_)", timeout_s=20, meanwhile=press)
+        assert told.status in (i, 130), "the script itself may be stopped"
+    assert device.run(["echo", "usable"]).stdout == "usable\n"
     device.close()
 
 

@@ -11,8 +11,10 @@ umask 022
 N=@N@ s=0 c=0 j= I= e=0
 D=$(mktemp -d /tmp/.edgeprune.XXXXXX) || exit
 trap 'rm -rf "$D"; stty "$S"; echo "EP-END $N" >&3' EXIT
+# Ctrl-C is for what runs, and nothing to what listens, checks and answers: an answer that it broke would stay broken.
 # A job has a process group of its own, so that all of it goes.
-trap 'I=1; [ -z "$j" ] || kill -KILL "-$j"' INT
+K='I=1; [ -z "$j" ] || kill -KILL "-$j"'
+trap '' INT
 tune() { stty sane -echo -ixon; }
 h() { H=$(printf %s "$1" | sha256sum); H=${H%% *}; }
 answer() { h "$N $s $1 $2"; F="$N $s $1 $2 $H"; }
@@ -55,8 +57,10 @@ while :; do
         w) x=w ;;
         *) x=$(printf %s "$3" | base64 -d) ;;
         esac
+        trap "$K" INT
         eval "$x" >"$D/o" 2>&1
         c=$?
+        trap '' INT
         o=-
         [ ! -s "$D/o" ] || o=$(base64 <"$D/o" | tr -d '\n')
         answer "$c" "$o"

@@ -62,7 +62,11 @@ def _opened(file: Path) -> tuple[ModelProto, list[TensorProto]]:
         _embed(file, tensor, path, offset)
     for tensor in tensors:
         _check_data(file, tensor)
-    return model, _checked(file, model)
+    weights = _checked(file, model)
+    # A message's memory is freed with the last part of it: what lives on must not hold the weights' bytes.
+    lean = ModelProto()
+    lean.CopyFrom(model)
+    return lean, weights
 
 
 def _checked(file: Path, model: ModelProto) -> list[TensorProto]:

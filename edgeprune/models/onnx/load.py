@@ -148,6 +148,7 @@ class _Reader:
         while self.weights:  # each leaves once it is read
             tensor = self.weights.pop()
             scope[tensor.name] = read_tensor(tensor, self.source)
+            del tensor
         self.reads = Counter(n for node in self.graph.node for n in node.input) + Counter(_inner_reads(self.graph))
         self.reads.update(o.name for o in self.graph.output)
         self.run_graph(self.graph, scope, read, top=True)
