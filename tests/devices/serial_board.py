@@ -68,6 +68,13 @@ class PtyBoard:
     def url(self) -> str:
         return f"serial://{self.port}"
 
+    def speaks(self, timeout_s: float = 60.0) -> None:
+        """Waits until it has said something, as one that was switched on a while ago."""
+        deadline = time.monotonic() + timeout_s
+        while not self.received:
+            assert time.monotonic() < deadline, "the board says nothing"
+            time.sleep(0.02)
+
     def cut(self) -> None:
         """Pull the cable."""
         self.cut_after = 0

@@ -261,6 +261,7 @@ while True:
 @pytest.mark.parametrize("right", [True, False])
 def test_fault_17_a_login_prompt(boards, tmp_path, monkeypatch, right):
     boards.append(board := PtyBoard(tmp_path / "board", shell=(sys.executable, "-I", "-c", LOGIN)))
+    board.speaks()
     with pytest.raises(DeviceError, match="asks for a login"):
         SerialDevice.from_url(board.url)
     monkeypatch.setenv(USER, "pi")
