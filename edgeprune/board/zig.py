@@ -9,16 +9,22 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 
-def cc(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def cc(arguments: Sequence[str], folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run the C compiler; what it says and returns is the caller's to judge.
+
+    The same source compiled with the same arguments comes from its cache.
+
+    Args:
+        folder: where it runs; other paths are absolute then.
 
     Raises:
         ModuleNotFoundError: ziglang is not installed.
     """
     command = [sys.executable, "-m", "ziglang", "cc", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     if done.returncode != 0 and "No module named ziglang" in done.stderr:
         raise ModuleNotFoundError("No module named 'ziglang'", name="ziglang")
     return done

@@ -34,14 +34,15 @@ def link(
         MissingDependencyError: ziglang is not installed.
         LinkError: undefined symbols, no space, ….
     """
-    # .incbin looks for weights.bin along the include path.
-    command = [*_options(target), f"-I{output.parent}", "-o", str(output)]
+    # .incbin looks for weights.bin along the include path. That is relative, so that what is the same in every program
+    # comes from the compiler's cache.
+    command = [*_options(target), "-I.", "-o", str(output.absolute())]
     command += ["-shared", "-fPIC", "-Wl,-Bsymbolic"] if shared else []
     command += ["-static"] if "musl" in target.zig_target and not shared else []
-    command += [str(p) for p in (*sources, *objects)]
+    command += [str(p.absolute()) for p in (*sources, *objects)]
     command += ["-ldl"] if target.kind == "cuda" else []  # the driver is opened by the program, on the board
     command += ["-lm", "-lpthread", "-Wl,--gc-sections"] + ([] if shared else ["-s"])
-    _run(command, target, output)
+    _run(command, target, output, output.parent)
     return output
 
 
@@ -79,9 +80,9 @@ def _options(target: Target) -> list[str]:
     return [*command, "-Wall", "-Wextra", "-fno-sanitize=all", f"-I{board_sources()}"]
 
 
-def _run(command: Sequence[str], target: Target, output: Path) -> None:
+def _run(command: Sequence[str], target: Target, output: Path, folder: Path | None = None) -> None:
     try:
-        done = zig.cc(command)
+        done = zig.cc(command, folder)
     except ModuleNotFoundError:
         raise MissingDependencyError("the package ziglang is not installed", hint="pip install ziglang") from None
     if done.returncode != 0:
