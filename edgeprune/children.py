@@ -173,10 +173,12 @@ class Waiting:
 
 
 def answering() -> Callable[[dict[str, Any]], None]:
-    """The child's end: makes stdout safe, and returns what writes an answer."""
+    """The child's end, before its first import of TVM: makes stdout safe, and returns what writes an answer."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asks, whose end ends this one
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints must not get between the answers
+    # TVM imports torch where that is installed, to share tensors: two seconds and 200 MB. No child has tensors.
+    sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
 
     def say(answer: dict[str, Any]) -> None:
         answers.write(json.dumps(answer) + "\n")

@@ -7,12 +7,16 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from edgeprune.devices.emulator.disk import disk_maker
 from edgeprune.devices.emulator.images import images_folder
 from edgeprune.devices.emulator.machine import QEMU
+
+if TYPE_CHECKING:
+    from edgeprune.children import Waiting
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -83,12 +87,21 @@ def emulator_disks(emulator_images: Path) -> Path:
     return emulator_images
 
 
+@pytest.fixture(scope="session")
+def fake_builders() -> Iterator["Waiting"]:
+    """Processes that build with the fake compiler: they take seconds to start, so all tests share them."""
+    from edgeprune.children import Waiting
+
+    waiting = Waiting()
+    yield waiting
+    waiting.end()
+
+
 @pytest.fixture
-def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def fake_gpu(monkeypatch: pytest.MonkeyPatch, fake_builders: "Waiting") -> None:
     """A GPU that is none (tests/fakes): its driver is found by programs that start now, its compiler by edgeprune."""
     import fake_nvrtc
 
-    from edgeprune.children import Waiting
     from edgeprune.compiler import workers
     from edgeprune.compiler.cuda import nvrtc
 
@@ -103,6 +116,4 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(nvrtc, "_compile", fake_nvrtc.compiled)
     monkeypatch.setattr(nvrtc, "versions", lambda: fake_nvrtc.VERSIONS)
     monkeypatch.setattr(workers, "COMMAND", (sys.executable, "-P", fake_nvrtc.__file__))
-    monkeypatch.setattr(workers, "WAITING", Waiting())
-    yield
-    workers.WAITING.end()
+    monkeypatch.setattr(workers, "WAITING", fake_builders)

@@ -65,7 +65,6 @@ def main() -> None:
     say = answering()
     requests: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(requests,), daemon=True).start()
-    sys.modules["torch"] = None  # type: ignore[assignment]  # TVM takes it along where it is, for seconds and for nothing
     try:
         for late in ("cloudpickle", "psutil"):  # tvm.rpc asks for both only when it needs them
             importlib.import_module(late)
