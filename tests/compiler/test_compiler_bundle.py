@@ -336,7 +336,7 @@ def test_a_compile_that_fails_leaves_the_old_bundle(
     shutil.copytree(bundle.folder, out)
     # Hidden: files that another test is about to finish.
     objects = Path(os.environ["EDGEPRUNE_TEST_HOME"]) / "objects"
-    shutil.copytree(objects, home / "objects", ignore=shutil.ignore_patterns(".*"))
+    shutil.copytree(objects, home / "objects", ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
     (home / "objects" / f"{bundle.manifest.kernels[0].symbol}.o").write_bytes(b"not an object")
     with pytest.raises(LinkError):
         compile_again(bundle, out)

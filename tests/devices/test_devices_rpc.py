@@ -446,6 +446,15 @@ class FalseTracker(threading.Thread):
         self.answers = {6: {} if nonsense else [0, summary], 4: [0, [host, 9090, "pi:0.5"]]}
         self.start()
 
+    def __enter__(self) -> FalseTracker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Its thread ends first: closed under it, the socket's number might be another tracker's by the time it listens.
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.join()
+        self.socket.close()
+
     def run(self) -> None:
         while True:
             try:
@@ -462,14 +471,14 @@ class FalseTracker(threading.Thread):
 def test_fault_23_a_tracker_that_names_a_public_server_is_not_followed(monkeypatch):
     monkeypatch.setattr("edgeprune.devices.rpc.device.Session", lambda *_: pytest.fail("connects"))
     tracker = FalseTracker("192.0.2.7", nonsense=False)
-    with tracker.socket, pytest.raises(UsageError, match=r"192\.0\.2\.7 is not this computer") as caught:
+    with tracker, pytest.raises(UsageError, match=r"192\.0\.2\.7 is not this computer") as caught:
         open_device(f"rpc+tracker://127.0.0.1:{tracker.port}/pi")
     assert "--custom-addr 127.0.0.1" in caught.value.hint
 
 
 def test_a_tracker_that_talks_nonsense_is_unreachable():
     tracker = FalseTracker("", nonsense=True)
-    with tracker.socket, pytest.raises(DeviceUnreachableError, match="no tracker of TVM"):
+    with tracker, pytest.raises(DeviceUnreachableError, match="no tracker of TVM"):
         open_device(f"rpc+tracker://127.0.0.1:{tracker.port}/pi")
 
 
