@@ -404,7 +404,7 @@ def timed(network: Network, peer: Any, options: argparse.Namespace, bundle: Path
     tuning = ProfileOptions(threads=options.threads, points=1, tune=options.tune)
     with ProfileStore(home() / "strangers.sqlite3") as store:
         tuned = profile(network.kernels, network.channels, target, device, store, tuning)
-    book = ScheduleBook(target, tuned.profile.records())
+        book = ScheduleBook(target, tuned.profile.records())
     compile_network(network, target, bundle, book=book, threads=options.threads)
     ours, theirs = raced(bundle, peer, options.threads)
     ms, peer_ms = statistics.median(ours), statistics.median(theirs)

@@ -174,13 +174,13 @@ class KernelSpec:
             "op": self.op,
             "inputs": [t.to_json() for t in self.inputs],
             "output": self.output.to_json(),
-            "attrs": {k: list(v) if isinstance(v, tuple) else v for k, v in self.attrs},
+            "attrs": {k: _written(v) for k, v in self.attrs},
             "epilogue": list(self.epilogue),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> KernelSpec:
-        attrs = {k: tuple(v) if isinstance(v, list) else v for k, v in data["attrs"].items()}
+        attrs = {k: _read(v) for k, v in data["attrs"].items()}
         return cls(
             data["op"],
             tuple(TensorSpec.from_json(t) for t in data["inputs"]),
@@ -194,6 +194,20 @@ class KernelSpec:
         size = "x".join(str(d) for d in self.output.shape[2:]) or "1"
         tail = "".join(f"+{e}" for e in self.epilogue if e != "bias")
         return f"{self.op}{self.operator.said(self)} {widths} @{size}{tail}"
+
+
+def _written(value: Any) -> Any:
+    """An attribute as JSON, which has no infinity (what is padded for a maximum): that becomes text."""
+    if isinstance(value, tuple):
+        return [_written(v) for v in value]
+    return str(value) if isinstance(value, float) and math.isinf(value) else value
+
+
+def _read(value: Any) -> Any:
+    """The attribute that :func:`_written` wrote."""
+    if isinstance(value, list):
+        return tuple(_read(v) for v in value)
+    return float(value) if value in ("inf", "-inf") else value
 
 
 def _digest(data: Any) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -56,6 +57,16 @@ SPECS = [
     RESIZE,
 ]
 each = pytest.mark.parametrize("spec", SPECS, ids=str)
+
+
+def test_infinity_is_kept_in_strict_json():
+    """What is padded for a maximum: stores and manifests hold JSON that every reader takes."""
+    x = TensorSpec((1, 4, 6, 6), "blocked")
+    attrs = (("left", 0), ("mode", "constant"), ("top", 0), ("value", -math.inf))
+    spec = KernelSpec("pad", (x,), TensorSpec((1, 4, 7, 7), "blocked"), attrs, ())
+    text = json.dumps(spec.to_json(), allow_nan=False)
+    assert KernelSpec.from_json(json.loads(text)) == spec
+    assert spec.key != replace(spec, attrs=(*attrs[:3], ("value", math.inf))).key
 
 
 @each
