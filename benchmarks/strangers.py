@@ -237,7 +237,9 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only", default="", help="names, comma separated")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--tune", type=int, default=24, help="schedules tried for each kernel")
+    parser.add_argument(
+        "--tune", type=int, default=2, help="schedules tried for each kernel; with 24, a run takes hours"
+    )
     parser.add_argument("--untimed", action="store_true", help="right or wrong only")
     parser.add_argument("--folder", type=Path, default=home() / "strangers", help="where packages are kept")
     options = parser.parse_args()
