@@ -307,6 +307,7 @@ def export(
     out: str | Path,
     *,
     opset: int = DEFAULT_OPSET,
+    dynamic_batch: bool = False,
     factory: str | None = None,
     example_inputs: Inputs = None,
     weights: Where = None,
@@ -317,6 +318,8 @@ def export(
 ) -> Exported:
     """A network, or the pruned network of a run, as an ONNX file: run and compared with torch before it appears.
 
+    Inputs and outputs have the names that the bundle's have. ``dynamic_batch`` leaves their first dimension open.
+
     Raises:
         UsageError, ModelLoadError: what was asked for makes no sense.
         UnsupportedOperatorError: torch cannot write an operator of the network in this opset.
@@ -325,7 +328,15 @@ def export(
     _, network = _opened(model, factory, example_inputs, weights, input_shape, example, seed)
     with reporting(progress) as bar:
         bar.stage("exporting", 1)
-        difference = export_onnx(network.module, network.example_inputs, Path(out), opset=opset)
+        difference = export_onnx(
+            network.module,
+            network.example_inputs,
+            Path(out),
+            opset=opset,
+            input_names=[p.name for p in network.kernels.inputs],
+            output_names=[p.name for p in network.kernels.outputs],
+            dynamic_batch=dynamic_batch,
+        )
         bar.advance()
     return Exported(Path(out), opset, sum(p.numel() for p in network.module.parameters()), difference)
 

@@ -19,6 +19,9 @@ def export(
     model: Annotated[str, typer.Argument(help="A model as in edgeprune profile, or the folder of a run.")],
     out: Annotated[Path, typer.Option("--out", help="The ONNX file to write.")],
     opset: Annotated[int, typer.Option("--opset", help="Of the ONNX standard, 11 to 20.")] = 17,
+    dynamic_batch: Annotated[
+        bool, typer.Option("--dynamic-batch", help="Leave the first dimension of inputs and outputs open.")
+    ] = False,
     factory: FactoryOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -26,9 +29,9 @@ def export(
 ) -> None:
     """Write a network, or the pruned one of a run, as an ONNX file.
 
-    Shapes are fixed. The file is run and compared with torch before it appears.
+    Shapes are fixed, but for the batch with --dynamic-batch. The file is run and compared with torch before it appears.
     """
     from edgeprune.api.networks import export as run
 
-    done = run(model, out, opset=opset, factory=factory, **given, progress=not quiet)
+    done = run(model, out, opset=opset, dynamic_batch=dynamic_batch, factory=factory, **given, progress=not quiet)
     emit(record("edgeprune.export/1", done.to_json()), as_json)

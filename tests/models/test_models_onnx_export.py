@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgeprune import export
 from edgeprune.errors import UnsupportedOperatorError, UsageError, VerificationError
 from edgeprune.models.onnx import export as onnx_export
 from edgeprune.models.onnx.export import export_onnx
@@ -69,6 +70,62 @@ def test_several_inputs_and_outputs_with_names(tmp_path: Path) -> None:
     with torch.no_grad():
         for actual, expected in zip(run(file, IMAGE, row), module(IMAGE, row), strict=True):
             np.testing.assert_allclose(actual, expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+class Typed(nn.Module):
+    """Tokens and a mask in, real numbers, places and truth values out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.conv, self.head = nn.Embedding(20, 16), nn.Conv1d(16, 8, 3, padding=1), nn.Linear(8, 5)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = self.conv(self.table(tokens).transpose(1, 2)).relu() * mask[:, None, :].float()
+        y = self.head(x.mean(2))
+        return y, y.argmax(1), y > 0
+
+
+def test_types_and_names_and_an_open_batch(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, file = Typed().eval(), tmp_path / "net.onnx"
+    tokens, mask = torch.arange(7)[None], torch.tensor([[True] * 5 + [False] * 2])
+    export(net, file, example_inputs=(tokens, mask), dynamic_batch=True, progress=False)
+    graph = onnx.load(file).graph
+    assert [i.name for i in graph.input] == ["tokens", "mask"]
+    assert {v.type.tensor_type.shape.dim[0].dim_param for v in (*graph.input, *graph.output)} == {"batch"}
+    many = torch.randint(20, (5, 7)), torch.rand(5, 7) > 0.3
+    actual = run(file, *many)
+    assert [a.dtype.name for a in actual] == ["float32", "int64", "bool"]
+    for a, expected in zip(actual, net(*many), strict=True):
+        np.testing.assert_allclose(a, expected.detach().numpy(), atol=1e-5)
+
+
+class OfOne(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(1, -1).relu()
+
+
+class OfAll(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x - torch.arange(len(x))[:, None, None, None]
+
+
+@pytest.mark.parametrize(("module", "made"), [(OfOne(), r"\[1, 9216\]"), (OfAll(), "other numbers")])
+def test_a_network_of_one_batch_is_refused_with_what_it_makes(module: nn.Module, made: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"of 3 samples at once torch makes {made}"):
+        export_onnx(module, (IMAGE,), tmp_path / "net.onnx", dynamic_batch=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_another_type_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def narrow(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        return [y.astype(np.float64) for y in evaluated(model, inputs)]
+
+    evaluated = onnx_export._by_runtime
+    monkeypatch.setattr(onnx_export, "_by_reference", narrow)
+    monkeypatch.setattr(onnx_export, "_by_runtime", narrow)
+    with pytest.raises(VerificationError, match="float64"):
+        export_onnx(OfOne(), (IMAGE,), tmp_path / "net.onnx")
 
 
 def test_opsets_that_are_not_written(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from edgeprune.models.examples import noise_like
 
 OPSETS = range(11, 21)
 DEFAULT_OPSET = 17
+BATCH = 3
 TOLERANCE = 1e-4
 """Of the exported network's outputs, relative to the largest of them."""
 
@@ -35,16 +36,20 @@ def export_onnx(
     opset: int = DEFAULT_OPSET,
     input_names: Sequence[str] = (),
     output_names: Sequence[str] = (),
+    dynamic_batch: bool = False,
 ) -> float:
     """Write ``module`` (in evaluation mode, batch norms folded, fixed shapes) to ``file``; run it and compare.
 
     The file appears once it is whole and gives what torch gives. Weights lie inside it.
 
+    Args:
+        dynamic_batch: the first dimension of every input and output is left open; three samples are run as well.
+
     Returns:
         Largest difference of an output on seeded noise, relative to the largest output.
 
     Raises:
-        UsageError: an opset that is not written.
+        UsageError: an opset that is not written, or a network that does not take a batch.
         UnsupportedOperatorError: torch cannot write an operator of the network in this opset.
         VerificationError: the file does not give what torch gives.
     """
@@ -57,13 +62,21 @@ def export_onnx(
     with torch.no_grad():
         expected = [y for y in tree_leaves(module(*(x.clone() for x in inputs))) if isinstance(y, Tensor)]
     outputs = list(output_names) or [f"output{i}" if i else "output" for i in range(len(expected))]
+    batched = _batch_of(module, inputs, expected) if dynamic_batch else None
     buffer: Any = io.BytesIO()  # taken, though its type is not among those that are declared
     try:
         # The exporter prints its graph where it fails, and warns of what is constant here on purpose.
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                module, inputs, buffer, dynamo=False, opset_version=opset, input_names=names, output_names=outputs
+                module,
+                inputs if batched is None else batched[0],
+                buffer,
+                dynamo=False,
+                opset_version=opset,
+                input_names=names,
+                output_names=outputs,
+                dynamic_axes={name: {0: "batch"} for name in (*names, *outputs)} if batched else None,
             )
     except Exception as error:  # torch has no common type for what it cannot write
         raise UnsupportedOperatorError(
@@ -76,8 +89,36 @@ def export_onnx(
     _drop_identities(model.graph)
     onnx.checker.check_model(model, full_check=True)
     difference = _difference(model, dict(zip(names, inputs, strict=True)), expected)
+    if batched:
+        difference = max(difference, _difference(model, dict(zip(names, batched[0], strict=True)), batched[1]))
     write_whole(file, model.SerializeToString())
     return difference
+
+
+def _batch_of(
+    module: nn.Module, inputs: Sequence[Tensor], expected: Sequence[Tensor]
+) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+    """Three samples of one kind, and what torch makes of them.
+
+    Raises:
+        UsageError: torch does not run them, or makes something else of them than of one.
+    """
+    given = tuple(torch.cat([x] * BATCH) for x in inputs)
+    wanted = [torch.cat([y] * BATCH) if y.dim() else y for y in expected]
+    try:
+        with torch.no_grad():
+            found = [y for y in tree_leaves(module(*(x.clone() for x in given))) if isinstance(y, Tensor)]
+        why = next((f"{list(f.shape)}" for f, w in zip(found, wanted, strict=True) if f.shape != w.shape), "")
+        if not why and any(not torch.allclose(f, w, 1e-3, 1e-4) for f, w in zip(found, wanted, strict=True)):
+            why = "other numbers"
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if why:
+        raise UsageError(
+            f"the network holds for its own batch alone: of {BATCH} samples at once torch makes {why}",
+            hint="leave --dynamic-batch out, or write its reshapes with -1 or x.shape[0] in place of the batch",
+        )
+    return given, found
 
 
 def _drop_identities(graph: onnx.GraphProto) -> None:
@@ -105,12 +146,12 @@ def _difference(model: onnx.ModelProto, inputs: dict[str, Tensor], expected: Seq
         VerificationError: nobody who could run the file agrees with torch.
     """
     given = {name: x.numpy() for name, x in inputs.items()}
-    scale = max(float(y.abs().max()) for y in expected)
+    scale = max(float(y.double().abs().max()) for y in expected)
     opinions = {}
     for name, run in (("onnx.reference", _by_reference), ("ONNX Runtime", _by_runtime)):
         try:
             actual = run(model, given)
-            worst = max(float(np.abs(a - y.numpy()).max()) for a, y in zip(actual, expected, strict=True))
+            worst = max(_apart(a, y.numpy()) for a, y in zip(actual, expected, strict=True))
         except Exception as error:  # an evaluator that stops may stop with anything
             opinions[name] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             continue
@@ -123,6 +164,14 @@ def _difference(model: onnx.ModelProto, inputs: dict[str, Tensor], expected: Seq
         hint="report this network; nothing was written. Where onnxruntime is missing, install it for a second opinion",
         opinions=opinions,
     )
+
+
+def _apart(actual: Any, expected: np.ndarray) -> float:
+    """The largest difference of two arrays, also of integers and truth values; of other types or shapes, none."""
+    actual = np.asarray(actual)
+    if (actual.shape, actual.dtype) != (expected.shape, expected.dtype):
+        raise ValueError(f"{actual.dtype} {actual.shape} in place of {expected.dtype} {expected.shape}")
+    return float(np.abs(actual.astype(np.float64) - expected.astype(np.float64)).max(initial=0.0))
 
 
 def _by_reference(model: onnx.ModelProto, inputs: dict[str, Any]) -> Any:
