@@ -31,11 +31,11 @@ from edgeprune.compiler.memory import aligned
 from edgeprune.compiler.objects import compiler_versions
 from edgeprune.compiler.program import Port, Program, write_program
 from edgeprune.errors import BundleError, UsageError
+from edgeprune.models.precise import tolerance
 from edgeprune.targets import Target
 
-RTOL, ATOL = 1e-4, 1e-6
-"""What the board's output may differ from torch's, relative to the largest output value."""
-_TIMES_ROUNDING, _MOST = 10, 0.1
+ATOL = 1e-6
+"""What the board's output may differ from torch's besides, where the largest output value is tiny."""
 _HALF = 2.0**-10
 """Two neighbours among float16, relative to the larger."""
 
@@ -54,12 +54,8 @@ class GoldenPair:
 
     @property
     def rtol(self) -> float:
-        """What the board's output may differ, relative to the largest output.
-
-        A network that rounds to 8 bits itself jumps by a step where the last bit of a float decides; another runtime
-        may then differ by several times of what torch differs from itself.
-        """
-        return max(RTOL, min(_TIMES_ROUNDING * self.rounding, _MOST))
+        """What the board's output may differ, relative to the largest output."""
+        return tolerance(self.rounding)
 
 
 def peak_ram_bytes(program: Program, target: Target) -> int:

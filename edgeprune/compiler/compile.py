@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from edgeprune.graph.channels import Port
 from edgeprune.graph.network import Network
 from edgeprune.graph.trace import evaluating
 from edgeprune.models.examples import noise_like
-from edgeprune.models.precise import in_float64, widened
+from edgeprune.models.precise import rounding
 from edgeprune.progress import SILENT, Progress
 from edgeprune.targets import Target
 
@@ -45,24 +44,8 @@ def golden_pair(network: Network, seed: int = 0) -> GoldenPair:
     return GoldenPair(
         tuple(given),
         tuple(y.numpy().astype(port.dtype) for y, port in zip(outputs, network.kernels.outputs, strict=True)),
-        _rounding(network, inputs, outputs),
+        rounding(network.module, inputs, outputs),
     )
-
-
-def _rounding(network: Network, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> float:
-    """How far ``outputs`` are from what the network gives in float64, relative to the largest; 0 where its code insists
-    on a type."""
-    try:
-        with in_float64(network.module) as (module,), evaluating(module), torch.no_grad():
-            exact = [y for y in tree_leaves(module(*widened(inputs))) if isinstance(y, Tensor)]
-        differences = [
-            float((y.double() - e).abs().max() / e.abs().max().clamp(min=1e-30))
-            for y, e in zip(outputs, exact, strict=True)
-            if y.is_floating_point() and y.numel()
-        ]
-    except Exception:
-        return 0.0
-    return max((d for d in differences if math.isfinite(d)), default=0.0)
 
 
 def _sample(example: Tensor, port: Port, generator: torch.Generator) -> NDArray[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 
 @contextmanager
@@ -29,6 +30,38 @@ def in_float64(*modules: nn.Module) -> Iterator[tuple[nn.Module, ...]]:
 def widened(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Real numbers in float64, all else as it is; copies."""
     return tuple(x.double() if x.is_floating_point() else x.clone() for x in inputs)
+
+
+def rounding(module: nn.Module, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> float:
+    """How far ``outputs`` of a module in evaluation mode are from what it gives in float64, relative to the largest; 0
+    where its code insists on a type.
+    """
+    try:
+        with in_float64(module) as (copied,), torch.no_grad():
+            exact = [y for y in tree_leaves(copied.eval()(*widened(inputs))) if isinstance(y, Tensor)]
+        differences = [
+            float((y.double() - e).abs().max() / e.abs().max().clamp(min=1e-30))
+            for y, e in zip(outputs, exact, strict=True)
+            if y.is_floating_point() and y.numel()
+        ]
+    except Exception:
+        return 0.0
+    return max((d for d in differences if math.isfinite(d)), default=0.0)
+
+
+RTOL = 1e-4
+"""What another runtime's outputs may differ from torch's, relative to the largest output."""
+_TIMES_ROUNDING, _MOST = 10, 0.1
+
+
+def tolerance(rounding: float) -> float:
+    """:data:`RTOL`, and more where torch's own float32 differs from float64 by ``rounding``.
+
+    A network that rounds to 8 bits itself jumps by a step where the last bit of a float decides, and one that takes the
+    difference of two large numbers amplifies it; another runtime may then differ by several times of what torch differs
+    from itself.
+    """
+    return max(RTOL, min(_TIMES_ROUNDING * rounding, _MOST))
 
 
 class _Widened(TorchFunctionMode):
