@@ -74,12 +74,36 @@ class MemoryModel:
     """
 
     def __init__(self, kernels: KernelGraph, channels: ChannelGraph, target: Target, book: ScheduleBook) -> None:
-        self._kernels, self._target, self._book = kernels, target, book
+        self.kernels, self._target, self._book = kernels, target, book
         self._sizes = {g.name: g.size for g in channels.groups}
         self._free = given_up(kernels)
         self._calls: list[dict[tuple[object, ...], Call]] = [{} for _ in kernels.nodes]
+        self._known: dict[KernelSpec, Call] = {}
         self._spans: dict[tuple[tuple[int, int], ...], list[Span]] = {}
         self._inputs = {p.tensor: kernels.tensors[p.tensor] for p in kernels.inputs}
+        self._staging = staged_bytes((*kernels.inputs, *kernels.outputs))
+
+    @property
+    def input_bytes(self) -> dict[str, int]:
+        """Bytes of the tensors that the caller fills."""
+        return {tensor: stored_bytes(spec, self._target.lanes) for tensor, spec in self._inputs.items()}
+
+    @property
+    def fixed_bytes(self) -> int:
+        """What a program allocates beside its arena, whatever its kernels are."""
+        return allocated_bytes(self._target, 0, 0, 0, self._staging)
+
+    def held_bytes(self, call: Call) -> int:
+        """What a call adds to that: descriptors of its buffers; on a GPU its constants, too."""
+        weights = sum(call.constants)
+        return allocated_bytes(self._target, 0, call.buffers, weights, self._staging) - self.fixed_bytes
+
+    def spec(self, step: int, axes: Mapping[str, int]) -> KernelSpec:
+        """The kernel of a step at these widths of its axes; of a concat with parts of any sizes that add up."""
+        return resized(self.kernels.nodes[step], axes, self.kernels, {})
+
+    def output_bytes(self, spec: KernelSpec) -> int:
+        return stored_bytes(spec.output, self._target.lanes)
 
     def calls(self, widths: Mapping[str, int]) -> list[Call]:
         """Every kernel where groups have ``widths``; groups that are not named have all their channels.
@@ -96,16 +120,22 @@ class MemoryModel:
             )
         tensors = dict(self._inputs)
         calls = []
-        for node, known in zip(self._kernels.nodes, self._calls, strict=True):
+        for node, known in zip(self.kernels.nodes, self._calls, strict=True):
             axes = axis_widths(node, full)
             # The parts of a concat are not known by its own width.
             key = (*axes.values(), *(tensors[t] for t in node.inputs if t in tensors))
             call = known.get(key)
             if call is None:
-                call = known[key] = self._call(resized(node, axes, self._kernels, tensors))
+                call = known[key] = self.call(resized(node, axes, self.kernels, tensors))
             tensors[node.output] = call.spec.output
             calls.append(call)
         return calls
+
+    def call(self, spec: KernelSpec) -> Call:
+        """What the memory plan asks of a kernel; raises UnsupportedOperatorError where nothing builds it."""
+        if spec not in self._known:
+            self._known[spec] = self._call(spec)
+        return self._known[spec]
 
     def _call(self, spec: KernelSpec) -> Call:
         schedule = self._book.choose(spec).schedule
@@ -113,7 +143,7 @@ class MemoryModel:
         return Call(
             spec,
             schedule,
-            stored_bytes(spec.output, self._target.lanes),
+            self.output_bytes(spec),
             4 * rule.scratch(spec, schedule, self._target),
             tuple(aligned(4 * elements) for elements in rule.constants(spec, schedule, self._target)),
             tuple(read_where_written(spec)),
@@ -124,17 +154,21 @@ class MemoryModel:
         return self._lifetimes(self.calls(widths))
 
     def _lifetimes(self, calls: list[Call]) -> list[Lifetime]:
-        nodes, lanes = self._kernels.nodes, self._target.lanes
-        tensor_bytes = {tensor: stored_bytes(spec, lanes) for tensor, spec in self._inputs.items()}
+        nodes = self.kernels.nodes
+        tensor_bytes = self.input_bytes
         tensor_bytes |= {node.output: call.output_bytes for node, call in zip(nodes, calls, strict=True)}
         return sized(self._spans_at(calls), tensor_bytes, [c.scratch_bytes for c in calls])
+
+    def spans(self, widths: Mapping[str, int]) -> list[Span]:
+        """The places of the arena, and when they are in use; raises what :meth:`calls` raises."""
+        return self._spans_at(self.calls(widths))
 
     def _spans_at(self, calls: list[Call]) -> list[Span]:
         # As in lower: on a GPU no two arguments may overlap.
         over = taken_over([c.overwritable for c in calls], self._free) if self._target.kind == "cpu" else {}
         key = tuple(over.items())
         if key not in self._spans:
-            self._spans[key] = spans(self._kernels, places(self._kernels, over))
+            self._spans[key] = spans(self.kernels, places(self.kernels, over))
         return self._spans[key]
 
     def at(self, widths: Mapping[str, int]) -> Footprint:
@@ -150,17 +184,16 @@ class MemoryModel:
         alive = self._lifetimes(calls)
         arena = plan_arena(alive).bytes
         weights = sum(n for c in calls for n in c.constants) + self._constants(calls)
-        ports = (*self._kernels.inputs, *self._kernels.outputs)
         buffers = sum(c.buffers for c in calls)
-        ram = allocated_bytes(self._target, arena, buffers, weights, staged_bytes(ports))
+        ram = allocated_bytes(self._target, arena, buffers, weights, self._staging)
         return Footprint(arena, busiest_bytes(alive), ram, weights)
 
     def _constants(self, calls: list[Call]) -> int:
         """Bytes of the constants that kernels read as tensors, each once."""
         sizes: dict[str, TensorSpec] = {}
-        for node, call in zip(self._kernels.nodes, calls, strict=True):
+        for node, call in zip(self.kernels.nodes, calls, strict=True):
             for tensor, before, after in zip(node.inputs, node.spec.inputs, call.spec.inputs, strict=True):
-                dense = self._kernels.tensors[tensor]
-                if tensor in self._kernels.constants and (tensor not in sizes or before == dense):
+                dense = self.kernels.tensors[tensor]
+                if tensor in self.kernels.constants and (tensor not in sizes or before == dense):
                     sizes[tensor] = after
         return sum(aligned(4 * stored_elements(spec, self._target.lanes)) for spec in sizes.values())

@@ -48,7 +48,7 @@ def resized(
 def at_widths(dense: KernelGraph, widths: Mapping[str, int]) -> KernelGraph:
     """The kernel graph of the network that has ``widths`` channels, at least 1, in its width groups.
 
-    Constants have their new shapes in ``tensors``; their values stay those of the dense network.
+    Constants have the shape in ``tensors`` that kernels see them in; their values stay those of the dense network.
 
     Raises:
         ValueError: a kernel does not have these widths.
