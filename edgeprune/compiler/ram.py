@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from edgeprune.compiler.allocated import allocated_bytes, staged_bytes
 from edgeprune.compiler.arena import Span, sized, spans
-from edgeprune.compiler.inplace import given_up, places, read_where_written, taken_over
+from edgeprune.compiler.inplace import given_up, places, read_where_written, scheduled, taken_over
 from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.registry import rule_named
 from edgeprune.compiler.layouts import stored_bytes, stored_elements
@@ -163,9 +163,18 @@ class MemoryModel:
         """The places of the arena, and when they are in use; raises what :meth:`calls` raises."""
         return self._spans_at(self.calls(widths))
 
-    def _spans_at(self, calls: list[Call]) -> list[Span]:
+    def built(self, widths: Mapping[str, int]) -> list[tuple[KernelSpec, Schedule]]:
+        """What is compiled for each call; equal ones share their code. Raises what :meth:`calls` raises."""
+        calls = self.calls(widths)
+        over = self._over(calls)
+        return [(call.spec, scheduled(call.schedule, over.get(step))) for step, call in enumerate(calls)]
+
+    def _over(self, calls: list[Call]) -> dict[int, int]:
         # As in lower: on a GPU no two arguments may overlap.
-        over = taken_over([c.overwritable for c in calls], self._free) if self._target.kind == "cpu" else {}
+        return taken_over([c.overwritable for c in calls], self._free) if self._target.kind == "cpu" else {}
+
+    def _spans_at(self, calls: list[Call]) -> list[Span]:
+        over = self._over(calls)
         key = tuple(over.items())
         if key not in self._spans:
             self._spans[key] = spans(self.kernels, places(self.kernels, over))
@@ -183,10 +192,17 @@ class MemoryModel:
         calls = self.calls(widths)
         alive = self._lifetimes(calls)
         arena = plan_arena(alive).bytes
-        weights = sum(n for c in calls for n in c.constants) + self._constants(calls)
+        weights = self._weights(calls)
         buffers = sum(c.buffers for c in calls)
         ram = allocated_bytes(self._target, arena, buffers, weights, self._staging)
         return Footprint(arena, busiest_bytes(alive), ram, weights)
+
+    def weight_bytes(self, widths: Mapping[str, int]) -> int:
+        """Constants in the program's file, padding included; raises what :meth:`calls` raises."""
+        return self._weights(self.calls(widths))
+
+    def _weights(self, calls: list[Call]) -> int:
+        return sum(n for c in calls for n in c.constants) + self._constants(calls)
 
     def _constants(self, calls: list[Call]) -> int:
         """Bytes of the constants that kernels read as tensors, each once."""
