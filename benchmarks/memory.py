@@ -198,7 +198,7 @@ def show(trials: list[dict[str, Any]], packings: list[dict[str, Any]], programs:
         print(f"{t['network']:18} at {t['side']}: {t['equal']} of {t['plans']} plans to the byte")
     for p in packings:
         print(
-            f"{p['network']:18} {p['above']} of {p['plans']} arenas above their busiest step (by {p['worst_gap']:.1%}), "
+            f"{p['network']:18} {p['above']} of {p['plans']} arenas above the busiest step ({p['worst_gap']:.1%}), "
             f"{p['evaluation_ms']:.2f} ms an evaluation, {p['rows']} rows of {p['steps']} steps in {p['rows_s']:.1f} s"
         )
     for p in programs:
