@@ -18,7 +18,8 @@ class FlashModel:
     """Predicts the bytes of a program's file.
 
     Args:
-        tables: of the kernels' code; at widths between those that were profiled it is interpolated.
+        tables: of the kernels' code; at widths between those that were profiled it is interpolated, and too
+            small where a width is no multiple of a block: the tails' code is not in its neighbours.
         dense_bytes: the file of the dense network's program.
 
     Raises:
