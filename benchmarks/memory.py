@@ -3,10 +3,10 @@
     python benchmarks/memory.py [--network resnet20 …] [--plans 100] [--compiled 3] [--json]
 
 Of each network random plans are drawn, of any widths. Each is shrunk, traced and laid out as the compiler does it
-(without building kernels), and its arena and constants are compared with what one model of the dense network
-predicts. Of the networks in ``COMPILED`` some plans are compiled, and the programs asked what they allocate; their
-files are compared with what tables predict that have the code of these very kernels. RAM and sizes of files are **measured** there, else
-**compiled**.
+(without building kernels), and the bytes that its program allocates are compared with what one model of the dense
+network predicts. Of the networks in ``COMPILED`` some plans are compiled, and the programs asked what they allocate;
+their files are compared with what tables predict that have the code of these very kernels. RAM and sizes of files are
+**measured** there, else **compiled**.
 """
 
 from __future__ import annotations
