@@ -96,6 +96,34 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True)
+class Table:
+    """A quantity as a function of one or more total widths; between grid points and outside as for a :class:`Term`.
+
+    Attributes:
+        axes: one to four.
+        grids: ascending total widths, one array per axis.
+        values: shape (len(grids[0]), ...).
+    """
+
+    axes: tuple[Axis, ...]
+    grids: tuple[NDArray[np.int64], ...]
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Bytes in use during one step of the schedule: ``base`` and what each live tensor or scratch takes.
+
+    Attributes:
+        name: the step's, usually the kernel node's name.
+    """
+
+    name: str
+    base: float
+    tables: tuple[Table, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """The pruning problem: choices, terms, and the constant cost.
 

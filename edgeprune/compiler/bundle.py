@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune.compiler.allocated import allocated_bytes, staged_bytes
 from edgeprune.compiler.elf import read_needs
 from edgeprune.compiler.link import board_sources
 from edgeprune.compiler.lower import Lowered
@@ -27,7 +28,6 @@ from edgeprune.compiler.manifest import (
     read_manifest,
     sha256_file,
 )
-from edgeprune.compiler.memory import aligned
 from edgeprune.compiler.objects import compiler_versions
 from edgeprune.compiler.program import Port, Program, write_program
 from edgeprune.errors import BundleError, UsageError
@@ -59,21 +59,15 @@ class GoldenPair:
 
 
 def peak_ram_bytes(program: Program, target: Target) -> int:
-    """What ``ep_open`` allocates (board/runtime.c): the arena, and one descriptor a buffer.
-
-    On a GPU (board/cuda.c) the weights as well, which are copied there, and room for one tensor that the caller has in
-    another type than the GPU.
-    """
-    if target.kind == "cuda":
-        held = sum(aligned(max(n, 1)) for n in (program.arena_bytes, program.weight_bytes))
-        ports = (*program.inputs, *program.outputs)
-        staging = aligned(max((4 * p.elements for p in ports if p.dtype != "float32"), default=0))
-        return staging + held + aligned(8 * 8) + sum(len(c.buffers) for c in program.calls) * (48 + 8)
-    pointer = target.architecture.bits // 8
-    descriptor = 48 if pointer == 8 else 40
-    buffers = sum(len(c.buffers) for c in program.calls)
-    synthetic = aligned(program.weight_bytes) if program.weights is None else 0
-    return program.arena_bytes + aligned(4 * pointer) + buffers * (descriptor + 8) + synthetic
+    """What ``ep_open`` allocates for a program: see :func:`edgeprune.compiler.allocated.allocated_bytes`."""
+    return allocated_bytes(
+        target,
+        program.arena_bytes,
+        sum(len(c.buffers) for c in program.calls),
+        program.weight_bytes,
+        staged_bytes((*program.inputs, *program.outputs)),
+        synthetic=program.weights is None,
+    )
 
 
 def write_bundle(

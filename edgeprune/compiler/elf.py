@@ -88,6 +88,34 @@ def read_needs(file: Path) -> Needs | None:
             raise BundleError(f"{file} is a damaged program: {type(e).__name__}: {e}", hint="compile again") from e
 
 
+_ALLOCATED = 0x2  # SHF_ALLOC
+_SHARED = ".text.tvm."
+"""Helpers that TVM puts into every object file, and of which a program has one copy at most."""
+
+
+def loaded_bytes(file: Path) -> int:
+    """Bytes that an object file adds to a program: code, constants and unwind tables, as they are aligned there.
+
+    Debug sections, symbols and relocations stay behind.
+
+    Raises:
+        BundleError: it is no object file.
+    """
+    with file.open("rb") as stream:
+        try:
+            headers = [(s.name, s.header) for s in ELFFile(stream).iter_sections()]
+            kept = (
+                (h["sh_size"], max(h["sh_addralign"], 1))
+                for name, h in headers
+                if h["sh_flags"] & _ALLOCATED and h["sh_type"] != "SHT_NOBITS" and not name.startswith(_SHARED)
+            )
+            return sum(-(-size // align) * align for size, align in kept)
+        except _DAMAGED as e:
+            raise BundleError(
+                f"{file} is no object file: {type(e).__name__}: {e}", hint="remove it, and build again"
+            ) from e
+
+
 def _needs(elf: ELFFile) -> Needs:
     header = elf.header
     interpreter, libraries, versions = "", [], set()

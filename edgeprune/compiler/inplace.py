@@ -7,10 +7,11 @@ it again. The kernel is then built to read it from the output's buffer (``in_pla
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from edgeprune.compiler.kernels.base import Schedule
-from edgeprune.graph.channels import KernelGraph, KernelNode
+from edgeprune.graph.channels import KernelGraph
+from edgeprune.graph.spec import KernelSpec
 from edgeprune.graph.walks import identity
 
 KEY = "in_place"
@@ -21,23 +22,29 @@ def overwritten(graph: KernelGraph) -> dict[int, int]:
 
     Inputs and outputs of the network are the caller's, constants are for ever: they keep a place of their own.
     """
+    return taken_over([read_where_written(node.spec) for node in graph.nodes], given_up(graph))
+
+
+def given_up(graph: KernelGraph) -> list[frozenset[int]]:
+    """For each step the inputs whose places are free behind it, which does not depend on widths."""
     last = {t: step for step, node in enumerate(graph.nodes) for t in node.inputs}
     kept = {p.tensor for p in (*graph.inputs, *graph.outputs)} | set(graph.constants)
-    found = {}
-    for step, node in enumerate(graph.nodes):
-        free = [
-            i
-            for i in read_where_written(node)
-            if last[node.inputs[i]] == step and node.inputs[i] not in kept and node.inputs.count(node.inputs[i]) == 1
-        ]
-        if free:
-            found[step] = free[0]
-    return found
+    return [
+        frozenset(
+            i for i, t in enumerate(node.inputs) if last[t] == step and t not in kept and node.inputs.count(t) == 1
+        )
+        for step, node in enumerate(graph.nodes)
+    ]
 
 
-def read_where_written(node: KernelNode) -> list[int]:
+def taken_over(read: Iterable[Sequence[int]], free: Iterable[frozenset[int]]) -> dict[int, int]:
+    """Step -> the first of the inputs that are read where the kernel writes whose place is free."""
+    both = (next((i for i in inputs if i in rest), None) for inputs, rest in zip(read, free, strict=True))
+    return {step: index for step, index in enumerate(both) if index is not None}
+
+
+def read_where_written(spec: KernelSpec) -> list[int]:
     """Inputs that a kernel reads at one place at a time, just before it writes there."""
-    spec = node.spec
     first = 0 if spec.operator.overwrites else spec.anchor_inputs
     inputs = [i for i in range(first, len(spec.inputs)) if spec.inputs[i] == spec.output]
     if spec.operator.walked and spec.operator.overwrites:

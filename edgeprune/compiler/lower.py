@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune.compiler.arena import lifetimes, scratch_of
 from edgeprune.compiler.failures import KernelBuildError
 from edgeprune.compiler.folding import State, folded
 from edgeprune.compiler.inplace import overwritten, places, scheduled
-from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.registry import rule_named
-from edgeprune.compiler.layouts import stored_bytes, stored_elements, to_blocked
-from edgeprune.compiler.memory import Lifetime, aligned, plan_arena
+from edgeprune.compiler.layouts import stored_elements, to_blocked
+from edgeprune.compiler.memory import aligned, plan_arena
 from edgeprune.compiler.program import Buffer, Call, Port, Program
 from edgeprune.compiler.schedules import Chosen, ScheduleBook
 from edgeprune.compiler.workers import build_all
@@ -75,7 +74,7 @@ def lower(
         constants = rule.pack(node.spec, schedule, target, *folded(node, state))
         placed = [*(buffers[t] for t in node.inputs), *(weights.add(c) for c in constants)]
         if elements := rule.scratch(node.spec, schedule, target):
-            placed.append(Buffer("arena", arena.offsets[_scratch_of(step)], elements))
+            placed.append(Buffer("arena", arena.offsets[scratch_of(step)], elements))
         calls.append(Call(node.name, node.spec, schedule, kernel, (*placed, buffers[node.output])))
     inputs, outputs = (
         tuple(
@@ -104,29 +103,3 @@ class Weights:
 
     def joined(self) -> NDArray[np.float32]:
         return np.concatenate(self._parts) if self._parts else np.zeros(0, np.float32)
-
-
-def _scratch_of(step: int) -> str:
-    return f"scratch of call {step}"
-
-
-def lifetimes(
-    graph: KernelGraph, schedules: Sequence[Schedule], target: Target, place: Mapping[str, str]
-) -> list[Lifetime]:
-    """When each place is in use: inputs from before the first call, outputs past the last, scratch for one call.
-
-    ``place``: tensors that take the place of another, which is in use until the last reader of either.
-    """
-    scratch = []
-    for step, (node, schedule) in enumerate(zip(graph.nodes, schedules, strict=True)):
-        if elements := rule_named(schedule).scratch(node.spec, schedule, target):
-            scratch.append(Lifetime(_scratch_of(step), 4 * elements, step, step))
-    last = {t: step for step, node in enumerate(graph.nodes) for t in (*node.inputs, node.output)}
-    first = {node.output: step for step, node in enumerate(graph.nodes)} | {p.tensor: -1 for p in graph.inputs}
-    last |= {p.tensor: len(graph.nodes) for p in graph.outputs}
-    until: dict[str, int] = {}
-    for tensor in first:
-        at = place.get(tensor, tensor)
-        until[at] = max(until.get(at, -1), last.get(tensor, -1))
-    tensors = [Lifetime(t, stored_bytes(graph.tensors[t], target.lanes), first[t], until[t]) for t in until]
-    return [*tensors, *scratch]

@@ -18,6 +18,7 @@ from typing import Any
 
 from edgeprune.compiler.cuda import nvrtc
 from edgeprune.compiler.cuda.kernel import write_object
+from edgeprune.compiler.elf import loaded_bytes
 from edgeprune.compiler.failures import KernelBuildError
 from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.emit import Function
@@ -38,7 +39,8 @@ class KernelObject:
 
     @property
     def bytes(self) -> int:
-        return self.path.stat().st_size
+        """What it adds to a program (:func:`edgeprune.compiler.elf.loaded_bytes`): about half of the file."""
+        return loaded_bytes(self.path)
 
 
 @cache

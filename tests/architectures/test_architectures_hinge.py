@@ -7,6 +7,7 @@ import pytest
 
 from architectures import ARCHITECTURES
 from edgeprune.graph.network import read_network
+from edgeprune.graph.resized import at_widths
 from edgeprune.latency.problem import bindings_of
 from edgeprune.pruning.plan import make_plan
 from edgeprune.pruning.shrink import shrink
@@ -34,3 +35,19 @@ def test_predicted_kernels_are_those_of_the_shrunk_network(name: str) -> None:
 
     assert [str(at_plan(n)) for n in dense.kernels.nodes] == [str(n.spec) for n in small.kernels.nodes]
     assert [at_plan(n).key for n in dense.kernels.nodes] == [n.spec.key for n in small.kernels.nodes]
+
+
+@pytest.mark.parametrize("name", ["googlenet", "shufflenet_v1", "convnext", "vit", "hrnet", "tcn"])
+def test_a_graph_at_other_widths_is_that_of_the_shrunk_network(name: str) -> None:
+    """At any widths: the parts of a concat, too, which kernels of its total alone do not know."""
+    module, x = ARCHITECTURES[name].factory().eval(), ARCHITECTURES[name].inputs()
+    dense, random = read_network(module, x), np.random.default_rng(0)
+    widths = {g.name: int(random.integers(1, g.size + 1)) for g in dense.channels.prunable}
+    plan = make_plan(dense.channels, widths, {g.name: random.random(g.size) for g in dense.channels.groups})
+    small = read_network(shrink(module, dense.channels, plan), x).kernels
+    resized = at_widths(dense.kernels, {g.name: plan.width(g.name) for g in dense.channels.groups})
+    assert [n.spec for n in resized.nodes] == [n.spec for n in small.nodes]
+    # Constants are in the shape that kernels see them in.
+    assert {t: spec.elements for t, spec in resized.tensors.items()} == {
+        t: spec.elements for t, spec in small.tensors.items()
+    }

@@ -11,11 +11,11 @@ from compiler_nets import NETS, net
 from kernel_harness import TARGETS, kernel, noise, run
 from torch import Tensor, nn
 
+from edgeprune.compiler.arena import lifetimes
 from edgeprune.compiler.compile import compile_network
 from edgeprune.compiler.inplace import KEY, overwritten, places
 from edgeprune.compiler.kernels.registry import schedules_for
 from edgeprune.compiler.layouts import stored_elements
-from edgeprune.compiler.lower import lifetimes
 from edgeprune.compiler.memory import plan_arena
 from edgeprune.graph.network import Network, read_network
 from edgeprune.graph.spec import TensorSpec

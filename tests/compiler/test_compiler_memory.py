@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeprune.compiler.layouts import ALIGNMENT
-from edgeprune.compiler.memory import ArenaPlan, Lifetime, aligned, plan_arena
+from edgeprune.compiler.memory import ArenaPlan, Lifetime, aligned, busiest_bytes, plan_arena
 
 
 @st.composite
@@ -59,6 +59,17 @@ def test_the_tightest_gap_is_taken() -> None:
     plan = plan_arena(tensors)
     assert plan.offsets["late"] == plan.offsets["above"] == 1984
     assert plan.bytes == 1024 + 960 + 512 + 448
+
+
+def test_what_sticks_out_is_placed_first() -> None:
+    """By decreasing size the two large ones take the bottom, and no gap is left that both small ones fit beside."""
+    tensors = [
+        Lifetime("small", 320, 0, 2),
+        Lifetime("large", 512, 1, 1),
+        Lifetime("other small", 320, 2, 3),
+        Lifetime("other large", 512, 3, 5),
+    ]
+    assert plan_arena(tensors).bytes == busiest_bytes(tensors) == 320 + 512
 
 
 def test_nothing_needs_no_memory() -> None:

@@ -35,7 +35,7 @@ def test_the_object_defines_the_symbol(tmp_path: Path) -> None:
     data = built.path.read_bytes()
     assert data.startswith(b"\x7fELF")
     assert f"__tvm_ffi_{built.symbol}".encode() in data
-    assert built.bytes == len(data)
+    assert 0 < built.bytes < len(data) / 2, "a program has neither its debug sections nor its relocations"
     assert list(tmp_path.iterdir()) == [built.path]
 
 
