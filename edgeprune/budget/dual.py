@@ -24,6 +24,8 @@ ROUNDING = 1e-13
 """Of the magnitude of what was summed: what a bound is raised by."""
 _HALFWAY = 0.5
 _GROW = 8.0
+SHIFTS, _SHIFTS_AT_ONCE, _AFTER_A_SHIFT = 6, 3, 5
+"""Rounds of shifting between copies, shifts in each, and evaluations with prices that follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Priced:
         prices: one for each row.
         weight: of saliency; 0 where only costs count.
         bound: the dual's value.
-        saliency: of the plan (of its copies, where buckets were split).
+        saliency: of the plan; where buckets were split, that of its copies with what is shifted between them.
         excess: of each row, cost / limit - 1; at most 0 where the limit holds, -1 where there is none.
         levels: indices into each choice's levels.
     """
@@ -105,8 +107,7 @@ class Dual:
         excess = self._base - 1
         for f, cell in zip(self.graph.factors, found.cells, strict=False):
             excess[f.rows] += f.costs[:, cell] * self._inverse[f.rows]
-        first = len(self.graph.factors)
-        saliency = float(sum(s[k] for s, k in zip(self.graph.saliency, found.cells[first:], strict=True)))
+        saliency = found.value + float(prices @ (1 - self._base)) + float(prices @ excess)
         levels = tuple(int(o[k]) for o, k in zip(self.graph.offered, found.chosen, strict=True))
         self.last = Priced(prices, weight, found.value + self._constant, saliency, excess, levels)
         return self.last
@@ -140,6 +141,36 @@ class Dual:
         Returns:
             The best one found, and all plans that were met. None: no combination of levels is allowed.
         """
+        best, met = self._cut(start, known, cutoff=cutoff, evaluations=evaluations, precision=precision, seen=seen)
+        for _ in range(0 if self.tree.exact else SHIFTS):
+            if best is None or best.weight == 0 or best.bound <= cutoff:
+                break
+            start = best.prices
+            if self.last is not best:
+                self.at(start)
+            for _ in range(_SHIFTS_AT_ONCE):
+                self.tree.shift()
+                self.at(start)
+            known, before = (), best
+            found, more = self._cut(
+                start, known, cutoff=cutoff, evaluations=_AFTER_A_SHIFT, precision=precision, seen=seen
+            )
+            met += more
+            best = found if found is None or found.weight == 0 or found.bound < best.bound else best
+            if best is not None and before.bound - best.bound <= precision:
+                break
+        return best, met
+
+    def _cut(
+        self,
+        start: Array,
+        known: Sequence[Priced],
+        *,
+        cutoff: float,
+        evaluations: int,
+        precision: float,
+        seen: Callable[[Priced], None],
+    ) -> tuple[Priced | None, list[Priced]]:
         met: list[Priced] = []
         best: Priced | None = None
         prices, limit = start, 4 * max(self.most - self.least, 1e-9)

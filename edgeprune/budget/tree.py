@@ -3,21 +3,24 @@
 Bucket elimination (Dechter 1999) in the max-sum form, with an order found greedily. A total is not maximised over: its
 table is written in terms of the two variables that determine it. Where joining all tables of a variable would take
 too much memory they are split (mini-buckets, Dechter and Rish 2003): copies of the variable then choose on their own,
-so that the result is a bound above the maximum and no longer the maximum itself.
+so that the result is a bound above the maximum and no longer the maximum itself. What one copy gains at a level another
+may lose there: such shifts leave every plan's sum as it is and bring the bound down (as in Ihler et al. 2012).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.budget.factors import Array, Factors, Ints
 
-MAX_CELLS = 2_000_000
+MAX_CELLS = 4_000_000
 """Cells of a joined table."""
 
 
@@ -83,15 +86,29 @@ class Tree:
         self.graph = graph
         self._sizes = graph.sizes
         self._max_cells = max_cells
-        self.exact = True
+        self._splits = 0
         self._buckets: list[Bucket] = []
         self._roots: list[Source] = []
-        self._build()
+        self._build(self._least_cells)
+        if self._splits:
+            # What is smallest now is not always what stays small: an order that joins the fewest pairs may fit.
+            splits, found = self._splits, (self._buckets, self._roots)
+            self._build(self._least_fill)
+            if self._splits >= splits:
+                self._splits, (self._buckets, self._roots) = splits, found
+        self.exact = not self._splits
+        self._shifts: dict[int, Array] = {}
+        copies = Counter(b.variable for b in self._buckets if b.gather is None)
+        for i, b in enumerate(self._buckets):
+            if b.gather is None and copies[b.variable] > 1:
+                self._shifts[i] = np.zeros(self._sizes[b.variable])
         self.cells = sum(math.prod(self._sizes[v] for v in b.scope) for b in self._buckets)
 
     # -- structure ---------------------------------------------------------------------------------
 
-    def _build(self) -> None:
+    def _build(self, cost: Callable[[int, Sequence[Source]], tuple[int, ...]]) -> None:
+        """Eliminate all variables, the one of least cost first."""
+        self._buckets, self._roots, self._splits = [], [], 0
         n = len(self._sizes)
         pending = [Source(f.scope, factor=i) for i, f in enumerate(self.graph.factors)]
         # Saliency is a table of each choice; they come after the factors.
@@ -103,7 +120,8 @@ class Tree:
             for parent in set(total.parents) if total else ():
                 children[parent] += 1
         touching: list[list[Source]] = [[s for s in pending if v in s.scope] for v in range(n)]
-        costs = {v: self._cost(v, touching[v]) for v in left if not children[v]}
+        self._touching = touching
+        costs = {v: cost(v, touching[v]) for v in left if not children[v]}
         while left:
             variable = min(costs, key=lambda v: (costs[v], v))
             del costs[variable]
@@ -121,15 +139,26 @@ class Tree:
             for v in changed & left:
                 touching[v] = [s for s in touching[v] if id(s) not in gone] + [s for s in made if v in s.scope]
                 if not children[v]:
-                    costs[v] = self._cost(v, touching[v])
+                    costs[v] = cost(v, touching[v])
             self._roots += [s for s in made if not s.scope]
             touching[variable] = []
 
-    def _cost(self, variable: int, sources: Sequence[Source]) -> int:
+    def _least_cells(self, variable: int, sources: Sequence[Source]) -> tuple[int, ...]:
         total = self.graph.totals[variable]
         if total is not None:
-            return sum(self._count({*s.scope, *total.parents} - {variable}) for s in sources)
-        return self._count({variable}.union(*(s.scope for s in sources)))
+            return (sum(self._count({*s.scope, *total.parents} - {variable}) for s in sources),)
+        return (self._count({variable}.union(*(s.scope for s in sources))),)
+
+    def _least_fill(self, variable: int, sources: Sequence[Source]) -> tuple[int, ...]:
+        """Pairs of variables that share no table yet and would, then cells."""
+        total = self.graph.totals[variable]
+        near = set().union(*(s.scope for s in sources), total.parents if total else ()) - {variable}
+        pairs = {p for s in sources for p in combinations(sorted(s.scope), 2)}
+        fill = sum(p not in pairs and not self._adjacent(*p) for p in combinations(sorted(near), 2))
+        return (fill, *self._least_cells(variable, sources))
+
+    def _adjacent(self, a: int, b: int) -> bool:
+        return any(b in s.scope for s in self._touching[a])
 
     def _count(self, scope: set[int]) -> int:
         return math.prod(self._sizes[v] for v in scope)
@@ -145,7 +174,7 @@ class Tree:
                     break
             else:
                 groups.append((set(source.scope), [source]))
-        self.exact &= len(groups) <= 1
+        self._splits += max(0, len(groups) - 1)
         return [members for _, members in groups]
 
     def _eliminate(self, variable: int, sources: list[Source]) -> Source:
@@ -185,6 +214,8 @@ class Tree:
             joined = self._spread(bucket.sources[-1], bucket.scope)
             for source in bucket.sources[-2::-1]:
                 joined = joined + self._spread(source, bucket.scope)
+            if (shift := self._shifts.get(len(self._joined))) is not None:
+                joined = joined + shift.reshape([-1 if v == bucket.variable else 1 for v in bucket.scope])
             self._joined.append(joined)
             self._handed.append(joined.max(axis=bucket.scope.index(bucket.variable)))
         value = float(sum(float(self._given(s)) for s in self._roots))
@@ -234,9 +265,29 @@ class Tree:
 
         Where buckets were split each copy of a choice has a bound of its own; the least of them counts.
         """
+        found = [np.full(self._sizes[c], np.inf) for c in range(len(self.graph.offered))]
+        for i, curve in self._curves():
+            variable = self._buckets[i].variable
+            found[variable] = np.minimum(found[variable], curve)
+        return found
+
+    def shift(self) -> None:
+        """Bring what the copies of a choice say of its levels nearer to one another."""
+        curves: dict[int, list[tuple[int, Array]]] = {}
+        for i, curve in self._curves():
+            if i in self._shifts:
+                curves.setdefault(self._buckets[i].variable, []).append((i, curve))
+        for copies in curves.values():
+            # A level that a copy rules out is none for all of them: leave it alone.
+            usable = np.isfinite([c for _, c in copies]).all(axis=0)
+            mean = np.mean([np.where(usable, c, 0.0) for _, c in copies], axis=0)
+            for i, curve in copies:
+                self._shifts[i] = self._shifts[i] + np.where(usable, mean - curve, 0.0) / len(copies)
+
+    def _curves(self) -> Iterator[tuple[int, Array]]:
+        """Buckets, and for each the maximum at each value of its variable, of the tables maximised last."""
         constant = [float(self._given(s)) for s in self._roots]
         everything = float(sum(constant))
-        found = [np.full(self._sizes[c], np.inf) for c in range(len(self.graph.offered))]
         # What the rest of the problem adds to what a bucket hands on.
         rest: list[Array] = [np.zeros(0)] * len(self._buckets)
         for source, own in zip(self._roots, constant, strict=True):
@@ -246,8 +297,7 @@ class Tree:
             if bucket.gather is None:
                 axis = bucket.scope.index(bucket.variable)
                 belief = self._joined[i] + np.expand_dims(rest[i], axis)
-                curve = _most(belief, bucket.scope, (bucket.variable,))
-                found[bucket.variable] = np.minimum(found[bucket.variable], curve)
+                yield i, _most(belief, bucket.scope, (bucket.variable,))
                 for source in (s for s in bucket.sources if s.bucket >= 0):
                     rest[source.bucket] = _without(_most(belief, bucket.scope, source.scope), self._given(source))
             elif bucket.sources[0].bucket >= 0:
@@ -256,7 +306,6 @@ class Tree:
                 most = np.full(given.size, -np.inf)
                 most[bucket.present] = np.maximum.reduceat(belief, bucket.starts)
                 rest[bucket.sources[0].bucket] = _without(most.reshape(given.shape), given)
-        return found
 
 
 def _most(table: Array, scope: tuple[int, ...], wanted: tuple[int, ...]) -> Array:

@@ -11,7 +11,9 @@ from budget_problems import NESTED, every_plan, random_problem, saliency_of
 from edgeprune.budget import Budget, Evaluator, Problem, get_solver
 from edgeprune.budget.bounding import Halted, Search
 from edgeprune.budget.certificate import verify, verify_infeasible
+from edgeprune.budget.factors import factors_of
 from edgeprune.budget.problem import Axis, Choice, Row, Stop, Table, Term
+from edgeprune.budget.tree import Tree
 from edgeprune.budget.witness import Witness
 from edgeprune.errors import InfeasibleBudgetError, VerificationError
 
@@ -90,7 +92,7 @@ def tampered(witness: Witness) -> Witness:
     )
 
 
-SEEDS = 22
+SEEDS = 20
 
 
 @pytest.mark.parametrize("part", range(4))
@@ -122,6 +124,27 @@ def test_exact_is_what_enumeration_finds_and_its_certificate_holds(part):
             feasible += 1
     assert feasible > SEEDS
     assert refused > 3
+
+
+def test_where_tables_are_split_bounds_hold_and_the_optimum_is_found_all_the_same(monkeypatch):
+    monkeypatch.setattr(Tree.__init__, "__kwdefaults__", {"max_cells": 1})
+    split = 0
+    for seed in range(20):
+        problem = random_problem(seed, groups=8, levels=2, noise=(0.0, 0.3, 1.0)[seed % 3])
+        split += not Tree(factors_of(Evaluator(problem))).exact
+        costs, saliency = enumerated(problem)
+        for budget in budgets(problem, costs, np.random.default_rng(seed)):
+            fits = (costs <= budget.values * (1 + 1e-9)).all(axis=1)
+            if not fits.any():
+                with pytest.raises(InfeasibleBudgetError) as caught:
+                    get_solver("exact").solve(problem, budget)
+                assert caught.value.details["proven"]
+                continue
+            found = get_solver("exact").solve(problem, budget)
+            assert found.saliency == pytest.approx(saliency[fits].max(), rel=1e-9), seed
+            verify(problem, budget, found)
+            assert get_solver("greedy").solve(problem, budget).bound >= found.saliency * (1 - 1e-9)
+    assert split > 5
 
 
 @pytest.mark.parametrize("name", ["greedy", "knapsack", "lagrangian", "uniform"])
