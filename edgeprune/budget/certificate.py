@@ -315,8 +315,15 @@ def _eliminate(
     tables: list[tuple[Scope, Array]],
 ) -> Array:
     """The maximum of a sum of two-entry tables (without, with a marked level); raises MemoryError if one gets large."""
-    left = set(range(len(sizes)))
     total = np.array([0.0, -np.inf])
+    # Arrays have few dimensions: what has one value is none.
+    tables = [
+        (tuple(v for v in s if sizes[v] > 1), t.reshape([2, *(n for n in t.shape[1:] if n > 1)])) for s, t in tables
+    ]
+    for _, table in (t for t in tables if not t[0]):
+        total = _both(total, table)
+    tables = [t for t in tables if t[0]]
+    left = {v for v, n in enumerate(sizes) if n > 1}
     while left:
         needed = {v for t in left if t in made_of for v in made_of[t]}
         ready = sorted(left - needed)
@@ -371,10 +378,11 @@ def _written_out(
     table: Array,
 ) -> tuple[Scope, Array]:
     """The same table in terms of what a total is made of."""
-    after = tuple(sorted({*scope, *parents} - {variable}))
+    after = tuple(sorted(v for v in {*scope, *parents} - {variable} if sizes[v] > 1))
     if math.prod(sizes[v] for v in after) > MAX_CELLS:
         raise MemoryError
     at = dict(zip(after, np.ix_(*(np.arange(sizes[v]) for v in after)), strict=True))
-    at[variable] = where[at[parents[0]], at[parents[1]]]
+    alone = np.zeros((), dtype=np.int64)
+    at[variable] = where[at.get(parents[0], alone), at.get(parents[1], alone)]
     cells = tuple(np.broadcast_to(at[v], [sizes[u] for u in after]) for v in scope)
     return after, np.stack([table[0][cells], table[1][cells]])

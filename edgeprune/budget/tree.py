@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -110,10 +110,12 @@ class Tree:
         """Eliminate all variables, the one of least cost first."""
         self._buckets, self._roots, self._splits = [], [], 0
         n = len(self._sizes)
-        pending = [Source(f.scope, factor=i) for i, f in enumerate(self.graph.factors)]
+        # A variable with one value left is no dimension: arrays have no room for many of these.
+        pending = [Source(self._open(f.scope), factor=i) for i, f in enumerate(self.graph.factors)]
         # Saliency is a table of each choice; they come after the factors.
         first = len(self.graph.factors)
-        pending += [Source((c,), factor=first + c) for c in range(len(self.graph.offered))]
+        pending += [Source(self._open((c,)), factor=first + c) for c in range(len(self.graph.offered))]
+        self._roots += [s for s in pending if not s.scope]
         left = set(range(n))
         children = [0] * n
         for total in self.graph.totals:
@@ -142,6 +144,9 @@ class Tree:
                     costs[v] = cost(v, touching[v])
             self._roots += [s for s in made if not s.scope]
             touching[variable] = []
+
+    def _open(self, scope: Iterable[int]) -> tuple[int, ...]:
+        return tuple(sorted(v for v in scope if self._sizes[v] > 1))
 
     def _least_cells(self, variable: int, sources: Sequence[Source]) -> tuple[int, ...]:
         total = self.graph.totals[variable]
@@ -185,9 +190,10 @@ class Tree:
     def _write_out(self, variable: int, source: Source) -> Source:
         total = self.graph.totals[variable]
         assert total is not None
-        scope = tuple(sorted({*source.scope, *total.parents} - {variable}))
+        scope = self._open({*source.scope, *total.parents} - {variable})
         at = dict(zip(scope, np.ix_(*(np.arange(self._sizes[v]) for v in scope)), strict=True))
-        at[variable] = total.index[at[total.parents[0]], at[total.parents[1]]]
+        alone = np.zeros((), dtype=np.int64)
+        at[variable] = total.index[at.get(total.parents[0], alone), at.get(total.parents[1], alone)]
         cell = np.zeros((), dtype=np.int64)
         for v in source.scope:
             cell = cell * self._sizes[v] + at[v]
@@ -249,7 +255,7 @@ class Tree:
                 for v in bucket.sources[0].scope:
                     total = self.graph.totals[v]
                     if v not in here and total is not None:
-                        here[v] = int(total.index[here[total.parents[0]], here[total.parents[1]]])
+                        here[v] = int(total.index[here.get(total.parents[0], 0), here.get(total.parents[1], 0)])
             for source in bucket.sources:
                 if source.bucket >= 0:
                     at[source.bucket] = {v: here[v] for v in source.scope}
@@ -291,7 +297,8 @@ class Tree:
         # What the rest of the problem adds to what a bucket hands on.
         rest: list[Array] = [np.zeros(0)] * len(self._buckets)
         for source, own in zip(self._roots, constant, strict=True):
-            rest[source.bucket] = np.array(everything - own)
+            if source.bucket >= 0:
+                rest[source.bucket] = np.array(everything - own)
         for i in reversed(range(len(self._buckets))):
             bucket = self._buckets[i]
             if bucket.gather is None:

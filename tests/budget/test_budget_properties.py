@@ -92,7 +92,7 @@ def tampered(witness: Witness) -> Witness:
     )
 
 
-SEEDS = 20
+SEEDS = 15
 
 
 @pytest.mark.parametrize("part", range(4))
@@ -123,7 +123,7 @@ def test_exact_is_what_enumeration_finds_and_its_certificate_holds(part):
             verify(problem, budget, found)
             feasible += 1
     assert feasible > SEEDS
-    assert refused > 3
+    assert refused > 2
 
 
 def test_where_tables_are_split_bounds_hold_and_the_optimum_is_found_all_the_same(monkeypatch):
@@ -149,7 +149,7 @@ def test_where_tables_are_split_bounds_hold_and_the_optimum_is_found_all_the_sam
 
 @pytest.mark.parametrize("name", ["greedy", "knapsack", "lagrangian", "uniform"])
 def test_every_plan_is_feasible_and_no_bound_is_below_the_optimum(name):
-    for seed in range(0, 400, 21):
+    for seed in range(0, 400, 29):
         problem = varied(seed)
         costs, saliency = enumerated(problem)
         for budget in budgets(problem, costs, np.random.default_rng(seed)):
@@ -260,3 +260,18 @@ def larger() -> tuple[Problem, Budget]:
     problem = random_problem(1, groups=24, levels=12, noise=0.1)
     evaluator = Evaluator(problem)
     return problem, Budget(evaluator.latency_ms(evaluator.widths(evaluator.full_levels)) * 0.5)
+
+
+def test_a_network_deeper_than_an_array_has_dimensions_is_solved():
+    """Kernels of a long chain share one group; where each other group has one width left, none is a dimension."""
+    grid = np.array([8, 16])
+    flat = np.full((2, 2), 2.0)
+    choices = [Choice(f"g{i}", (8, 16), np.array([0.0, 1.0 + i % 7])) for i in range(90)]
+    table = np.array([[1.0, 2.0], [2.0, 3.0]])
+    terms = [Term(f"k{i}", (Axis((0,)), Axis((i,))), (grid, grid), table, flat) for i in range(1, 90)]
+    terms.append(Term("all", (Axis((0, 1)),), (np.array([16, 32]),), np.array([1.0, 2.0]), np.ones(2)))
+    problem = Problem(tuple(choices), tuple(terms))
+    budget = Budget(latency_ms=170.0)
+    found = get_solver("exact").solve(problem, budget)
+    assert found.gap < 0.02
+    verify(problem, budget, found)
