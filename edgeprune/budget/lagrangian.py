@@ -33,6 +33,7 @@ class Lagrangian:
         search.incumbent.trade()
         if stop is Stop.NODE_LIMIT:
             stop = Stop.HEURISTIC
-            if search.incumbent.levels is None and search_further(search) in (Stop.TIME_LIMIT, Stop.INTERRUPTED):
-                stop = Stop.TIME_LIMIT
+            if search.incumbent.levels is None:
+                further = search_further(search)
+                stop = stop if further is Stop.NODE_LIMIT else further
         return answer(search, stop, self.name, since=since)
