@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 
 from edgeprune.budget.check import check_budget
 from edgeprune.budget.evaluate import Evaluator
-from edgeprune.budget.problem import RESOURCES, Budget, Problem, Solution
+from edgeprune.budget.problem import RESOURCES, Budget, Problem, Solution, Stop, by_resource
 from edgeprune.budget.reach import infeasible
 from edgeprune.errors import UsageError
 from edgeprune.progress import SILENT, Progress
@@ -22,9 +23,17 @@ class BruteForce:
 
     name = "brute_force"
 
-    def solve(self, problem: Problem, budget: Budget, *, progress: Progress = SILENT) -> Solution:
-        """Raises InfeasibleBudgetError with proven figures, and UsageError over 2 million combinations."""
-        evaluator, limits = Evaluator(problem), check_budget(budget)
+    def solve(
+        self, problem: Problem, budget: Budget, *, progress: Progress = SILENT, time_limit_s: float | None = None
+    ) -> Solution:
+        """It knows no time limit.
+
+        Raises:
+            InfeasibleBudgetError: with proven figures.
+            UsageError: over 2 million combinations.
+        """
+        since = time.perf_counter()
+        evaluator, limits = Evaluator(problem), check_budget(budget, problem)
         count = math.prod(evaluator.sizes)
         if count > MAX_COMBINATIONS:
             raise UsageError(
@@ -44,7 +53,7 @@ class BruteForce:
                 saliency += evaluator.saliencies[choice][level]
             costs = evaluator.costs(widths)
             whole = evaluator.whole_blocks(widths)
-            smallest = np.minimum(smallest, costs[whole].min(axis=0, initial=np.inf))
+            smallest = np.minimum(smallest, by_resource(costs[whole]).min(axis=0, initial=np.inf))
             saliency[~(whole & limits.fits(costs))] = -np.inf
             last_best = len(index) - 1 - int(saliency[::-1].argmax())
             if saliency[last_best] >= best_saliency > -np.inf or saliency[last_best] > best_saliency:
@@ -53,5 +62,12 @@ class BruteForce:
         if best < 0:
             raise infeasible(limits, dict(zip(RESOURCES, map(float, smallest), strict=True)))
         chosen = [int(k) for k in np.unravel_index(best, evaluator.sizes, order="F")] if evaluator.sizes else []
-        solution = evaluator.solution(chosen, self.name, steps=count)
-        return evaluator.solution(chosen, self.name, steps=count, bound=solution.saliency)
+        kept = evaluator.saliency(evaluator.widths(chosen))
+        return evaluator.solution(
+            chosen,
+            self.name,
+            steps=count,
+            bound=kept,
+            stop=Stop.OPTIMAL,
+            seconds=time.perf_counter() - since,
+        )

@@ -10,19 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.budget.problem import RESOURCES, Budget, Choice, Problem, Term
+from edgeprune.budget.problem import ADDITIVE, Budget, Choice, Problem, Row, Table, Term
 from edgeprune.errors import EdgepruneError, PlanError, ProfileError, UsageError
 
+MAX_AXES = 4
 _SHOWN = 5
 
 
 def check_problem(problem: Problem) -> None:
-    """Check every choice and every term.
+    """Check every choice, every term and every step of RAM.
 
     Raises:
         PlanError: levels or saliency of a choice cannot be used.
-        ProfileError: a term's axes, grids or tables cannot be used. ``details["faults"]`` lists
-            every fault, one line each, beginning with the term's name.
+        ProfileError: axes, grids or tables of a term or a step cannot be used. ``details["faults"]`` lists
+            every fault, one line each, beginning with its name.
     """
     in_blocks = {i for block in problem.blocks for i in block}
     faults = [f"{c.name}: {f}" for i, c in enumerate(problem.choices) for f in _choice_faults(c, i in in_blocks)]
@@ -33,7 +34,8 @@ def check_problem(problem: Problem) -> None:
     _raise(PlanError, "width groups cannot be planned", faults, "check the saliency and levels of these groups")
 
     faults = [f"{t.name}: {f}" for t in problem.terms for f in _term_faults(t, len(problem.choices))]
-    for resource in RESOURCES:
+    faults += [f"{r.name}: {f}" for r in problem.ram for f in _row_faults(r, len(problem.choices))]
+    for resource in ADDITIVE:
         base = getattr(problem, f"base_{resource}")
         # Negative for flash: a linked program holds the code of equal kernels once, its tables each time.
         if not math.isfinite(base) or (base < 0 and resource != "flash_bytes"):
@@ -41,14 +43,21 @@ def check_problem(problem: Problem) -> None:
     _raise(ProfileError, "latency tables cannot be used", faults, "profile the named kernels again")
 
 
-def check_budget(budget: Budget) -> Budget:
-    """The budget; raises UsageError unless at least one limit is given and every given one is positive and finite."""
+def check_budget(budget: Budget, problem: Problem | None = None) -> Budget:
+    """The budget.
+
+    Raises:
+        UsageError: it limits nothing, a limit is not positive and finite, or it limits RAM and the problem knows no
+            step of the schedule.
+    """
     given = budget.to_json()
     if not given:
-        raise UsageError("the budget limits nothing", hint="give a latency or a flash limit")
+        raise UsageError("the budget limits nothing", hint="give a limit of latency, flash or RAM")
     for resource, value in given.items():
         if not (math.isfinite(value) and value > 0):
             raise UsageError(f"a budget of {value} for {resource} makes no sense", hint="give a positive number")
+    if problem is not None and not problem.ram and budget.ram_bytes is not None:
+        raise UsageError("the problem says nothing of RAM, so no limit of it can be kept", hint="leave the limit out")
     return budget
 
 
@@ -68,18 +77,42 @@ def _choice_faults(choice: Choice, in_block: bool) -> Iterator[str]:
 
 
 def _term_faults(term: Term, n_choices: int) -> Iterator[str]:
-    if not 1 <= len(term.axes) <= 3 or len(term.axes) != len(term.grids):
-        yield f"{len(term.axes)} axes and {len(term.grids)} grids; one to three of each are needed"
+    wrong = list(_axis_faults(term, n_choices))
+    yield from wrong
+    if wrong:
         return
-    for i, (axis, grid) in enumerate(zip(term.axes, term.grids, strict=True)):
-        if bad := [c for c in axis.choices if not 0 <= c < n_choices]:
-            yield f"axis {i} names choices {bad}; the problem has {n_choices}"
-        if grid.ndim != 1 or grid.size == 0 or (np.diff(grid) <= 0).any():
-            yield f"grid of axis {i} is not ascending: {grid.tolist()}"
     shape = tuple(int(g.size) for g in term.grids)
     yield from _table_faults("latency_ms", term.latency_ms, term.grids, shape, zero_allowed=False)
     # A pooling kernel has no weights and its code may be shared, so 0 bytes is a fact, not a gap.
     yield from _table_faults("flash_bytes", term.flash_bytes, term.grids, shape, zero_allowed=True)
+
+
+def _row_faults(row: Row, n_choices: int) -> Iterator[str]:
+    if not (math.isfinite(row.base) and row.base >= 0):
+        yield f"a base of {row.base} bytes"
+    for i, table in enumerate(row.tables):
+        wrong = list(_axis_faults(table, n_choices))
+        if not wrong:
+            shape = tuple(int(g.size) for g in table.grids)
+            if table.values.shape != shape:
+                wrong = [f"values have shape {table.values.shape}, the grids need {shape}"]
+            elif not (np.isfinite(table.values) & (table.values >= 0)).all():
+                # Width 0 may take bytes here: a tensor that stays while the block around it goes.
+                wrong = ["values are negative or not finite"]
+        yield from (f"table {i}: {w}" for w in wrong)
+
+
+def _axis_faults(table: Term | Table, n_choices: int) -> Iterator[str]:
+    if not 1 <= len(table.axes) <= MAX_AXES or len(table.axes) != len(table.grids):
+        yield f"{len(table.axes)} axes and {len(table.grids)} grids; one to {MAX_AXES} of each are needed"
+        return
+    for i, (axis, grid) in enumerate(zip(table.axes, table.grids, strict=True)):
+        if not axis.choices:
+            yield f"axis {i} names no choice"
+        if bad := [c for c in axis.choices if not 0 <= c < n_choices]:
+            yield f"axis {i} names choices {bad}; the problem has {n_choices}"
+        if grid.ndim != 1 or grid.size == 0 or (np.diff(grid) <= 0).any():
+            yield f"grid of axis {i} is not ascending: {grid.tolist()}"
 
 
 def _table_faults(

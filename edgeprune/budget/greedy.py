@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 from edgeprune.budget.check import check_budget
 from edgeprune.budget.evaluate import Evaluator
+from edgeprune.budget.outcome import deadline, with_bound
 from edgeprune.budget.problem import Budget, Problem, Solution
 from edgeprune.budget.reach import reach
 from edgeprune.budget.search import Point, improve, reduce, trade
@@ -15,10 +18,13 @@ class Greedy:
 
     name = "greedy"
 
-    def solve(self, problem: Problem, budget: Budget, *, progress: Progress = SILENT) -> Solution:
+    def solve(
+        self, problem: Problem, budget: Budget, *, progress: Progress = SILENT, time_limit_s: float | None = None
+    ) -> Solution:
         """Raises InfeasibleBudgetError, and PlanError or ProfileError for a problem that does not check."""
+        since, until = time.perf_counter(), deadline(time_limit_s)
         progress.stage("greedy")
-        evaluator, limits = Evaluator(problem), check_budget(budget)
+        evaluator, limits = Evaluator(problem), check_budget(budget, problem)
         point = Point(evaluator, evaluator.full_levels)
         steps = reduce(point, limits)
         if steps is None:
@@ -26,4 +32,4 @@ class Greedy:
             point, steps = reach(evaluator, limits), 0
         steps += improve(point, limits)
         point = trade(point, limits)
-        return evaluator.solution(point.levels, self.name, steps=steps)
+        return with_bound(evaluator, limits, point.levels, self.name, steps=steps, since=since, until=until)

@@ -8,6 +8,7 @@ kernel that the group touches (those that read it too), not the kernels that wri
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 
 from edgeprune.budget.check import check_budget
 from edgeprune.budget.evaluate import Evaluator
-from edgeprune.budget.problem import Budget, Problem, Solution
+from edgeprune.budget.outcome import deadline, with_bound
+from edgeprune.budget.problem import ADDITIVE, Budget, Problem, Solution
 from edgeprune.budget.reach import reach
 from edgeprune.budget.search import Point, improve, reduce, trade
 from edgeprune.progress import SILENT, Progress
@@ -33,18 +35,22 @@ class Knapsack:
 
     name = "knapsack"
 
-    def solve(self, problem: Problem, budget: Budget, *, progress: Progress = SILENT) -> Solution:
+    def solve(
+        self, problem: Problem, budget: Budget, *, progress: Progress = SILENT, time_limit_s: float | None = None
+    ) -> Solution:
         """Raises InfeasibleBudgetError, and PlanError or ProfileError for a problem that does not check."""
-        evaluator, limits = Evaluator(problem), check_budget(budget)
+        since, until = time.perf_counter(), deadline(time_limit_s)
+        evaluator, limits = Evaluator(problem), check_budget(budget, problem)
         point = Point(evaluator, evaluator.full_levels)
         if limits.fits(point.costs):
-            return evaluator.solution(point.levels, self.name)
+            return with_bound(evaluator, limits, point.levels, self.name, steps=0, since=since, until=until)
         progress.stage("knapsack", DESCENT_ROUNDS + SETTLE_ROUNDS)
-        excess = np.maximum(point.costs / limits.values, 1)
+        allowed = limits.of_rows(len(point.costs))
+        excess = np.maximum(point.costs / allowed, 1)
         best: Point | None = None
         for step in range(1, DESCENT_ROUNDS + SETTLE_ROUNDS + 1):
             slack = excess ** max(0.0, 1 - step / DESCENT_ROUNDS)
-            point = Point(evaluator, _linear_step(point, limits.values * slack, limits.active))
+            point = Point(evaluator, _linear_step(point, allowed * slack))
             if step >= DESCENT_ROUNDS and reduce(point, limits) is not None:
                 improve(point, limits)
                 if best is None or point.saliency > best.saliency:
@@ -54,33 +60,37 @@ class Knapsack:
             best = reach(evaluator, limits)
             improve(best, limits)
         best = trade(best, limits)
-        return evaluator.solution(best.levels, self.name, steps=DESCENT_ROUNDS + SETTLE_ROUNDS)
+        steps = DESCENT_ROUNDS + SETTLE_ROUNDS
+        return with_bound(evaluator, limits, best.levels, self.name, steps=steps, since=since, until=until)
 
 
-def _linear_step(point: Point, limits: Array, active: tuple[int, ...]) -> list[int]:
+def _linear_step(point: Point, limits: Array) -> list[int]:
     """Best levels under ``limits`` if the cost of each choice did not depend on the others.
 
-    The first limited resource is the knapsack's; a second one is priced into the values by a
+    The first limited row is the knapsack's; of the others the fullest is priced into the values by a
     multiplier, found by bisection (Everett 1963). Blocks are neither removed nor put back here.
     """
+    active = np.flatnonzero(np.isfinite(limits))
     allowed = [point.allowed(c) for c in range(len(point.levels))]
     costs = [point.deltas(c)[list(ks)] / limits for c, ks in enumerate(allowed)]
     values = [point.gains(c)[list(ks)] for c, ks in enumerate(allowed)]
     room = 1 - point.costs / limits
-    main = active[0]
+    main = int(active[0] if active[0] < len(ADDITIVE) else active[room[active].argmin()])
+    active = np.append(main, active[active != main])
+    second = int(active[1:][room[active[1:]].argmin()]) if len(active) > 1 else main
 
     def pick(multiplier: float) -> list[int]:
-        priced = [v - multiplier * c[:, active[-1]] for v, c in zip(values, costs, strict=True)]
+        priced = [v - multiplier * c[:, second] for v, c in zip(values, costs, strict=True)]
         return best_levels(priced, [c[:, main] for c in costs], float(room[main]))
 
     def keeps_second(levels: list[int]) -> bool:
-        return sum(float(c[k, active[-1]]) for c, k in zip(costs, levels, strict=True)) <= float(room[active[-1]])
+        return sum(float(c[k, second]) for c, k in zip(costs, levels, strict=True)) <= float(room[second])
 
     def levels(found: list[int]) -> list[int]:
         return [ks[k] for ks, k in zip(allowed, found, strict=True)]
 
     found = pick(0.0)
-    if len(active) == 1 or keeps_second(found):
+    if second == main or keeps_second(found):
         return levels(found)
     low, high = 0.0, sum(float(np.ptp(v)) for v in values) + 1e-9
     found = pick(high)

@@ -1,21 +1,36 @@
 """The pruning problem as arrays: groups with saliency, terms with tables, a budget.
 
 Choose one width k_g per group g: maximise sum_g s_g(k_g) subject to, for each budgeted resource,
-``base + sum over terms T(widths) <= limit``. Nothing in this layer knows of torch or TVM.
+``base + sum over terms T(widths) <= limit``; peak RAM is the largest of many such sums, one for each step of the
+schedule, and all of them have to keep the limit. Nothing in this layer knows of torch or TVM.
+
+Costs are arrays whose last axis has one place for each *row*: latency, flash, then the rows of peak RAM.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-RESOURCES = ("latency_ms", "flash_bytes")
+from edgeprune.budget.witness import Witness
+
+RESOURCES = ("latency_ms", "flash_bytes", "ram_bytes")
+"""What a budget may limit."""
+ADDITIVE = RESOURCES[:2]
+"""Those of which every term costs some, and which add up over the whole network."""
 
 
 TOLERANCE = 1e-9
 """A sum of floats depends on its order; a difference this small (relative) must not decide whether a budget holds."""
+
+
+def by_resource(costs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Costs of rows -> costs of resources, where RAM is the largest of its rows: (…, rows) -> (…, 3)."""
+    steps = costs[..., len(ADDITIVE) :].max(axis=-1, keepdims=True, initial=0.0)
+    return np.concatenate([costs[..., : len(ADDITIVE)], steps], axis=-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +44,7 @@ class Budget:
 
     latency_ms: float | None = None
     flash_bytes: float | None = None
+    ram_bytes: float | None = None
     values: NDArray[np.float64] = field(init=False, repr=False, compare=False)
     active: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
@@ -37,13 +53,19 @@ class Budget:
         object.__setattr__(self, "values", np.array([np.inf if v is None else v for v in given], dtype=np.float64))
         object.__setattr__(self, "active", tuple(i for i, v in enumerate(given) if v is not None))
 
+    def of_rows(self, count: int) -> NDArray[np.float64]:
+        """The limit of each of ``count`` rows: that of latency, that of flash, and that of RAM for all others."""
+        return self.values[np.minimum(np.arange(count), len(ADDITIVE))]
+
     def violation(self, costs: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Relative excess, summed over resources; 0 where the budget holds. (…, 2) -> (…)."""
-        excess: NDArray[np.float64] = np.maximum(costs / (self.values * (1 + TOLERANCE)) - 1, 0).sum(axis=-1)
-        return excess
+        """Relative excess, summed over resources; 0 where the budget holds. (…, rows) -> (…)."""
+        total: NDArray[np.float64] = np.maximum(by_resource(costs) / (self.values * (1 + TOLERANCE)) - 1, 0).sum(
+            axis=-1
+        )
+        return total
 
     def fits(self, costs: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether every limit holds. (…, 2) -> (…)."""
+        """Whether every limit holds. (…, rows) -> (…)."""
         return np.asarray(self.violation(costs) == 0)
 
     def to_json(self) -> dict[str, float]:
@@ -77,11 +99,12 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """What one kernel costs as a function of its one or two total widths.
+    """What one kernel costs as a function of its total widths.
 
     Attributes:
         name: the kernel node's name.
-        axes: one or two axes, and one more where the kernel goes with a block whose widths are none of its own.
+        axes: one to four: those of its widths, and one more where the kernel goes with a block whose widths are
+            none of its own.
         grids: ascending total widths at which the tables are known, one array per axis.
         latency_ms: shape (len(grids[0]), ...) ; same for ``flash_bytes``.
     Between grid points the cost is interpolated linearly; outside it is clamped to the edge. A kernel of width 0
@@ -129,6 +152,8 @@ class Problem:
 
     ``blocks``: indices of choices that are 0 together: one that is 0 lies in a block of which all are. Blocks may
     lie inside of one another, and any number of them may be removed.
+
+    ``ram``: the steps of the schedule; peak RAM is the largest of their sums. Empty where nothing is known of it.
     """
 
     choices: tuple[Choice, ...]
@@ -136,14 +161,28 @@ class Problem:
     base_latency_ms: float = 0.0
     base_flash_bytes: float = 0.0
     blocks: tuple[tuple[int, ...], ...] = ()
+    ram: tuple[Row, ...] = ()
+
+
+class Stop(StrEnum):
+    """Why a solver stopped."""
+
+    OPTIMAL = "optimal"
+    HEURISTIC = "heuristic"
+    TIME_LIMIT = "time limit"
+    NODE_LIMIT = "node limit"
+    INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True, slots=True)
 class Solution:
     """A choice of widths and what it is predicted to cost.
 
-    ``bound`` is a proven upper bound on retained saliency under the same budget, ``None`` where
-    the method proves nothing.
+    Attributes:
+        ram_bytes: the peak over the steps of the schedule; None where the problem knows none.
+        bound: a proven upper bound on retained saliency under the same budget; None where nothing was proven.
+        witness: what proves the bound (:mod:`edgeprune.budget.certificate`).
+        seconds: that the solver took. No part of a comparison.
     """
 
     widths: tuple[int, ...]
@@ -153,3 +192,14 @@ class Solution:
     method: str
     steps: int = 0
     bound: float | None = None
+    ram_bytes: float | None = None
+    stop: Stop = Stop.HEURISTIC
+    witness: Witness | None = field(default=None, repr=False)
+    seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def gap(self) -> float | None:
+        """By which share of its saliency another plan could be better at most; None where nothing was proven."""
+        if self.bound is None:
+            return None
+        return 0.0 if self.bound <= self.saliency else (self.bound - self.saliency) / max(self.saliency, 1e-300)

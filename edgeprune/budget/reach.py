@@ -1,74 +1,92 @@
-"""Reachability of a budget: the smallest cost of each resource, and a point inside the budget."""
+"""Reachability of a budget: the smallest cost of each resource, a plan inside the budget, or the proof of none."""
 
 from __future__ import annotations
 
-from itertools import product
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.budget.elimination import MAX_CELLS, Factor, minimise
+from edgeprune.budget.bounding import Search
 from edgeprune.budget.evaluate import Evaluator
-from edgeprune.budget.problem import RESOURCES, Budget
-from edgeprune.budget.search import Point, reduce
+from edgeprune.budget.factors import factors_of
+from edgeprune.budget.problem import ADDITIVE, RESOURCES, Budget, Problem, Stop, by_resource
+from edgeprune.budget.search import Point
+from edgeprune.budget.tree import MAX_CELLS, Tree
 from edgeprune.errors import InfeasibleBudgetError
 
-_BISECTIONS = 24
+MAX_BOXES = 4000
+"""Boxes in which a plan is looked for before the search gives up."""
+_BOXES_OF_A_STEP = 500
+_SAME = 1e-7
+_SHOWN_WITNESS = 100
 
 
 class Floor:
     """The minimum of weighted costs of one problem, without regard to saliency.
 
     Attributes:
-        exact: whether the minima are proven. They are as long as the tables of the variable
-            elimination stay small; else they come from coordinate descent from the narrowest and
-            the full network, and a smaller cost may exist.
+        exact: whether the minima are proven. They are as long as the tables of the variable elimination stay small;
+            else they come from coordinate descent, and a smaller cost may exist.
     """
 
-    def __init__(self, evaluator: Evaluator) -> None:
+    def __init__(self, evaluator: Evaluator, *, max_cells: int = MAX_CELLS) -> None:
         self.evaluator = evaluator
-        self._factors: list[tuple[tuple[int, ...], NDArray[np.float64]]] = []
-        self._forbidden: list[Factor] = []
-        self.exact = True
-        for term, scope in enumerate(evaluator.scopes):
-            shape = [evaluator.sizes[c] for c in scope]
-            if np.prod(shape, dtype=np.float64) > MAX_CELLS:
-                self.exact = False
-                return
-            self._factors.append((scope, evaluator.term_costs(term, self._grid(scope)).reshape(*shape, -1)))
-        for scope in _clusters(evaluator.problem.blocks):
-            shape = [evaluator.sizes[c] for c in scope]
-            if np.prod(shape, dtype=np.float64) > MAX_CELLS:
-                self.exact = False
-                return
-            torn = ~evaluator.whole_blocks(self._grid(scope))
-            self._forbidden.append((scope, np.where(torn, np.inf, 0.0).reshape(shape)))
-
-    def _grid(self, scope: tuple[int, ...]) -> NDArray[np.int64]:
-        """Every combination of the levels of ``scope``, the first slowest; other choices at their full width."""
-        grid = np.array(list(product(*(self.evaluator.levels[c] for c in scope))), dtype=np.int64)
-        full = np.array(self.evaluator.widths(self.evaluator.full_levels), dtype=np.int64)
-        widths = np.tile(full, (len(grid), 1))
-        widths[:, list(scope)] = grid
-        return widths
+        self._graph = factors_of(evaluator)
+        self._tree = Tree(self._graph, max_cells=max_cells)
+        self.exact = self._tree.exact
 
     def minimise(self, weights: NDArray[np.float64]) -> tuple[int, ...]:
-        """Level indices with the smallest ``weights @ costs``."""
+        """Level indices with the smallest ``weights @ costs``; one weight for each row."""
+        tables = []
+        for f in self._graph.factors:
+            cost = -(weights[f.rows] @ f.costs)
+            tables.append(cost if f.value is None else cost + f.value)
+        tables += [np.zeros(len(s)) for s in self._graph.saliency]
+        found = self._tree.maximise(tables).chosen
         if self.exact:
-            factors: list[Factor] = [(scope, table @ weights) for scope, table in self._factors]
-            factors += self._forbidden
-            found = minimise(self.evaluator.sizes, factors)
-            if found is not None:
-                return found
-            self.exact = False
-        starts = (tuple(0 for _ in self.evaluator.sizes), self.evaluator.full_levels)
+            return found
+        starts = [tuple(0 for _ in self.evaluator.sizes), self.evaluator.full_levels]
+        widths = np.array([self.evaluator.widths(found)], dtype=np.int64)
+        starts += [found] if self.evaluator.whole_blocks(widths)[0] else []
         ends = [self._descend(Point(self.evaluator, s), weights) for s in starts]
         return tuple(min(ends, key=lambda p: float(p.costs @ weights)).levels)
 
     def smallest(self) -> dict[str, float]:
-        """The smallest cost of each resource on its own, over all choices of widths; not proven unless ``exact``."""
-        ends = (Point(self.evaluator, self.minimise(weights)) for weights in np.eye(len(RESOURCES)))
-        return {name: float(end.costs[i]) for i, (name, end) in enumerate(zip(RESOURCES, ends, strict=True))}
+        """The smallest cost of each resource on its own, over all plans; not proven unless ``exact``.
+
+        RAM is left out where the problem knows none.
+        """
+        count = len(self.evaluator.base)
+        found = {}
+        for i, name in enumerate(ADDITIVE):
+            end = Point(self.evaluator, self.minimise(np.eye(count)[i]))
+            found[name] = float(end.costs[i])
+        if count > len(ADDITIVE):
+            found[RESOURCES[-1]] = self._smallest_ram()
+        return found
+
+    def _smallest_ram(self) -> float:
+        """The least peak. Where one step of the leanest plan cannot do with less, that is all; else by bisection."""
+        count = len(self.evaluator.base)
+        lean = Point(self.evaluator, self.minimise((np.arange(count) >= len(ADDITIVE)).astype(float)))
+        costs = lean.costs
+        row = len(ADDITIVE) + int(costs[len(ADDITIVE) :].argmax())
+        peak = float(costs[row])
+        low = float(Point(self.evaluator, self.minimise(np.eye(count)[row])).costs[row])
+        flat = _without_saliency(self.evaluator.problem)
+        while peak - low > _SAME * peak:
+            middle = (low + peak) / 2
+            search = Search(Evaluator(flat), Budget(ram_bytes=middle))
+            stop = search.run(boxes=_BOXES_OF_A_STEP)
+            if search.incumbent.levels is not None:
+                peak = float(by_resource(Point(self.evaluator, search.incumbent.levels).costs)[-1])
+            elif stop is Stop.OPTIMAL:
+                low = middle
+            else:
+                self.exact = False
+                break
+        return peak
 
     @staticmethod
     def _descend(point: Point, weights: NDArray[np.float64]) -> Point:
@@ -91,39 +109,44 @@ class Floor:
 
 
 def reach(evaluator: Evaluator, limits: Budget) -> Point:
-    """A point inside the budget, whatever it retains.
-
-    With one limit the answer is exact wherever :class:`Floor` is. With two, the mix of the two
-    costs is bisected (its minimum over 1 proves infeasibility) and single changes finish the rest;
-    in the narrow gap of that relaxation a feasible point may be missed.
+    """A point inside the budget, as good as the Lagrangian method finds at once.
 
     Raises:
-        InfeasibleBudgetError: none was found; details carry the smallest reachable per resource.
+        InfeasibleBudgetError: as :func:`no_plan` says.
     """
-    floor = Floor(evaluator)
-    visited: list[Point] = []
-    # The weight of latency in the mix: first each limited resource alone, then bisected.
-    pending = [1.0 if r == 0 else 0.0 for r in limits.active]
-    low, high = 0.0, 1.0
-    for _ in range(_BISECTIONS):
-        if not pending:
-            if len(limits.active) == 1:
-                break
-            pending = [(low + high) / 2]
-        mix = pending.pop(0)
-        point = Point(evaluator, floor.minimise(np.array([mix, 1 - mix]) / limits.values))
-        if limits.fits(point.costs):
-            return point
-        visited.append(point)
-        latency, flash = point.costs / limits.values
-        if floor.exact and mix * latency + (1 - mix) * flash > 1 + 1e-6:
-            break
-        if 0 < mix < 1:
-            low, high = (mix, high) if latency > flash else (low, mix)
-    for point in visited:
-        if reduce(point, limits) is not None:
-            return point
-    raise infeasible(limits, floor.smallest())
+    search = Search(evaluator, limits)
+    search_further(search)
+    if search.incumbent.levels is None:
+        raise no_plan(search)
+    return Point(evaluator, search.incumbent.levels)
+
+
+def search_further(search: Search) -> Stop:
+    """Go on until a plan inside the budget is met or proven not to exist; why it stopped."""
+    stop, boxes = Stop.NODE_LIMIT, 0
+    while search.incumbent.levels is None and stop is Stop.NODE_LIMIT and boxes < MAX_BOXES:
+        boxes = max(1, boxes * 2)
+        stop = search.run(boxes=boxes)
+    return stop
+
+
+def no_plan(search: Search) -> InfeasibleBudgetError:
+    """The error of a search that has no plan: proven, with the rows that conflict and the witness, or given up."""
+    floor = Floor(search.evaluator)
+    smallest = floor.smallest()
+    if not search.infeasible:
+        error = infeasible(search.limits, smallest)
+        error.message = f"no plan inside the budget was found, and none was ruled out: {error.message}"
+        error.details["proven"] = False
+        return error
+    witness = search.witness
+    nodes = list(witness.nodes())
+    rows = sorted({r for w in nodes for r, _ in w.multipliers})
+    error = infeasible(search.limits, smallest)
+    error.details.update(proven=True, conflict=[search.evaluator.row_names[r] for r in rows])
+    if len(nodes) <= _SHOWN_WITNESS:
+        error.details["witness"] = witness.to_json()
+    return error
 
 
 def infeasible(limits: Budget, smallest: dict[str, float], *, what: str = "plan") -> InfeasibleBudgetError:
@@ -139,10 +162,6 @@ def infeasible(limits: Budget, smallest: dict[str, float], *, what: str = "plan"
     )
 
 
-def _clusters(blocks: tuple[tuple[int, ...], ...]) -> list[tuple[int, ...]]:
-    """Choices of blocks that lie inside of one another or overlap."""
-    clusters: list[set[int]] = []
-    for block in blocks:
-        touched = [c for c in clusters if c & set(block)]
-        clusters = [c for c in clusters if c not in touched] + [set(block).union(*touched)]
-    return [tuple(sorted(c)) for c in clusters]
+def _without_saliency(problem: Problem) -> Problem:
+    choices = tuple(replace(c, saliency=np.zeros(len(c.levels))) for c in problem.choices)
+    return replace(problem, choices=choices)

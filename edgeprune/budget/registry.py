@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from edgeprune.budget.brute_force import BruteForce
+from edgeprune.budget.exact import Exact
 from edgeprune.budget.greedy import Greedy
 from edgeprune.budget.knapsack import Knapsack
+from edgeprune.budget.lagrangian import Lagrangian
 from edgeprune.budget.problem import Budget, Problem, Solution
 from edgeprune.budget.uniform import Uniform
 from edgeprune.errors import UsageError
@@ -15,13 +17,18 @@ from edgeprune.progress import SILENT, Progress
 
 
 class Solver(Protocol):
-    """Arrays in, widths out. The same problem and budget always give the same solution."""
+    """Arrays in, widths out. The same problem and budget always give the same solution,
+    unless time ran out."""
 
     @property
     def name(self) -> str: ...
 
-    def solve(self, problem: Problem, budget: Budget, *, progress: Progress = SILENT) -> Solution:
-        """The best plan found.
+    def solve(
+        self, problem: Problem, budget: Budget, *, progress: Progress = SILENT, time_limit_s: float | None = None
+    ) -> Solution:
+        """The best plan found, with a bound on every other and why the method stopped.
+
+        A time limit or Ctrl-C during the search returns the best plan so far, with its gap.
 
         Raises:
             InfeasibleBudgetError: no plan keeps the budget; ``details`` map each limited resource
@@ -42,7 +49,7 @@ def by_name(*solvers: Solver) -> Mapping[str, Solver]:
     return table
 
 
-SOLVERS = by_name(Greedy(), Knapsack(), BruteForce(), Uniform())
+SOLVERS = by_name(Greedy(), Knapsack(), Lagrangian(), Exact(), BruteForce(), Uniform())
 
 
 def get_solver(name: str) -> Solver:

@@ -20,23 +20,24 @@ _NOISE = 1e-12
 class Point:
     """A choice of level indices that knows cheaply what changing one choice would cost.
 
-    Only the terms that a changed choice touches are evaluated again, and the cost curve of a choice
-    is kept until a choice that shares a term with it moves.
+    Only the tables that a changed choice touches are evaluated again, and the cost curve of a choice
+    is kept until a choice that shares a table with it moves.
     """
 
     def __init__(self, evaluator: Evaluator, levels: Sequence[int]) -> None:
         self.evaluator = evaluator
         self.levels = list(levels)
-        self._widths = np.array(evaluator.widths(levels), dtype=np.int64)
-        self._values = np.zeros((len(evaluator.scopes), len(evaluator.base)))
-        for term in range(len(evaluator.scopes)):
-            self._values[term] = evaluator.term_costs(term, self._widths[None])[0]
+        self._at = np.array(levels, dtype=np.int64)
+        self._rows = evaluator.piece_rows
+        self._values = [evaluator.piece_costs(piece, self._at[None])[0] for piece in range(len(evaluator.pieces))]
         self._deltas: dict[int, NDArray[np.float64]] = {}
 
     @property
     def costs(self) -> NDArray[np.float64]:
-        """Shape (2,): latency in ms, flash in bytes."""
-        total: NDArray[np.float64] = self.evaluator.base + self._values.sum(axis=0)
+        """Shape (rows,): latency in ms, flash in bytes, bytes of each step."""
+        total = self.evaluator.base.copy()
+        for rows, values in zip(self._rows, self._values, strict=True):
+            total[rows] += values
         return total
 
     @property
@@ -44,13 +45,13 @@ class Point:
         return float(sum(s[k] for s, k in zip(self.evaluator.saliencies, self.levels, strict=True)))
 
     def deltas(self, choice: int) -> NDArray[np.float64]:
-        """What the network's costs change by if ``choice`` alone moves to each of its levels: (levels, 2)."""
+        """What the network's costs change by if ``choice`` alone moves to each of its levels: (levels, rows)."""
         if choice not in self._deltas:
-            moved = np.repeat(self._widths[None], self.evaluator.sizes[choice], axis=0)
-            moved[:, choice] = self.evaluator.levels[choice]
-            change = np.zeros((len(moved), self._values.shape[1]))
-            for term in self.evaluator.touching[choice]:
-                change += self.evaluator.term_costs(term, moved) - self._values[term]
+            moved = np.repeat(self._at[None], self.evaluator.sizes[choice], axis=0)
+            moved[:, choice] = np.arange(len(moved))
+            change = np.zeros((len(moved), len(self.evaluator.base)))
+            for piece in self.evaluator.touching[choice]:
+                change[:, self._rows[piece]] += self.evaluator.piece_costs(piece, moved) - self._values[piece]
             self._deltas[choice] = change
         return self._deltas[choice]
 
@@ -71,32 +72,32 @@ class Point:
             moves = tuple((c, 0 if gone else 1) for c in block if (self.levels[c] > 0) == gone)
             if not moves or (not gone and len(moves) < len(block)):
                 continue
-            after = self._widths[None].copy()
+            after = self.levels.copy()
             for choice, level in moves:
-                after[0, choice] = self.evaluator.levels[choice][level]
-            if self.evaluator.whole_blocks(after)[0]:
+                after[choice] = level
+            if self.evaluator.whole_blocks(np.array([self.evaluator.widths(after)], dtype=np.int64))[0]:
                 yield moves
 
     def change(self, moves: Moves) -> tuple[NDArray[np.float64], float]:
-        """What costs, shape (2,), and saliency change by if several choices move at once."""
-        widths = self._widths[None].copy()
+        """What costs, shape (rows,), and saliency change by if several choices move at once."""
+        after = self._at[None].copy()
         gain = 0.0
         for choice, level in moves:
-            widths[0, choice] = self.evaluator.levels[choice][level]
+            after[0, choice] = level
             gain += float(self.gains(choice)[level])
-        change = np.zeros(self._values.shape[1])
-        for term in {t for choice, _ in moves for t in self.evaluator.touching[choice]}:
-            change += self.evaluator.term_costs(term, widths)[0] - self._values[term]
+        change = np.zeros(len(self.evaluator.base))
+        for piece in {t for choice, _ in moves for t in self.evaluator.touching[choice]}:
+            change[self._rows[piece]] += self.evaluator.piece_costs(piece, after)[0] - self._values[piece]
         return change, gain
 
     def move(self, *moves: tuple[int, int]) -> None:
         """Bring choices to levels."""
         for choice, level in moves:
             self.levels[choice] = level
-            self._widths[choice] = self.evaluator.levels[choice][level]
+            self._at[choice] = level
         for choice, _ in moves:
-            for term in self.evaluator.touching[choice]:
-                self._values[term] = self.evaluator.term_costs(term, self._widths[None])[0]
+            for piece in self.evaluator.touching[choice]:
+                self._values[piece] = self.evaluator.piece_costs(piece, self._at[None])[0]
             for other in self.evaluator.neighbours[choice]:
                 self._deltas.pop(other, None)
 

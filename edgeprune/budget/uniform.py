@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from edgeprune.budget.check import check_budget
 from edgeprune.budget.evaluate import Evaluator
-from edgeprune.budget.problem import RESOURCES, Budget, Problem, Solution
+from edgeprune.budget.outcome import deadline, with_bound
+from edgeprune.budget.problem import RESOURCES, Budget, Problem, Solution, by_resource
 from edgeprune.budget.reach import infeasible
 from edgeprune.progress import SILENT, Progress
 
@@ -19,11 +22,14 @@ class Uniform:
 
     name = "uniform"
 
-    def solve(self, problem: Problem, budget: Budget, *, progress: Progress = SILENT) -> Solution:
+    def solve(
+        self, problem: Problem, budget: Budget, *, progress: Progress = SILENT, time_limit_s: float | None = None
+    ) -> Solution:
         """Raises InfeasibleBudgetError if no uniform ratio fits; details carry the smallest over all ratios,
         which a method free to choose each width may undercut."""
+        since, until = time.perf_counter(), deadline(time_limit_s)
         progress.stage("uniform")
-        evaluator, limits = Evaluator(problem), check_budget(budget)
+        evaluator, limits = Evaluator(problem), check_budget(budget, problem)
         # The nearest level changes only where r passes the middle of two levels, so these ratios are all there are.
         offered = [lv[first:] for lv, first in zip(evaluator.levels, evaluator.narrowest, strict=True)]
         middles = [(lv[1:] + lv[:-1]) / 2 / lv[-1] for lv in offered]
@@ -35,7 +41,8 @@ class Uniform:
         costs = evaluator.costs(widths)
         fits = limits.fits(costs)
         if not fits.any():
-            smallest = dict(zip(RESOURCES, map(float, costs.min(axis=0)), strict=True))
+            smallest = dict(zip(RESOURCES, map(float, by_resource(costs).min(axis=0)), strict=True))
             raise infeasible(limits, smallest, what="uniform width")
         first = int(fits.argmax())
-        return evaluator.solution(levels[first].tolist(), self.name, steps=first + 1)
+        found = levels[first].tolist()
+        return with_bound(evaluator, limits, found, self.name, steps=first + 1, since=since, until=until)

@@ -61,7 +61,7 @@ _SHARED = (
     option("tune", int, 8, "Schedules tried for each kernel; 1 is quick.", min=1),
     inspect.Parameter("store", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=StoreOption),
     option("allow_mismatch", bool, False, "Use a profile of another device or version, as it is.", "--allow-mismatch"),
-    option("solver", str, "knapsack", "knapsack, greedy, uniform or brute_force."),
+    option("solver", str, "knapsack", "exact, lagrangian, knapsack, greedy, uniform or brute_force (docs/SOLVERS.md)."),
     option(
         "image_input",
         str | None,

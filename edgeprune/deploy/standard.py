@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgeprune.budget.problem import RESOURCES, Budget
+from edgeprune.budget.problem import ADDITIVE, Budget
 from edgeprune.budget.promise import Limit, Promise
 from edgeprune.budget.verdict import PATIENCE_S, Outcome, Question, Verdict, decide, exact
 from edgeprune.deploy.placed import Placed
@@ -121,7 +121,7 @@ class Standard:
             if "promise" in data:
                 promise = Promise.from_json(data["promise"])
             else:  # as bundles of earlier versions say it
-                latency, flash = (None if data.get(n) is None else Limit(float(data[n])) for n in RESOURCES)
+                latency, flash = (None if data.get(n) is None else Limit(float(data[n])) for n in ADDITIVE)
                 promise = Promise(latency, flash)
             known: dict[str, Any] = {n: float(data[n]) for n in _KNOWN if data.get(n) is not None}
             return cls(promise, **known)

@@ -74,9 +74,10 @@ def test_a_change_of_one_choice_evaluates_only_the_terms_it_touches(monkeypatch)
     evaluator = Evaluator(problem)
     point = Point(evaluator, evaluator.full_levels)
     asked: list[int] = []
-    original = evaluator.term_costs
-    monkeypatch.setattr(evaluator, "term_costs", lambda t, w: asked.append(t) or original(t, w))
-    touched = {t for t, term in enumerate(problem.terms) if any(0 in a.choices for a in term.axes)}
+    original = evaluator.piece_costs
+    monkeypatch.setattr(evaluator, "piece_costs", lambda t, w: asked.append(t) or original(t, w))
+    touched = {i for i, (scope, _) in enumerate(evaluator.pieces) if 0 in scope}
+    assert len(touched) < len(evaluator.pieces)
     point.deltas(0)
     assert set(asked) == touched
     asked.clear()

@@ -25,6 +25,7 @@ from edgeprune.budget.registry import by_name
 from edgeprune.errors import InfeasibleBudgetError, UsageError
 
 FREE = sorted(set(SOLVERS) - {"uniform"})  # methods that may choose each width on its own
+PROVEN = {"brute_force", "exact"}
 HEURISTICS = sorted(set(FREE) - {"brute_force"})
 WORST_FRACTION = 0.5  # of the optimum, on any table; the averages below are the real expectation
 
@@ -56,10 +57,17 @@ def test_costs_and_saliency_are_what_an_independent_evaluation_says(name, seed):
 
 
 @every_solver
-def test_only_an_exact_method_claims_a_bound(name):
-    problem = random_problem(3)
-    solution = get_solver(name).solve(problem, budget_for(problem, 0.6))
-    assert solution.bound == (solution.saliency if name == "brute_force" else None)
+@pytest.mark.parametrize("flash", [None, 0.75])
+def test_every_method_says_how_much_better_a_plan_could_be(name, flash):
+    problem = random_problem(3, noise=0.3)
+    budget = budget_for(problem, 0.6, flash)
+    solution = get_solver(name).solve(problem, budget)
+    best = optimum(problem, budget)
+    assert solution.bound >= best * (1 - 1e-9)
+    assert solution.gap == pytest.approx(solution.bound / solution.saliency - 1, abs=1e-9)
+    if name in PROVEN:
+        assert (solution.saliency, solution.bound) == (pytest.approx(best), pytest.approx(best))
+        assert solution.stop == "optimal"
 
 
 @every_solver
@@ -118,7 +126,7 @@ def test_near_the_optimum_wherever_there_is_one(name, problem, fraction, resourc
     found = get_solver(name).solve(problem, budget)
     assert holds(problem, budget, found.widths)
     assert found.saliency <= best * (1 + 1e-9)
-    assert found.saliency >= best * (1 - 1e-9 if name == "brute_force" else WORST_FRACTION)
+    assert found.saliency >= best * (1 - 1e-9 if name in PROVEN else WORST_FRACTION)
 
 
 @heuristic

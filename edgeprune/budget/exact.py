@@ -1,0 +1,39 @@
+"""The exact method: branch and bound over the Lagrangian dual until nothing better can be left."""
+
+from __future__ import annotations
+
+import time
+
+from edgeprune.budget.bounding import Search
+from edgeprune.budget.check import check_budget
+from edgeprune.budget.evaluate import Evaluator
+from edgeprune.budget.outcome import answer, deadline
+from edgeprune.budget.problem import Budget, Problem, Solution
+from edgeprune.progress import SILENT, Progress
+
+MAX_BOXES = 200
+
+
+class Exact:
+    """Proven best unless it had to stop; then the bound says how much better a plan could be.
+
+    Without a time limit it stops after ``max_boxes`` boxes, so that the same question has the same answer.
+    """
+
+    name = "exact"
+
+    def __init__(self, *, precision: float = 0.0, max_boxes: int = MAX_BOXES) -> None:
+        """``precision``: the relative gap that is good enough."""
+        self._precision, self._max_boxes = precision, max_boxes
+
+    def solve(
+        self, problem: Problem, budget: Budget, *, progress: Progress = SILENT, time_limit_s: float | None = None
+    ) -> Solution:
+        """Raises InfeasibleBudgetError, and PlanError or ProfileError for a problem that does not check."""
+        since, until = time.perf_counter(), deadline(time_limit_s)
+        evaluator, limits = Evaluator(problem), check_budget(budget, problem)
+        progress.stage(self.name)
+        search = Search(evaluator, limits, deadline=until, precision=self._precision)
+        boxes = self._max_boxes if time_limit_s is None else 1_000_000_000
+        stop = search.run(boxes=boxes, advance=progress.advance)
+        return answer(search, stop, self.name, since=since)
