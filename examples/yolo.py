@@ -5,8 +5,8 @@
     python examples/yolo.py draw PICTURE ... [--device URL] [--out boxes.png]
 
 The first command draws a detection set (examples/shapes.py), trains YOLO11n on it from nothing by ultralytics' trainer,
-and has edgeprune fit it to half of its measured latency twice: once fine-tuned by edgeprune's task ``detection``, with
-the dense network as teacher, and once by ultralytics' own trainer (docs/TASKS.md). Each is compiled, installed on
+and has edgeprune fit it to half of its measured latency twice: once fine-tuned by edgeprune's task ``detection`` with
+ultralytics' loss, and once by ultralytics' own trainer (docs/TASKS.md). Each is compiled, installed on
 ``local:`` and judged there, and the last one draws its boxes into pictures that it never saw. Exits 0 only if
 both stay within 2 points of the dense network's mAP and inside the budget. A dense network that was trained before is
 used again.
@@ -69,7 +69,10 @@ def main() -> int:
     if not weights.is_file():
         trained = by_ultralytics(network(), data, folder, options.epochs, lr=0.01, batch_size=16, seed=0)
         save_file(trained.state_dict(), weights)
-    tasks = {"edgeprune": detection("yolov8"), "ultralytics": detection("yolov8", step=loss_of, finetune=trainer(data))}
+    tasks = {
+        "edgeprune": detection("yolov8", step=loss_of),
+        "ultralytics": detection("yolov8", step=loss_of, finetune=trainer(data)),
+    }
     rows = []
     for name, task in tasks.items():
         fit = edgeprune.fit(
@@ -82,6 +85,7 @@ def main() -> int:
             task=task,
             epochs=options.recover,
             lr=0.01,
+            batch_size=16,
             tune=options.tune,
             points=6,
             baseline=False,
@@ -150,8 +154,8 @@ def by_ultralytics(
 def trainer(data: Path) -> Any:
     """Ultralytics' trainer as that of a task (docs/TASKS.md)."""
 
-    def finetune(module: nn.Module, _: edgeprune.DataSet, *, epochs: int, lr: float, seed: int, **__: Any) -> None:
-        by_ultralytics(module, data, data.parent.parent, epochs, lr=lr, batch_size=16, seed=seed)
+    def finetune(module: nn.Module, _: Any, *, epochs: int, lr: float, batch_size: int, seed: int, **__: Any) -> None:
+        by_ultralytics(module, data, data.parent.parent, epochs, lr=lr, batch_size=batch_size, seed=seed)
 
     return finetune
 

@@ -27,6 +27,7 @@ app = typer.Typer(rich_markup_mode=None)
     "solver",
     "criterion",
     option("epochs", int, 3, "Epochs of fine-tuning.", min=0),
+    option("batch_size", int, 64, "Samples of one step of fine-tuning.", min=1),
     option("lr", float, 0.02, "Peak learning rate of fine-tuning."),
     option("margin", float | None, None, "Part of the latency kept free; as the device's noise asks for."),
     # Those that may change when a run goes on: what is not given stays as it was.

@@ -55,4 +55,6 @@ class FitOptions(Jsonable):
                 f"{self.rounds} rounds, a fill of {self.fill}, a margin of {self.margin} and {self.patience_s} s of "
                 "patience make no sense"
             )
+        if self.epochs < 0 or self.batch_size < 1:
+            raise UsageError(f"{self.epochs} epochs of batches of {self.batch_size} make no sense")
         get_solver(self.solver)
