@@ -222,7 +222,7 @@ def compiled(network: Network, x: Sequence[Tensor], folder: Path) -> float:
         actual = model(*(t.numpy() for t in x))
     with torch.no_grad():
         result = network.module(*(t.clone() for t in x))
-    expected = [t.numpy() for t in torch.utils._pytree.tree_leaves(result) if isinstance(t, Tensor)]
+    expected = [t.double().numpy() for t in torch.utils._pytree.tree_leaves(result) if isinstance(t, Tensor)]
     return max(float(np.abs(a - e).max() / max(np.abs(e).max(), 1e-6)) for a, e in zip(actual, expected, strict=True))
 
 

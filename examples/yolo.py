@@ -197,7 +197,7 @@ def drawn(pictures: Sequence[Path], device: str, out: Path, confidence: float = 
     pixels = Pixels.parse(None, "unit,letterbox", 3)
     read = [pixels.read(picture, SIZE, SIZE) for picture in pictures]
     (outputs,) = edgeprune.run(pixels.scaled(torch.stack([image for image, _ in read])), device)
-    found = detection("yolov8", confidence=confidence, iou=0.5).read(torch.from_numpy(outputs))
+    found = detection("yolov8", confidence=confidence, iou=0.5).read(torch.tensor(outputs))
     tiles = []
     for picture, (_, placed), boxes in zip(pictures, read, found, strict=True):
         image = Image.open(picture).convert("RGB")
