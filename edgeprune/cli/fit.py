@@ -25,6 +25,7 @@ app = typer.Typer(rich_markup_mode=None)
     *PROFILING,
     "image_input",
     "solver",
+    "time_limit_s",
     "criterion",
     option("epochs", int, 3, "Epochs of fine-tuning.", min=0),
     option("lr", float, 0.02, "Peak learning rate of fine-tuning."),

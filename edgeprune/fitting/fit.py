@@ -20,6 +20,7 @@ from edgeprune.fitting.build import Builder
 from edgeprune.fitting.install import install
 from edgeprune.fitting.judging import frame_distance
 from edgeprune.fitting.options import FitOptions
+from edgeprune.fitting.planned_ram import PlannedRam
 from edgeprune.fitting.planner import Planner, score, shrunk, with_removable
 from edgeprune.fitting.recover import History, recovered
 from edgeprune.fitting.reference import Reference, accepted
@@ -138,7 +139,10 @@ def fit(
             load=lambda _: load_scores(out / "stages"),
         )
         step = options.profile.step or target.width_step
-        planning = _Planning(LatencyModel(records), profiled.levels, step, options, progress)
+        limited = promise.ram is not None
+        planning = _Planning(
+            LatencyModel(records), profiled.levels, step, builder.book, options, progress, ram_limited=limited
+        )
         planner = planning.planner(network, scores, dense.latency_ms, dense.manifest.memory.flash)
         margin = reference.margin if options.margin is None else options.margin
         why = "as asked" if options.margin is not None else "launches differ by as much on this device"
@@ -220,14 +224,16 @@ def fit(
 
 @dataclass(frozen=True, slots=True)
 class _Planning:
-    """Shared input of the planners of one run: tables, levels, options."""
+    """Shared input of the planners of one run: tables, levels, schedules, options."""
 
     tables: LatencyModel
     levels: Mapping[str, tuple[int, ...]]
     step: int
+    book: ScheduleBook
     options: FitOptions
     progress: Progress
     solver: str = ""
+    ram_limited: bool = False
 
     def planner(self, network: Network, scores: Scores, latency_ms: float, flash_bytes: float) -> Planner:
         """A planner for a network of this measured cost: its cost beyond the sum of its kernels corrects the tables."""
@@ -243,6 +249,8 @@ class _Planning:
             criterion_name=self.options.criterion,
             program_bytes=flash_bytes - predicted.flash_bytes,
             step=self.step,
+            ram=PlannedRam(network, self.book, limited=self.ram_limited),
+            time_limit_s=self.options.time_limit_s,
             progress=self.progress,
         )
 
