@@ -78,7 +78,8 @@ def fit(
     Raises:
         UsageError, BadInputError: no limit, options that do not go together, data that does not fit
             the model, a run in ``out`` that is another one; nothing was measured or written.
-        InfeasibleBudgetError: the budget is below what can be reached; nothing of the run stays.
+        InfeasibleBudgetError: the budget is below what can be reached; nothing of the run stays. Where the solver gave
+            up (``details["proven"]`` is False), all stages stay.
         VerificationError: no plan was measured inside the budget, or outputs differ.
         RolledBackError, UndecidedError: the installed program does not keep its promise, nor do smaller ones that
             were tried. All stages stay: ``resume`` tries again from there.
@@ -149,8 +150,9 @@ def fit(
         progress.note(f"{margin:.1%} of the limit is kept free: {why}")
         try:
             best, rounds = workshop.search("round", network, planner, reference, accepted, margin=margin)
-        except InfeasibleBudgetError:
-            stages.forget()
+        except InfeasibleBudgetError as e:
+            if e.details.get("proven", True):
+                stages.forget()
             raise
         if best is None:
             raise _none_kept(rounds, out)

@@ -171,12 +171,13 @@ class Planner:
             ram, by_rows = found.ram_bytes, solution.ram_bytes
             if limit is None or ram is None or by_rows is None or ram <= limit * (1 + TOLERANCE):
                 return found
-            room = min(room, limit - (ram - by_rows))
+            room = max(1.0, min(room, limit - (ram - by_rows)))
             try:
                 solution = solve(problem, replace(budget, ram_bytes=room))
             except InfeasibleBudgetError as e:
-                raise infeasible(budget, {**e.details, "ram_bytes": e.details["ram_bytes"] + limit - room}) from e
-        raise infeasible(budget, {**found.plan.predicted})
+                smallest = {**e.details, "ram_bytes": e.details["ram_bytes"] + limit - room}
+                raise infeasible(budget, smallest, proven=e.details.get("proven", True)) from e
+        raise infeasible(budget, found.plan.predicted, proven=False)
 
     def _proposal(self, solution: Solution, method: Mapping[str, Any]) -> Proposal[Plan]:
         plan = self._plan(solution, method)

@@ -236,4 +236,4 @@ def _in_device_units(
     smallest = {"latency_ms": error.details.get("latency_ms", 0.0) * correction}
     smallest["flash_bytes"] = error.details.get("flash_bytes", 0.0) + extra.flash
     smallest["ram_bytes"] = error.details.get("ram_bytes", 0.0) + extra.ram
-    return infeasible(budget, smallest)
+    return infeasible(budget, smallest, proven=error.details.get("proven", True))
