@@ -175,8 +175,8 @@ class Planner:
             try:
                 solution = solve(problem, replace(budget, ram_bytes=room))
             except InfeasibleBudgetError as e:
-                smallest = {**e.details, "ram_bytes": e.details["ram_bytes"] + limit - room}
-                raise infeasible(budget, smallest, proven=e.details.get("proven", True)) from e
+                # The lower limit also rules out plans without a gap, so nothing is proven about the one asked for.
+                raise infeasible(budget, {**e.details, "ram_bytes": ram}, proven=False) from e
         raise infeasible(budget, found.plan.predicted, proven=False)
 
     def _proposal(self, solution: Solution, method: Mapping[str, Any]) -> Proposal[Plan]:

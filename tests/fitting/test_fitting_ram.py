@@ -120,8 +120,10 @@ def test_an_arena_with_a_gap_keeps_the_limit_all_the_same(made, monkeypatch):
     limit = Budget(ram_bytes=0.9 * dense)
     without = planner.propose(limit)
     gaps.of = lambda ram: dense if ram == without.ram_bytes else 0
-    with pytest.raises(InfeasibleBudgetError, match=r"ram_bytes .* \(smallest reachable"):
+    with pytest.raises(InfeasibleBudgetError, match=r"none was ruled out.* \(smallest reachable") as caught:
         planner.propose(limit)
+    assert caught.value.details["proven"] is False
+    assert caught.value.details["ram_bytes"] == without.ram_bytes + dense
     small = 0.9 * dense - without.ram_bytes + 1
     gaps.of = lambda ram: int(small) if ram == without.ram_bytes else 0
     found = planner.propose(limit)
