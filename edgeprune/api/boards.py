@@ -38,6 +38,7 @@ def flash(
     device: str | Device = "local:",
     latency: str | float | None = None,
     flash: str | float | None = None,
+    ram: str | float | None = None,
     statistic: str = "median",
     beside: Where = None,
     patience_s: float = PATIENCE_S,
@@ -57,16 +58,15 @@ def flash(
     """
     folder = Path(bundle)
     standard = Standard.from_json(read_manifest(folder).budget)
-    if latency is not None or flash is not None or statistic != "median":
-        promise = Promise.parse(latency, flash, statistic)
+    if any(limit is not None for limit in (latency, flash, ram)) or statistic != "median":
+        promise = Promise.parse(latency, flash, statistic, ram)
         standard = replace(standard or Standard(promise), promise=promise)
     with ExitStack() as stack:
         board, bar = stack.enter_context(board_of(device)), stack.enter_context(reporting(progress))
         if standard is not None:
             standard = replace(standard, patience_s=patience_s)
-            limits = (standard.promise.latency, standard.promise.flash)
             dense = Path(beside) if beside is not None else folder.parent / "dense"
-            relative = any(x is not None and x.relative for x in limits)
+            relative = any(limit.relative for limit in standard.promise.limits.values())
             if relative and (beside is not None or (dense / MANIFEST).is_file()):
                 bar.stage("dense network")
                 placed = stack.enter_context(on_trial(board)).keep(dense)
@@ -75,6 +75,7 @@ def flash(
                     dense=placed,
                     dense_ms=timed(placed).statistic(standard.promise.statistic),
                     dense_flash_bytes=float(placed.manifest.memory.flash),
+                    dense_ram_bytes=float(placed.manifest.memory.peak_ram),
                 )
         return install(folder, board, resume=resume, standard=standard, progress=bar)
 

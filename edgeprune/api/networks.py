@@ -29,7 +29,10 @@ from edgeprune.budget.promise import Promise
 from edgeprune.budget.registry import get_solver
 from edgeprune.compiler.compile import compile_network
 from edgeprune.compiler.manifest import Manifest
+from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.devices.protocol import Device
+from edgeprune.fitting.options import check_time_limit
+from edgeprune.fitting.planned_ram import PlannedRam
 from edgeprune.fitting.planner import Planner, score, shrunk, with_removable
 from edgeprune.fitting.run_folder import RUN_FILE, check_out, save_run
 from edgeprune.fitting.run_folder import load_run as load_folder
@@ -86,8 +89,15 @@ class Pruned(Network):
         return float(self.plan.predicted["flash_bytes"])
 
     @property
+    def ram_bytes(self) -> int | None:
+        """Peak RAM of its program, to the byte; None where a block is gone and RAM had no limit."""
+        found: int | None = self.plan.predicted.get("ram_bytes")
+        return found
+
+    @property
     def summary(self) -> str:
         said = f"{written(self.latency_ms, 'ms')}, {size(self.flash_bytes)}"
+        said += "" if self.ram_bytes is None else f", {size(self.ram_bytes)} of RAM"
         return f"{self.small.name}, {said}, predicted ({self.plan.predicted['evidence']})"
 
     def plot(self) -> Figure:
@@ -117,6 +127,7 @@ def prune(
     *,
     latency: str | float | None = None,
     flash: str | float | None = None,
+    ram: str | float | None = None,
     statistic: str = "median",
     target: str | Target = "host",
     device: str | Device | None = None,
@@ -137,10 +148,11 @@ def prune(
     store: Where = None,
     allow_mismatch: bool = False,
     solver: str = "knapsack",
+    time_limit_s: float | None = None,
     criterion: str = "l2",
     progress: bool | Progress | None = None,
 ) -> Pruned:
-    """A smaller network inside a latency or size budget, chosen from a stored profile without measuring anything.
+    """A smaller network inside a budget of latency, size or RAM, chosen from a stored profile; nothing is measured.
 
     Relative limits are of the dense network's predicted cost. Arguments and results are described in docs/API.md.
 
@@ -149,8 +161,9 @@ def prune(
         ProfileError, ProfileMismatchError: the store does not cover the network on this device.
         InfeasibleBudgetError: nothing reaches the budget; nothing was written.
     """
-    promise = Promise.parse(latency, flash, statistic)
+    promise = Promise.parse(latency, flash, statistic, ram)
     get_solver(solver)
+    check_time_limit(time_limit_s)
     lesson, kind = open_task(task), open_target(target)
     loaded, record = open_model(model, example_inputs, weights, input_shape, example, seed)
     examples = open_data(data, seed, task=lesson, inputs=loaded.example_inputs, pixels=pixels)
@@ -161,7 +174,11 @@ def prune(
         if blocks:
             network = with_removable(network, bar)
         fingerprint = fingerprint_of(kind, board.describe(), threads, network.kernels)
-        tables = LatencyModel(opened.find(fingerprint, allow_mismatch=allow_mismatch).records())
+        records = opened.find(fingerprint, allow_mismatch=allow_mismatch).records()
+        tables, planned = (
+            LatencyModel(records),
+            PlannedRam(network, ScheduleBook(kind, records), limited=bool(promise.ram)),
+        )
         dense = tables.network(n.spec for n in network.kernels.nodes)
         if examples is not None:
             examples, lesson, _ = prepared(network, examples, lesson, bar)
@@ -173,9 +190,12 @@ def prune(
             options.levels(network.channels, kind),
             solver=solver,
             criterion_name=criterion,
+            ram=planned,
+            time_limit_s=time_limit_s,
             progress=bar,
         )
-        plan = planner.propose(promise.resolve(dense.latency_ms, dense.flash_bytes)).plan
+        dense_ram = planned.dense_bytes if promise.ram else None
+        plan = planner.propose(promise.resolve(dense.latency_ms, dense.flash_bytes, dense_ram)).plan
     small = shrunk(network, plan)
     return Pruned(
         small=replace(loaded, module=small.module, example_inputs=small.example_inputs),

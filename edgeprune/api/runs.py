@@ -161,6 +161,7 @@ def fit(
     device: str | Device | None = None,
     latency: str | float | None = None,
     flash: str | float | None = None,
+    ram: str | float | None = None,
     statistic: str = "median",
     data: Data = None,
     task: TaskArgument = None,
@@ -180,6 +181,7 @@ def fit(
     store: Where = None,
     allow_mismatch: bool = False,
     solver: str = "knapsack",
+    time_limit_s: float | None = None,
     criterion: str = "taylor",
     epochs: int = 3,
     batch_size: int = 64,
@@ -194,7 +196,7 @@ def fit(
     command: Sequence[str] = (),
     progress: bool | Progress | None = None,
 ) -> Fit:
-    """A trained network fitted to a latency or size budget: profiled, pruned, fine-tuned, compiled, flashed, proved.
+    """A trained network fitted to a budget of latency, size or RAM: profiled, pruned, trained, compiled, proved.
 
     Every finished stage is kept in ``out``; the same call with ``resume=True`` goes on from there after whatever
     interrupted it. Arguments and results are described in docs/API.md.
@@ -207,7 +209,7 @@ def fit(
     """
     # Every argument by its name, before there are other names.
     call = dict(locals())
-    promise, lesson = Promise.parse(latency, flash, statistic), open_task(task)
+    promise, lesson = Promise.parse(latency, flash, statistic, ram), open_task(task)
     named = absolute(task) if isinstance(task, str) else None if lesson is None else lesson.name
     options = FitOptions(
         solver=solver,
@@ -224,6 +226,7 @@ def fit(
         task=named or "",
         pixels=pixels or "",
         baseline=baseline,
+        time_limit_s=time_limit_s,
         allow_mismatch=allow_mismatch,
         profile=ProfileOptions(threads=threads, points=points, step=step, tune=tune, blocks=blocks),
     )
@@ -338,7 +341,7 @@ class Run(Network):
         """Resume the run with the arguments that it was begun with; ``model``, if given, has to be the run's model.
 
         Args:
-            options: those that may change: ``rounds``, ``fill``, ``patience_s``, ``tighter``, ``baseline``.
+            options: those that may change: those of ``edgeprune.fitting.request.FREE``, ``rounds`` for example.
 
         Raises:
             UsageError: there is nothing to go on with; it was called with objects and not by text, so that ``fit``

@@ -19,6 +19,7 @@ STATISTICS = ("median", "p90", "p99", "max")
 """What a latency limit may speak of. The median is judged at the device's nominal clock; the others, which are
 meant for hard deadlines, over all that was observed, slow phases included."""
 
+_LIMITS = ("latency", "flash", "ram")
 _MS = {"s": 1e3, "ms": 1.0, "us": 1e-3, "µs": 1e-3, "μs": 1e-3}
 _BYTES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _NUMBER = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([^\W\d_]+|%)")
@@ -71,11 +72,13 @@ class Promise:
     Attributes:
         latency: of one inference, in ms. ``statistic`` says which latency: one of :data:`STATISTICS`.
         flash: of the program, in bytes.
+        ram: what the program allocates, in bytes.
     """
 
     latency: Limit | None = None
     flash: Limit | None = None
     statistic: str = "median"
+    ram: Limit | None = None
 
     def __post_init__(self) -> None:
         if self.statistic not in STATISTICS:
@@ -83,7 +86,11 @@ class Promise:
 
     @classmethod
     def parse(
-        cls, latency: str | float | None = None, flash: str | float | None = None, statistic: str = "median"
+        cls,
+        latency: str | float | None = None,
+        flash: str | float | None = None,
+        statistic: str = "median",
+        ram: str | float | None = None,
     ) -> Promise:
         """The promise that a command line or a call names; a number in a call is of ms, and of bytes.
 
@@ -94,41 +101,48 @@ class Promise:
             None if latency is None else parse_latency(latency),
             None if flash is None else parse_bytes(flash),
             statistic,
+            None if ram is None else parse_bytes(ram),
         )
         promise.require_limit()
         return promise
 
+    @property
+    def limits(self) -> dict[str, Limit]:
+        """The limits that were asked for, by resource."""
+        return {name: limit for name in _LIMITS if (limit := getattr(self, name)) is not None}
+
     def require_limit(self) -> None:
         """Raises UsageError where nothing is limited."""
-        if self.latency is None and self.flash is None:
-            raise UsageError("no budget was given", hint="for example --latency 12ms, --latency 50% or --flash 2MB")
+        if not self.limits:
+            raise UsageError(
+                "no budget was given", hint="for example --latency 12ms, --latency 50%, --flash 2MB or --ram 512KiB"
+            )
 
-    def resolve(self, dense_ms: float | None, dense_flash_bytes: float | None) -> Budget:
+    def resolve(
+        self, dense_ms: float | None, dense_flash_bytes: float | None, dense_ram_bytes: float | None = None
+    ) -> Budget:
         """The limits in ms and bytes, given what the dense network costs; raises what :meth:`Limit.resolve` does."""
         return Budget(
             None if self.latency is None else self.latency.resolve(dense_ms),
             None if self.flash is None else self.flash.resolve(dense_flash_bytes),
+            None if self.ram is None else self.ram.resolve(dense_ram_bytes),
         )
 
     def tightened(self, by: float) -> Promise:
         """Every limit lowered by this share of it."""
-        lower = (None if v is None else replace(v, value=v.value * (1 - by)) for v in (self.latency, self.flash))
-        latency, flash = lower
-        return replace(self, latency=latency, flash=flash)
+        lower = {name: replace(limit, value=limit.value * (1 - by)) for name, limit in self.limits.items()}
+        return Promise(**lower, statistic=self.statistic)
 
     def to_json(self) -> dict[str, Any]:
         """The promise as JSON for a manifest and a run's record: only the limits that were asked for."""
-        limits = {"latency": self.latency, "flash": self.flash}
-        said = {k: {"value": v.value, "relative": v.relative} for k, v in limits.items() if v is not None}
+        said = {k: {"value": v.value, "relative": v.relative} for k, v in self.limits.items()}
         return {**said, "statistic": self.statistic}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Promise:
         """Raises KeyError, TypeError, ValueError or UsageError for what :meth:`to_json` did not write."""
         limits = {
-            name: Limit(float(data[name]["value"]), bool(data[name]["relative"]))
-            for name in ("latency", "flash")
-            if name in data
+            name: Limit(float(data[name]["value"]), bool(data[name]["relative"])) for name in _LIMITS if name in data
         }
         if not all(math.isfinite(v.value) and v.value > 0 for v in limits.values()):
             raise ValueError("a limit is not a positive number")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -135,10 +136,7 @@ def no_plan(search: Search) -> InfeasibleBudgetError:
     floor = Floor(search.evaluator)
     smallest = floor.smallest()
     if not search.infeasible:
-        error = infeasible(search.limits, smallest)
-        error.message = f"no plan inside the budget was found, and none was ruled out: {error.message}"
-        error.details["proven"] = False
-        return error
+        return infeasible(search.limits, smallest, proven=False)
     witness = search.witness
     nodes = list(witness.nodes())
     rows = sorted({r for w in nodes for r, _ in w.multipliers})
@@ -149,16 +147,24 @@ def no_plan(search: Search) -> InfeasibleBudgetError:
     return error
 
 
-def infeasible(limits: Budget, smallest: dict[str, float], *, what: str = "plan") -> InfeasibleBudgetError:
-    """The error for a budget out of reach; ``smallest`` maps each resource to its smallest reachable."""
+def infeasible(
+    limits: Budget, smallest: Mapping[str, float], *, what: str = "plan", proven: bool = True
+) -> InfeasibleBudgetError:
+    """The error for a budget out of reach; ``smallest`` maps each resource to its smallest reachable.
+
+    Args:
+        proven: False where the search for a plan was given up: ``details["proven"]`` then says so.
+    """
     asked = {RESOURCES[r]: float(limits.values[r]) for r in limits.active}
     reached = {name: smallest[name] for name in asked}
     parts = ", ".join(f"{name} {asked[name]:g} (smallest reachable {reached[name]:g})" for name in asked)
+    given_up = f"no {what} inside the budget was found, and none was ruled out: "
     return InfeasibleBudgetError(
-        f"no {what} keeps the budget: {parts}",
+        f"{'' if proven else given_up}no {what} keeps the budget: {parts}",
         hint="raise the budget, allow narrower levels, or start from a smaller network",
         budget=asked,
         **reached,
+        **({} if proven else {"proven": False}),
     )
 
 

@@ -25,6 +25,7 @@ app = typer.Typer(rich_markup_mode=None)
     *PROFILING,
     "image_input",
     "solver",
+    "time_limit_s",
     "criterion",
     option("epochs", int, 3, "Epochs of fine-tuning.", min=0),
     option("batch_size", int, 64, "Samples of one step of fine-tuning.", min=1),
@@ -52,7 +53,7 @@ def fit(
     """Profile, prune to a budget, fine-tune, compile, flash and prove: the whole chain.
 
     Every finished stage is kept in --out; fit --resume RUN goes on from there after whatever interrupted it.
-    Exits with 4, and leaves nothing, if MODEL cannot reach the budget.
+    Exits with 4, and leaves nothing, if it is proven that MODEL cannot reach the budget.
     """
     from edgeprune.api import runs
     from edgeprune.fitting.request import FREE

@@ -46,6 +46,7 @@ _SHARED = (
     option("device", str | None, None, "URL of the board, local: for this computer; the target's by default."),
     option("latency", str | None, None, "Latency budget: 12ms, 800us, or 50% of the dense network's."),
     option("flash", str | None, None, "Budget of the program's size: 2MB, 512KiB, or 50% of the dense one's."),
+    option("ram", str | None, None, "Budget of the RAM that it allocates: 512KiB, or 50% of the dense program's."),
     option("statistic", str, "median", "What --latency speaks of: median; for hard deadlines p90, p99 or max."),
     option("data", str | None, None, "A folder of images, FILE.npz, data.yaml or FILE.py:factory (docs/DATA.md)."),
     option("task", str | None, None, f"{', '.join(TASKS)}, or FILE.py:factory (docs/TASKS.md)."),
@@ -63,6 +64,14 @@ _SHARED = (
     option("allow_mismatch", bool, False, "Use a profile of another device or version, as it is.", "--allow-mismatch"),
     option("solver", str, "knapsack", "exact, lagrangian, knapsack, greedy, uniform or brute_force (docs/SOLVERS.md)."),
     option(
+        "time_limit_s",
+        float | None,
+        None,
+        "Seconds until the solver's best plan so far is taken.",
+        "--time-limit",
+        min=0.0,
+    ),
+    option(
         "image_input",
         str | None,
         None,
@@ -76,7 +85,7 @@ SHARED = {shared.name: shared for shared in _SHARED}
 LEARNING = ("data", "task", "pixels")
 LOADING = ("weights", "input_shape", "example", "seed")
 WHERE = ("target", "device")
-PROMISED = ("latency", "flash", "statistic")
+PROMISED = ("latency", "flash", "ram", "statistic")
 PROFILING = ("threads", "points", "step", "blocks", "tune", "store", "allow_mismatch")
 
 _LAST = ("as_json", "quiet")

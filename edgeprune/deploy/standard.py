@@ -15,7 +15,7 @@ from edgeprune.deploy.timing import Timing, Turns, timed
 from edgeprune.errors import BundleError, UndecidedError, UsageError, VerificationError
 from edgeprune.jsonable import Jsonable
 
-_KNOWN = ("dense_ms", "dense_flash_bytes", "reference_ms")
+_KNOWN = ("dense_ms", "dense_flash_bytes", "dense_ram_bytes", "reference_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Standard:
     """A promise on one device.
 
     Attributes:
-        dense_ms, dense_flash_bytes: what the dense network costs there; needed by a relative limit.
+        dense_ms, dense_flash_bytes, dense_ram_bytes: what the dense network costs there; needed by a relative limit.
         reference_ms: the reference loop's time at the device's nominal clock, as it was seen while profiling.
         dense: the dense network on the device: a relative limit is then judged in turns with it.
         patience_s: seconds of measuring after which a latency is not decidable.
@@ -71,11 +71,12 @@ class Standard:
     dense: Placed | None = None
     patience_s: float = PATIENCE_S
     sharpness: float | None = None
+    dense_ram_bytes: float | None = None
 
     @property
     def budget(self) -> Budget:
         """The limits in ms and bytes; raises UsageError for one that is relative to a network that is not known."""
-        return self.promise.resolve(self.dense_ms, self.dense_flash_bytes)
+        return self.promise.resolve(self.dense_ms, self.dense_flash_bytes, self.dense_ram_bytes)
 
     def judge(self, placed: Placed) -> Judgement:
         """The verdict on a program: this one is asked in the rounds of a fit and at flash.
@@ -84,11 +85,11 @@ class Standard:
             VerificationError: the program crashes or does not end.
         """
         budget, name, info, verdicts = self.budget, self.promise.statistic, placed.info, list[Verdict]()
-        if budget.flash_bytes is not None:
-            flash = placed.manifest.memory.flash
-            verdicts.append(
-                exact("flash", flash, budget.flash_bytes, evidence="compiled", basis="read off the program")
-            )
+        memory = placed.manifest.memory
+        sizes = (("flash", memory.flash, budget.flash_bytes), ("ram", memory.peak_ram, budget.ram_bytes))
+        for resource, size, limit in sizes:
+            if limit is not None:
+                verdicts.append(exact(resource, size, limit, evidence="compiled", basis="read off the program"))
         if budget.latency_ms is None or info.counts:
             timing = timed(placed)
             if budget.latency_ms is not None:

@@ -20,6 +20,7 @@ from edgeprune.fitting.build import Builder
 from edgeprune.fitting.install import install
 from edgeprune.fitting.judging import frame_distance
 from edgeprune.fitting.options import FitOptions
+from edgeprune.fitting.planned_ram import PlannedRam
 from edgeprune.fitting.planner import Planner, score, shrunk, with_removable
 from edgeprune.fitting.recover import History, recovered
 from edgeprune.fitting.reference import Reference, accepted
@@ -77,7 +78,8 @@ def fit(
     Raises:
         UsageError, BadInputError: no limit, options that do not go together, data that does not fit
             the model, a run in ``out`` that is another one; nothing was measured or written.
-        InfeasibleBudgetError: the budget is below what can be reached; nothing of the run stays.
+        InfeasibleBudgetError: the budget is below what can be reached; nothing of the run stays. Where the solver gave
+            up (``details["proven"]`` is False), all stages stay.
         VerificationError: no plan was measured inside the budget, or outputs differ.
         RolledBackError, UndecidedError: the installed program does not keep its promise, nor do smaller ones that
             were tried. All stages stay: ``resume`` tries again from there.
@@ -138,15 +140,19 @@ def fit(
             load=lambda _: load_scores(out / "stages"),
         )
         step = options.profile.step or target.width_step
-        planning = _Planning(LatencyModel(records), profiled.levels, step, options, progress)
+        limited = promise.ram is not None
+        planning = _Planning(
+            LatencyModel(records), profiled.levels, step, builder.book, options, progress, ram_limited=limited
+        )
         planner = planning.planner(network, scores, dense.latency_ms, dense.manifest.memory.flash)
         margin = reference.margin if options.margin is None else options.margin
         why = "as asked" if options.margin is not None else "launches differ by as much on this device"
         progress.note(f"{margin:.1%} of the limit is kept free: {why}")
         try:
             best, rounds = workshop.search("round", network, planner, reference, accepted, margin=margin)
-        except InfeasibleBudgetError:
-            stages.forget()
+        except InfeasibleBudgetError as e:
+            if e.details.get("proven", True):
+                stages.forget()
             raise
         if best is None:
             raise _none_kept(rounds, out)
@@ -220,14 +226,16 @@ def fit(
 
 @dataclass(frozen=True, slots=True)
 class _Planning:
-    """Shared input of the planners of one run: tables, levels, options."""
+    """Shared input of the planners of one run: tables, levels, schedules, options."""
 
     tables: LatencyModel
     levels: Mapping[str, tuple[int, ...]]
     step: int
+    book: ScheduleBook
     options: FitOptions
     progress: Progress
     solver: str = ""
+    ram_limited: bool = False
 
     def planner(self, network: Network, scores: Scores, latency_ms: float, flash_bytes: float) -> Planner:
         """A planner for a network of this measured cost: its cost beyond the sum of its kernels corrects the tables."""
@@ -243,6 +251,8 @@ class _Planning:
             criterion_name=self.options.criterion,
             program_bytes=flash_bytes - predicted.flash_bytes,
             step=self.step,
+            ram=PlannedRam(network, self.book, limited=self.ram_limited),
+            time_limit_s=self.options.time_limit_s,
             progress=self.progress,
         )
 

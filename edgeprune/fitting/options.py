@@ -12,11 +12,18 @@ from edgeprune.jsonable import Jsonable
 from edgeprune.profiling.profile import ProfileOptions
 
 
+def check_time_limit(seconds: float | None) -> None:
+    """Raises UsageError for a time limit of a solver that is none."""
+    if seconds is not None and not seconds > 0:
+        raise UsageError(f"a time limit of {seconds} s makes no sense", hint="give a positive number of seconds")
+
+
 @dataclass(frozen=True, slots=True)
 class FitOptions(Jsonable):
     """How a network is fitted.
 
     Attributes:
+        time_limit_s: seconds after which a solver's best plan so far is taken; None: it ends by itself.
         rounds: most passes of solve, compile, measure.
         fill: part of a limit that a plan should use; below it in all of them another round is spent.
         margin: part of the latency limit that the first plan leaves free; None: as much as launches differ there.
@@ -43,6 +50,7 @@ class FitOptions(Jsonable):
     task: str = ""
     pixels: str = ""
     baseline: bool = True
+    time_limit_s: float | None = None
     allow_mismatch: bool = False
     profile: ProfileOptions = field(default_factory=ProfileOptions)
 
@@ -57,4 +65,5 @@ class FitOptions(Jsonable):
             )
         if self.epochs < 0 or self.batch_size < 1:
             raise UsageError(f"{self.epochs} epochs of batches of {self.batch_size} make no sense")
+        check_time_limit(self.time_limit_s)
         get_solver(self.solver)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
+from math import inf
 from typing import Any
 
 from edgeprune.budget.evaluate import Evaluator
-from edgeprune.budget.problem import Budget, Problem, Solution
+from edgeprune.budget.problem import TOLERANCE, Budget, Problem, Solution
+from edgeprune.budget.reach import infeasible
 from edgeprune.budget.registry import get_solver
-from edgeprune.errors import ProfileError
+from edgeprune.errors import InfeasibleBudgetError, ProfileError, UnsupportedOperatorError
+from edgeprune.fitting.planned_ram import PlannedRam
 from edgeprune.fitting.search import Proposal
 from edgeprune.graph.network import Network, read_network
 from edgeprune.importance.criterion import LossFn, OfModule, Scores
@@ -29,6 +32,8 @@ from edgeprune.training.tasks.task import Task
 
 CALIBRATION = 512
 """Training samples that saliency and batch-norm statistics are taken from."""
+PACKINGS = 8
+"""Plans that are looked at until one keeps a limit of RAM with its arena as it is packed, gaps included."""
 
 
 def calibration(data: DataSet, batch_size: int = 64) -> Iterator[Batch]:
@@ -76,6 +81,8 @@ class Planner:
         program_bytes: flash of the program beyond what the tables say. Often below 0: a linked
             program has the code of equal kernels once, and none of the symbols of object files.
         step: widths between those that were timed are multiples of it.
+        ram: what programs of plans allocate; None: that is neither predicted nor limited.
+        time_limit_s: seconds after which a solver's best plan so far is taken; None: it ends by itself.
 
     Attributes:
         dropped: group -> width -> why it is not offered: a kernel that failed there.
@@ -95,10 +102,13 @@ class Planner:
         criterion_name: str,
         program_bytes: float = 0.0,
         step: int = 1,
+        ram: PlannedRam | None = None,
+        time_limit_s: float | None = None,
         progress: Progress = SILENT,
     ) -> None:
         self._network, self._scores, self._model, self._progress = network, scores, model, progress
         self._solver, self._criterion, self._program_bytes, self._step = solver, criterion_name, program_bytes, step
+        self._ram, self._time_limit_s = ram, time_limit_s
         self._levels, self.dropped = usable_levels(network.kernels, network.channels, levels, model)
         self.problem = self._at(self._levels)
 
@@ -109,14 +119,15 @@ class Planner:
         try:
             usable, _ = usable_levels(self._network.kernels, self._network.channels, levels, self._model)
             return self._at(usable)
-        except ProfileError as e:
+        except (ProfileError, UnsupportedOperatorError) as e:
             self._progress.note(f"no plans of finer widths: {e.message}")
             return self.problem
 
     def _at(self, levels: Mapping[str, tuple[int, ...]]) -> Problem:
         kernels, channels = self._network.kernels, self._network.channels
         problem = build_problem(kernels, channels, self._scores, levels, self._model, estimate=True)
-        return replace(problem, base_flash_bytes=problem.base_flash_bytes + self._program_bytes)
+        rows = () if self._ram is None else self._ram.rows(problem, levels)
+        return replace(problem, base_flash_bytes=problem.base_flash_bytes + self._program_bytes, ram=rows)
 
     def propose(self, budget: Budget) -> Proposal[Plan]:
         """The plan of highest retained saliency that the solver finds inside the budget.
@@ -147,11 +158,45 @@ class Planner:
         return None if found.key == low.key else replace(found, estimated=True)
 
     def _solved(self, problem: Problem, budget: Budget) -> Proposal[Plan]:
-        solution = get_solver(self._solver).solve(problem, budget, progress=self._progress)
-        return self._proposal(solution, {"steps": solution.steps, "budget": budget.to_json()})
+        """The solver's plan. An arena that is packed with a gap takes more than the solver's rows say: where that
+        breaks the limit, the rows get a lower one.
+        """
+        solve = partial(get_solver(self._solver).solve, progress=self._progress, time_limit_s=self._time_limit_s)
+        first = solution = solve(problem, budget)
+        limit, room = budget.ram_bytes, inf
+        for _ in range(PACKINGS):
+            # Under a lower limit, a bound speaks of fewer plans than there are.
+            method = {"steps": solution.steps, "stop": solution.stop.value, "budget": budget.to_json()}
+            found = self._proposal(replace(solution, bound=first.bound), method)
+            ram, by_rows = found.ram_bytes, solution.ram_bytes
+            if limit is None or ram is None or by_rows is None or ram <= limit * (1 + TOLERANCE):
+                return found
+            room = max(1.0, min(room, limit - (ram - by_rows)))
+            try:
+                solution = solve(problem, replace(budget, ram_bytes=room))
+            except InfeasibleBudgetError as e:
+                # The lower limit also rules out plans without a gap, so nothing is proven about the one asked for.
+                raise infeasible(budget, {**e.details, "ram_bytes": ram}, proven=False) from e
+        raise infeasible(budget, found.plan.predicted, proven=False)
 
     def _proposal(self, solution: Solution, method: Mapping[str, Any]) -> Proposal[Plan]:
-        plan = make_plan(
+        plan = self._plan(solution, method)
+        ram = None if self._ram is None else self._ram.of(plan)
+        if ram is not None:
+            plan = replace(plan, predicted={**plan.predicted, "ram_bytes": ram})
+        key = tuple(sorted(plan.keep.items()))
+        return Proposal(
+            plan,
+            key,
+            solution.latency_ms,
+            solution.flash_bytes,
+            solution.saliency,
+            dense=not plan.keep,
+            ram_bytes=solution.ram_bytes if ram is None else ram,
+        )
+
+    def _plan(self, solution: Solution, method: Mapping[str, Any]) -> Plan:
+        return make_plan(
             self._network.channels,
             {c.name: w for c, w in zip(self.problem.choices, solution.widths, strict=True)},
             self._scores,
@@ -169,8 +214,6 @@ class Planner:
             },
             certificate={} if solution.bound is None else {"saliency_upper_bound": solution.bound},
         )
-        key = tuple(sorted(plan.keep.items()))
-        return Proposal(plan, key, solution.latency_ms, solution.flash_bytes, solution.saliency, dense=not plan.keep)
 
 
 def with_removable(network: Network, progress: Progress = SILENT) -> Network:

@@ -68,11 +68,13 @@ class Reference:
             self.timing.reference_ms,
             self._placed,
             self.patience_s,
+            dense_ram_bytes=self.manifest.memory.peak_ram,
         )
 
     @property
     def budget(self) -> Budget:
-        return self.promise.resolve(self.latency_ms, self.manifest.memory.flash)
+        memory = self.manifest.memory
+        return self.promise.resolve(self.latency_ms, memory.flash, memory.peak_ram)
 
     def judge(self, placed: Placed) -> Judgement:
         """The verdict on a plan's program, timed in turns with the dense network where a limit is relative to it.
@@ -101,12 +103,14 @@ class Reference:
 
 def accepted(judgement: Judgement) -> Judged:
     """Use of each limit, and whether it is kept, from a judgement."""
-    latency, flash = judgement.of("latency"), judgement.of("flash")
+    latency, flash, ram = (judgement.of(resource) for resource in ("latency", "flash", "ram"))
     return Judged(
         None if latency is None else latency.share_of_limit,
         latency is None or latency.kept,
         None if flash is None else flash.share_of_limit,
         flash is None or flash.kept,
+        None if ram is None else ram.share_of_limit,
+        ram is None or ram.kept,
     )
 
 

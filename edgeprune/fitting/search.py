@@ -6,7 +6,7 @@ Pure: it knows neither networks nor devices, and serves the pruned network and t
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from math import inf
 from typing import Generic, TypeVar
@@ -34,6 +34,7 @@ class Proposal(Generic[P]):
         worth: the objective of the search: retained saliency, for a pruned network.
         dense: nothing is removed, so no plan is worth more.
         estimated: some of its kernels were never timed, and may turn out not to build.
+        ram_bytes: None where it is not known.
     """
 
     plan: P
@@ -43,6 +44,7 @@ class Proposal(Generic[P]):
     worth: float
     dense: bool = False
     estimated: bool = False
+    ram_bytes: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +55,43 @@ class Judged:
     latency_kept: bool
     flash_used: float | None
     flash_kept: bool
+    ram_used: float | None = None
+    ram_kept: bool = True
 
     @property
     def kept(self) -> bool:
-        return self.latency_kept and self.flash_kept
+        return self.latency_kept and self.flash_kept and self.ram_kept
 
     def uses(self, share: float) -> bool:
         """Whether the plan uses at least this share of some limit."""
-        return max(self.latency_used or 0.0, self.flash_used or 0.0) >= share
+        return max(self.latency_used or 0.0, self.flash_used or 0.0, self.ram_used or 0.0) >= share
+
+
+@dataclass(frozen=True, slots=True)
+class _Extra:
+    """Bytes that a program was found to take beyond what the tables say."""
+
+    flash: float = 0.0
+    ram: float = 0.0
+
+    @classmethod
+    def of(cls, budget: Budget, proposal: Proposal[P], judged: Judged) -> _Extra:
+        """What the program of a proposal took; nothing is known of what is not limited."""
+        flash, ram = budget.flash_bytes, budget.ram_bytes
+        return cls(
+            0.0 if flash is None or judged.flash_used is None else judged.flash_used * flash - proposal.flash_bytes,
+            0.0
+            if ram is None or judged.ram_used is None or proposal.ram_bytes is None
+            else judged.ram_used * ram - proposal.ram_bytes,
+        )
+
+    def room(self, budget: Budget) -> Budget:
+        """The limits in bytes that the tables have to keep."""
+        flash, ram = budget.flash_bytes, budget.ram_bytes
+        return Budget(
+            flash_bytes=None if flash is None else flash - self.flash,
+            ram_bytes=None if ram is None else ram - self.ram,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +141,15 @@ class Search(Generic[P, M]):
         """
         done: dict[Hashable, Round[P, M]] = {}
         failed: set[Hashable] = set()
-        limit, flash = budget.latency_ms, budget.flash_bytes
-        aim, extra = (None if limit is None else limit * (1 - margin)), 0.0
+        limit, extra = budget.latency_ms, _Extra()
+        aim = None if limit is None else limit * (1 - margin)
         correction, steps, at_floor = 1.0, 0, False
         while len(done) + len(failed) < rounds:
             best, lowest = _best(done.values()), min((r.proposal.latency_ms for r in done.values()), default=inf)
-            room = None if flash is None else flash - extra
+            room = extra.room(budget)
             proposal: Proposal[P] | None
             try:
-                proposal = self.propose(Budget(aim, room))
+                proposal = self.propose(replace(room, latency_ms=aim))
             except InfeasibleBudgetError as e:
                 if best is not None:
                     break  # the margin is out of reach, the budget was not
@@ -149,8 +180,7 @@ class Search(Generic[P, M]):
             if found.judged.kept and (proposal.dense or found.judged.uses(fill)):
                 break
             correction = found.correction
-            if flash is not None and found.judged.flash_used is not None:
-                extra = found.judged.flash_used * flash - proposal.flash_bytes
+            extra = _Extra.of(budget, proposal, found.judged)
             if limit is not None:
                 aim = limit * (1 - margin) / correction
         return _best(done.values()), list(done.values())
@@ -160,7 +190,7 @@ class Search(Generic[P, M]):
         best: Round[P, M],
         done: Mapping[Hashable, Round[P, M]],
         failed: Collection[Hashable],
-        room: float | None,
+        room: Budget,
         margin: float,
     ) -> Proposal[P] | None:
         """A better plan than the best one so far, if that leaves room in the budget: one that the tables offer for the
@@ -173,8 +203,10 @@ class Search(Generic[P, M]):
         aim = best.proposal.latency_ms * (1 - margin) / used
         over = [r.proposal for r in done.values() if r.proposal.worth > worth and r.proposal.latency_ms <= aim * NEAR]
         between = [self.between(best.proposal, min(over, key=lambda p: p.worth))] if over else []
-        offered = (self._offered(self.propose, Budget(aim * (1 + STEP * step), room)) for step in range(STALE))
-        finer = (self._offered(self.finer, Budget(aim * (1 - STEP * step), room)) for step in range(FINER))
+        offered = (
+            self._offered(self.propose, replace(room, latency_ms=aim * (1 + STEP * step))) for step in range(STALE)
+        )
+        finer = (self._offered(self.finer, replace(room, latency_ms=aim * (1 - STEP * step))) for step in range(FINER))
         further = (p for p in chain(islice(offered, 1), between, finer, offered) if p and p.key not in {*done, *failed})
         return next((p for p in further if p.worth > worth), None)
 
@@ -198,9 +230,10 @@ def _best(rounds: Iterable[Round[P, M]]) -> Round[P, M] | None:
 
 
 def _in_device_units(
-    error: InfeasibleBudgetError, budget: Budget, correction: float, extra: float
+    error: InfeasibleBudgetError, budget: Budget, correction: float, extra: _Extra
 ) -> InfeasibleBudgetError:
     """A solver's error, converted from figures of the tables into milliseconds and bytes of the device."""
     smallest = {"latency_ms": error.details.get("latency_ms", 0.0) * correction}
-    smallest["flash_bytes"] = error.details.get("flash_bytes", 0.0) + extra
-    return infeasible(budget, smallest)
+    smallest["flash_bytes"] = error.details.get("flash_bytes", 0.0) + extra.flash
+    smallest["ram_bytes"] = error.details.get("ram_bytes", 0.0) + extra.ram
+    return infeasible(budget, smallest, proven=error.details.get("proven", True))

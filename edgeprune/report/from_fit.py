@@ -63,7 +63,7 @@ def report_of(result: FitResult, command: Sequence[str] = ()) -> Report:
             clock=result.info.clock,
             evidence=result.evidence,  # type: ignore[arg-type]
         ),
-        budget=Budget(latency_ms=result.budget.latency_ms, flash_bytes=result.budget.flash_bytes),
+        budget=Budget(**result.budget.to_json()),
         verdicts=tuple(map(_verdict, result.verdicts)),
         margin=result.margin if result.budget.latency_ms is not None else None,
         accuracy_name="accuracy" if result.task is None else result.task.metric.name,

@@ -267,7 +267,21 @@ def test_a_promise_is_parsed_once_and_survives_json():
     assert promise == Promise(Limit(0.5, True), Limit(2e6), "p99")
     assert Promise.from_json(json.loads(json.dumps(promise.to_json()))) == promise
     budget = promise.resolve(20.0, 5e6)
-    assert (budget.latency_ms, budget.flash_bytes) == (10.0, 2e6)
+    assert (budget.latency_ms, budget.flash_bytes, budget.ram_bytes) == (10.0, 2e6, None)
+
+
+@pytest.mark.parametrize(("text", "limit", "size"), [("512KiB", Limit(2**19), 2**19), ("50%", Limit(0.5, True), 500.0)])
+def test_a_limit_of_ram_is_one_of_bytes(text, limit, size):
+    promise = Promise.parse(ram=text)
+    assert promise.limits == {"ram": limit}
+    assert Promise.from_json(json.loads(json.dumps(promise.to_json()))) == promise
+    assert promise.resolve(None, None, 1000.0).to_json() == {"ram_bytes": size}
+
+
+def test_what_was_promised_before_there_were_limits_of_ram_is_written_as_it_was():
+    said = {"latency": {"value": 0.5, "relative": True}, "statistic": "median"}
+    assert Promise.from_json(said).to_json() == said
+    assert Promise.from_json(said) == Promise(Limit(0.5, True))
 
 
 def test_a_promise_without_limits_or_of_an_unknown_statistic_is_refused():
@@ -278,4 +292,5 @@ def test_a_promise_without_limits_or_of_an_unknown_statistic_is_refused():
 
 
 def test_a_tightened_promise_asks_for_less_of_everything():
-    assert Promise(Limit(10.0), Limit(0.5, True)).tightened(0.1) == Promise(Limit(9.0), Limit(0.45, True))
+    promise = Promise(Limit(10.0), Limit(0.5, True), "p90", Limit(100.0)).tightened(0.1)
+    assert promise == Promise(Limit(9.0), Limit(0.45, True), "p90", Limit(90.0))

@@ -182,6 +182,8 @@ def prune(work, *args) -> tuple:
         ((), 2, "UsageError", "no budget was given"),
         (("--latency", "12"), 2, "UsageError", "'12' is not a latency limit"),
         (("--flash", "-3MB"), 2, "UsageError", "'-3MB' is not a size limit"),
+        (("--ram", "512"), 2, "UsageError", "'512' is not a size limit"),
+        (("--latency", "60%", "--time-limit", "0"), 2, "UsageError", "time limit of 0.0 s"),
         (("--latency", "60%", "--solver", "guess"), 2, "UsageError", "no solver 'guess'"),
         (("--latency", "60%", "--criterion", "guess"), 2, "UsageError", "no criterion 'guess'"),
         (("--latency", "60%", "--criterion", "taylor"), 2, "UsageError", "needs data"),
@@ -191,6 +193,7 @@ def prune(work, *args) -> tuple:
         (("--latency", "60%", "--weights", "no.safetensors"), 3, "ModelLoadError", "no.safetensors"),
         (("--latency", "60%", "--threads", "3"), 3, "ProfileMismatchError", "threads is 3 here, 1 there"),
         (("--latency", "1us"), 4, "InfeasibleBudgetError", "smallest reachable"),
+        (("--ram", "1KiB"), 4, "InfeasibleBudgetError", "ram_bytes 1024 (smallest reachable"),
     ],
 )
 def test_prune_refuses_and_writes_nothing(work, args, code, kind, message):
@@ -198,7 +201,8 @@ def test_prune_refuses_and_writes_nothing(work, args, code, kind, message):
     assert message in error["message"]
     assert not (work["folder"] / "none").exists()
     if code == 4:
-        assert error["details"]["latency_ms"] > 0.001
+        ((resource, asked),) = error["details"]["budget"].items()
+        assert error["details"][resource] > asked
 
 
 def test_prune_with_permission_uses_a_foreign_profile(work):
@@ -274,6 +278,22 @@ def test_flash_rolls_back_a_release_that_is_too_slow(work):
         9, "RolledBackError", "flash", work["folder"] / "dense", "--device", work["device"], "--latency", "1us", "-q"
     )
     assert error["details"]["current"] == before == done("status", "--device", work["device"])["current"]
+
+
+def test_prune_into_ram_and_the_verdict_of_flash(work, tmp_path):
+    folder, shared = tmp_path / "ram", work["shared"]
+    said = done("prune", *MODEL, *WIDTHS, *shared, "--ram", "80%", "--time-limit", "60", "--out", folder)
+    bundle = done("compile", folder, "--factory", MODEL[0], *shared, "--out", tmp_path / "bundle")
+    peak = bundle["memory"]["peak_ram"]
+    assert said["predicted"]["ram_bytes"] == peak <= 0.8 * work["dense"]["memory"]["peak_ram"]
+    device = ("--device", f"fake:{tmp_path / 'board'}", "-q")
+    (verdict,) = done("flash", tmp_path / "bundle", *device, "--ram", f"{peak}B")["verdicts"]
+    assert (verdict["resource"], verdict["outcome"], verdict["value"]) == ("ram", "kept", peak)
+    beside = ("--beside", work["folder"] / "dense")
+    (verdict,) = done("flash", tmp_path / "bundle", *device, "--ram", "80%", *beside)["verdicts"]
+    assert verdict["limit"] == 0.8 * work["dense"]["memory"]["peak_ram"]
+    error = refused(7, "VerificationError", "flash", tmp_path / "bundle", *device, "--ram", f"{peak - 1}B")
+    assert f"ram broken: {peak} bytes of {peak - 1}" in error["message"]
 
 
 def test_flash_of_the_wrong_answer_fails_verification(work, tmp_path):

@@ -154,6 +154,19 @@ def test_bytes_are_exact(placed):
     assert (verdict.outcome, verdict.low, verdict.confidence) == (Outcome.BROKEN, verdict.high, 1.0)
 
 
+@pytest.mark.parametrize(("limit", "outcome"), [(31.9, Outcome.BROKEN), (32.0, Outcome.KEPT)])
+def test_ram_is_what_the_manifest_says(placed, limit, outcome):
+    tried = placed(Scripted(1.0))
+    assert tried.manifest.memory.peak_ram == 32
+    found = Standard(Promise(ram=Limit(limit))).judge(tried)
+    (verdict,) = found.verdicts
+    assert (verdict.resource, verdict.outcome, verdict.value, verdict.unit) == ("ram", outcome, 32, "bytes")
+    assert (verdict.low, verdict.high, verdict.evidence) == (32, 32, "compiled")
+    if outcome is Outcome.BROKEN:
+        with pytest.raises(VerificationError, match="over the budget: ram broken: 32 bytes of 32"):
+            found.require_kept()
+
+
 def test_a_relative_limit_needs_a_dense_network():
     with pytest.raises(UsageError, match="no dense network"):
         _ = Standard(Promise(Limit(0.5, True))).budget
@@ -165,6 +178,7 @@ def test_a_relative_limit_needs_a_dense_network():
         Standard(Promise(Limit(0.5, True), statistic="p99"), 3.0, 1e6, 0.05),
         Standard(Promise(Limit(12.0), Limit(2e6))),
         Standard(Promise(flash=Limit(0.5, True)), dense_flash_bytes=100.0),
+        Standard(Promise(Limit(12.0), ram=Limit(0.5, True)), dense_ram_bytes=100.0),
     ],
 )
 def test_a_standard_survives_a_manifest(standard):

@@ -154,6 +154,24 @@ def test_halving_ends_where_nothing_lies_between():
     assert len(rounds) < 10
 
 
+def test_what_a_program_allocates_beyond_the_tables_moves_the_limit_of_ram():
+    """Two limits: the tables know the time, and every program allocates 30 bytes more than they say."""
+    budget = Budget(latency_ms=60.0, ram_bytes=500.0)
+
+    def propose(limits: Budget) -> Proposal[int]:
+        width = min(int(limits.latency_ms), int(limits.ram_bytes) // 10)
+        return Proposal(width, width, float(width), 1.0, float(width), ram_bytes=10.0 * width)
+
+    def accept(width: int) -> Judged:
+        ram = (10 * width + 30) / 500
+        return Judged(width / 60, width <= 60, None, True, ram, ram <= 1)
+
+    search = Search(propose, lambda _, p: p.plan, accept)
+    best, rounds = search.run(budget, rounds=8, margin=0.02, fill=0.97)
+    assert [(r.proposal.plan, r.judged.kept) for r in rounds] == [(50, False), (47, True)]
+    assert best is rounds[1], "it fills the RAM: no other round is spent"
+
+
 def test_nothing_kept_is_said():
     best, rounds = World(lambda w: 1000.0).run(rounds=1)
     assert best is None

@@ -1,0 +1,68 @@
+"""Peak RAM in planning: the rows that a solver keeps below a limit, and the figure of a plan, to the byte."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+
+from edgeprune.budget.problem import Problem, Row
+from edgeprune.compiler.ram import MemoryModel
+from edgeprune.compiler.ram_rows import ram_rows
+from edgeprune.compiler.schedules import ScheduleBook
+from edgeprune.errors import UnsupportedOperatorError
+from edgeprune.graph.network import Network, read_network
+from edgeprune.pruning.plan import Plan
+from edgeprune.pruning.shrink import shrink
+
+
+class PlannedRam:
+    """What programs of plans of one network allocate.
+
+    Args:
+        book: the schedules that programs are compiled with.
+        limited: RAM has a limit: a solver is given rows, which take time to make, and a plan without some block is
+            traced, for its figure does not follow from the dense network's graph.
+    """
+
+    def __init__(self, network: Network, book: ScheduleBook, *, limited: bool) -> None:
+        self._network, self._book, self._limited = network, book, limited
+        self._model = self._model_of(network)
+        self._traced: dict[Hashable, int] = {}
+
+    @property
+    def dense_bytes(self) -> int:
+        """Bytes of the dense network's program; raises UnsupportedOperatorError for a kernel that nothing builds."""
+        return self._model.at({}).ram
+
+    def rows(self, problem: Problem, levels: Mapping[str, tuple[int, ...]]) -> tuple[Row, ...]:
+        """The rows of a problem with these levels; none where RAM has no limit.
+
+        Raises:
+            UnsupportedOperatorError: nothing builds a kernel at some of these widths.
+        """
+        if not self._limited:
+            return ()
+        return ram_rows(self._model, levels, {c.name: i for i, c in enumerate(problem.choices)})
+
+    def of(self, plan: Plan) -> int | None:
+        """Bytes that the program of a plan allocates; None where nothing builds it, or where a block is gone and RAM
+        has no limit.
+        """
+        try:
+            if not plan.empty:
+                return self._model.at({group: plan.width(group) for group in plan.sizes}).ram
+            return self._without_blocks(plan) if self._limited else None
+        except UnsupportedOperatorError:
+            # It costs the plan its round, where it is built.
+            return None
+
+    def _without_blocks(self, plan: Plan) -> int:
+        key = tuple(sorted(plan.keep.items()))
+        if key not in self._traced:
+            network = self._network
+            module = shrink(network.module, network.channels, plan)
+            small = read_network(module, network.example_inputs, network.interface)
+            self._traced[key] = self._model_of(small).at({}).ram
+        return self._traced[key]
+
+    def _model_of(self, network: Network) -> MemoryModel:
+        return MemoryModel(network.kernels, network.channels, self._book.target, self._book)
