@@ -27,7 +27,7 @@ from edgeprune.api.arguments import (
 from edgeprune.api.call import sign, signed
 from edgeprune.api.networks import Bundle
 from edgeprune.api.progress import reporting
-from edgeprune.api.shown import Network, folder_of
+from edgeprune.api.shown import Network, folder_of, plot_of
 from edgeprune.budget.promise import Promise
 from edgeprune.budget.verdict import PATIENCE_S, Verdict
 from edgeprune.compiler.manifest import MANIFEST, read_manifest
@@ -136,22 +136,6 @@ class Fit(Network):
             "report": self.report.to_json(),
             "paths": dict(self.paths),
         }
-
-
-def plot_of(report: Report, what: str) -> Figure:
-    """A plot of a report: milliseconds (by kernel), widths, tradeoff, latencies or prediction.
-
-    Raises:
-        UsageError: there is no such plot, or the report holds nothing to draw in it.
-    """
-    from edgeprune.report.plots import FIGURES
-
-    if what not in FIGURES:
-        raise UsageError(f"there is no plot {what!r}", hint=f"choose one of {', '.join(FIGURES)}")
-    figure = FIGURES[what](report)
-    if figure is None:
-        raise UsageError(f"the report holds nothing for the plot {what!r}", hint="a tradeoff needs data, for example")
-    return figure
 
 
 def fit(

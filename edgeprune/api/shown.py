@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from edgeprune.errors import UsageError
 from edgeprune.models.loading import LoadedModel
+from edgeprune.report.schema import Report
 from edgeprune.report.tables import Table, facts_table
 from edgeprune.report.text import html_of, text_of
 from edgeprune.targets import Target
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Shown(ABC):
@@ -57,3 +62,19 @@ def folder_of(out: Path | str | None, name: str, target: str | Target, what: str
     """The output folder of a result: the one that was named, or one under ``runs/`` named after model and target."""
     board = target if isinstance(target, str) else target.name
     return Path(out) if out is not None else Path("runs", f"{name}-{board}{what}")
+
+
+def plot_of(report: Report, what: str) -> Figure:
+    """A plot of a report: milliseconds (by kernel), widths, tradeoff, latencies or prediction.
+
+    Raises:
+        UsageError: there is no such plot, or the report holds nothing to draw in it.
+    """
+    from edgeprune.report.plots import FIGURES
+
+    if what not in FIGURES:
+        raise UsageError(f"there is no plot {what!r}", hint=f"choose one of {', '.join(FIGURES)}")
+    figure = FIGURES[what](report)
+    if figure is None:
+        raise UsageError(f"the report holds nothing for the plot {what!r}", hint="a tradeoff needs data, for example")
+    return figure
