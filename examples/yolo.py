@@ -58,6 +58,7 @@ def main() -> int:
     parser.add_argument("--tune", type=int, default=8, help="schedules tried for each kernel")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    results, sys.stdout = sys.stdout, sys.stderr  # ultralytics prints its progress: standard output is for the results
     folder: Path = options.folder.resolve()
     board = f"local:{folder / 'board'}"
     if options.command == "draw":
@@ -96,7 +97,7 @@ def main() -> int:
     pictures = sorted((folder / "shapes" / "images" / "val").glob("*.png"))[:8]
     drawn(pictures, board, folder / "boxes.png")
     failures = [why for row in rows for why in failures_of(row)]
-    print(json.dumps({"rows": rows, "failures": failures}, indent=1) if options.json else table(rows))
+    print(json.dumps({"rows": rows, "failures": failures}, indent=1) if options.json else table(rows), file=results)
     for why in failures:
         say(f"FAILED: {why}")
     return 1 if failures else 0
