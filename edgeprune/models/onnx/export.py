@@ -71,11 +71,11 @@ def export_onnx(
     try:
         runs = [(inputs, expected), *([batched] if batched else [])]
         difference = max(_difference(model, dict(zip(names, x, strict=True)), y) for x, y in runs)
-    except _DiffersError as error:
+    except VerificationError as error:
         # Rounding that the network amplifies is 2^29 times smaller in float64, a fault as large as before.
-        if math.isinf(error.difference) or not _right_in_float64(module, given, opset, names, outputs, axes):
+        if "difference" not in error.details or not _right_in_float64(module, given, opset, names, outputs, axes):
             raise
-        difference = error.difference
+        difference = error.details["difference"]
     write_whole(file, model.SerializeToString())
     return difference
 
@@ -178,12 +178,6 @@ def _drop_identities(graph: onnx.GraphProto) -> None:
     graph.node.extend(kept)
 
 
-class _DiffersError(VerificationError):
-    """Everybody who ran the file disagrees with torch. ``difference``: the smallest, relative to the largest output."""
-
-    difference: float = math.inf
-
-
 def _difference(model: onnx.ModelProto, inputs: dict[str, Tensor], expected: Sequence[Tensor]) -> float:
     """By how much the file's outputs differ from torch's, relative to the largest.
 
@@ -191,7 +185,8 @@ def _difference(model: onnx.ModelProto, inputs: dict[str, Tensor], expected: Seq
     minutes for long signals, and has faults of its own, as it raises on some right files and differs on others.
 
     Raises:
-        VerificationError: nobody who could run the file agrees with torch.
+        VerificationError: nobody who could run the file agrees with torch; ``details`` have the smallest
+            ``difference``, if there is one.
     """
     given = {name: x.numpy() for name, x in inputs.items()}
     scale = max(float(y.double().abs().max()) for y in expected)
@@ -208,13 +203,12 @@ def _difference(model: onnx.ModelProto, inputs: dict[str, Tensor], expected: Seq
             return difference
         least = min(least, difference)
         opinions[name] = f"differs by {difference:.1e} of the largest output"
-    told = _DiffersError(
+    raise VerificationError(
         f"the ONNX file does not give what torch gives: {'; '.join(f'{k}: {v}' for k, v in opinions.items())}",
         hint="report this network; nothing was written. Where onnxruntime is missing, install it for a second opinion",
         opinions=opinions,
+        **({} if math.isinf(least) else {"difference": least}),
     )
-    told.difference = least
-    raise told
 
 
 def _apart(actual: Any, expected: np.ndarray) -> float:
