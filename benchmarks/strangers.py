@@ -420,11 +420,13 @@ def timed(network: Network, peer: Any, options: argparse.Namespace, bundle: Path
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
+    """Everything that was found; the means are of the networks that the bars are about."""
+    plain = [r for r in rows if not r.quantised]
     return {
         "rows": [asdict(r) for r in rows],
         "packages": len({r.package for r in rows}),
-        "geomean_dense": geomean([r.dense["ratio"] for r in rows if r.dense]),
-        "geomean_half": geomean([r.half["ratio"] for r in rows if r.half]),
+        "geomean_dense": geomean([r.dense["ratio"] for r in plain if r.dense]),
+        "geomean_half": geomean([r.half["ratio"] for r in plain if r.half]),
     }
 
 

@@ -7,7 +7,8 @@ import importlib
 import io
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +68,14 @@ def export_onnx(
     batched = _batch_of(module, inputs, expected) if dynamic_batch else None
     given = inputs if batched is None else batched[0]
     axes = {name: {0: "batch"} for name in (*names, *outputs)} if batched else None
-    model = _written(module, given, opset, names, outputs, axes)
+    written = partial(_written, opset=opset, names=names, outputs=outputs, axes=axes)
+    model = written(module, given)
     try:
         runs = [(inputs, expected), *([batched] if batched else [])]
         difference = max(_difference(model, dict(zip(names, x, strict=True)), y) for x, y in runs)
     except VerificationError as error:
         # Rounding that the network amplifies is 2^29 times smaller in float64, a fault as large as before.
-        if "difference" not in error.details or not _right_in_float64(module, given, opset, names, outputs, axes):
+        if "difference" not in error.details or not _right_in_float64(module, given, names, written):
             raise
         difference = error.details["difference"]
     write_whole(file, model.SerializeToString())
@@ -118,19 +120,14 @@ def _written(
 
 
 def _right_in_float64(
-    module: nn.Module,
-    inputs: tuple[Tensor, ...],
-    opset: int,
-    names: Sequence[str],
-    outputs: Sequence[str],
-    axes: dict[str, dict[int, str]] | None,
+    module: nn.Module, inputs: tuple[Tensor, ...], names: Sequence[str], written: Callable[..., onnx.ModelProto]
 ) -> bool:
     """Whether the same network gives what torch gives where both are written and run in float64."""
     try:
         with in_float64(module) as (copied,), torch.no_grad():
             wide = widened(inputs)
             expected = [y for y in tree_leaves(copied.eval()(*(x.clone() for x in wide))) if isinstance(y, Tensor)]
-            model = _written(copied, wide, opset, names, outputs, axes)
+            model = written(copied, wide)
         actual = _by_reference(model, {name: x.numpy() for name, x in zip(names, wide, strict=True)})
         scale = max(float(y.double().abs().max()) for y in expected)
         return max(_apart(a, y.numpy()) for a, y in zip(actual, expected, strict=True)) <= EXACT * scale
