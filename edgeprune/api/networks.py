@@ -31,10 +31,10 @@ from edgeprune.compiler.compile import compile_network
 from edgeprune.compiler.manifest import Manifest
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.devices.protocol import Device
-from edgeprune.fitting.options import check_time_limit
+from edgeprune.fitting.options import GAP, TIME_LIMIT_S, check_effort
 from edgeprune.fitting.planned_ram import PlannedRam
 from edgeprune.fitting.planner import Planner, score, shrunk, with_removable
-from edgeprune.fitting.run_folder import RUN_FILE, check_out, save_run
+from edgeprune.fitting.run_folder import RUN_FILE, check_out, save_question, save_run
 from edgeprune.fitting.run_folder import load_run as load_folder
 from edgeprune.fitting.teaching import prepared
 from edgeprune.graph.network import Network as ReadNetwork
@@ -147,8 +147,9 @@ def prune(
     tune: int = 8,
     store: Where = None,
     allow_mismatch: bool = False,
-    solver: str = "knapsack",
-    time_limit_s: float | None = None,
+    solver: str = "exact",
+    time_limit_s: float | None = TIME_LIMIT_S,
+    gap: float = GAP,
     criterion: str = "l2",
     progress: bool | Progress | None = None,
 ) -> Pruned:
@@ -163,7 +164,7 @@ def prune(
     """
     promise = Promise.parse(latency, flash, statistic, ram)
     get_solver(solver)
-    check_time_limit(time_limit_s)
+    check_effort(time_limit_s, gap)
     lesson, kind = open_task(task), open_target(target)
     loaded, record = open_model(model, example_inputs, weights, input_shape, example, seed)
     examples = open_data(data, seed, task=lesson, inputs=loaded.example_inputs, pixels=pixels)
@@ -183,26 +184,29 @@ def prune(
         if examples is not None:
             examples, lesson, _ = prepared(network, examples, lesson, bar)
         options = ProfileOptions(threads=threads, points=points, step=step, tune=tune, blocks=blocks)
+        scores = score(network, criterion, examples, lesson, seed=seed)
         planner = Planner(
             network,
-            score(network, criterion, examples, lesson, seed=seed),
+            scores,
             tables,
             options.levels(network.channels, kind),
             solver=solver,
             criterion_name=criterion,
             ram=planned,
             time_limit_s=time_limit_s,
+            gap=gap,
             progress=bar,
         )
         dense_ram = planned.dense_bytes if promise.ram else None
         plan = planner.propose(promise.resolve(dense.latency_ms, dense.flash_bytes, dense_ram)).plan
+        solved = planner.solved(plan)
     small = shrunk(network, plan)
     return Pruned(
         small=replace(loaded, module=small.module, example_inputs=small.example_inputs),
         plan=plan,
         removed_blocks=tuple(b.name for b in network.channels.removed(plan.empty)),
         not_offered=planner.dropped,
-        paths=save_run(folder, record, plan, small.module),
+        paths={**save_run(folder, record, plan, small.module), **save_question(folder, solved, scores)},
         folder=folder,
     )
 

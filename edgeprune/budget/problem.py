@@ -168,6 +168,7 @@ class Stop(StrEnum):
     """Why a solver stopped."""
 
     OPTIMAL = "optimal"
+    GAP = "gap"
     HEURISTIC = "heuristic"
     TIME_LIMIT = "time limit"
     NODE_LIMIT = "node limit"

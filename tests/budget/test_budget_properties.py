@@ -248,6 +248,18 @@ def test_a_time_limit_and_ctrl_c_return_the_best_plan_so_far(monkeypatch, raised
     verify(problem, budget, found)
 
 
+def test_a_gap_that_is_near_enough_ends_the_search():
+    problem, budget = larger()
+    found = {gap: get_solver("exact").solve(problem, budget, gap=gap) for gap in (0.05, 1e-3, 0.0)}
+    assert found[0.05].stop is Stop.GAP
+    assert found[0.0].stop is Stop.OPTIMAL
+    assert found[0.05].steps < found[0.0].steps
+    for gap, solution in found.items():
+        assert solution.gap <= gap + 1e-9
+        assert solution.bound >= found[0.0].saliency
+        verify(problem, budget, solution)
+
+
 def test_a_time_limit_is_kept():
     problem, budget = larger()
     found = get_solver("exact").solve(problem, budget, time_limit_s=0.3)
