@@ -78,7 +78,7 @@ class Choice:
     """One width group as the solver sees it; or a kernel that comes in variants (element type, sparsity, family of
     schedules).
 
-    Variants are numbered in the order of the saliency that they retain. A term that comes in variants has one more axis,
+    Variants are numbered in the order of the saliency that they retain. A term in variants has one more axis,
     with the choice alone, and knows every number.
 
     Attributes:
