@@ -31,15 +31,17 @@ from edgeprune.compiler.compile import compile_network
 from edgeprune.compiler.manifest import Manifest
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.devices.protocol import Device
+from edgeprune.fitting.objective import check_objective, saliency_of
 from edgeprune.fitting.options import GAP, TIME_LIMIT_S, check_effort
 from edgeprune.fitting.planned_ram import PlannedRam
-from edgeprune.fitting.planner import Planner, score, shrunk, with_removable
+from edgeprune.fitting.planner import Planner, shrunk, with_removable
 from edgeprune.fitting.run_folder import RUN_FILE, check_out, save_question, save_run
 from edgeprune.fitting.run_folder import load_run as load_folder
 from edgeprune.fitting.teaching import prepared
 from edgeprune.graph.network import Network as ReadNetwork
 from edgeprune.graph.network import read_network
 from edgeprune.home import store_path
+from edgeprune.importance.curves import IMPORTANCE
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.image_input import ImageInput
@@ -151,6 +153,7 @@ def prune(
     time_limit_s: float | None = TIME_LIMIT_S,
     gap: float = GAP,
     criterion: str = "l2",
+    objective: str = IMPORTANCE,
     progress: bool | Progress | None = None,
 ) -> Pruned:
     """A smaller network inside a budget of latency, size or RAM, chosen from a stored profile; nothing is measured.
@@ -165,6 +168,7 @@ def prune(
     promise = Promise.parse(latency, flash, statistic, ram)
     get_solver(solver)
     check_effort(time_limit_s, gap)
+    check_objective(objective, has_data=data is not None)
     lesson, kind = open_task(task), open_target(target)
     loaded, record = open_model(model, example_inputs, weights, input_shape, example, seed)
     examples = open_data(data, seed, task=lesson, inputs=loaded.example_inputs, pixels=pixels)
@@ -184,12 +188,22 @@ def prune(
         if examples is not None:
             examples, lesson, _ = prepared(network, examples, lesson, bar)
         options = ProfileOptions(threads=threads, points=points, step=step, tune=tune, blocks=blocks)
-        scores = score(network, criterion, examples, lesson, seed=seed)
+        levels = options.levels(network.channels, kind)
+        saliency = saliency_of(
+            network,
+            levels,
+            criterion=criterion,
+            objective=objective,
+            data=examples,
+            task=lesson,
+            seed=seed,
+            progress=bar,
+        )
         planner = Planner(
             network,
-            scores,
+            saliency,
             tables,
-            options.levels(network.channels, kind),
+            levels,
             solver=solver,
             criterion_name=criterion,
             ram=planned,
@@ -206,7 +220,7 @@ def prune(
         plan=plan,
         removed_blocks=tuple(b.name for b in network.channels.removed(plan.empty)),
         not_offered=planner.dropped,
-        paths={**save_run(folder, record, plan, small.module), **save_question(folder, solved, scores)},
+        paths={**save_run(folder, record, plan, small.module), **save_question(folder, solved, saliency)},
         folder=folder,
     )
 
