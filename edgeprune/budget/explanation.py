@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic import FiniteFloat
+
 from edgeprune.jsonable import Jsonable
 
 
@@ -17,9 +19,9 @@ class Step(Jsonable):
     """
 
     name: str
-    used_bytes: float
-    slack_bytes: float
-    price: float
+    used_bytes: FiniteFloat
+    slack_bytes: FiniteFloat
+    price: FiniteFloat
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,10 @@ class Limit(Jsonable):
     """
 
     resource: str
-    limit: float
-    used: float
-    slack: float
-    price: float
+    limit: FiniteFloat
+    used: FiniteFloat
+    slack: FiniteFloat
+    price: FiniteFloat
     per: str
     steps: tuple[Step, ...] = ()
 
@@ -46,7 +48,7 @@ class Break(Jsonable):
     """A limit that a change breaks: the row, and by how many ms or bytes."""
 
     row: str
-    over: float
+    over: FiniteFloat
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +69,16 @@ class Change(Jsonable):
     """
 
     widths: dict[str, int]
-    saliency: float
-    latency_ms: float
-    flash_bytes: float
-    ram_bytes: float | None
-    priced: dict[str, float]
+    saliency: FiniteFloat
+    latency_ms: FiniteFloat
+    flash_bytes: FiniteFloat
+    ram_bytes: FiniteFloat | None
+    priced: dict[str, FiniteFloat]
     breaks: tuple[Break, ...]
     forced_by: str | None
-    at_most: float
-    loses_at_least: float
-    behind: float
+    at_most: FiniteFloat
+    loses_at_least: FiniteFloat
+    behind: FiniteFloat
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +100,8 @@ class Group(Jsonable):
     name: str
     size: int
     width: int
-    saliency: float
-    whole: float
+    saliency: FiniteFloat
+    whole: FiniteFloat
     levels: tuple[Level, ...]
 
     @property
@@ -138,7 +140,7 @@ class Channel(Jsonable):
     group: str
     channel: int
     kept: bool
-    saliency: float
+    saliency: FiniteFloat
     rank: int
     size: int
     network_rank: int
@@ -160,19 +162,23 @@ class Explanation(Jsonable):
     """
 
     solver: str
-    saliency: float
-    bound: float
+    saliency: FiniteFloat
+    bound: FiniteFloat
     certified: bool
     limits: tuple[Limit, ...]
     groups: tuple[Group, ...]
     blocks: tuple[Block, ...]
 
 
-def next_to_keep(groups: Sequence[Group]) -> list[Group]:
-    """Groups that could be wider, the nearest to keep another level first."""
-    return sorted((g for g in groups if g.wider), key=lambda g: g.wider.behind if g.wider else 0.0)
+def next_to_keep(groups: Sequence[Group]) -> list[tuple[Group, Change]]:
+    """Groups that could be wider, with the change to the next level; the nearest to keep it first."""
+    return _nearest([(g, g.wider) for g in groups])
 
 
-def next_to_go(groups: Sequence[Group]) -> list[Group]:
-    """Groups that could be narrower, the nearest to lose a level first."""
-    return sorted((g for g in groups if g.narrower), key=lambda g: g.narrower.behind if g.narrower else 0.0)
+def next_to_go(groups: Sequence[Group]) -> list[tuple[Group, Change]]:
+    """Groups that could be narrower, with the change to the next level; the nearest to lose it first."""
+    return _nearest([(g, g.narrower) for g in groups])
+
+
+def _nearest(changes: Sequence[tuple[Group, Change | None]]) -> list[tuple[Group, Change]]:
+    return sorted(((g, change) for g, change in changes if change is not None), key=lambda x: x[1].behind)

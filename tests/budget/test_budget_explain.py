@@ -225,9 +225,11 @@ def test_groups_are_sorted_by_how_near_they_were():
     problem, budget = larger()
     overview = Explainer(solve(problem, budget, "lagrangian")).overview()
     keep, go = next_to_keep(overview.groups), next_to_go(overview.groups)
-    assert [g.wider.behind for g in keep] == sorted(g.wider.behind for g in keep)
-    assert [g.narrower.behind for g in go] == sorted(g.narrower.behind for g in go)
-    assert {g.name for g in keep} | {g.name for g in go} == {c.name for c in problem.choices}
+    assert all(change is group.wider for group, change in keep)
+    assert all(change is group.narrower for group, change in go)
+    for found in (keep, go):
+        assert [c.behind for _, c in found] == sorted(c.behind for _, c in found)
+    assert {g.name for g, _ in (*keep, *go)} == {c.name for c in problem.choices}
     near = {len(g.levels) for g in overview.groups}
     assert near <= {2, 3}
 

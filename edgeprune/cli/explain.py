@@ -1,0 +1,29 @@
+"""``edgeprune explain``: why the widths of a run are as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeprune.cli.output import JsonOption, Result, emit
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+def explain(
+    run: Annotated[Path, typer.Argument(help="The --out folder of edgeprune fit or prune.")],
+    group: Annotated[str | None, typer.Option("--group", help="A width group: every width it was offered.")] = None,
+    channel: Annotated[int | None, typer.Option("--channel", help="One channel of it, from 0.", min=0)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say which limits bind, what each is worth, and what other widths would gain, take and break.
+
+    Nothing is measured or solved anew: this is about the tables, the budget and the certificate that the run kept.
+    """
+    from edgeprune.api.explaining import explain as find
+
+    found = find(run, group=group, channel=channel)
+    emit(Result("edgeprune.explain/1", found.to_json(), found.tables()), as_json)
