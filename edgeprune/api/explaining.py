@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
 from edgeprune.api.networks import Pruned
+from edgeprune.api.progress import reporting
 from edgeprune.api.runs import Fit, Run, load_run
 from edgeprune.api.shown import Shown
 from edgeprune.budget.certificate import verify
@@ -20,6 +22,7 @@ from edgeprune.errors import BadInputError, UsageError
 from edgeprune.fitting.saved import SCORES, load_scores
 from edgeprune.fitting.stages import FOLDER
 from edgeprune.importance.criterion import Scores
+from edgeprune.progress import Progress
 from edgeprune.pruning.plan import Plan
 from edgeprune.pruning.widths import WIDTHS_FILE, load_plan
 from edgeprune.report.explained import (
@@ -35,6 +38,9 @@ from edgeprune.report.tables import Table, percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+TIME_LIMIT_S = 1.0
+"""For the best plan with one width of a group."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -106,13 +112,22 @@ class Explained(Shown):
         }
 
 
-def explain(run: str | Path | Run | Fit | Pruned, *, group: str | None = None, channel: int | None = None) -> Explained:
+def explain(
+    run: str | Path | Run | Fit | Pruned,
+    *,
+    group: str | None = None,
+    channel: int | None = None,
+    time_limit_s: float = TIME_LIMIT_S,
+    progress: bool | Progress | None = None,
+) -> Explained:
     """Why the widths of a run are as they are: which limits bind, what each is worth, what other widths would cost.
 
     Args:
         run: the folder that ``fit`` or ``prune`` wrote, or what these or ``load_run`` returned.
         group: a width group, to see every width that it was offered.
         channel: an index in that group.
+        time_limit_s: how long the best plan with each width of the group is looked for, in seconds; 0: not at all,
+            so that the costs are those that the prices alone prove.
 
     Raises:
         BadInputError: there is no run, it has no plan yet, or it was made before runs kept what was asked.
@@ -121,6 +136,8 @@ def explain(run: str | Path | Run | Fit | Pruned, *, group: str | None = None, c
     """
     if channel is not None and group is None:
         raise UsageError("a channel is one of a group", hint="name its group, too")
+    if not 0 <= time_limit_s < inf:
+        raise UsageError(f"a time limit of {time_limit_s} s makes no sense", hint="give seconds, or 0")
     folder = _folder_of(run)
     solved, notes = _solved(folder), []
     plan = load_plan(folder) if (folder / WIDTHS_FILE).is_file() else None
@@ -135,10 +152,15 @@ def explain(run: str | Path | Run | Fit | Pruned, *, group: str | None = None, c
     if not overview.certified:
         notes.append("The plan has no certificate with prices: they were computed now, by the Lagrangian dual.")
     notes += _made_smaller(folder, solved, plan)
-    found = None if group is None else explainer.group(group)
-    one = None
-    if group is not None and channel is not None:
-        one = explainer.channel(group, channel, _scores(folder))
+    found = one = None
+    if group is not None:
+        found = explainer.group(group)
+        one = None if channel is None else explainer.channel(group, channel, _scores(folder))
+        if time_limit_s:
+            with reporting(progress) as bar:
+                found = explainer.searched(found, time_limit_s=time_limit_s, progress=bar)
+        if one is not None and one.level is not None:
+            one = replace(one, level=next(x for x in found.levels if x.width == one.level.width))
     return Explained(folder, overview, found, one, tuple(notes))
 
 

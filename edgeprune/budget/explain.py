@@ -7,19 +7,25 @@ change costs at least, however the rest is chosen, comes from the dual (:mod:`ed
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 
 import numpy as np
 
 from edgeprune.budget.evaluate import Evaluator
+from edgeprune.budget.exact import Exact
 from edgeprune.budget.explanation import Block, Break, Change, Channel, Explanation, Group, Level, Limit, Step
 from edgeprune.budget.factors import Array, Ints
+from edgeprune.budget.insist import insisted
 from edgeprune.budget.problem import ADDITIVE, RESOURCES, TOLERANCE, by_resource
 from edgeprune.budget.shadow import shadow_of
 from edgeprune.budget.solving import Solved
-from edgeprune.errors import UsageError
+from edgeprune.errors import InfeasibleBudgetError, UsageError
+from edgeprune.progress import SILENT, Progress
 
 KIB = 1024.0
+GAP = 1e-5
+"""At which the search for the best plan with a level may stop, relative."""
 
 
 class Explainer:
@@ -77,6 +83,38 @@ class Explainer:
         """A group with all its levels; raises UsageError for a name that none has."""
         choice = self._choice(name)
         return self._group(choice, range(self._evaluator.sizes[choice]))
+
+    def searched(self, group: Group, *, time_limit_s: float, progress: Progress = SILENT) -> Group:
+        """A group for each of whose levels the best plan was looked for that has it, or a level beyond.
+
+        Args:
+            time_limit_s: for each level; the bounds are then as tight as the search became.
+        """
+        progress.stage(f"plans with other widths of {group.name}", len(group.levels))
+        levels = []
+        for level in group.levels:
+            levels.append(level if level.change is None else self._searched(group, level, level.change, time_limit_s))
+            progress.advance()
+        return replace(group, levels=tuple(levels))
+
+    def _searched(self, group: Group, level: Level, change: Change, time_limit_s: float) -> Level:
+        choice = self._choice(group.name)
+        wider = level.width > group.width
+        widths = self._solved.problem.choices[choice].levels
+        some = [k for k, w in enumerate(widths) if (w >= level.width if wider else w <= level.width)]
+        problem = insisted(self._solved.problem, choice, some)
+        if problem is None:
+            return level
+        try:
+            found = Exact().solve(problem, self._solved.budget, time_limit_s=time_limit_s, gap=GAP)
+        except InfeasibleBudgetError as e:
+            return replace(level, change=replace(change, impossible=bool(e.details.get("proven", False))))
+        own, at_most = self._solved.solution.saliency, change.at_most
+        if found.bound is not None:
+            at_most = min(at_most, found.bound)
+        loses = max(0.0, own - at_most)
+        change = replace(change, at_most=at_most, loses_at_least=loses, loses_at_most=own - found.saliency)
+        return replace(level, change=change)
 
     def blocks(self) -> tuple[Block, ...]:
         """Blocks that went, as they would come back, and those that could go."""

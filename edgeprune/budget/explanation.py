@@ -66,6 +66,9 @@ class Change(Jsonable):
             least as wide, a narrower one for all that are at most as wide.
         loses_at_least: by how much any such plan is below this one at least; 0: nothing is proven.
         behind: by how much any such plan is below the bound, by the prices alone: how near the change was.
+        loses_at_most: by how much the best such plan that was found is below this one, negative where it is better;
+            None where none was looked for, or found.
+        impossible: it is proven that no plan inside the budget has this change.
     """
 
     widths: dict[str, int]
@@ -79,6 +82,8 @@ class Change(Jsonable):
     at_most: FiniteFloat
     loses_at_least: FiniteFloat
     behind: FiniteFloat
+    loses_at_most: FiniteFloat | None = None
+    impossible: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgeprune.cli.output import JsonOption, Result, emit
+from edgeprune.cli.output import JsonOption, QuietOption, Result, emit
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -17,13 +17,18 @@ def explain(
     run: Annotated[Path, typer.Argument(help="The --out folder of edgeprune fit or prune.")],
     group: Annotated[str | None, typer.Option("--group", help="A width group: every width it was offered.")] = None,
     channel: Annotated[int | None, typer.Option("--channel", help="One channel of it, from 0.", min=0)] = None,
+    time_limit: Annotated[
+        float, typer.Option("--time-limit", help="Seconds that the best plan with each width is looked for.", min=0.0)
+    ] = 1.0,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Say which limits bind, what each is worth, and what other widths would gain, take and break.
 
-    Nothing is measured or solved anew: this is about the tables, the budget and the certificate that the run kept.
+    Nothing is measured: this is about the tables, the budget and the certificate that the run kept. With --group, the
+    best plan with each width of the group is looked for; --time-limit 0 leaves that out.
     """
     from edgeprune.api.explaining import explain as find
 
-    found = find(run, group=group, channel=channel)
+    found = find(run, group=group, channel=channel, time_limit_s=time_limit, progress=not quiet)
     emit(Result("edgeprune.explain/1", found.to_json(), found.tables()), as_json)
