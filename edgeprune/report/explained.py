@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgeprune.budget.explanation import Block, Change, Channel, Group, Limit, next_to_go, next_to_keep
+from edgeprune.report.explanation import Explanation
 from edgeprune.report.tables import ABSENT, Table, percent, written
 
 MOST_ROWS, MOST_BREAKS = 12, 3
 """Groups in a table of the nearest, and broken limits in a sentence; all of them are in the JSON."""
 
 _CALLED = {"latency_ms": "latency", "flash_bytes": "flash", "ram_bytes": "RAM"}
+_NOISE = 1e-6
+"""Of all saliency: a difference that nobody would call one."""
 _DIFFERENCES = ("saliency", "latency", "flash", "RAM")
 
 
@@ -37,12 +40,20 @@ def forced(change: Change) -> str:
     if not change.breaks:
         return "nothing: it fits" if change.saliency > 0 else "it gains nothing"
     first, *others = change.breaks
-    return f"{called(first.row)}, over by {amount(first.row, first.over)}" + (f", {len(others)} more" if others else "")
+    more = f", and {len(others)} more" if others else ""
+    return f"{called(first.row)}, over by {amount(first.row, first.over)}{more}"
 
 
-def proven(change: Change) -> str:
-    """What a change costs at least, however the rest is chosen."""
-    return worth(change.loses_at_least) if change.loses_at_least > 0 else "nothing proven"
+def cost(change: Change) -> str:
+    """What a change costs however the rest is chosen: as it was found, or as far as it is proven."""
+    low, high = change.loses_at_least, change.loses_at_most
+    if change.impossible:
+        return "impossible"
+    if high is None:
+        return f"at least {worth(low)}" if low > 0 else "nothing proven"
+    if high < -_NOISE:
+        return f"less than nothing: a plan with it retains {worth(-high)} more"
+    return worth(high) if high - low <= _NOISE else f"{worth(low)} to {worth(high)}"
 
 
 # -- tables ----------------------------------------------------------------------------------------
@@ -70,28 +81,33 @@ def nearest_tables(groups: Sequence[Group], most: int = MOST_ROWS) -> tuple[Tabl
 def keep_table(groups: Sequence[Group], most: int = MOST_ROWS) -> Table:
     """The groups that were nearest to keep another level."""
     found = next_to_keep(groups)
-    rows = tuple((*_moved(g, c), forced(c), proven(c)) for g, c in found[:most])
-    columns = ("group", "width", *_DIFFERENCES, "forced out by", "costs at least")
+    rows = tuple((*_moved(g, c), forced(c), cost(c)) for g, c in found[:most])
+    columns = ("group", "width", *_DIFFERENCES, "forced out by", "costs")
     return Table(f"Next to be kept{_of(found, most)}", columns, rows)
 
 
 def go_table(groups: Sequence[Group], most: int = MOST_ROWS) -> Table:
     """The groups that were nearest to lose another level."""
     found = next_to_go(groups)
-    rows = tuple((*_moved(g, c), proven(c)) for g, c in found[:most])
-    return Table(f"Next to go{_of(found, most)}", ("group", "width", *_DIFFERENCES, "costs at least"), rows)
+    rows = tuple((*_moved(g, c), cost(c)) for g, c in found[:most])
+    return Table(f"Next to go{_of(found, most)}", ("group", "width", *_DIFFERENCES, "costs"), rows)
+
+
+def explanation_tables(said: Explanation | None) -> tuple[Table, ...]:
+    """What a report says of why: its limits, and the groups nearest to keep another level; none for older reports."""
+    return () if said is None else (limits_table(said.limits), keep_table(said.nearest))
 
 
 def levels_table(group: Group) -> Table:
     """All levels of a group."""
-    columns = ("width", *_DIFFERENCES, "forced out by", "any plan retains at most", "costs at least")
+    columns = ("width", *_DIFFERENCES, "forced out by", "any plan retains at most", "costs")
     rows = []
     for x in group.levels:
         if x.change is None:
             rows.append((str(x.width), "chosen", *[""] * (len(columns) - 2)))
             continue
         why = forced(x.change) if x.width > group.width else ABSENT
-        rows.append((str(x.width), *_differences(x.change), why, percent(x.change.at_most), proven(x.change)))
+        rows.append((str(x.width), *_differences(x.change), why, percent(x.change.at_most), cost(x.change)))
     return Table(f"{group.name}: {group.width} of {group.size} channels", columns, tuple(rows))
 
 
@@ -103,11 +119,11 @@ def blocks_table(blocks: Sequence[Block]) -> Table:
             "put back, at its narrowest" if b.removed else "taken away",
             *_differences(b.change),
             forced(b.change) if b.removed else ABSENT,
-            proven(b.change),
+            cost(b.change),
         )
         for b in sorted(blocks, key=lambda b: (not b.removed, b.change.behind))
     )
-    return Table("Blocks", ("block", "if it were", *_DIFFERENCES, "forced out by", "costs at least"), rows)
+    return Table("Blocks", ("block", "if it were", *_DIFFERENCES, "forced out by", "costs"), rows)
 
 
 def _moved(group: Group, change: Change) -> tuple[str, ...]:
@@ -144,6 +160,18 @@ def prices_sentence(limits: Sequence[Limit], *, certified: bool) -> str:
     return f"What binds is {said}. The prices are {source}."
 
 
+def explanation_sentence(said: Explanation) -> str:
+    """What binds, and of which plan that is said."""
+    binding = prices_sentence(said.limits, certified=said.certified)
+    words = f"By the profile's figures (predicted, {said.evidence}): {binding}"
+    if not said.made_smaller:
+        return words
+    times = "once" if said.made_smaller == 1 else f"{said.made_smaller} times"
+    return (
+        f"{words} This is of the plan before the network was made smaller {times}, for it broke a limit on the device."
+    )
+
+
 def change_sentence(group: Group, change: Change) -> str:
     """Another level of a group in words: what it does, what forbids it, what it costs at least."""
     width, wider = change.widths[group.name], change.widths[group.name] > group.width
@@ -160,12 +188,17 @@ def change_sentence(group: Group, change: Change) -> str:
     elif wider:
         words += "; by the tables it would break no limit"
     plan = f"a plan with {width} or {'more' if wider else 'fewer'}"
-    if not change.loses_at_least > 0:
-        return f"{words}. It is not proven that {plan} has to retain less than this one."
-    return (
-        f"{words}. However the rest is chosen, {plan} retains {percent(change.at_most)} at most, "
-        f"{worth(change.loses_at_least)} less than this one."
-    )
+    low, high = change.loses_at_least, change.loses_at_most
+    if change.impossible:
+        return f"{words}. It is proven that {plan} cannot keep the limits, however the rest is chosen."
+    if low > 0:
+        words += f". However the rest is chosen, {plan} retains {percent(change.at_most)} at most, {worth(low)} less "
+        words += "than this one"
+    else:
+        words += f". It is not proven that {plan} has to retain less than this one"
+    if high is None or abs(high - low) <= _NOISE:
+        return f"{words}."
+    return f"{words}; the best one found retains {worth(abs(high))} {'less' if high >= 0 else 'more'}."
 
 
 def channel_sentence(channel: Channel, group: Group) -> str:
