@@ -14,6 +14,7 @@ import pytest
 
 from edgeprune.api.call import sign, signed
 from edgeprune.budget.promise import Limit, Promise
+from edgeprune.deploy.status import status
 from edgeprune.devices.fake import FakeDevice
 from edgeprune.errors import BadInputError, UsageError, VerificationError
 from edgeprune.fitting.fit import fit
@@ -176,12 +177,17 @@ class TurnsSlow(FakeDevice):
         return replace(done, stdout=json.dumps(row))
 
 
-def test_a_network_that_is_over_its_budget_once_installed_is_made_smaller(record, target, store, data, tmp_path):
-    """All by itself: the trained network is shrunk further, trained briefly, and installed."""
+@shared
+def test_a_network_that_is_over_its_budget_once_installed_is_made_smaller(
+    record, target, store, data, tmp_path, finished
+):
+    """All by itself: the trained network is shrunk further, trained briefly, and installed; an earlier release runs on
+    until then."""
     device = TurnsSlow(tmp_path / "board")
     device.factor = lambda n: 1.2
+    assert status(device).current == finished.deployment.release
     options = replace(OPTIONS, criterion="taylor", epochs=1, lr=0.1, batch_size=32)
-    run = tmp_path / "run"
+    run = tmp_path / "another"
     result = fit(record.load(), target, device, store, run, PROMISE, data=data, options=options, record=record)
     assert result.met
     assert result.verdicts[0].value <= result.budget.latency_ms
@@ -192,6 +198,7 @@ def test_a_network_that_is_over_its_budget_once_installed_is_made_smaller(record
     )
     assert "tighter 1" in result.history
     assert Stages(run).finished("refused-0")
+    assert status(device).previous == finished.deployment.release
 
 
 def test_what_stays_too_slow_leaves_with_everything_saved(record, target, store, tmp_path):
