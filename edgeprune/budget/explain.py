@@ -17,7 +17,7 @@ from edgeprune.budget.exact import Exact
 from edgeprune.budget.explanation import Block, Break, Change, Channel, Explanation, Group, Level, Limit, Step
 from edgeprune.budget.factors import Array, Ints
 from edgeprune.budget.insist import insisted
-from edgeprune.budget.problem import ADDITIVE, RESOURCES, TOLERANCE, by_resource
+from edgeprune.budget.problem import ADDITIVE, RESOURCES, TOLERANCE, Solution, Stop, by_resource
 from edgeprune.budget.shadow import shadow_of
 from edgeprune.budget.solving import Solved
 from edgeprune.errors import InfeasibleBudgetError, UsageError
@@ -87,34 +87,57 @@ class Explainer:
     def searched(self, group: Group, *, time_limit_s: float, progress: Progress = SILENT) -> Group:
         """A group for each of whose levels the best plan was looked for that has it, or a level beyond.
 
-        Args:
-            time_limit_s: for each level; the bounds are then as tight as the search became.
-        """
-        progress.stage(f"plans with other widths of {group.name}", len(group.levels))
-        levels = []
-        for level in group.levels:
-            levels.append(level if level.change is None else self._searched(group, level, level.change, time_limit_s))
-            progress.advance()
-        return replace(group, levels=tuple(levels))
+        Ctrl-C ends the search; levels that it did not come to stay as they are.
 
-    def _searched(self, group: Group, level: Level, change: Change, time_limit_s: float) -> Level:
-        choice = self._choice(group.name)
-        wider = level.width > group.width
+        Args:
+            time_limit_s: for each level; the costs are as near to one another then as the search became.
+        """
+        progress.stage(f"plans with other widths of {group.name}", len(group.levels) - 1)
+        done: dict[int, Change] = {}
+        wider = [x for x in group.levels if x.width > group.width]
+        narrower = [x for x in reversed(group.levels) if x.width < group.width]
+        stopped = False
+        for levels in (wider, narrower):
+            impossible, found = False, None
+            # Outwards: what a level rules out, those beyond it cannot have.
+            for level in levels:
+                if level.change is None or stopped:
+                    break
+                if not impossible and not self._has(found, group, level):
+                    found, impossible = self._best(group, level, time_limit_s)
+                    stopped = found is not None and found.stop is Stop.INTERRUPTED
+                done[level.width] = self._paid(level.change, found, impossible)
+                progress.advance()
+        return replace(group, levels=tuple(replace(x, change=done.get(x.width, x.change)) for x in group.levels))
+
+    def _has(self, found: Solution | None, group: Group, level: Level) -> bool:
+        """Whether the best plan for a level nearer to the chosen one has this level as well, or one beyond it."""
+        if found is None:
+            return False
+        width = found.widths[self._choice(group.name)]
+        return width >= level.width if level.width > group.width else width <= level.width
+
+    def _best(self, group: Group, level: Level, time_limit_s: float) -> tuple[Solution | None, bool]:
+        """The best plan with a level or one beyond it, and whether it is proven that there is none."""
+        choice, wider = self._choice(group.name), level.width > group.width
         widths = self._solved.problem.choices[choice].levels
         some = [k for k, w in enumerate(widths) if (w >= level.width if wider else w <= level.width)]
         problem = insisted(self._solved.problem, choice, some)
         if problem is None:
-            return level
+            return None, False
         try:
-            found = Exact().solve(problem, self._solved.budget, time_limit_s=time_limit_s, gap=GAP)
+            return Exact().solve(problem, self._solved.budget, time_limit_s=time_limit_s, gap=GAP), False
         except InfeasibleBudgetError as e:
-            return replace(level, change=replace(change, impossible=bool(e.details.get("proven", False))))
-        own, at_most = self._solved.solution.saliency, change.at_most
-        if found.bound is not None:
-            at_most = min(at_most, found.bound)
-        loses = max(0.0, own - at_most)
-        change = replace(change, at_most=at_most, loses_at_least=loses, loses_at_most=own - found.saliency)
-        return replace(level, change=change)
+            return None, bool(e.details.get("proven", False))
+
+    def _paid(self, change: Change, found: Solution | None, impossible: bool) -> Change:
+        if found is None:
+            return replace(change, impossible=impossible)
+        own = self._solved.solution.saliency
+        at_most = change.at_most if found.bound is None else min(change.at_most, found.bound)
+        return replace(
+            change, at_most=at_most, loses_at_least=max(0.0, own - at_most), loses_at_most=own - found.saliency
+        )
 
     def blocks(self) -> tuple[Block, ...]:
         """Blocks that went, as they would come back, and those that could go."""
