@@ -39,8 +39,8 @@ from edgeprune.report.tables import Table, percent
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TIME_LIMIT_S = 1.0
-"""For the best plan with one width of a group."""
+TIME_LIMIT_S = 10.0
+"""For the best plans with each width of a group."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -126,8 +126,8 @@ def explain(
         run: the folder that ``fit`` or ``prune`` wrote, or what these or ``load_run`` returned.
         group: a width group, to see every width that it was offered.
         channel: an index in that group.
-        time_limit_s: how long the best plan with each width of the group is looked for, in seconds; 0: not at all,
-            so that the costs are those that the prices alone prove.
+        time_limit_s: how long the best plans with each width of the group are looked for, in seconds for all of them;
+            0: not at all, so that the costs are those that the prices alone prove.
 
     Raises:
         BadInputError: there is no run, it has no plan yet, or it was made before runs kept what was asked.

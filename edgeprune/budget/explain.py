@@ -13,19 +13,16 @@ from difflib import get_close_matches
 import numpy as np
 
 from edgeprune.budget.evaluate import Evaluator
-from edgeprune.budget.exact import Exact
 from edgeprune.budget.explanation import Block, Break, Change, Channel, Explanation, Group, Level, Limit, Step
 from edgeprune.budget.factors import Array, Ints
-from edgeprune.budget.insist import insisted
-from edgeprune.budget.problem import ADDITIVE, RESOURCES, TOLERANCE, Solution, Stop, by_resource
+from edgeprune.budget.insist import insist
+from edgeprune.budget.problem import ADDITIVE, RESOURCES, TOLERANCE, by_resource
 from edgeprune.budget.shadow import shadow_of
 from edgeprune.budget.solving import Solved
-from edgeprune.errors import InfeasibleBudgetError, UsageError
+from edgeprune.errors import UsageError
 from edgeprune.progress import SILENT, Progress
 
 KIB = 1024.0
-GAP = 1e-5
-"""At which the search for the best plan with a level may stop, relative."""
 
 
 class Explainer:
@@ -90,54 +87,26 @@ class Explainer:
         Ctrl-C ends the search; levels that it did not come to stay as they are.
 
         Args:
-            time_limit_s: for each level; the costs are as near to one another then as the search became.
+            time_limit_s: for all levels together; the costs are as near to one another then as the search became.
         """
         progress.stage(f"plans with other widths of {group.name}", len(group.levels) - 1)
-        done: dict[int, Change] = {}
-        wider = [x for x in group.levels if x.width > group.width]
-        narrower = [x for x in reversed(group.levels) if x.width < group.width]
-        stopped = False
-        for levels in (wider, narrower):
-            impossible, found = False, None
-            # Outwards: what a level rules out, those beyond it cannot have.
-            for level in levels:
-                if level.change is None or stopped:
-                    break
-                if not impossible and not self._has(found, group, level):
-                    found, impossible = self._best(group, level, time_limit_s)
-                    stopped = found is not None and found.stop is Stop.INTERRUPTED
-                done[level.width] = self._paid(level.change, found, impossible)
-                progress.advance()
-        return replace(group, levels=tuple(replace(x, change=done.get(x.width, x.change)) for x in group.levels))
-
-    def _has(self, found: Solution | None, group: Group, level: Level) -> bool:
-        """Whether the best plan for a level nearer to the chosen one has this level as well, or one beyond it."""
-        if found is None:
-            return False
-        width = found.widths[self._choice(group.name)]
-        return width >= level.width if level.width > group.width else width <= level.width
-
-    def _best(self, group: Group, level: Level, time_limit_s: float) -> tuple[Solution | None, bool]:
-        """The best plan with a level or one beyond it, and whether it is proven that there is none."""
-        choice, wider = self._choice(group.name), level.width > group.width
-        widths = self._solved.problem.choices[choice].levels
-        some = [k for k, w in enumerate(widths) if (w >= level.width if wider else w <= level.width)]
-        problem = insisted(self._solved.problem, choice, some)
-        if problem is None:
-            return None, False
-        try:
-            return Exact().solve(problem, self._solved.budget, time_limit_s=time_limit_s, gap=GAP), False
-        except InfeasibleBudgetError as e:
-            return None, bool(e.details.get("proven", False))
-
-    def _paid(self, change: Change, found: Solution | None, impossible: bool) -> Change:
-        if found is None:
-            return replace(change, impossible=impossible)
-        own = self._solved.solution.saliency
-        at_most = change.at_most if found.bound is None else min(change.at_most, found.bound)
-        return replace(
-            change, at_most=at_most, loses_at_least=max(0.0, own - at_most), loses_at_most=own - found.saliency
-        )
+        choice, question = self._choice(group.name), (self._solved.problem, self._solved.budget)
+        found = insist(*question, choice, self._levels[choice], time_limit_s=time_limit_s, progress=progress)
+        widths, own = self._solved.problem.choices[choice].levels, self._solved.solution.saliency
+        levels = []
+        for level in group.levels:
+            change, best = level.change, found.get(widths.index(level.width))
+            if change is not None and best is not None:
+                at_most = min(change.at_most, best.bound)
+                change = replace(
+                    change,
+                    at_most=at_most,
+                    loses_at_least=max(0.0, own - at_most),
+                    loses_at_most=None if best.saliency is None else own - best.saliency,
+                    impossible=best.impossible,
+                )
+            levels.append(replace(level, change=change))
+        return replace(group, levels=tuple(levels))
 
     def blocks(self) -> tuple[Block, ...]:
         """Blocks that went, as they would come back, and those that could go."""

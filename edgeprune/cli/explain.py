@@ -18,8 +18,8 @@ def explain(
     group: Annotated[str | None, typer.Option("--group", help="A width group: every width it was offered.")] = None,
     channel: Annotated[int | None, typer.Option("--channel", help="One channel of it, from 0.", min=0)] = None,
     time_limit: Annotated[
-        float, typer.Option("--time-limit", help="Seconds that the best plan with each width is looked for.", min=0.0)
-    ] = 1.0,
+        float, typer.Option("--time-limit", help="Seconds for the best plans with each width, all together.", min=0.0)
+    ] = 10.0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
