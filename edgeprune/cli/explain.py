@@ -23,7 +23,7 @@ def explain(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Say which limits bind, what each is worth, and what other widths would gain, take and break.
+    """Say which limits shaped the widths of a run, and what other widths would cost.
 
     Nothing is measured: this is about the tables, the budget and the certificate that the run kept. With --group, the
     best plan with each width of the group is looked for; --time-limit 0 leaves that out.
