@@ -13,6 +13,7 @@ from edgeprune import errors
 
 if TYPE_CHECKING:
     from edgeprune.api.boards import bench, flash, rollback, run
+    from edgeprune.api.explaining import Explained, explain
     from edgeprune.api.networks import Bundle, Exported, Pruned, compile, export, prune
     from edgeprune.api.profiles import Profile, profile
     from edgeprune.api.runs import Fit, Run, fit, load_run
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Bundle": "edgeprune.api.networks",
     "DataSet": "edgeprune.training.data",
+    "Explained": "edgeprune.api.explaining",
     "Exported": "edgeprune.api.networks",
     "Fit": "edgeprune.api.runs",
     "Profile": "edgeprune.api.profiles",
@@ -36,6 +38,7 @@ _HOMES = {
     "Task": "edgeprune.training.tasks.task",
     "bench": "edgeprune.api.boards",
     "compile": "edgeprune.api.networks",
+    "explain": "edgeprune.api.explaining",
     "export": "edgeprune.api.networks",
     "fit": "edgeprune.api.runs",
     "flash": "edgeprune.api.boards",
@@ -55,6 +58,7 @@ _HOMES = {
 __all__ = [
     "Bundle",
     "DataSet",
+    "Explained",
     "Exported",
     "Fit",
     "Profile",
@@ -65,6 +69,7 @@ __all__ = [
     "bench",
     "compile",
     "errors",
+    "explain",
     "export",
     "fit",
     "flash",

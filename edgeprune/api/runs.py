@@ -52,7 +52,8 @@ from edgeprune.pruning.plan import Plan
 from edgeprune.pruning.widths import load_plan, load_pruned
 from edgeprune.report.from_fit import report_of
 from edgeprune.report.schema import Report, read_report
-from edgeprune.report.tables import Table, facts_table, report_tables, written
+from edgeprune.report.tables import Table, facts_table, written
+from edgeprune.report.whole import report_tables
 from edgeprune.report.write import write_report
 from edgeprune.targets import Target
 from edgeprune.training.tasks.task import Score

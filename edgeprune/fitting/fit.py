@@ -167,7 +167,8 @@ def fit(
         if best is None:
             raise _none_kept(rounds, out)
         plan = best.proposal.plan
-        question = save_question(out, planner.solved(plan), saliency)
+        solved = planner.solved(plan)
+        question = save_question(out, solved, saliency)
         small, history = recovered(workshop, "recovered-0", shrunk(network, plan), plan, options.epochs)
         save_run(out, record, plan, small.module)
 
@@ -232,6 +233,7 @@ def fit(
             history={"pruned": history, "uniform": rival_history, **done.histories},
             task=task,
             data=data,
+            solved=solved,
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from safetensors.numpy import load_file, save
 
 from edgeprune.files import write_whole
+from edgeprune.importance.criterion import Scores
 from edgeprune.importance.curves import IMPORTANCE, Saliency
 from edgeprune.latency.store import ProfileStore
 from edgeprune.profiling.profile import ProfileResult
@@ -23,7 +24,11 @@ def save_saliency(saliency: Saliency, folder: Path) -> dict[str, Any]:
 
 
 def load_saliency(folder: Path, objective: str = IMPORTANCE) -> Saliency:
-    return Saliency(dict(load_file(folder / SCORES)), dict(load_file(folder / CURVES)), objective)
+    return Saliency(load_scores(folder), dict(load_file(folder / CURVES)), objective)
+
+
+def load_scores(folder: Path) -> Scores:
+    return dict(load_file(folder / SCORES))
 
 
 def profile_json(result: ProfileResult) -> dict[str, Any]:

@@ -207,6 +207,24 @@ def test_a_fit_tells_what_it_did(fitted, tmp_path):
         fitted.plot("pie")
 
 
+def test_a_fit_is_explained(fitted, tmp_path):
+    said = edgeprune.explain(fitted)
+    assert "Next to be kept" in shows(said)
+    assert [x.resource for x in said.explanation.limits] == ["latency_ms"]
+    assert {g.name for g in said.explanation.groups} <= set(fitted.plan.sizes)
+    told = fitted.report.explanation
+    assert told.limits == said.explanation.limits
+    assert told.evidence == "simulated"
+    draws(said.plot(), tmp_path / "next.png")
+    name = told.nearest[0].name
+    removed = next(i for i in range(fitted.plan.sizes[name]) if i not in fitted.plan.keep[name])
+    one = edgeprune.explain(edgeprune.load_run(fitted.paths["bundle"].parent), group=name, channel=removed)
+    assert one.channel.kept is False
+    assert one.channel.level.width > one.group.width == fitted.plan.width(name)
+    assert f"Channel {removed} of {name} is removed" in shows(one)
+    draws(one.plot(), tmp_path / "levels.png")
+
+
 def test_the_folder_of_a_run_is_read_back(fitted, source, net):
     run = edgeprune.load_run(fitted.bundle.parent, model=edgeprune.load_model(source, input_shape=SHAPE))
     assert run.finished

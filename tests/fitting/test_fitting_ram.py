@@ -23,7 +23,7 @@ from edgeprune.fitting.fit import fit
 from edgeprune.fitting.options import FitOptions
 from edgeprune.fitting.planned_ram import PlannedRam
 from edgeprune.fitting.planner import Planner, score, shrunk, with_removable
-from edgeprune.fitting.saved import load_saliency
+from edgeprune.fitting.saved import load_scores
 from edgeprune.graph.network import Network, read_network
 from edgeprune.importance.curves import Saliency
 from edgeprune.latency.model import LatencyModel
@@ -231,7 +231,7 @@ def test_a_time_limit_reaches_the_solver_and_may_change(model, target, store, de
     assert {c.name: w for c, w in zip(kept.problem.choices, kept.solution.widths, strict=True)} == {
         c.name: first.plan.width(c.name) for c in kept.problem.choices
     }
-    assert set(load_saliency(run).scores) >= set(first.plan.keep)
+    assert set(load_scores(run)) >= set(first.plan.keep)
     proven = first.pruned.manifest.provenance["certificate"]
     assert proven == {k: v for k, v in first.plan.certificate.items() if k != "witness"}
     asked = (model, target, device, store, run, promise)

@@ -14,6 +14,7 @@ import pytest
 
 from edgeprune.api.call import sign, signed
 from edgeprune.budget.promise import Limit, Promise
+from edgeprune.deploy.status import status
 from edgeprune.devices.fake import FakeDevice
 from edgeprune.errors import BadInputError, UsageError, VerificationError
 from edgeprune.fitting.fit import fit
@@ -156,6 +157,23 @@ def test_no_plan_inside_the_budget_may_be_gone_on_with_more_rounds(run, monkeypa
     assert not {e["stage"] for e in again} & set(ended)
 
 
+def test_measured_losses_are_not_measured_again(run, data, monkeypatch):
+    options = replace(OPTIONS, objective="loss", rounds=1)
+    monkeypatch.setattr("edgeprune.fitting.fit.shrunk", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(options=options, data=data)
+    monkeypatch.undo()
+    monkeypatch.setattr("edgeprune.fitting.objective.loss_curves", interrupted)
+    with pytest.raises(UsageError, match="then .*'objective': 'loss'"):
+        run(options=replace(options, objective="importance"), data=data, resume=True)
+    result = run(options=options, data=data, resume=True)
+    assert result.plan.method["objective"] == "loss"
+
+
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
 # -- over budget once installed -----------------------------------------------------------------------------
 
 
@@ -176,12 +194,17 @@ class TurnsSlow(FakeDevice):
         return replace(done, stdout=json.dumps(row))
 
 
-def test_a_network_that_is_over_its_budget_once_installed_is_made_smaller(record, target, store, data, tmp_path):
-    """All by itself: the trained network is shrunk further, trained briefly, and installed."""
+@shared
+def test_a_network_that_is_over_its_budget_once_installed_is_made_smaller(
+    record, target, store, data, tmp_path, finished
+):
+    """All by itself: the trained network is shrunk further, trained briefly, and installed; an earlier release runs on
+    until then."""
     device = TurnsSlow(tmp_path / "board")
     device.factor = lambda n: 1.2
+    assert status(device).current == finished.deployment.release
     options = replace(OPTIONS, criterion="taylor", epochs=1, lr=0.1, batch_size=32)
-    run = tmp_path / "run"
+    run = tmp_path / "another"
     result = fit(record.load(), target, device, store, run, PROMISE, data=data, options=options, record=record)
     assert result.met
     assert result.verdicts[0].value <= result.budget.latency_ms
@@ -192,6 +215,7 @@ def test_a_network_that_is_over_its_budget_once_installed_is_made_smaller(record
     )
     assert "tighter 1" in result.history
     assert Stages(run).finished("refused-0")
+    assert status(device).previous == finished.deployment.release
 
 
 def test_what_stays_too_slow_leaves_with_everything_saved(record, target, store, tmp_path):
