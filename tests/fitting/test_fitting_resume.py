@@ -164,7 +164,7 @@ def test_measured_losses_are_not_measured_again(run, data, monkeypatch):
         run(options=options, data=data)
     monkeypatch.undo()
     monkeypatch.setattr("edgeprune.fitting.objective.loss_curves", interrupted)
-    with pytest.raises(UsageError, match="then .*'objective': 'loss'"):
+    with pytest.raises(UsageError, match=r"then .*'objective': 'loss'"):
         run(options=replace(options, objective="importance"), data=data, resume=True)
     result = run(options=options, data=data, resume=True)
     assert result.plan.method["objective"] == "loss"
