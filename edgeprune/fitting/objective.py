@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from edgeprune.errors import UsageError
 from edgeprune.fitting.planner import calibration, score, scoring
 from edgeprune.graph.network import Network
+from edgeprune.importance.criterion import Batches, LossFn
 from edgeprune.importance.curves import LOSS, OBJECTIVES, Saliency
-from edgeprune.importance.measured import SAMPLES, loss_curves
+from edgeprune.importance.measured import SAMPLES, loss_curves, with_own_outputs
+from edgeprune.models.inputs import as_inputs
 from edgeprune.progress import SILENT, Progress
 from edgeprune.training.data import DataSet
 from edgeprune.training.tasks.task import Task
@@ -51,6 +53,14 @@ def saliency_of(
     scores = score(network, criterion, data, task, batch_size=batch_size, seed=seed)
     if objective != LOSS or data is None:
         return Saliency.summed(scores)
-    batches = list(calibration(data, batch_size, SAMPLES))
-    curves = loss_curves(network, scores, levels, batches, None if task is None else scoring(task), progress=progress)
-    return Saliency(scores, curves, LOSS)
+    # Batch norms take the statistics of a batch, which one sample may not have.
+    batches: Batches = [b for b in calibration(data, batch_size, SAMPLES) if len(as_inputs(b.inputs)[0]) > 1]
+    loss: LossFn | None = None
+    if task is not None and task.loss is None and task.step is None:
+        # The distance from the dense network's outputs. It has no gradient there, so scores are taken otherwise.
+        distil = task.distil
+        batches = with_own_outputs(network.module, batches)
+        loss = lambda outputs, dense: distil(outputs, dense, 1.0)  # noqa: E731
+    elif task is not None:
+        loss = task.loss or scoring(task)
+    return Saliency(scores, loss_curves(network, scores, levels, batches, loss, progress=progress), LOSS)

@@ -18,6 +18,7 @@ from edgeprune.latency.records import KernelRecord
 from edgeprune.latency.store import ProfileStore
 from edgeprune.profiling.fingerprint import fingerprint_of
 from edgeprune.profiling.profile import ProfileOptions, profile
+from edgeprune.training.tasks.task import Task, mean_metric
 
 OPTIONS = ProfileOptions(points=3, step=8)
 
@@ -103,6 +104,15 @@ def test_a_plan_by_measured_loss_says_so_and_keeps_what_was_measured(planned, da
     assert plan.predicted["saliency_retained"] == pytest.approx(kept / total)
     summed = Saliency.summed(saliency.scores).curves
     assert any(not np.allclose(summed[name], curve) for name, curve in saliency.curves.items())
+
+
+def test_without_a_loss_it_is_the_distance_from_the_dense_outputs(planned, data, tmp_path):
+    metric = mean_metric("error", lambda outputs, targets: (outputs - targets).square().mean())
+    plan = planned(as_measured, data=data, objective="loss", task=Task("other", metric, targets="dense"))
+    assert plan.method["objective"] == "loss"
+    curves = load_saliency(tmp_path / "run", "loss").curves
+    assert all((np.diff(curve) > 0).all() for curve in curves.values())
+    assert all(curve[-1] > 1e-2 for curve in curves.values())
 
 
 @pytest.mark.parametrize(

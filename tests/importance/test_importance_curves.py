@@ -30,6 +30,14 @@ class Sums(nn.Module):
         return torch.cat([head(part(x)) for part, head in zip(self.parts, self.heads, strict=True)], 1)
 
 
+class Together(Sums):
+    def __init__(self) -> None:
+        super().__init__(*WEIGHTS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).sum(1, keepdim=True)
+
+
 def missing(outputs: Tensor, targets: Tensor) -> Tensor:
     return (targets - outputs).sum(1).mean()
 
@@ -48,12 +56,25 @@ def every(network: Network) -> dict[str, tuple[int, ...]]:
     return {g.name: tuple(range(1, g.size + 1)) for g in network.channels.groups}
 
 
-def test_the_loss_of_a_cut_is_what_its_lowest_channels_held(sums: Network) -> None:
-    """Retained of four channels 4, 3, 2, 1: at one channel nothing of what can be lost, then 3, 5 and all 6."""
+def test_the_cost_of_a_cut_is_the_root_of_what_its_lowest_channels_held(sums: Network) -> None:
+    """Of channels 4, 3, 2, 1 a cut to one loses 6, to two 3, to three 1; of 3, 2, 1 it loses 3, then 1."""
     curves = loss_curves(sums, SCORES, every(sums), ONES, missing)
     assert {g: c.shape for g, c in curves.items()} == {"parts.0": (5,), "parts.1": (4,)}
-    np.testing.assert_allclose(curves["parts.0"], [0, 0, 3, 5, 6], atol=2e-5)
-    np.testing.assert_allclose(curves["parts.1"], [0, 0, 2, 3], atol=2e-5)
+    cost = np.sqrt([6, 6, 3, 1, 0])
+    np.testing.assert_allclose(curves["parts.0"], cost[0] - cost, atol=1e-5)
+    cost = np.sqrt([3, 3, 1, 0])
+    np.testing.assert_allclose(curves["parts.1"], cost[0] - cost, atol=1e-5)
+
+
+def test_costs_add_up_where_changes_of_the_outputs_point_the_same_way() -> None:
+    """Two groups whose outputs are summed, and a squared error: the root of the joint rise is the sum of the roots."""
+    network = read_network(Together(), (torch.ones(1, 1),))
+    scores = {name: np.array(WEIGHTS[i]) for i, name in enumerate(("parts.0", "parts.1"))}
+    batches = [(torch.ones(2, 1), torch.full((2, 1), 16.0))]
+    curves = loss_curves(network, scores, every(network), batches, F.mse_loss)
+    for widths in ({"parts.0": 2, "parts.1": 1}, {"parts.0": 3, "parts.1": 2}, {"parts.0": 1, "parts.1": 3}):
+        lost = sum(curves[g][-1] - curves[g][k] for g, k in widths.items())
+        assert lost**2 == pytest.approx(joint_loss(network, scores, widths, batches, F.mse_loss), rel=1e-4)
 
 
 def test_more_channels_are_worth_more_where_the_loss_does_not_tell(sums: Network) -> None:
@@ -69,12 +90,12 @@ def test_a_cut_that_lowers_the_loss_makes_no_curve_fall(sums: Network) -> None:
     assert all((np.diff(c) > 0).all() for c in curves.values())
     # Errors at widths 1, 2, 3 of the second group: (3 - 4)² = 1, (5 - 4)² = 1, (6 - 4)² = 4: no cut costs anything.
     np.testing.assert_allclose(curves["parts.1"], 0, atol=1e-3)
-    np.testing.assert_allclose(curves["parts.0"], [0, 0, 27, 35, 36], atol=1e-3)
+    np.testing.assert_allclose(curves["parts.0"], [0, 0, 3, 5, 6], atol=1e-3)
 
 
 def test_widths_between_measured_ones_lie_between_them(sums: Network) -> None:
     curves = loss_curves(sums, SCORES, {**every(sums), "parts.0": (1, 4)}, ONES, missing)
-    np.testing.assert_allclose(curves["parts.0"], [0, 0, 2, 4, 6], atol=2e-5)
+    np.testing.assert_allclose(curves["parts.0"], np.sqrt(6) * np.array([0, 0, 1, 2, 3]) / 3, atol=1e-5)
 
 
 def test_a_group_is_measured_at_a_handful_of_widths() -> None:
@@ -83,7 +104,7 @@ def test_a_group_is_measured_at_a_handful_of_widths() -> None:
 
     def loss(outputs: Tensor, targets: Tensor) -> Tensor:
         asked.append(float(outputs.mean()))
-        return -outputs.mean()
+        return (64 - outputs.mean()) ** 2
 
     scores = {"parts.0": np.ones(64)}
     curves = loss_curves(network, scores, every(network), [(torch.ones(2, 1), None)], loss)
@@ -157,7 +178,7 @@ def test_a_block_costs_what_the_network_costs_without_it(net: Network, blocks: b
     lost = sum(curves[g][-1] - curves[g][0] for g in block.groups)
     whole, gone = (joint_loss(net, score(net), widths, DATA) for widths in ({}, dict.fromkeys(block.groups, 0)))
     smallest = sum(curves[g][-1] - curves[g][1] for g in block.groups)
-    expected = max(smallest, gone - whole) if blocks else smallest
+    expected = max(smallest, (gone - whole) ** 0.5) if blocks else smallest
     assert lost == pytest.approx(expected, rel=1e-4)
 
 
