@@ -1,7 +1,7 @@
-"""Eight networks at the sizes that people deploy, with random weights: their kernels are timed, their shapes are solved.
+"""Eight networks at the sizes that people deploy, with random weights: their kernels are timed, their shapes solved.
 
-Those that edgeprune's zoo lacks are written here, from their papers. :data:`PARAMETERS` has the counts that are
-published for those that are; the benchmark refuses to go on where one differs.
+Those that edgeprune's zoo lacks are written here, from their papers. Where a count of parameters is published,
+it is written beside the network, and the benchmark refuses to go on if the network here has another.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Pruning problems from real profiles: measured kernels, rows of RAM as programs are laid out, 32 widths a group.
 
-The kernels of :mod:`profiled_networks` are timed by edgeprune's profiler at a few widths of each axis, with one schedule
-and few repeats; between these the tables are interpolated, as plans of finer widths are everywhere. Saliency is drawn,
-for a network with random weights has none: log-normal scores from a fixed seed, scaled by a log-normal factor for each
-group, which fall off within a group and differ between groups as scores of trained networks do.
+The kernels of :mod:`profiled_networks` are timed by edgeprune's profiler at a few widths of each axis, with one
+schedule and few repeats; between these the tables are interpolated, as for plans of finer widths everywhere. Saliency is
+drawn, for a network with random weights has none: log-normal scores from a fixed seed, scaled by a log-normal factor for
+each group, which fall off within a group and differ between groups as scores of trained networks do.
 """
 
 from __future__ import annotations

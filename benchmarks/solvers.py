@@ -4,10 +4,10 @@
     python benchmarks/solvers.py --profile [--device local:]
 
 Kernels' latencies are those of the profiles in ``profiles/``, measured by ``--profile``; saliency is drawn
-(``profiled_problems.py``). Problems are built once, and kept in ``--folder``. A budget is a share of the milliseconds of
-the dense network; or of these, of its flash, and of what its RAM is above that of the narrowest widths, for no plan has
-less. Each solver runs in a process of its own; its peak memory is the most that the process had resident meanwhile, less
-what it had before. Every certificate is checked; the seconds of that are not the solver's. ``--synthetic`` solves
+(``profiled_problems.py``). Problems are built once, and kept in ``--folder``. A budget is a share of the milliseconds
+of the dense network; or of these, of its flash, and of what its RAM is above that of the narrowest widths, for no plan
+has less. Each solver runs in a process of its own; its peak memory is the most that the process had resident meanwhile,
+less what it had before. Every certificate is checked; the seconds of that are not the solver's. ``--synthetic`` solves
 problems of a cost model instead (``solver_networks.py``): no profile, nothing traced.
 """
 
