@@ -76,7 +76,7 @@ def test_a_change_of_one_choice_evaluates_only_the_terms_it_touches(monkeypatch)
     asked: list[int] = []
     original = evaluator.piece_costs
     monkeypatch.setattr(evaluator, "piece_costs", lambda t, w: asked.append(t) or original(t, w))
-    touched = {i for i, (scope, _) in enumerate(evaluator.pieces) if 0 in scope}
+    touched = {i for i, piece in enumerate(evaluator.pieces) if 0 in piece.scope}
     assert len(touched) < len(evaluator.pieces)
     point.deltas(0)
     assert set(asked) == touched
