@@ -241,7 +241,7 @@ class Search:
         promising = sorted({p.levels: p for p in met if p.weight}.values(), key=lambda p: p.bound)
         for plan in promising[:POLISHED]:
             self.check()
-            self.incumbent.polish(plan.levels, until=self._deadline)
+            self.incumbent.polish(plan.levels, plan.prices, until=self._deadline)
         lean = [p for p in met if not p.weight]
         if self.incumbent.levels is None and lean:
             self.incumbent.polish(lean[-1].levels, until=self._deadline)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from time import perf_counter
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeprune.budget.evaluate import Evaluator
 from edgeprune.budget.problem import Budget
@@ -41,10 +42,13 @@ class Incumbent:
         widths = np.array([self.evaluator.widths(levels)], dtype=np.int64)
         return bool(self.evaluator.whole_blocks(widths)[0])
 
-    def polish(self, levels: Sequence[int], *, until: float = np.inf) -> bool:
+    def polish(
+        self, levels: Sequence[int], prices: NDArray[np.float64] | None = None, *, until: float = np.inf
+    ) -> bool:
         """Walk from a plan into the budget, then up as far as it goes, and offer what is found.
 
         Args:
+            prices: of rows, at which the plan is a good one; they make the search quicker, and no worse.
             until: on the clock of :func:`time.perf_counter`: the walk up ends then.
         """
         if not self._whole(levels):
@@ -52,7 +56,7 @@ class Incumbent:
         point = Point(self.evaluator, levels)
         if reduce(point, self.limits) is None:
             return False
-        climb(point, self.limits, until=until)
+        climb(point, self.limits, prices, until=until)
         return self.offer(point.levels)
 
     def trade(self, *, until: float = np.inf) -> None:
@@ -61,11 +65,18 @@ class Incumbent:
             self.offer(trade(Point(self.evaluator, self.levels), self.limits, until=until).levels)
 
 
-def climb(point: Point, limits: Budget, *, exchanges: int = 40, until: float = np.inf) -> None:
+def climb(
+    point: Point,
+    limits: Budget,
+    prices: NDArray[np.float64] | None = None,
+    *,
+    exchanges: int = 40,
+    until: float = np.inf,
+) -> None:
     """Improve a plan inside the budget by changes of one choice, then of two at once that share no table."""
     improve(point, limits, until=until)
     for _ in range(exchanges):
-        moves = _exchange(point, limits) if perf_counter() < until else None
+        moves = _exchange(point, limits, prices) if perf_counter() < until else None
         if moves is None:
             return
         before, saliency = list(point.levels), point.saliency
@@ -76,15 +87,28 @@ def climb(point: Point, limits: Budget, *, exchanges: int = 40, until: float = n
         improve(point, limits, until=until)
 
 
-def _exchange(point: Point, limits: Budget) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """The best pair of changes; costs of choices that share no table add up."""
-    rows = np.flatnonzero(np.isfinite(limits.of_rows(len(point.costs))))
-    room = (limits.of_rows(len(point.costs)) - point.costs)[rows]
+def _exchange(
+    point: Point, limits: Budget, prices: NDArray[np.float64] | None
+) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """The best pair of changes; costs of choices that share no table add up.
+
+    Whatever the prices, what a pair that fits gains is at most its worth at these prices, plus the price of all room:
+    so most changes can be in no pair that gains anything, and are left out before pairs are made.
+    """
+    allowed = limits.of_rows(len(point.costs))
+    rows = np.flatnonzero(np.isfinite(allowed))
+    room = (allowed - point.costs)[rows]
     deltas, gain = point.changes()
     cost, usable = deltas[:, rows], point.may_move
     up = np.flatnonzero(usable & (gain > _SAME))
     # What gives most room for what it loses, first: the rest is hardly ever half of the best pair.
     down = np.flatnonzero(usable & (gain <= _SAME) & (cost <= 0).all(axis=1) & (cost < 0).any(axis=1))
+    if prices is not None and len(up) and len(down):
+        price = (prices / allowed)[rows]
+        worth = gain - cost @ price
+        least = -float(np.maximum(room, 0) @ price) - _SAME
+        ups, downs = worth[up], worth[down]
+        up, down = up[ups + downs.max() >= least], down[downs + ups.max() >= least]
     if not len(up) or not len(down):
         return None
     choice = point.choice_of
