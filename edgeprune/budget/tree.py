@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -22,6 +22,8 @@ from edgeprune.budget.factors import Array, Factors, Ints
 
 MAX_CELLS = 4_000_000
 """Cells of a joined table."""
+_AT_ONCE = 1 << 17
+"""Cells that are joined as a whole."""
 
 
 @dataclass(slots=True)
@@ -208,26 +210,44 @@ class Tree:
     def maximise(self, tables: Sequence[Array]) -> Maximum:
         """The maximum of the sum of ``tables``, one flat table for each factor and then one for each choice."""
         self._tables = tables
-        self._joined: list[Array] = []
         self._handed: list[Array] = []
-        for bucket in self._buckets:
-            if bucket.gather is not None:
-                joined = self._given(bucket.sources[0]).ravel()[bucket.gather].reshape(self._shape(bucket.scope))
-                self._joined.append(joined)
-                self._handed.append(joined)
-                continue
-            # Small ones first: their sums are small, too.
-            joined = self._spread(bucket.sources[-1], bucket.scope)
-            for source in bucket.sources[-2::-1]:
-                joined = joined + self._spread(source, bucket.scope)
-            if (shift := self._shifts.get(len(self._joined))) is not None:
-                joined = joined + shift.reshape([-1 if v == bucket.variable else 1 for v in bucket.scope])
-            self._joined.append(joined)
-            self._handed.append(joined.max(axis=bucket.scope.index(bucket.variable)))
+        for i, bucket in enumerate(self._buckets):
+            self._handed.append(self._joined(i) if bucket.gather is not None else self._most_of(i))
         value = float(sum(float(self._given(s)) for s in self._roots))
         if value == -np.inf:
             return Maximum(value, (), ())
         return Maximum(value, *self._decode())
+
+    def _parts(self, i: int) -> list[Array]:
+        """What a bucket joins, small ones first: their sums are small, too. Each has an axis for all of its scope."""
+        bucket = self._buckets[i]
+        parts = [self._spread(s, bucket.scope) for s in reversed(bucket.sources)]
+        if (shift := self._shifts.get(i)) is not None:
+            parts.append(shift.reshape([-1 if v == bucket.variable else 1 for v in bucket.scope]))
+        return parts
+
+    def _joined(self, i: int) -> Array:
+        bucket = self._buckets[i]
+        if bucket.gather is not None:
+            return np.take(self._given(bucket.sources[0]), bucket.gather).reshape(self._shape(bucket.scope))
+        return _sum(self._parts(i), self._shape(bucket.scope))
+
+    def _most_of(self, i: int) -> Array:
+        """The maximum of a bucket over its variable. A large one is never there as a whole: what a processor's nearest
+        cache holds is quickest.
+        """
+        bucket = self._buckets[i]
+        parts, shape, axis = self._parts(i), self._shape(bucket.scope), bucket.scope.index(bucket.variable)
+        if math.prod(shape) <= _AT_ONCE:
+            most: Array = _sum(parts, shape).max(axis=axis)
+            return most
+        slices = ([p[k if p.shape[0] > 1 else 0] for p in parts] for k in range(shape[0]))
+        if axis:
+            return np.stack([_sum(s, shape[1:]).max(axis=axis - 1) for s in slices])
+        most = _sum(next(slices), shape[1:])
+        for part in slices:
+            np.maximum(most, _sum(part, shape[1:]), out=most)
+        return most
 
     def _given(self, source: Source) -> Array:
         if source.bucket >= 0:
@@ -247,7 +267,7 @@ class Tree:
         for i in reversed(range(len(self._buckets))):
             bucket, here = self._buckets[i], at[i]
             if bucket.gather is None:
-                curve = self._joined[i][tuple(slice(None) if v == bucket.variable else here[v] for v in bucket.scope)]
+                curve = self._curve(i, here)
                 # The widest of equally good ones.
                 here[bucket.variable] = len(curve) - 1 - int(curve[::-1].argmax())
                 chosen[bucket.variable] = here[bucket.variable]
@@ -265,6 +285,16 @@ class Tree:
                         cell = cell * self._sizes[v] + here[v]
                     cells[source.factor] = cell
         return tuple(cells), tuple(chosen)
+
+    def _curve(self, i: int, here: Mapping[int, int]) -> Array:
+        """What a bucket joins at the values chosen of all other variables of its scope: one for each of its own."""
+        bucket = self._buckets[i]
+        at = [slice(None) if v == bucket.variable else here[v] for v in bucket.scope]
+        parts = []
+        for p in self._parts(i):
+            own = tuple(0 if n == 1 and not isinstance(k, slice) else k for k, n in zip(at, p.shape, strict=True))
+            parts.append(p[own])
+        return _sum(parts, [self._sizes[bucket.variable]])
 
     def worths(self) -> list[Array]:
         """For each choice, the maximum with each of its levels offered, of the tables maximised last.
@@ -303,16 +333,25 @@ class Tree:
             bucket = self._buckets[i]
             if bucket.gather is None:
                 axis = bucket.scope.index(bucket.variable)
-                belief = self._joined[i] + np.expand_dims(rest[i], axis)
+                belief = self._joined(i)
+                belief += np.expand_dims(rest[i], axis)
                 yield i, _most(belief, bucket.scope, (bucket.variable,))
                 for source in (s for s in bucket.sources if s.bucket >= 0):
                     rest[source.bucket] = _without(_most(belief, bucket.scope, source.scope), self._given(source))
             elif bucket.sources[0].bucket >= 0:
                 given = self._given(bucket.sources[0])
-                belief = (self._joined[i] + rest[i]).ravel()[bucket.order]
+                belief = (self._handed[i] + rest[i]).ravel()[bucket.order]
                 most = np.full(given.size, -np.inf)
                 most[bucket.present] = np.maximum.reduceat(belief, bucket.starts)
                 rest[bucket.sources[0].bucket] = _without(most.reshape(given.shape), given)
+
+
+def _sum(parts: Sequence[Array], shape: Sequence[int]) -> Array:
+    """A new array: the sum of arrays that broadcast to ``shape``."""
+    total = parts[0] + parts[1] if len(parts) > 1 else parts[0]
+    for part in parts[2:]:
+        total = total + part
+    return total if len(parts) > 1 and list(total.shape) == list(shape) else np.broadcast_to(total, shape).copy()
 
 
 def _most(table: Array, scope: tuple[int, ...], wanted: tuple[int, ...]) -> Array:
