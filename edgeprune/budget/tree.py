@@ -238,7 +238,7 @@ class Tree:
         """
         bucket = self._buckets[i]
         parts, shape, axis = self._parts(i), self._shape(bucket.scope), bucket.scope.index(bucket.variable)
-        if math.prod(shape) <= _AT_ONCE:
+        if len(shape) == 1 or math.prod(shape) <= _AT_ONCE:
             most: Array = _sum(parts, shape).max(axis=axis)
             return most
         slices = ([p[k if p.shape[0] > 1 else 0] for p in parts] for k in range(shape[0]))
