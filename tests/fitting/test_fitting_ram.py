@@ -187,6 +187,7 @@ def test_latency_and_ram_together(model, target, store, device, tmp_path):
     assert [v.resource for v in result.verdicts] == ["ram", "latency"]
     assert result.budget.ram_bytes == 0.8 * dense.peak_ram
     assert memory.peak_ram == result.plan.predicted["ram_bytes"] == result.verdicts[0].value <= result.budget.ram_bytes
+    assert (result.verdicts[0].basis, result.verdicts[0].evidence) == ("as the program told on the device", "simulated")
     assert result.pruned.latency_ms <= result.budget.latency_ms
     said = read_manifest(tmp_path / "run" / "bundle").budget
     assert (said["ram_bytes"], said["dense_ram_bytes"]) == (result.budget.ram_bytes, dense.peak_ram)
