@@ -1,9 +1,10 @@
 """Pruning problems from real profiles: measured kernels, rows of RAM as programs are laid out, 32 widths a group.
 
 The kernels of :mod:`profiled_networks` are timed by edgeprune's profiler at a few widths of each axis, with one
-schedule and few repeats; between these the tables are interpolated, as for plans of finer widths everywhere. Saliency is
-drawn, for a network with random weights has none: log-normal scores from a fixed seed, scaled by a log-normal factor for
-each group, which fall off within a group and differ between groups as scores of trained networks do.
+schedule and few repeats; between these the tables are interpolated, as for plans of finer widths everywhere. That is
+enough to solve problems like real ones, and too little to prune by, so these profiles are not among those that are
+shipped. Saliency is drawn, for a network with random weights has none: log-normal scores from a fixed seed, scaled by a
+log-normal factor for each group, which fall off within a group and differ between groups as those of trained networks.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from profiled_networks import PROFILED
 
-from edgeprune.budget import Problem, load_problem, save_problem
+from edgeprune.budget import Problem, save_problem
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.devices.registry import open_device
 from edgeprune.errors import BadInputError
@@ -38,7 +39,6 @@ from edgeprune.profiling.profile import ProfileOptions, profile
 from edgeprune.progress import Progress
 from edgeprune.targets import Target, load_target
 
-PROFILES = Path(__file__).resolve().parent.parent / "profiles"
 CANDIDATES = 32
 SEED = 0
 REPEATS = 7
@@ -189,6 +189,3 @@ def scores(channels: ChannelGraph, seed: int = SEED) -> dict[str, NDArray[np.flo
         g.name: np.exp(OF_GROUPS * rng.standard_normal() + OF_CHANNELS * rng.standard_normal(g.size))
         for g in channels.groups
     }
-
-
-__all__ = ["PROFILED", "PROFILES", "load_problem", "measure", "problem"]

@@ -3,7 +3,7 @@
     python benchmarks/solvers.py [--network resnet50 …] [--budget 80 …] [--solver exact …] [--time-limit 10] [--json]
     python benchmarks/solvers.py --profile [--device local:]
 
-Kernels' latencies are those of the profiles in ``profiles/``, measured by ``--profile``; saliency is drawn
+Kernels' latencies are those of the profiles in ``benchmarks/profiles/``, measured by ``--profile``; saliency is drawn
 (``profiled_problems.py``). Problems are built once, and kept in ``--folder``. A budget is a share of the milliseconds
 of the dense network; or of these, of its flash, and of what its RAM is above that of the narrowest widths, for no plan
 has less. Each solver runs in a process of its own; its peak memory is the most that the process had resident meanwhile,
@@ -174,7 +174,9 @@ def main() -> int:
     parser.add_argument("--budget", nargs="+", type=int, default=[80, 55, 30], help="per cent of the dense network's")
     parser.add_argument("--solver", nargs="+", choices=SOLVERS, default=list(SOLVERS))
     parser.add_argument("--time-limit", type=float, help=f"seconds; those of a network's bar, or {OTHERS_S:g}")
-    parser.add_argument("--profiles", type=Path, default=root / "profiles", help="folder of the profiles")
+    parser.add_argument(
+        "--profiles", type=Path, default=root / "benchmarks" / "profiles", help="folder of the profiles"
+    )
     parser.add_argument("--folder", type=Path, default=root / "build" / "solvers", help="where problems are kept")
     parser.add_argument("--synthetic", action="store_true", help="problems of a cost model")
     parser.add_argument("--profile", action="store_true", help="measure, and write the profiles; solve nothing")
@@ -184,7 +186,8 @@ def main() -> int:
     if args.profile:
         from profiled_problems import measure
 
-        args.folder.mkdir(parents=True, exist_ok=True)
+        for folder in (args.folder, args.profiles):
+            folder.mkdir(parents=True, exist_ok=True)
         with reporting(True) as progress:
             for path in measure(args.network, args.device, args.folder / "profiles.sqlite3", args.profiles, progress):
                 print(path)
