@@ -155,7 +155,7 @@ def factors_of(evaluator: Evaluator) -> Factors:
 
 def _merged(scope: tuple[int, ...], tables: Sequence[tuple[tuple[int, ...], Array]]) -> Factor:
     """Tables over the same variables as one."""
-    rows = np.unique(np.concatenate([np.asarray(r, dtype=np.int64) for r, _ in tables]))
+    rows = np.array(sorted({r for own, _ in tables for r in own}), dtype=np.int64)
     costs = np.zeros((len(rows), tables[0][1].shape[1]))
     for own, table in tables:
         costs[np.searchsorted(rows, own)] += table

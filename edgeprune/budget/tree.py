@@ -104,6 +104,12 @@ class Tree:
         for i, b in enumerate(self._buckets):
             if b.gather is None and copies[b.variable] > 1:
                 self._shifts[i] = np.zeros(self._sizes[b.variable])
+        # In the order in which they are added, and in the shape in which each is.
+        self._sources = [b.sources[::-1] for b in self._buckets]
+        self._spread = [
+            [[self._sizes[v] if v in s.scope else 1 for v in b.scope] for s in sources]
+            for b, sources in zip(self._buckets, self._sources, strict=True)
+        ]
         self.cells = sum(math.prod(self._sizes[v] for v in b.scope) for b in self._buckets)
 
     # -- structure ---------------------------------------------------------------------------------
@@ -213,16 +219,16 @@ class Tree:
         self._handed: list[Array] = []
         for i, bucket in enumerate(self._buckets):
             self._handed.append(self._joined(i) if bucket.gather is not None else self._most_of(i))
-        value = float(sum(float(self._given(s)) for s in self._roots))
+        value = float(sum(self._given(s).item() for s in self._roots))
         if value == -np.inf:
             return Maximum(value, (), ())
         return Maximum(value, *self._decode())
 
     def _parts(self, i: int) -> list[Array]:
         """What a bucket joins, small ones first: their sums are small, too. Each has an axis for all of its scope."""
-        bucket = self._buckets[i]
-        parts = [self._spread(s, bucket.scope) for s in reversed(bucket.sources)]
+        parts = [self._given(s).reshape(shape) for s, shape in zip(self._sources[i], self._spread[i], strict=True)]
         if (shift := self._shifts.get(i)) is not None:
+            bucket = self._buckets[i]
             parts.append(shift.reshape([-1 if v == bucket.variable else 1 for v in bucket.scope]))
         return parts
 
@@ -252,13 +258,10 @@ class Tree:
     def _given(self, source: Source) -> Array:
         if source.bucket >= 0:
             return self._handed[source.bucket]
-        return self._tables[source.factor].reshape(self._shape(source.scope))
+        return self._tables[source.factor]
 
     def _shape(self, scope: tuple[int, ...]) -> list[int]:
         return [self._sizes[v] for v in scope]
-
-    def _spread(self, source: Source, scope: tuple[int, ...]) -> Array:
-        return self._given(source).reshape([self._sizes[v] if v in source.scope else 1 for v in scope])
 
     def _decode(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         cells = [0] * len(self._tables)
@@ -290,10 +293,7 @@ class Tree:
         """What a bucket joins at the values chosen of all other variables of its scope: one for each of its own."""
         bucket = self._buckets[i]
         at = [slice(None) if v == bucket.variable else here[v] for v in bucket.scope]
-        parts = []
-        for p in self._parts(i):
-            own = tuple(0 if n == 1 and not isinstance(k, slice) else k for k, n in zip(at, p.shape, strict=True))
-            parts.append(p[own])
+        parts = [p[tuple(k if n > 1 else 0 for k, n in zip(at, p.shape, strict=True))] for p in self._parts(i)]
         return _sum(parts, [self._sizes[bucket.variable]])
 
     def worths(self) -> list[Array]:
@@ -322,7 +322,7 @@ class Tree:
 
     def _curves(self) -> Iterator[tuple[int, Array]]:
         """Buckets, and for each the maximum at each value of its variable, of the tables maximised last."""
-        constant = [float(self._given(s)) for s in self._roots]
+        constant = [self._given(s).item() for s in self._roots]
         everything = float(sum(constant))
         # What the rest of the problem adds to what a bucket hands on.
         rest: list[Array] = [np.zeros(0)] * len(self._buckets)
