@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -44,17 +44,12 @@ class Bucket:
         sources: what is joined, the largest first; one if ``gather`` is given.
         variable: that is maximised over; -1 if none is.
         gather: for each cell of the joined table the cell of the source; for a total that is written out.
-        order, starts: the cells of the joined table sorted by ``gather``, and where each cell of the source begins.
-        present: cells of the source that occur in ``gather``.
     """
 
     scope: tuple[int, ...]
     sources: list[Source]
     variable: int = -1
     gather: Ints | None = None
-    order: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    starts: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    present: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def handed_on(self) -> tuple[int, ...]:
@@ -206,9 +201,7 @@ class Tree:
         for v in source.scope:
             cell = cell * self._sizes[v] + at[v]
         gather = np.broadcast_to(cell, [self._sizes[v] for v in scope]).ravel()
-        order = np.argsort(gather, kind="stable")
-        present, starts = np.unique(gather[order], return_index=True)
-        self._buckets.append(Bucket(scope, [source], -1, gather, order, starts, present))
+        self._buckets.append(Bucket(scope, [source], -1, gather))
         return Source(scope, bucket=len(self._buckets) - 1)
 
     # -- passes ------------------------------------------------------------------------------------
@@ -340,9 +333,9 @@ class Tree:
                     rest[source.bucket] = _without(_most(belief, bucket.scope, source.scope), self._given(source))
             elif bucket.sources[0].bucket >= 0:
                 given = self._given(bucket.sources[0])
-                belief = (self._handed[i] + rest[i]).ravel()[bucket.order]
+                belief = (self._handed[i] + rest[i]).ravel()
                 most = np.full(given.size, -np.inf)
-                most[bucket.present] = np.maximum.reduceat(belief, bucket.starts)
+                np.maximum.at(most, bucket.gather, belief)
                 rest[bucket.sources[0].bucket] = _without(most.reshape(given.shape), given)
 
 
