@@ -88,7 +88,7 @@ def test_exact_points_are_those_of_enumeration():
 def test_where_tables_are_split_the_bounds_hold_all_the_same(monkeypatch):
     for part in (Tree, Floor):
         monkeypatch.setattr(part.__init__, "__kwdefaults__", {"max_cells": 1})
-    problem = random_problem(4, groups=6, levels=3, noise=0.3)
+    problem = random_problem(7, groups=8, levels=2, noise=0.3)
     costs, saliency = enumerated(problem)
     front = sweep(problem, ("latency_ms", "flash_bytes"), count=9)
     assert not front.floor_proven
