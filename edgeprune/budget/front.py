@@ -103,11 +103,12 @@ class Front:
         low = np.array([max(self.smallest[r], 0.0) if self.floor_proven else 0.0 for r in self.against])
         edges = [np.linspace(a, b, _CELLS[self._d] + 1) for a, b in zip(low, self._reference, strict=True)]
         corners = np.stack([g.ravel() for g in np.meshgrid(*(e[1:] for e in edges), indexing="ij")], axis=1)
-        # The bound rises with every limit: in a cell it is largest at the upper corner.
+        # The bound rises with every limit: in a cell it is largest at the upper corner. Far below 0 there is no plan.
+        below = float(np.maximum(self.bound_at(corners), 0).sum()) / self.widest.saliency
         cell = math.prod(float(e[-1] - e[0]) / _CELLS[self._d] for e in edges) / math.prod(self._reference)
         if not cell > 0:
             return self.hypervolume
-        return max(self.hypervolume, float(self.bound_at(corners).sum()) * cell / self.widest.saliency)
+        return max(self.hypervolume, below * cell)
 
     @property
     def _d(self) -> int:
