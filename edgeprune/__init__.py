@@ -13,6 +13,7 @@ from edgeprune import errors
 
 if TYPE_CHECKING:
     from edgeprune.api.boards import bench, flash, rollback, run
+    from edgeprune.api.frontiers import Frontier, frontier
     from edgeprune.api.networks import Bundle, Exported, Pruned, compile, export, prune
     from edgeprune.api.profiles import Profile, profile
     from edgeprune.api.runs import Fit, Run, fit, load_run
@@ -30,6 +31,7 @@ _HOMES = {
     "DataSet": "edgeprune.training.data",
     "Exported": "edgeprune.api.networks",
     "Fit": "edgeprune.api.runs",
+    "Frontier": "edgeprune.api.frontiers",
     "Profile": "edgeprune.api.profiles",
     "Pruned": "edgeprune.api.networks",
     "Run": "edgeprune.api.runs",
@@ -39,6 +41,7 @@ _HOMES = {
     "export": "edgeprune.api.networks",
     "fit": "edgeprune.api.runs",
     "flash": "edgeprune.api.boards",
+    "frontier": "edgeprune.api.frontiers",
     "load_bundle": "edgeprune.compiler.library",
     "load_data": "edgeprune.training.data",
     "load_model": "edgeprune.models.loading",
@@ -57,6 +60,7 @@ __all__ = [
     "DataSet",
     "Exported",
     "Fit",
+    "Frontier",
     "Profile",
     "Pruned",
     "Run",
@@ -68,6 +72,7 @@ __all__ = [
     "export",
     "fit",
     "flash",
+    "frontier",
     "load_bundle",
     "load_data",
     "load_model",
