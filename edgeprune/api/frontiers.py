@@ -146,11 +146,12 @@ def frontier(
         allow_mismatch=allow_mismatch,
         criterion=criterion,
     ).open()
-    marks = marks_of([Path(run) for run in runs], model=opened.loaded.name, target=opened.target.name)
     limited = AGAINST["ram"] in resources
     with opened.planning(ram_limited=limited, solver=solver, time_limit_s=None, progress=progress) as planning:
+        problem = planning.planner.problem
+        marks = marks_of([Path(run) for run in runs], problem, target=opened.target.name)
         front = sweep(
-            planning.planner.problem,
+            problem,
             resources,
             count=count,
             solver=solver,
@@ -180,7 +181,7 @@ def frontier_of(
     """
     resources = _resources(against, count, solver, time_limit_s)
     found, _ = load_problem(problem)
-    marks = marks_of([Path(run) for run in runs], model=None, target=None)
+    marks = marks_of([Path(run) for run in runs], found)
     with reporting(progress) as bar:
         front = sweep(found, resources, count=count, solver=solver, time_limit_s=time_limit_s, progress=bar)
     return Frontier(Path(problem).stem, front, marks=marks)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune.budget.front import Front
+from edgeprune.budget.problem import Problem
 from edgeprune.errors import BadInputError, UsageError
 from edgeprune.report.schema import Figure, Metric, Variant, read_report
 from edgeprune.report.tables import ABSENT, Table, figure, number, percent, share, size
@@ -42,25 +43,30 @@ class Mark:
         }
 
 
-def marks_of(runs: Sequence[Path], *, model: str | None, target: str | None) -> tuple[Mark, ...]:
+def marks_of(runs: Sequence[Path], problem: Problem, *, target: str | None = None) -> tuple[Mark, ...]:
     """The pruned networks of runs, and the dense one of the first.
 
     Args:
         runs: folders of ``edgeprune fit``, or files ``report.json``.
-        model, target: what the runs have to be of, if that is known.
+        problem: of the network that the runs have to be of: they have its width groups, whatever they call it.
+        target: what they have to be for, if that is known.
 
     Raises:
         BadInputError: a run has no report, or no pruned network in it.
-        UsageError: a run is of another model or target.
+        UsageError: a run is of another network or target.
     """
     found: list[Mark] = []
     for run in runs:
         report = read_report(run / "report.json" if run.is_dir() else run)
-        for what, asked, own in (("model", model, report.model.name), ("target", target, report.target.name)):
-            if asked is not None and own != asked:
-                raise UsageError(
-                    f"{run} is a run of the {what} {own!r}, and the frontier is of {asked!r}", hint="leave it out"
-                )
+        sizes = {g.name: g.size for g in report.groups}
+        if other := [c.name for c in problem.choices if sizes.get(c.name) != c.levels[-1]]:
+            raise UsageError(
+                f"{run} is a run of another network, {report.model.name}: width group {other[0]!r} is not the same",
+                hint="leave the run out",
+                groups=other,
+            )
+        if target not in (None, report.target.name):
+            raise UsageError(f"{run} is a run for {report.target.name}, not for {target}", hint="leave the run out")
         pruned, dense = report.variant("pruned"), report.variant("dense")
         if pruned is None:
             raise BadInputError(f"{run} holds no pruned network", hint="give the folder of a finished fit")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,6 +13,7 @@ from edgeprune.budget.front import Front
 from edgeprune.report.frontier import UNITS, Mark, retained
 from edgeprune.report.plots.canvas import COLOURS, HALF_IN, LIMIT, OFF, SMALL_PT, canvas_of, label, value
 
+_DIAMOND: Mapping[str, Any] = {"s": 60, "marker": "D", "linewidth": 1.5, "zorder": 5}
 _FINE = 256
 """Limits at which the bound is drawn."""
 
@@ -72,24 +74,28 @@ def _measured(axes: Axes, resource: str, marks: Sequence[Mark], scale: float) ->
     fraction = all(m.worth is not None and m.worth.unit == "fraction" for m in shown)
     x = [value(m.cost(resource)) / scale for m in shown]
     y = [(100 if fraction else 1) * (m.worth.value if m.worth else 0.0) for m in shown]
-    beside.scatter(x, y, s=45, marker="D", color=OFF, zorder=5)
-    axes.scatter([], [], s=45, marker="D", color=OFF, label="measured")
+    beside.scatter(x, y, facecolor="none", edgecolor=OFF, **_DIAMOND)
+    axes.scatter([], [], facecolor="none", edgecolor=OFF, label="measured", **_DIAMOND)
     for m, at, height in zip(shown, x, y, strict=True):
-        beside.annotate(label(m.name, 20), (at, height), (4, 5), textcoords="offset points", fontsize=SMALL_PT)
+        text, offset = label(m.name, 20), (7, 7)
+        beside.annotate(text, (at, height), offset, textcoords="offset points", fontsize=SMALL_PT, parse_math=False)
     beside.margins(y=0.3)
     beside.set_ylabel(label(f"{shown[0].worth_name}{', %' if fraction else ''}"), parse_math=False)
 
 
 def _placed(axes: Axes, against: Sequence[str], marks: Sequence[Mark], scales: Sequence[float]) -> None:
     """Marks among the plans, each with its figure in words."""
+    places = []
     for m in marks:
         costs = [m.cost(r) for r in against]
         if None in costs or m.worth is None:
             continue
-        x, y = (value(c) / s for c, s in zip(costs, scales, strict=True))
+        places.append(tuple(value(c) / s for c, s in zip(costs, scales, strict=True)))
         said = f"{100 * m.worth.value:.4g} %" if m.worth.unit == "fraction" else f"{m.worth.value:.4g}"
-        axes.scatter(x, y, s=45, marker="D", color=OFF, zorder=5)
-        axes.annotate(f"{label(m.name, 20)} {said}", (x, y), (5, 5), textcoords="offset points", fontsize=SMALL_PT)
+        text = f"{label(m.name, 20)} {said}"
+        axes.annotate(text, places[-1], (7, 7), textcoords="offset points", fontsize=SMALL_PT, parse_math=False)
+    if places:
+        axes.scatter(*np.array(places).T, facecolor="none", edgecolor=OFF, label="measured", **_DIAMOND)
 
 
 def _scale(most: float, resource: str) -> tuple[float, str]:
