@@ -85,15 +85,16 @@ def _measured(axes: Axes, resource: str, marks: Sequence[Mark], scale: float) ->
 
 def _placed(axes: Axes, against: Sequence[str], marks: Sequence[Mark], scales: Sequence[float]) -> None:
     """Marks among the plans, each with its figure in words."""
-    places = []
+    places: list[tuple[float, float]] = []
     for m in marks:
         costs = [m.cost(r) for r in against]
         if None in costs or m.worth is None:
             continue
-        places.append(tuple(value(c) / s for c, s in zip(costs, scales, strict=True)))
+        x, y = (value(c) / s for c, s in zip(costs, scales, strict=True))
+        places.append((x, y))
         said = f"{100 * m.worth.value:.4g} %" if m.worth.unit == "fraction" else f"{m.worth.value:.4g}"
         text = f"{label(m.name, 20)} {said}"
-        axes.annotate(text, places[-1], (7, 7), textcoords="offset points", fontsize=SMALL_PT, parse_math=False)
+        axes.annotate(text, (x, y), (7, 7), textcoords="offset points", fontsize=SMALL_PT, parse_math=False)
     if places:
         axes.scatter(*np.array(places).T, facecolor="none", edgecolor=OFF, label="measured", **_DIAMOND)
 
