@@ -18,7 +18,7 @@ from edgeprune.budget.problem import RESOURCES, Solution
 from edgeprune.budget.registry import get_solver
 from edgeprune.devices.protocol import Device
 from edgeprune.errors import UsageError
-from edgeprune.fitting.options import check_time_limit
+from edgeprune.fitting.options import GAP, check_effort
 from edgeprune.fitting.planner import Planner
 from edgeprune.progress import Progress
 from edgeprune.report.frontier import Mark, frontier_tables, marks_of
@@ -93,6 +93,7 @@ def frontier(
     count: int = COUNT,
     solver: str = "lagrangian",
     time_limit_s: float | None = None,
+    gap: float = GAP,
     runs: Sequence[str | Path] = (),
     target: str | Target = "host",
     device: str | Device | None = None,
@@ -124,7 +125,7 @@ def frontier(
         BadInputError: a run that has no report.
         ProfileError, ProfileMismatchError: the store does not cover the network on this device.
     """
-    resources = _resources(against, count, solver, time_limit_s)
+    resources = _resources(against, count, solver, time_limit_s, gap)
     opened = Question(
         model=model,
         target=target,
@@ -147,7 +148,7 @@ def frontier(
         criterion=criterion,
     ).open()
     limited = AGAINST["ram"] in resources
-    with opened.planning(ram_limited=limited, solver=solver, time_limit_s=None, progress=progress) as planning:
+    with opened.planning(ram_limited=limited, solver=solver, progress=progress) as planning:
         problem = planning.planner.problem
         marks = marks_of([Path(run) for run in runs], problem, target=opened.target.name)
         front = sweep(
@@ -156,6 +157,7 @@ def frontier(
             count=count,
             solver=solver,
             time_limit_s=time_limit_s,
+            gap=gap,
             progress=planning.progress,
         )
         if not limited:
@@ -170,6 +172,7 @@ def frontier_of(
     count: int = COUNT,
     solver: str = "lagrangian",
     time_limit_s: float | None = None,
+    gap: float = GAP,
     runs: Sequence[str | Path] = (),
     progress: bool | Progress | None = None,
 ) -> Frontier:
@@ -179,15 +182,17 @@ def frontier_of(
         BadInputError: the file is none, or a run has no report.
         UsageError, PlanError, ProfileError: as :func:`edgeprune.budget.frontier.sweep` says.
     """
-    resources = _resources(against, count, solver, time_limit_s)
+    resources = _resources(against, count, solver, time_limit_s, gap)
     found, _ = load_problem(problem)
     marks = marks_of([Path(run) for run in runs], found)
     with reporting(progress) as bar:
-        front = sweep(found, resources, count=count, solver=solver, time_limit_s=time_limit_s, progress=bar)
+        front = sweep(found, resources, count=count, solver=solver, time_limit_s=time_limit_s, gap=gap, progress=bar)
     return Frontier(Path(problem).stem, front, marks=marks)
 
 
-def _resources(against: str | Sequence[str], count: int, solver: str, time_limit_s: float | None) -> tuple[str, ...]:
+def _resources(
+    against: str | Sequence[str], count: int, solver: str, time_limit_s: float | None, gap: float
+) -> tuple[str, ...]:
     """The resources by the names that solvers use; refuses early what makes no sense."""
     words = (against,) if isinstance(against, str) else tuple(against)
     if strange := [w for w in words if w not in AGAINST]:
@@ -197,7 +202,7 @@ def _resources(against: str | Sequence[str], count: int, solver: str, time_limit
     if count < 2:
         raise UsageError(f"{count} limits make no curve", hint="try at least 2")
     get_solver(solver)
-    check_time_limit(time_limit_s)
+    check_effort(time_limit_s, gap)
     return tuple(AGAINST[w] for w in words)
 
 

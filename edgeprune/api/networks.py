@@ -27,9 +27,9 @@ from edgeprune.budget.registry import get_solver
 from edgeprune.compiler.compile import compile_network
 from edgeprune.compiler.manifest import Manifest
 from edgeprune.devices.protocol import Device
-from edgeprune.fitting.options import check_time_limit
+from edgeprune.fitting.options import GAP, TIME_LIMIT_S, check_effort
 from edgeprune.fitting.planner import shrunk
-from edgeprune.fitting.run_folder import RUN_FILE, check_out, save_run
+from edgeprune.fitting.run_folder import RUN_FILE, check_out, save_question, save_run
 from edgeprune.fitting.run_folder import load_run as load_folder
 from edgeprune.graph.network import Network as ReadNetwork
 from edgeprune.graph.network import read_network
@@ -137,8 +137,9 @@ def prune(
     tune: int = 8,
     store: Where = None,
     allow_mismatch: bool = False,
-    solver: str = "knapsack",
-    time_limit_s: float | None = None,
+    solver: str = "exact",
+    time_limit_s: float | None = TIME_LIMIT_S,
+    gap: float = GAP,
     criterion: str = "l2",
     progress: bool | Progress | None = None,
 ) -> Pruned:
@@ -153,7 +154,7 @@ def prune(
     """
     promise = Promise.parse(latency, flash, statistic, ram)
     get_solver(solver)
-    check_time_limit(time_limit_s)
+    check_effort(time_limit_s, gap)
     opened = Question(
         model=model,
         target=target,
@@ -178,9 +179,12 @@ def prune(
     folder = folder_of(out, opened.loaded.name, target)
     check_out(folder)
     limited = bool(promise.ram)
-    with opened.planning(ram_limited=limited, solver=solver, time_limit_s=time_limit_s, progress=progress) as planning:
+    with opened.planning(
+        ram_limited=limited, solver=solver, time_limit_s=time_limit_s, gap=gap, progress=progress
+    ) as planning:
         dense, dense_ram = planning.dense, planning.ram.dense_bytes if limited else None
         plan = planning.planner.propose(promise.resolve(dense.latency_ms, dense.flash_bytes, dense_ram)).plan
+        solved = planning.planner.solved(plan)
     network = planning.network
     small = shrunk(network, plan)
     return Pruned(
@@ -188,7 +192,10 @@ def prune(
         plan=plan,
         removed_blocks=tuple(b.name for b in network.channels.removed(plan.empty)),
         not_offered=planning.planner.dropped,
-        paths=save_run(folder, opened.record, plan, small.module),
+        paths={
+            **save_run(folder, opened.record, plan, small.module),
+            **save_question(folder, solved, planning.scores),
+        },
         folder=folder,
     )
 

@@ -28,6 +28,7 @@ from edgeprune.fitting.run_folder import RunRecord
 from edgeprune.fitting.teaching import prepared
 from edgeprune.graph.network import Network, read_network
 from edgeprune.home import store_path
+from edgeprune.importance.criterion import Scores
 from edgeprune.latency.model import LatencyModel, NetworkPrediction
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.loading import LoadedModel
@@ -94,7 +95,8 @@ class Opened:
         *,
         ram_limited: bool,
         solver: str,
-        time_limit_s: float | None,
+        time_limit_s: float | None = None,
+        gap: float = 0.0,
         progress: bool | Progress | None,
     ) -> Iterator[Planning]:
         """The planner, by the profile of the board in the store; the board is asked which one it is.
@@ -122,18 +124,20 @@ class Opened:
             options = ProfileOptions(
                 threads=asked.threads, points=asked.points, step=asked.step, tune=asked.tune, blocks=asked.blocks
             )
+            scores = score(network, asked.criterion, data, task, seed=asked.seed)
             planner = Planner(
                 network,
-                score(network, asked.criterion, data, task, seed=asked.seed),
+                scores,
                 tables,
                 options.levels(network.channels, self.target),
                 solver=solver,
                 criterion_name=asked.criterion,
                 ram=ram,
                 time_limit_s=time_limit_s,
+                gap=gap,
                 progress=bar,
             )
-            yield Planning(network, planner, ram, dense, tables.evidence, bar)
+            yield Planning(network, planner, scores, ram, dense, tables.evidence, bar)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,7 @@ class Planning:
 
     network: Network
     planner: Planner
+    scores: Scores
     ram: PlannedRam
     dense: NetworkPrediction
     evidence: str

@@ -34,7 +34,7 @@ from edgeprune.compiler.manifest import MANIFEST, read_manifest
 from edgeprune.devices.protocol import Device
 from edgeprune.errors import BadInputError, UsageError
 from edgeprune.fitting.fit import fit as run_fit
-from edgeprune.fitting.options import FitOptions
+from edgeprune.fitting.options import GAP, TIME_LIMIT_S, FitOptions
 from edgeprune.fitting.request import DONE, FREE
 from edgeprune.fitting.result import FitResult
 from edgeprune.fitting.run_folder import absolute
@@ -164,8 +164,9 @@ def fit(
     tune: int = 8,
     store: Where = None,
     allow_mismatch: bool = False,
-    solver: str = "knapsack",
-    time_limit_s: float | None = None,
+    solver: str = "exact",
+    time_limit_s: float | None = TIME_LIMIT_S,
+    gap: float = GAP,
     criterion: str = "taylor",
     epochs: int = 3,
     batch_size: int = 64,
@@ -211,6 +212,7 @@ def fit(
         pixels=pixels or "",
         baseline=baseline,
         time_limit_s=time_limit_s,
+        gap=gap,
         allow_mismatch=allow_mismatch,
         profile=ProfileOptions(threads=threads, points=points, step=step, tune=tune, blocks=blocks),
     )

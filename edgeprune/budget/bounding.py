@@ -115,7 +115,12 @@ class Search:
         """A box whose bound is not above it needs no further look."""
         if self.incumbent.levels is None:
             return self._worst
-        return self.incumbent.saliency + max(self._precision * abs(self.incumbent.saliency), NOISE * self._magnitude)
+        saliency = self.incumbent.saliency
+        return max(saliency + self._precision * abs(saliency), self._noise(saliency))
+
+    def _noise(self, saliency: float) -> float:
+        """What differs from this by the order of a sum, at most."""
+        return saliency + NOISE * self._magnitude
 
     @property
     def bound(self) -> float:
@@ -190,7 +195,8 @@ class Search:
             return halted.stop
         except KeyboardInterrupt:
             return Stop.INTERRUPTED
-        return Stop.OPTIMAL
+        proven = self.incumbent.levels is None or self.bound <= self._noise(self.incumbent.saliency)
+        return Stop.OPTIMAL if proven else Stop.GAP
 
     def _close(self, bound: float) -> None:
         self._closed = max(self._closed, bound)

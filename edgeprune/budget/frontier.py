@@ -19,17 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.budget.bounding import Halted
-from edgeprune.budget.certificate import verify
 from edgeprune.budget.dual import Dual
 from edgeprune.budget.evaluate import Evaluator
 from edgeprune.budget.factors import factors_of
 from edgeprune.budget.front import Front, Point
+from edgeprune.budget.incumbent import Incumbent
 from edgeprune.budget.outcome import deadline
-from edgeprune.budget.pareto import knees, non_dominated
-from edgeprune.budget.problem import ADDITIVE, RESOURCES, TOLERANCE, Budget, Problem, Solution, Stop
+from edgeprune.budget.pareto import Array, knees, non_dominated
+from edgeprune.budget.problem import ADDITIVE, RESOURCES, Budget, Problem, Solution, Stop
 from edgeprune.budget.proven import Proven, rescaled
 from edgeprune.budget.reach import Floor
 from edgeprune.budget.registry import get_solver
+from edgeprune.budget.solving import Solved
 from edgeprune.budget.witness import Witness
 from edgeprune.errors import InfeasibleBudgetError, UsageError
 from edgeprune.progress import SILENT, Progress
@@ -38,6 +39,8 @@ COUNT = 24
 """Limits that are tried."""
 LEAST_SHARE_S = 2.0
 """Of a time limit for one question; a heuristic that ends by itself is cut short by the end of the sweep alone."""
+WALKED = 1e-3
+"""The gap of a limit above which plans are sought from those around it."""
 LEAST_COST = "least cost"
 """The method of plans that were chosen by cost alone."""
 _PEAK_ROUNDS, _PEAK_STEP = 6, 4.0
@@ -52,6 +55,7 @@ def sweep(
     count: int = COUNT,
     solver: str = "lagrangian",
     time_limit_s: float | None = None,
+    gap: float = 0.0,
     progress: Progress = SILENT,
 ) -> Front:
     """The frontier of a problem; the certificate of every point is checked.
@@ -60,6 +64,7 @@ def sweep(
         against: one or two resources.
         count: limits that are tried; for two resources as many in each as make at least that many pairs.
         time_limit_s: of the whole sweep. A time limit and Ctrl-C give the frontier so far.
+        gap: at which ``exact`` stops at a question.
 
     Raises:
         UsageError: what is asked for makes no sense for this problem, or there is no such solver.
@@ -67,13 +72,11 @@ def sweep(
         VerificationError: a certificate does not hold: a fault of the solver.
     """
     since = time.perf_counter()
-    search = _Sweep(problem, _checked(problem, against, count), solver, until=deadline(time_limit_s))
+    search = _Sweep(problem, _checked(problem, against, count), solver, until=deadline(time_limit_s), gap=gap)
     stop = search.run(count, progress)
     front = search.front(stop)
     for point in front.points:
-        found = point.solution
-        # What enumeration has bounded has nothing shorter to show for it.
-        verify(problem, point.budget, found if found.witness is not None else replace(found, bound=None))
+        Solved(problem, point.budget, point.solution).check()
     return replace(front, seconds=time.perf_counter() - since)
 
 
@@ -93,13 +96,16 @@ def _checked(problem: Problem, against: Sequence[str], count: int) -> tuple[str,
 class _Sweep:
     """What a sweep knows so far: plans, each once, and bounds."""
 
-    def __init__(self, problem: Problem, against: tuple[str, ...], solver: str, *, until: float | None) -> None:
-        self._problem, self._against, self._until = problem, against, until
+    def __init__(
+        self, problem: Problem, against: tuple[str, ...], solver: str, *, until: float | None, gap: float
+    ) -> None:
+        self._problem, self._against, self._until, self._gap = problem, against, until, gap
         self._solver = get_solver(solver)
         self._evaluator = Evaluator(problem)
         self._floor = Floor(self._evaluator)
         self._graph = factors_of(self._evaluator)
         self._plans: dict[tuple[int, ...], Solution] = {}
+        self._budgets: list[Budget] = []
         self._asked = self._wanted = 0
         self._widest = self._know(self._evaluator.full_levels, self._solver.name)
         self._reference = Budget(**{r: self._cost(self._widest, r) for r in against})
@@ -124,6 +130,7 @@ class _Sweep:
                 inner = self._inside(limits, side)
                 self._wanted = self._asked + len(inner)
                 self._ask(inner, progress)
+            self._walk(progress)
         except Halted as halted:
             return halted.stop
         except KeyboardInterrupt:
@@ -135,7 +142,7 @@ class _Sweep:
         first, second = self._against
         rows = []
         for limit in limits:
-            inside = [p for p in self._plans.values() if self._cost(p, first) <= limit * (1 + TOLERANCE)]
+            inside = [p for p in self._plans.values() if Budget(**{first: limit}).fits(self._costs(p))]
             if inside:
                 low = min(self._cost(p, second) for p in inside)
                 # At the cost of the best plan there, and above, the first limit alone has been asked about.
@@ -152,9 +159,9 @@ class _Sweep:
     def _ask(self, questions: Sequence[dict[str, float]], progress: Progress) -> None:
         progress.stage("frontier", len(questions))
         for limits in questions:
-            budget = Budget(**limits)
+            self._budgets.append(budget := Budget(**limits))
             try:
-                found = self._solver.solve(self._problem, budget, time_limit_s=self._share())
+                found = self._solver.solve(self._problem, budget, time_limit_s=self._share(), gap=self._gap)
             except InfeasibleBudgetError:
                 # A plan that keeps this limit is known, so the solver gave up: other questions answer this one, too.
                 pass
@@ -165,6 +172,38 @@ class _Sweep:
                     raise Halted(found.stop)
             self._asked += 1
             progress.advance()
+
+    def _walk(self, progress: Progress) -> None:
+        """Where a gap is large, walk to the limit from the best plan inside and from the nearest one above.
+
+        A narrower plan that was found late may be wider than what the solver made of this limit, and grow further.
+        """
+        order = sorted(self._budgets, key=lambda b: tuple(b.values))
+        wide = [b for b in order if self._gap_at(b) > WALKED]
+        progress.stage("walking between plans", 2 * len(wide))
+        for budget in (*wide, *reversed(wide)):
+            self._share()
+            incumbent = Incumbent(self._evaluator, budget)
+            best = self._best(budget)
+            if best is not None:
+                incumbent.offer(self._levels(best))
+            above = (p for p in self._plans.values() if not budget.fits(self._costs(p)))
+            nearest = min(above, key=lambda p: float(budget.violation(self._costs(p))), default=None)
+            for start in filter(None, (best, nearest)):
+                incumbent.polish(self._levels(start))
+            if incumbent.levels is not None:
+                self._know(incumbent.levels, self._solver.name)
+            progress.advance()
+
+    def _best(self, budget: Budget) -> Solution | None:
+        """The best known plan inside a budget."""
+        inside = (p for p in self._plans.values() if budget.fits(self._costs(p)))
+        return max(inside, key=lambda p: p.saliency, default=None)
+
+    def _gap_at(self, budget: Budget) -> float:
+        best = self._best(budget)
+        bound = min(float(p.at(budget.values[None])[0]) for p in self._proven)
+        return np.inf if best is None else (bound - best.saliency) / max(best.saliency, 1e-300)
 
     def _share(self) -> float | None:
         """Seconds for the next question."""
@@ -217,6 +256,13 @@ class _Sweep:
     def _know(self, levels: Sequence[int], method: str) -> Solution:
         plan = self._evaluator.solution(levels, method)
         return self._plans.setdefault(plan.widths, plan)
+
+    def _levels(self, plan: Solution) -> list[int]:
+        return [c.levels.index(w) for c, w in zip(self._problem.choices, plan.widths, strict=True)]
+
+    def _costs(self, plan: Solution) -> Array:
+        """In all resources; a peak is its only row."""
+        return np.array([self._cost(plan, r) for r in RESOURCES])
 
     @staticmethod
     def _cost(plan: Solution, resource: str) -> float:

@@ -19,7 +19,13 @@ class Greedy:
     name = "greedy"
 
     def solve(
-        self, problem: Problem, budget: Budget, *, progress: Progress = SILENT, time_limit_s: float | None = None
+        self,
+        problem: Problem,
+        budget: Budget,
+        *,
+        progress: Progress = SILENT,
+        time_limit_s: float | None = None,
+        gap: float = 0.0,
     ) -> Solution:
         """Raises InfeasibleBudgetError, and PlanError or ProfileError for a problem that does not check."""
         since, until = time.perf_counter(), deadline(time_limit_s)

@@ -23,7 +23,13 @@ class Uniform:
     name = "uniform"
 
     def solve(
-        self, problem: Problem, budget: Budget, *, progress: Progress = SILENT, time_limit_s: float | None = None
+        self,
+        problem: Problem,
+        budget: Budget,
+        *,
+        progress: Progress = SILENT,
+        time_limit_s: float | None = None,
+        gap: float = 0.0,
     ) -> Solution:
         """Raises InfeasibleBudgetError if no uniform ratio fits; details carry the smallest over all ratios,
         which a method free to choose each width may undercut."""

@@ -21,7 +21,7 @@ _PLOTS = (".svg", ".png", ".pdf")
 
 
 @app.command()
-@taking(*_OF_A_MODEL, criterion=_CRITERION)
+@taking("gap", *_OF_A_MODEL, criterion=_CRITERION)
 def frontier(
     model: Annotated[str, typer.Argument(help="A model, as for edgeprune prune; or PROBLEM.json, as for solve.")],
     against: Annotated[
@@ -61,6 +61,7 @@ def frontier(
         "count": count,
         "solver": solver,
         "time_limit_s": time_limit,
+        "gap": given.pop("gap"),
         "runs": run or (),
         "progress": not quiet,
     }

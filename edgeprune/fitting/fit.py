@@ -26,7 +26,7 @@ from edgeprune.fitting.recover import History, recovered
 from edgeprune.fitting.reference import Reference, accepted
 from edgeprune.fitting.request import DONE, open_run
 from edgeprune.fitting.result import FitResult, FitRound, Measured, VariantResult
-from edgeprune.fitting.run_folder import RunRecord, save_run
+from edgeprune.fitting.run_folder import RunRecord, save_question, save_run
 from edgeprune.fitting.saved import load_scores, profile_json, profile_of, save_scores
 from edgeprune.fitting.stages import DENSE
 from edgeprune.fitting.teaching import prepared
@@ -157,6 +157,7 @@ def fit(
         if best is None:
             raise _none_kept(rounds, out)
         plan = best.proposal.plan
+        question = save_question(out, planner.solved(plan), scores)
         small, history = recovered(workshop, "recovered-0", shrunk(network, plan), plan, options.epochs)
         save_run(out, record, plan, small.module)
 
@@ -217,7 +218,7 @@ def fit(
             dropped=planner.dropped,
             deployment=done.deployment,
             fingerprint=fingerprint,
-            paths={**paths, "bundle": out / "bundle", "store": store.path},
+            paths={**paths, **question, "bundle": out / "bundle", "store": store.path},
             history={"pruned": history, "uniform": rival_history, **done.histories},
             task=task,
             data=data,
@@ -253,6 +254,7 @@ class _Planning:
             step=self.step,
             ram=PlannedRam(network, self.book, limited=self.ram_limited),
             time_limit_s=self.options.time_limit_s,
+            gap=self.options.gap,
             progress=self.progress,
         )
 
