@@ -41,8 +41,8 @@ LEAST_SHARE_S = 2.0
 """Of a time limit for one question; a heuristic that ends by itself is cut short by the end of the sweep alone."""
 WALKED = 1e-3
 """The gap of a limit above which plans are sought from those around it."""
-LEAST_COST = "least cost"
-"""The method of plans that were chosen by cost alone."""
+LEAST_COST, LOCAL_SEARCH = "least cost", "local search"
+"""Methods of plans that no solver gave: chosen by cost alone, or walked to from others."""
 _PEAK_ROUNDS, _PEAK_STEP = 6, 4.0
 _NOTHING = 1e-9
 """Of the widest plan's cost: the limit of a plan that costs nothing at all."""
@@ -176,9 +176,11 @@ class _Sweep:
     def _walk(self, progress: Progress) -> None:
         """Where a gap is large, walk to the limit from the best plan inside and from the nearest one above.
 
-        A narrower plan that was found late may be wider than what the solver made of this limit, and grow further.
+        A narrower plan that was found late may retain more than what the solver made of this limit, and grow further.
+        Limits are those that were asked about, and what the plans of the frontier cost.
         """
-        order = sorted(self._budgets, key=lambda b: tuple(b.values))
+        limits = {*self._budgets, *(p.budget for p in self.front(None).points)}
+        order = sorted(limits, key=lambda b: tuple(b.values))
         wide = [b for b in order if self._gap_at(b) > WALKED]
         progress.stage("walking between plans", 2 * len(wide))
         for budget in (*wide, *reversed(wide)):
@@ -192,7 +194,7 @@ class _Sweep:
             for start in filter(None, (best, nearest)):
                 incumbent.polish(self._levels(start))
             if incumbent.levels is not None:
-                self._know(incumbent.levels, self._solver.name)
+                self._know(incumbent.levels, LOCAL_SEARCH)
             progress.advance()
 
     def _best(self, budget: Budget) -> Solution | None:

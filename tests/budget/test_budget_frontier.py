@@ -109,6 +109,18 @@ def test_saliency_rises_along_one_resource():
     assert front.worst_gap < 0.05
 
 
+def test_plans_between_limits_are_better_than_the_solver_alone():
+    problem = random_problem(1, groups=8, levels=8, noise=0.3)
+    front = sweep(problem, count=6, solver="uniform")
+    assert "local search" in {p.solution.method for p in front.points}
+    alone = get_solver("uniform")
+    low, high = front.smallest["latency_ms"], front.widest.latency_ms
+    for limit in np.linspace(low, high, 6)[1:]:
+        found = front.saliency[front.costs[:, 0] <= limit * (1 + 1e-9)].max()
+        assert found >= alone.solve(problem, Budget(latency_ms=float(limit))).saliency
+    assert front.worst_gap < 0.1
+
+
 def test_two_resources_show_what_one_does_not():
     problem = random_problem(3, groups=8, levels=8)
     both = sweep(problem, ("latency_ms", "flash_bytes"), count=25)
