@@ -20,6 +20,7 @@ from edgeprune.devices.protocol import Device
 from edgeprune.errors import UsageError
 from edgeprune.fitting.options import GAP, check_effort
 from edgeprune.fitting.planner import Planner
+from edgeprune.importance.curves import IMPORTANCE
 from edgeprune.progress import Progress
 from edgeprune.report.frontier import Mark, frontier_tables, marks_of
 from edgeprune.report.tables import Table, share
@@ -113,6 +114,7 @@ def frontier(
     store: Where = None,
     allow_mismatch: bool = False,
     criterion: str = "l2",
+    objective: str = IMPORTANCE,
     progress: bool | Progress | None = None,
 ) -> Frontier:
     """The whole curve of saliency against ``latency``, ``flash`` or ``ram``, or a pair, from a stored profile.
@@ -146,6 +148,7 @@ def frontier(
         store=store,
         allow_mismatch=allow_mismatch,
         criterion=criterion,
+        objective=objective,
     ).open()
     limited = AGAINST["ram"] in resources
     with opened.planning(ram_limited=limited, solver=solver, progress=progress) as planning:

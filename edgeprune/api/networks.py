@@ -34,6 +34,7 @@ from edgeprune.fitting.run_folder import load_run as load_folder
 from edgeprune.graph.network import Network as ReadNetwork
 from edgeprune.graph.network import read_network
 from edgeprune.home import store_path
+from edgeprune.importance.curves import IMPORTANCE
 from edgeprune.models.image_input import ImageInput
 from edgeprune.models.loading import LoadedModel
 from edgeprune.models.onnx.export import DEFAULT_OPSET, export_onnx
@@ -141,6 +142,7 @@ def prune(
     time_limit_s: float | None = TIME_LIMIT_S,
     gap: float = GAP,
     criterion: str = "l2",
+    objective: str = IMPORTANCE,
     progress: bool | Progress | None = None,
 ) -> Pruned:
     """A smaller network inside a budget of latency, size or RAM, chosen from a stored profile; nothing is measured.
@@ -175,6 +177,7 @@ def prune(
         store=store,
         allow_mismatch=allow_mismatch,
         criterion=criterion,
+        objective=objective,
     ).open()
     folder = folder_of(out, opened.loaded.name, target)
     check_out(folder)
@@ -194,7 +197,7 @@ def prune(
         not_offered=planning.planner.dropped,
         paths={
             **save_run(folder, opened.record, plan, small.module),
-            **save_question(folder, solved, planning.scores),
+            **save_question(folder, solved, planning.saliency),
         },
         folder=folder,
     )

@@ -22,13 +22,14 @@ from edgeprune.api.arguments import (
 from edgeprune.api.progress import reporting
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.devices.protocol import Device
+from edgeprune.fitting.objective import check_objective, saliency_of
 from edgeprune.fitting.planned_ram import PlannedRam
-from edgeprune.fitting.planner import Planner, score, with_removable
+from edgeprune.fitting.planner import Planner, with_removable
 from edgeprune.fitting.run_folder import RunRecord
 from edgeprune.fitting.teaching import prepared
 from edgeprune.graph.network import Network, read_network
 from edgeprune.home import store_path
-from edgeprune.importance.criterion import Scores
+from edgeprune.importance.curves import Saliency
 from edgeprune.latency.model import LatencyModel, NetworkPrediction
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.loading import LoadedModel
@@ -42,7 +43,7 @@ from edgeprune.training.tasks.task import Task
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """Arguments that say which network is planned, for which board, by which profile and criterion."""
+    """Arguments that say which network is planned, for which board, by which profile and objective."""
 
     model: Model
     target: str | Target
@@ -63,6 +64,7 @@ class Question:
     store: Where
     allow_mismatch: bool
     criterion: str
+    objective: str
 
     def open(self) -> Opened:
         """The network and the data; nothing of the board yet.
@@ -70,6 +72,7 @@ class Question:
         Raises:
             UsageError, ModelLoadError, TargetError: what was asked for makes no sense.
         """
+        check_objective(self.objective, has_data=self.data is not None)
         task, kind = open_task(self.task), open_target(self.target)
         loaded, record = open_model(
             self.model, self.example_inputs, self.weights, self.input_shape, self.example, self.seed
@@ -124,12 +127,22 @@ class Opened:
             options = ProfileOptions(
                 threads=asked.threads, points=asked.points, step=asked.step, tune=asked.tune, blocks=asked.blocks
             )
-            scores = score(network, asked.criterion, data, task, seed=asked.seed)
+            levels = options.levels(network.channels, self.target)
+            saliency = saliency_of(
+                network,
+                levels,
+                criterion=asked.criterion,
+                objective=asked.objective,
+                data=data,
+                task=task,
+                seed=asked.seed,
+                progress=bar,
+            )
             planner = Planner(
                 network,
-                scores,
+                saliency,
                 tables,
-                options.levels(network.channels, self.target),
+                levels,
                 solver=solver,
                 criterion_name=asked.criterion,
                 ram=ram,
@@ -137,7 +150,7 @@ class Opened:
                 gap=gap,
                 progress=bar,
             )
-            yield Planning(network, planner, scores, ram, dense, tables.evidence, bar)
+            yield Planning(network, planner, saliency, ram, dense, tables.evidence, bar)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +164,7 @@ class Planning:
 
     network: Network
     planner: Planner
-    scores: Scores
+    saliency: Saliency
     ram: PlannedRam
     dense: NetworkPrediction
     evidence: str

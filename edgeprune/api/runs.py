@@ -42,6 +42,7 @@ from edgeprune.fitting.run_folder import load_run as load_folder
 from edgeprune.fitting.stages import FOLDER, LOG, Stages
 from edgeprune.graph.network import read_network
 from edgeprune.home import store_path
+from edgeprune.importance.curves import IMPORTANCE
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.image_input import ImageInput
 from edgeprune.models.loading import LoadedModel
@@ -169,6 +170,7 @@ def fit(
     time_limit_s: float | None = TIME_LIMIT_S,
     gap: float = GAP,
     criterion: str = "taylor",
+    objective: str = IMPORTANCE,
     epochs: int = 3,
     batch_size: int = 64,
     lr: float = 0.02,
@@ -200,6 +202,7 @@ def fit(
     options = FitOptions(
         solver=solver,
         criterion=criterion,
+        objective=objective,
         rounds=rounds,
         margin=margin,
         fill=fill,

@@ -15,7 +15,7 @@ from edgeprune.errors import UsageError
 app = typer.Typer(rich_markup_mode=None)
 
 SCHEMA = "edgeprune.frontier/1"
-_OF_A_MODEL = (*LOADING, *WHERE, *LEARNING, *PROFILING, "criterion")
+_OF_A_MODEL = (*LOADING, *WHERE, *LEARNING, *PROFILING, "criterion", "objective")
 _CRITERION = "l2"
 _PLOTS = (".svg", ".png", ".pdf")
 
