@@ -42,6 +42,7 @@ from edgeprune.fitting.run_folder import load_run as load_folder
 from edgeprune.fitting.stages import FOLDER, LOG, Stages
 from edgeprune.graph.network import read_network
 from edgeprune.home import store_path
+from edgeprune.importance.curves import IMPORTANCE
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.image_input import ImageInput
 from edgeprune.models.loading import LoadedModel
@@ -51,7 +52,8 @@ from edgeprune.pruning.plan import Plan
 from edgeprune.pruning.widths import load_plan, load_pruned
 from edgeprune.report.from_fit import report_of
 from edgeprune.report.schema import Report, read_report
-from edgeprune.report.tables import Table, facts_table, report_tables, written
+from edgeprune.report.tables import Table, facts_table, written
+from edgeprune.report.whole import report_tables
 from edgeprune.report.write import write_report
 from edgeprune.targets import Target
 from edgeprune.training.tasks.task import Score
@@ -168,6 +170,7 @@ def fit(
     time_limit_s: float | None = TIME_LIMIT_S,
     gap: float = GAP,
     criterion: str = "taylor",
+    objective: str = IMPORTANCE,
     epochs: int = 3,
     batch_size: int = 64,
     lr: float = 0.02,
@@ -199,6 +202,7 @@ def fit(
     options = FitOptions(
         solver=solver,
         criterion=criterion,
+        objective=objective,
         rounds=rounds,
         margin=margin,
         fill=fill,

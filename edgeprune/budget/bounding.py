@@ -239,12 +239,15 @@ class Search:
     def _first_plans(self, met: Sequence[Priced]) -> None:
         """Plans inside the budget from those that the dual met on its way."""
         promising = sorted({p.levels: p for p in met if p.weight}.values(), key=lambda p: p.bound)
+        better = False
         for plan in promising[:POLISHED]:
             self.check()
-            self.incumbent.polish(plan.levels, plan.prices, until=self._deadline)
-        lean = [p for p in met if not p.weight]
-        if self.incumbent.levels is None and lean:
-            self.incumbent.polish(lean[-1].levels, until=self._deadline)
+            better |= self.incumbent.polish(plan.levels, plan.prices, until=self._deadline)
+        # Where no walk comes into the budget, as between steps of RAM that peak alike, one goes up from inside.
+        lean = [p.levels for p in met if not p.weight]
+        inside = lean[-1:] if self.incumbent.levels is None else [self.incumbent.levels]
+        for levels in () if better else inside:
+            self.incumbent.polish(levels, until=self._deadline)
 
     def _shrink(self, box: Box, dual: Dual, best: Priced, plans: Sequence[Priced]) -> None:
         """Take away levels of no use; then bound what is left again, or split it."""

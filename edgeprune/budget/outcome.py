@@ -47,8 +47,11 @@ def answer(search: Search, stop: Stop, method: str, *, since: float) -> Solution
 
     Raises:
         InfeasibleBudgetError: it proved that there is nothing, or found nothing.
+        KeyboardInterrupt: Ctrl-C came before it found anything.
     """
     levels = search.incumbent.levels
+    if levels is None and stop is Stop.INTERRUPTED:
+        raise KeyboardInterrupt
     if levels is None:
         raise no_plan(search)
     return search.evaluator.solution(

@@ -26,6 +26,7 @@ app = typer.Typer(rich_markup_mode=None)
     "image_input",
     "solver",
     "criterion",
+    "objective",
     option("epochs", int, 3, "Epochs of fine-tuning.", min=0),
     option("batch_size", int, 64, "Samples of one step of fine-tuning.", min=1),
     option("lr", float, 0.02, "Peak learning rate of fine-tuning."),

@@ -79,6 +79,7 @@ _SHARED = (
         "Take camera frames, uint8: rgb, bgr:imagenet, bgr:mean=M:std=S (docs/TYPES.md).",
     ),
     option("criterion", str, "taylor", f"What channels are worth: {', '.join(CRITERIA)}."),
+    option("objective", str, "importance", "What a plan retains: importance (summed), or loss (measured on --data)."),
 )
 _TRUST = option("accept_new_host_key", bool, False, "Trust an SSH board that is not known yet (docs/SSH.md).")
 SHARED = {shared.name: shared for shared in _SHARED}

@@ -15,7 +15,17 @@ app = typer.Typer(rich_markup_mode=None)
 
 @app.command()
 @taking(
-    *LOADING, *WHERE, *PROMISED, *LEARNING, *PROFILING, "solver", "time_limit_s", "gap", "criterion", criterion="l2"
+    *LOADING,
+    *WHERE,
+    *PROMISED,
+    *LEARNING,
+    *PROFILING,
+    "solver",
+    "time_limit_s",
+    "gap",
+    "criterion",
+    "objective",
+    criterion="l2",
 )
 def prune(
     model: ModelArgument,

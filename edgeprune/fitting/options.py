@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from edgeprune.budget.registry import get_solver
 from edgeprune.budget.verdict import PATIENCE_S
 from edgeprune.errors import UsageError
+from edgeprune.fitting.objective import check_objective
+from edgeprune.importance.curves import IMPORTANCE
 from edgeprune.importance.registry import criterion
 from edgeprune.jsonable import Jsonable
 from edgeprune.profiling.profile import ProfileOptions
@@ -28,6 +30,7 @@ class FitOptions(Jsonable):
     """How a network is fitted.
 
     Attributes:
+        criterion, objective: which channels of a group go first, and what the widths of a plan are worth.
         time_limit_s: seconds after which a solver's best plan so far is taken; None: it ends by itself.
         gap: between plan and bound, relative, at which ``exact`` stops.
         rounds: most passes of solve, compile, measure.
@@ -42,6 +45,7 @@ class FitOptions(Jsonable):
 
     solver: str = "exact"
     criterion: str = "taylor"
+    objective: str = IMPORTANCE
     rounds: int = 8
     fill: float = 0.97
     margin: float | None = None
@@ -72,5 +76,6 @@ class FitOptions(Jsonable):
             )
         if self.epochs < 0 or self.batch_size < 1:
             raise UsageError(f"{self.epochs} epochs of batches of {self.batch_size} make no sense")
+        check_objective(self.objective, has_data=has_data)
         check_effort(self.time_limit_s, self.gap)
         get_solver(self.solver)

@@ -19,6 +19,7 @@ from edgeprune.fitting.planned_ram import PlannedRam
 from edgeprune.fitting.search import Proposal
 from edgeprune.graph.network import Network, read_network
 from edgeprune.importance.criterion import LossFn, OfModule, Scores
+from edgeprune.importance.curves import Saliency
 from edgeprune.importance.registry import criterion
 from edgeprune.latency.grids import finer
 from edgeprune.latency.model import LatencyModel
@@ -40,9 +41,9 @@ PACKINGS = 8
 """Plans that are looked at until one keeps a limit of RAM with its arena as it is packed, gaps included."""
 
 
-def calibration(data: DataSet, batch_size: int = 64) -> Iterator[Batch]:
-    """The first :data:`CALIBRATION` training samples of arrays, or as many from all over the data, in batches."""
-    return batches_of(data.train, batch_size, spread(data.train, CALIBRATION))
+def calibration(data: DataSet, batch_size: int = 64, most: int = CALIBRATION) -> Iterator[Batch]:
+    """The first ``most`` training samples of arrays, or as many from all over the data, in batches."""
+    return batches_of(data.train, batch_size, spread(data.train, most))
 
 
 def score(
@@ -66,10 +67,11 @@ def score(
     found = criterion(name, **options)
     if data is None:
         return found.score(network, None)
-    return found.score(network, calibration(data, batch_size), None if task is None else _scoring(task))
+    return found.score(network, calibration(data, batch_size), None if task is None else scoring(task))
 
 
-def _scoring(task: Task) -> LossFn:
+def scoring(task: Task) -> LossFn:
+    """The loss that channels are scored by."""
     step = task.step
     if step is None:
         return task.scoring
@@ -80,6 +82,7 @@ class Planner:
     """The planner: from saliency and latency tables to plans. It alone builds and solves the pruning problem.
 
     Args:
+        saliency: what channels and widths are worth.
         model: already corrected by what was measured; predicted figures carry its evidence level.
         levels: group -> widths that are offered.
         program_bytes: flash of the program beyond what the tables say. Often below 0: a linked
@@ -99,7 +102,7 @@ class Planner:
     def __init__(
         self,
         network: Network,
-        scores: Scores,
+        saliency: Saliency,
         model: LatencyModel,
         levels: Mapping[str, tuple[int, ...]],
         *,
@@ -112,7 +115,7 @@ class Planner:
         gap: float = 0.0,
         progress: Progress = SILENT,
     ) -> None:
-        self._network, self._scores, self._model, self._progress = network, scores, model, progress
+        self._network, self._saliency, self._model, self._progress = network, saliency, model, progress
         self._solver, self._criterion, self._program_bytes, self._step = solver, criterion_name, program_bytes, step
         self._ram, self._time_limit_s, self._gap = ram, time_limit_s, gap
         self._levels, self.dropped = usable_levels(network.kernels, network.channels, levels, model)
@@ -131,7 +134,7 @@ class Planner:
 
     def _at(self, levels: Mapping[str, tuple[int, ...]]) -> Problem:
         kernels, channels = self._network.kernels, self._network.channels
-        problem = build_problem(kernels, channels, self._scores, levels, self._model, estimate=True)
+        problem = build_problem(kernels, channels, self._saliency.curves, levels, self._model, estimate=True)
         rows = () if self._ram is None else self._ram.rows(problem, levels)
         return replace(problem, base_flash_bytes=problem.base_flash_bytes + self._program_bytes, ram=rows)
 
@@ -162,6 +165,10 @@ class Planner:
         solution = Evaluator(self._finer).solution(halves, self._solver)
         found = self._proposal(solution, {"between_ms": [low.latency_ms, high.latency_ms]})
         return None if found.key == low.key else replace(found, estimated=True)
+
+    def ram_bytes(self, solution: Solution) -> int | None:
+        """What the program of a solver's answer allocates, to the byte; None where that is not known."""
+        return None if self._ram is None else self._ram.of(self._plan(solution, {}))
 
     def _solved(self, problem: Problem, budget: Budget) -> Proposal[Plan]:
         """The solver's plan. An arena that is packed with a gap takes more than the solver's rows say: where that
@@ -215,7 +222,7 @@ class Planner:
         return make_plan(
             self._network.channels,
             {c.name: w for c, w in zip(self.problem.choices, solution.widths, strict=True)},
-            self._scores,
+            self._saliency.scores,
             predicted={
                 "latency_ms": solution.latency_ms,
                 "flash_bytes": solution.flash_bytes,
@@ -225,6 +232,7 @@ class Planner:
             method={
                 "solver": self._solver,
                 "criterion": self._criterion,
+                "objective": self._saliency.objective,
                 "latency_correction": self._model.correction,
                 **method,
             },

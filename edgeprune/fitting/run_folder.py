@@ -13,9 +13,9 @@ from torch import nn
 from edgeprune.budget.solving import PROBLEM, SOLUTION, Solved
 from edgeprune.errors import BadInputError, UsageError
 from edgeprune.files import write_whole
-from edgeprune.fitting.saved import SCORES, save_scores
+from edgeprune.fitting.saved import CURVES, SCORES, save_saliency
 from edgeprune.graph.network import Network, read_network
-from edgeprune.importance.criterion import Scores
+from edgeprune.importance.curves import Saliency
 from edgeprune.jsonable import Jsonable
 from edgeprune.models.entrypoint import is_entrypoint
 from edgeprune.models.image_input import ImageInput
@@ -93,11 +93,11 @@ def save_run(out: Path, record: RunRecord | None, plan: Plan, module: nn.Module)
     return paths
 
 
-def save_question(out: Path, solved: Solved, scores: Scores) -> dict[str, Path]:
-    """Write why the widths are as they are: problem, answer with its certificate, saliencies; the paths by name."""
+def save_question(out: Path, solved: Solved, saliency: Saliency) -> dict[str, Path]:
+    """Write why the widths are as they are: problem, answer with its certificate, saliency; the paths by name."""
     solved.save_in(out)
-    save_scores(scores, out)
-    return {"problem": out / PROBLEM, "solution": out / SOLUTION, "scores": out / SCORES}
+    save_saliency(saliency, out)
+    return {"problem": out / PROBLEM, "solution": out / SOLUTION, "scores": out / SCORES, "curves": out / CURVES}
 
 
 def load_run(folder: Path, factory: str | None = None) -> tuple[LoadedModel, Network]:

@@ -15,6 +15,7 @@ from edgeprune.fitting.planner import Planner, score
 from edgeprune.fitting.search import Proposal
 from edgeprune.graph.network import read_network
 from edgeprune.graph.spec import KernelSpec
+from edgeprune.importance.curves import Saliency
 from edgeprune.latency.grids import finer
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
@@ -38,8 +39,8 @@ class Made:
 
     def planner(self, tables: type[LatencyModel] = LatencyModel, **options: Any) -> Planner:
         model = tables(self.records)
-        scores = score(self.network, "l2")
-        return Planner(self.network, scores, model, self.levels, solver="greedy", criterion_name="l2", **options)
+        saliency = Saliency.summed(score(self.network, "l2"))
+        return Planner(self.network, saliency, model, self.levels, solver="greedy", criterion_name="l2", **options)
 
 
 @pytest.fixture(scope="module")

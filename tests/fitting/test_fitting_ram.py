@@ -25,6 +25,7 @@ from edgeprune.fitting.planned_ram import PlannedRam
 from edgeprune.fitting.planner import Planner, score, shrunk, with_removable
 from edgeprune.fitting.saved import load_scores
 from edgeprune.graph.network import Network, read_network
+from edgeprune.importance.curves import Saliency
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.zoo import build
@@ -49,12 +50,12 @@ class Made:
         found = profile(self.network.kernels, self.network.channels, target, device, store, options)
         self.levels, records = found.levels, found.profile.records()
         self.tables, self.book = LatencyModel(records), ScheduleBook(target, records)
-        self.scores = score(self.network, "l2")
+        self.saliency = Saliency.summed(score(self.network, "l2"))
 
     def planner(self, *, limited: bool = True, solver: str = "lagrangian") -> Planner:
         ram = PlannedRam(self.network, self.book, limited=limited)
         options = {"solver": solver, "criterion_name": "l2", "ram": ram}
-        return Planner(self.network, self.scores, self.tables, self.levels, **options)
+        return Planner(self.network, self.saliency, self.tables, self.levels, **options)
 
     def traced(self, plan: Plan) -> int:
         """What the network of a plan allocates, asked of its own graph."""

@@ -157,6 +157,23 @@ def test_no_plan_inside_the_budget_may_be_gone_on_with_more_rounds(run, monkeypa
     assert not {e["stage"] for e in again} & set(ended)
 
 
+def test_measured_losses_are_not_measured_again(run, data, monkeypatch):
+    options = replace(OPTIONS, objective="loss", rounds=1)
+    monkeypatch.setattr("edgeprune.fitting.fit.shrunk", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(options=options, data=data)
+    monkeypatch.undo()
+    monkeypatch.setattr("edgeprune.fitting.objective.loss_curves", interrupted)
+    with pytest.raises(UsageError, match=r"then .*'objective': 'loss'"):
+        run(options=replace(options, objective="importance"), data=data, resume=True)
+    result = run(options=options, data=data, resume=True)
+    assert result.plan.method["objective"] == "loss"
+
+
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
 # -- over budget once installed -----------------------------------------------------------------------------
 
 

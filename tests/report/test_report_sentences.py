@@ -14,7 +14,8 @@ from edgeprune.report.sentences import (
     spread_sentence,
     verdict_sentence,
 )
-from edgeprune.report.tables import report_tables, share
+from edgeprune.report.tables import share
+from edgeprune.report.whole import report_tables
 
 FLASH = {
     "resource": "flash",
