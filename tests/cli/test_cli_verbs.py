@@ -74,7 +74,10 @@ def test_prune_says_what_it_wrote(work):
     }
     assert sorted(p.name for p in (work["folder"] / "run").iterdir()) == [
         "model.safetensors",
+        "problem.json",
         "run.json",
+        "scores.safetensors",
+        "solution.json",
         "widths.json",
     ]
     assert all(Path(p).is_file() for p in said["paths"].values())
