@@ -73,6 +73,7 @@ def test_prune_says_what_it_wrote(work):
         g: len(k) for g, k in keep.items()
     }
     assert sorted(p.name for p in (work["folder"] / "run").iterdir()) == [
+        "curves.safetensors",
         "model.safetensors",
         "problem.json",
         "run.json",
