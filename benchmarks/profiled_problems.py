@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from profiled_networks import PROFILED
 
 from edgeprune.budget import Problem, save_problem
@@ -27,6 +26,7 @@ from edgeprune.errors import BadInputError
 from edgeprune.fitting.planned_ram import PlannedRam
 from edgeprune.graph.channels import ChannelGraph, KernelNode
 from edgeprune.graph.network import Network, read_network
+from edgeprune.importance.curves import Curves, Saliency
 from edgeprune.latency.grids import levels_for, split
 from edgeprune.latency.jsonl import read_jsonl, write_jsonl
 from edgeprune.latency.model import LatencyModel
@@ -177,15 +177,16 @@ def built(name: str, profiles: Path) -> Problem:
     _, target, records = Measured.read(profiles).of(net)
     model = LatencyModel(records)
     levels, _ = usable_levels(net.kernels, net.channels, candidates(net.channels), model)
-    made = build_problem(net.kernels, net.channels, scores(net.channels), levels, model, estimate=True)
+    made = build_problem(net.kernels, net.channels, curves(net.channels), levels, model, estimate=True)
     ram = PlannedRam(net, ScheduleBook(target, records), limited=True)
     return replace(made, ram=ram.rows(made, levels))
 
 
-def scores(channels: ChannelGraph, seed: int = SEED) -> dict[str, NDArray[np.float64]]:
-    """Saliency that is drawn: (size,) for each group."""
+def curves(channels: ChannelGraph, seed: int = SEED) -> Curves:
+    """What each width of each group retains, of scores that are drawn."""
     rng = np.random.default_rng(seed)
-    return {
+    scores = {
         g.name: np.exp(OF_GROUPS * rng.standard_normal() + OF_CHANNELS * rng.standard_normal(g.size))
         for g in channels.groups
     }
+    return Saliency.summed(scores).curves
