@@ -14,6 +14,7 @@ from edgeprune import errors
 if TYPE_CHECKING:
     from edgeprune.api.boards import bench, flash, rollback, run
     from edgeprune.api.explaining import Explained, explain
+    from edgeprune.api.frontiers import Frontier, frontier
     from edgeprune.api.networks import Bundle, Exported, Pruned, compile, export, prune
     from edgeprune.api.profiles import Profile, profile
     from edgeprune.api.runs import Fit, Run, fit, load_run
@@ -32,6 +33,7 @@ _HOMES = {
     "Explained": "edgeprune.api.explaining",
     "Exported": "edgeprune.api.networks",
     "Fit": "edgeprune.api.runs",
+    "Frontier": "edgeprune.api.frontiers",
     "Profile": "edgeprune.api.profiles",
     "Pruned": "edgeprune.api.networks",
     "Run": "edgeprune.api.runs",
@@ -42,6 +44,7 @@ _HOMES = {
     "export": "edgeprune.api.networks",
     "fit": "edgeprune.api.runs",
     "flash": "edgeprune.api.boards",
+    "frontier": "edgeprune.api.frontiers",
     "load_bundle": "edgeprune.compiler.library",
     "load_data": "edgeprune.training.data",
     "load_model": "edgeprune.models.loading",
@@ -61,6 +64,7 @@ __all__ = [
     "Explained",
     "Exported",
     "Fit",
+    "Frontier",
     "Profile",
     "Pruned",
     "Run",
@@ -73,6 +77,7 @@ __all__ = [
     "export",
     "fit",
     "flash",
+    "frontier",
     "load_bundle",
     "load_data",
     "load_model",

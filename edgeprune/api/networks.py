@@ -16,12 +16,9 @@ from edgeprune.api.arguments import (
     Shape,
     TaskArgument,
     Where,
-    board_of,
-    open_data,
     open_model,
-    open_target,
-    open_task,
 )
+from edgeprune.api.planning import Question
 from edgeprune.api.progress import reporting
 from edgeprune.api.schedules import schedule_book
 from edgeprune.api.shown import Network, Shown, folder_of
@@ -29,26 +26,18 @@ from edgeprune.budget.promise import Promise
 from edgeprune.budget.registry import get_solver
 from edgeprune.compiler.compile import compile_network
 from edgeprune.compiler.manifest import Manifest
-from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.devices.protocol import Device
-from edgeprune.fitting.objective import check_objective, saliency_of
 from edgeprune.fitting.options import GAP, TIME_LIMIT_S, check_effort
-from edgeprune.fitting.planned_ram import PlannedRam
-from edgeprune.fitting.planner import Planner, shrunk, with_removable
+from edgeprune.fitting.planner import shrunk
 from edgeprune.fitting.run_folder import RUN_FILE, check_out, save_question, save_run
 from edgeprune.fitting.run_folder import load_run as load_folder
-from edgeprune.fitting.teaching import prepared
 from edgeprune.graph.network import Network as ReadNetwork
 from edgeprune.graph.network import read_network
 from edgeprune.home import store_path
 from edgeprune.importance.curves import IMPORTANCE
-from edgeprune.latency.model import LatencyModel
-from edgeprune.latency.store import ProfileStore
 from edgeprune.models.image_input import ImageInput
 from edgeprune.models.loading import LoadedModel
 from edgeprune.models.onnx.export import DEFAULT_OPSET, export_onnx
-from edgeprune.profiling.fingerprint import fingerprint_of
-from edgeprune.profiling.profile import ProfileOptions
 from edgeprune.progress import Progress
 from edgeprune.pruning.plan import Plan
 from edgeprune.report.tables import Table, percent, size, written
@@ -168,59 +157,48 @@ def prune(
     promise = Promise.parse(latency, flash, statistic, ram)
     get_solver(solver)
     check_effort(time_limit_s, gap)
-    check_objective(objective, has_data=data is not None)
-    lesson, kind = open_task(task), open_target(target)
-    loaded, record = open_model(model, example_inputs, weights, input_shape, example, seed)
-    examples = open_data(data, seed, task=lesson, inputs=loaded.example_inputs, pixels=pixels)
-    folder = folder_of(out, loaded.name, target)
+    opened = Question(
+        model=model,
+        target=target,
+        device=device,
+        data=data,
+        task=task,
+        pixels=pixels,
+        example_inputs=example_inputs,
+        weights=weights,
+        input_shape=input_shape,
+        example=example,
+        seed=seed,
+        threads=threads,
+        points=points,
+        step=step,
+        blocks=blocks,
+        tune=tune,
+        store=store,
+        allow_mismatch=allow_mismatch,
+        criterion=criterion,
+        objective=objective,
+    ).open()
+    folder = folder_of(out, opened.loaded.name, target)
     check_out(folder)
-    network = read_network(loaded.module, loaded.example_inputs, loaded.interface)
-    with board_of(device, kind) as board, ProfileStore(store_path(store)) as opened, reporting(progress) as bar:
-        if blocks:
-            network = with_removable(network, bar)
-        fingerprint = fingerprint_of(kind, board.describe(), threads, network.kernels)
-        records = opened.find(fingerprint, allow_mismatch=allow_mismatch).records()
-        tables, planned = (
-            LatencyModel(records),
-            PlannedRam(network, ScheduleBook(kind, records), limited=bool(promise.ram)),
-        )
-        dense = tables.network(n.spec for n in network.kernels.nodes)
-        if examples is not None:
-            examples, lesson, _ = prepared(network, examples, lesson, bar)
-        options = ProfileOptions(threads=threads, points=points, step=step, tune=tune, blocks=blocks)
-        levels = options.levels(network.channels, kind)
-        saliency = saliency_of(
-            network,
-            levels,
-            criterion=criterion,
-            objective=objective,
-            data=examples,
-            task=lesson,
-            seed=seed,
-            progress=bar,
-        )
-        planner = Planner(
-            network,
-            saliency,
-            tables,
-            levels,
-            solver=solver,
-            criterion_name=criterion,
-            ram=planned,
-            time_limit_s=time_limit_s,
-            gap=gap,
-            progress=bar,
-        )
-        dense_ram = planned.dense_bytes if promise.ram else None
-        plan = planner.propose(promise.resolve(dense.latency_ms, dense.flash_bytes, dense_ram)).plan
-        solved = planner.solved(plan)
+    limited = bool(promise.ram)
+    with opened.planning(
+        ram_limited=limited, solver=solver, time_limit_s=time_limit_s, gap=gap, progress=progress
+    ) as planning:
+        dense, dense_ram = planning.dense, planning.ram.dense_bytes if limited else None
+        plan = planning.planner.propose(promise.resolve(dense.latency_ms, dense.flash_bytes, dense_ram)).plan
+        solved = planning.planner.solved(plan)
+    network = planning.network
     small = shrunk(network, plan)
     return Pruned(
-        small=replace(loaded, module=small.module, example_inputs=small.example_inputs),
+        small=replace(opened.loaded, module=small.module, example_inputs=small.example_inputs),
         plan=plan,
         removed_blocks=tuple(b.name for b in network.channels.removed(plan.empty)),
-        not_offered=planner.dropped,
-        paths={**save_run(folder, record, plan, small.module), **save_question(folder, solved, saliency)},
+        not_offered=planning.planner.dropped,
+        paths={
+            **save_run(folder, opened.record, plan, small.module),
+            **save_question(folder, solved, planning.saliency),
+        },
         folder=folder,
     )
 

@@ -37,7 +37,7 @@ class Exact:
     ) -> Solution:
         """Raises InfeasibleBudgetError, and PlanError or ProfileError for a problem that does not check."""
         since, until = time.perf_counter(), deadline(time_limit_s)
-        evaluator, limits = Evaluator(problem), check_budget(budget, problem)
+        evaluator, limits = Evaluator(problem, budget), check_budget(budget, problem)
         progress.stage(self.name)
         search = Search(evaluator, limits, deadline=until, precision=gap)
         boxes = self._max_boxes if time_limit_s is None else 1_000_000_000

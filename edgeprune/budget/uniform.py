@@ -35,7 +35,7 @@ class Uniform:
         which a method free to choose each width may undercut."""
         since, until = time.perf_counter(), deadline(time_limit_s)
         progress.stage("uniform")
-        evaluator, limits = Evaluator(problem), check_budget(budget, problem)
+        evaluator, limits = Evaluator(problem, budget), check_budget(budget, problem)
         # The nearest level changes only where r passes the middle of two levels, so these ratios are all there are.
         offered = [lv[first:] for lv, first in zip(evaluator.levels, evaluator.narrowest, strict=True)]
         middles = [(lv[1:] + lv[:-1]) / 2 / lv[-1] for lv in offered]

@@ -166,6 +166,10 @@ class Planner:
         found = self._proposal(solution, {"between_ms": [low.latency_ms, high.latency_ms]})
         return None if found.key == low.key else replace(found, estimated=True)
 
+    def ram_bytes(self, solution: Solution) -> int | None:
+        """What the program of a solver's answer allocates, to the byte; None where that is not known."""
+        return None if self._ram is None else self._ram.of(self._plan(solution, {}))
+
     def _solved(self, problem: Problem, budget: Budget) -> Proposal[Plan]:
         """The solver's plan. An arena that is packed with a gap takes more than the solver's rows say: where that
         breaks the limit, the rows get a lower one.

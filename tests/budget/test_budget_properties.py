@@ -160,6 +160,18 @@ def test_where_tables_are_split_bounds_hold_and_the_optimum_is_found_all_the_sam
     assert split > 5
 
 
+def test_tables_too_large_for_a_cache_are_joined_slice_by_slice_to_the_same(monkeypatch):
+    for seed in range(12):
+        graph = factors_of(Evaluator(varied(seed)))
+        tables = [f.costs.sum(axis=0) if f.value is None else f.value for f in graph.factors] + list(graph.saliency)
+        tree = Tree(graph)
+        monkeypatch.setattr("edgeprune.budget.tree._AT_ONCE", 1 << 17)
+        whole, worths = tree.maximise(tables), tree.worths()
+        monkeypatch.setattr("edgeprune.budget.tree._AT_ONCE", 1)
+        assert tree.maximise(tables) == whole
+        assert all((a == b).all() for a, b in zip(tree.worths(), worths, strict=True))
+
+
 @pytest.mark.parametrize("name", ["greedy", "knapsack", "lagrangian", "uniform"])
 def test_every_plan_is_feasible_and_no_bound_is_below_the_optimum(name):
     for seed in range(0, 400, 29):

@@ -18,6 +18,7 @@ from edgeprune.budget.solving import Solved, solve
 from edgeprune.cli.main import main
 from edgeprune.errors import UsageError
 from edgeprune.fitting.run_folder import save_question
+from edgeprune.importance.curves import Saliency
 from edgeprune.pruning.plan import Plan
 from edgeprune.pruning.widths import save_pruned
 
@@ -54,7 +55,7 @@ def plan_of(widths: dict[str, int]) -> Plan:
 def run(tmp_path: Path) -> Path:
     solved = question()
     save_pruned(nn.Linear(2, 2), plan_of(widths_of(solved)), tmp_path)
-    save_question(tmp_path, solved, RANKED)
+    save_question(tmp_path, solved, Saliency.summed(RANKED))
     return tmp_path
 
 

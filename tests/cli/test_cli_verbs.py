@@ -73,8 +73,12 @@ def test_prune_says_what_it_wrote(work):
         g: len(k) for g, k in keep.items()
     }
     assert sorted(p.name for p in (work["folder"] / "run").iterdir()) == [
+        "curves.safetensors",
         "model.safetensors",
+        "problem.json",
         "run.json",
+        "scores.safetensors",
+        "solution.json",
         "widths.json",
     ]
     assert all(Path(p).is_file() for p in said["paths"].values())
