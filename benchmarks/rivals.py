@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -137,12 +138,18 @@ class Solver:
 
 
 class MacsRanking:
-    """All channels in one list by saliency for each multiply-add; from its end as many go as have to."""
+    """One list of all channels by saliency for each multiply-add; from its end as many go as have to.
 
-    def __init__(self, network: Network, problem: Problem, scores: Scores) -> None:
+    Args:
+        levels: remove channels from one width that the problem offers to the next, not one by one.
+    """
+
+    def __init__(self, network: Network, problem: Problem, scores: Scores, *, levels: bool = False) -> None:
         self._network, self._scores = network, scores
         self._names = [c.name for c in problem.choices]
-        self._prefixes = removals([scores[n] / _macs_of_channel(network, n) for n in self._names])
+        offered = [c.levels if levels else tuple(range(1, c.levels[-1] + 1)) for c in problem.choices]
+        worth = [scores[name] / macs_of_channel(network, name) for name in self._names]
+        self._prefixes = removals(worth, offered)
         self._costs = Evaluator(problem).costs(self._prefixes)[:, 0]
 
     def propose(self, aim_ms: float) -> Candidate:
@@ -154,22 +161,27 @@ class MacsRanking:
         return _planned(self._network, plan, float(self._costs[fits[0]]), kept(self._scores, widths))
 
 
-def removals(worth: Sequence[NDArray[np.float64]]) -> NDArray[np.int64]:
-    """Widths after each removal of the channel that is worth least of all, one by one; each group keeps one channel.
+def removals(worth: Sequence[NDArray[np.float64]], levels: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """Widths after each removal of the channels that are worth least of all, step by step.
 
     Args:
         worth: of the channels of each group, in any order.
+        levels: widths that each group may have, ascending, the last its size.
 
     Returns:
         Shape (removals + 1, groups), beginning with full widths.
     """
-    ranked = [np.sort(w)[:-1] for w in worth]
-    group = np.repeat(np.arange(len(worth)), [len(w) for w in ranked])[
-        np.argsort(np.concatenate(ranked), kind="stable")
-    ]
-    gone = np.cumsum(np.eye(len(worth), dtype=np.int64)[group], axis=0)
-    full = np.array([len(w) for w in worth], dtype=np.int64)
-    return np.concatenate([full[None], full - gone])
+    steps: list[tuple[float, int]] = []
+    for group, (values, widths) in enumerate(zip(worth, levels, strict=True)):
+        best = np.sort(values)[::-1]
+        steps += [(float(best[low:high].mean()), group) for low, high in pairwise(widths)]
+    # Within a group the next step down is always worth less, so its widths are met in order.
+    at = [len(widths) - 1 for widths in levels]
+    found = [[widths[-1] for widths in levels]]
+    for _, group in sorted(steps):
+        at[group] -= 1
+        found.append([widths[i] for widths, i in zip(levels, at, strict=True)])
+    return np.array(found, dtype=np.int64)
 
 
 def kept(scores: Scores, widths: Mapping[str, int]) -> float:
@@ -178,7 +190,7 @@ def kept(scores: Scores, widths: Mapping[str, int]) -> float:
     return held / sum(float(scores[name].sum()) for name in widths)
 
 
-def _macs_of_channel(network: Network, group: str) -> float:
+def macs_of_channel(network: Network, group: str) -> float:
     """Multiply-adds that go with one channel of a group, in all kernels that write or read it."""
     total = 0.0
     for node in network.kernels.nodes:

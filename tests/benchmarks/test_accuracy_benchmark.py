@@ -19,9 +19,14 @@ def at(*shares: float) -> list[Tuned]:
     return [Tuned(Candidate((), 1.0, None, {}), share) for share in shares]
 
 
-def test_channels_go_by_worth_and_each_group_keeps_one() -> None:
-    widths = removals([np.array([3.0, 1.0, 2.0]), np.array([0.5, 9.0])])
+def test_channels_go_by_worth_and_no_group_goes_whole() -> None:
+    widths = removals([np.array([3.0, 1.0, 2.0]), np.array([0.5, 9.0])], [(1, 2, 3), (1, 2)])
     assert widths.tolist() == [[3, 2], [3, 1], [2, 1], [1, 1]]
+
+
+def test_channels_between_two_widths_go_by_their_mean() -> None:
+    widths = removals([np.array([9.0, 1.0, 2.0]), np.array([1.7, 9.0])], [(1, 3), (1, 2)])
+    assert widths.tolist() == [[3, 2], [1, 2], [1, 1]]
 
 
 def test_saliency_kept_is_that_of_the_best_channels() -> None:
