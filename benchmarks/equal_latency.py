@@ -17,7 +17,7 @@ from statistics import median
 from rivals import Candidate, Method, Widths, Workpiece
 
 from edgeprune.deploy.placed import Placed
-from edgeprune.deploy.timing import LAUNCH_MS, Turns
+from edgeprune.deploy.timing import FEWEST, LAUNCH_MS, MOST, WARMUP, Turns
 from edgeprune.deploy.trials import Trials
 from edgeprune.errors import InfeasibleBudgetError
 from edgeprune.files import write_whole
@@ -72,25 +72,25 @@ class Meter:
         self._learn({widths: share})
         return share
 
-    def race(self, networks: Mapping[str, tuple[Widths, Callable[[], Network]]]) -> dict[str, float]:
+    def race(self, networks: Mapping[Widths, Callable[[], Network]]) -> dict[Widths, float]:
         """Shares of several networks that are launched in turns, the dense one among them; they replace what was
         known of each.
         """
-        placed = {name: self._trials.keep(self.bundle(*entry)) for name, entry in networks.items()}
-        runners: dict[str, Placed] = {"": self._dense, **placed}
-        repeats = {name: _repeats(p) for name, p in runners.items()}
-        names, ratios = list(runners), {name: list[float]() for name in placed}
+        placed = {widths: self._trials.keep(self.bundle(widths, make)) for widths, make in networks.items()}
+        runners: dict[Widths, Placed] = {(): self._dense, **placed}
+        repeats = {widths: _repeats(p) for widths, p in runners.items()}
+        order, ratios = list(runners), {widths: list[float]() for widths in placed}
         for turn in range(RACE_TURNS):
             # Who begins moves on, and the direction alternates: no network always follows the same one.
-            order = names[turn % len(names) :] + names[: turn % len(names)]
+            turned = order[turn % len(order) :] + order[: turn % len(order)]
             times = {
-                name: runners[name].launch(warmup=2, repeats=repeats[name]).median_ms
-                for name in (order if turn % 2 else reversed(order))
+                widths: runners[widths].launch(warmup=WARMUP, repeats=repeats[widths]).median_ms
+                for widths in (turned if turn % 2 else reversed(turned))
             }
-            for name in placed:
-                ratios[name].append(times[name] / times[""])
-        shares = {name: median(found) for name, found in ratios.items()}
-        self._learn({networks[name][0]: share for name, share in shares.items()})
+            for widths, found in ratios.items():
+                found.append(times[widths] / times[()])
+        shares = {widths: median(found) for widths, found in ratios.items()}
+        self._learn(shares)
         return shares
 
     def bundle(self, widths: Widths, network: Callable[[], Network]) -> Path:
@@ -132,7 +132,7 @@ def tuned(
         else:
             share = meter.measured(found.widths, _maker(workpiece, found))
             tried[found.widths] = Tuned(found, share)
-            if abs(share / target - 1) <= WINDOW:
+            if abs(share / target - 1) <= WINDOW / 2:
                 break
             if share > target:
                 high = min(high, found.predicted_ms)
@@ -187,8 +187,8 @@ def levelled(
                 note(f"{name}: {e.message}")
         if race and {name: t.candidate.widths for name, t in found.items()} == before:
             break
-        shares = meter.race({n: (t.candidate.widths, _maker(workpiece, t.candidate)) for n, t in found.items()})
-        found = {name: replace(t, share=shares[name]) for name, t in found.items()}
+        shares = meter.race({t.candidate.widths: _maker(workpiece, t.candidate) for t in found.values()})
+        found = {name: replace(t, share=shares[t.candidate.widths]) for name, t in found.items()}
         note(f"race {race + 1}: " + ", ".join(f"{n} {t.used(target):.3f}" for n, t in found.items()))
     return found
 
@@ -199,7 +199,7 @@ def _maker(workpiece: Workpiece, candidate: Candidate) -> Callable[[], Network]:
 
 def _repeats(placed: Placed) -> int:
     probe = placed.launch(warmup=1, repeats=5)
-    return int(min(200, max(3, LAUNCH_MS / min(probe.samples_ms))))
+    return int(min(MOST, max(FEWEST, LAUNCH_MS / min(probe.samples_ms))))
 
 
 def _key(widths: Widths) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
@@ -50,10 +50,18 @@ def cells(folder: Folder, data: Sequence[str], seeds: Sequence[int], budgets: Se
                 plans = folder.read(plans_name(name, seed, budget)) or {"measured": {}}
                 for method in TRAINED:
                     if (found := folder.read(cell_name(name, seed, budget, method))) is not None:
-                        plan = plans["measured"][method]
+                        plan, own = plans["measured"][method], plans["measured"].get(OWN)
                         place = {"data": name, "seed": seed, "budget": budget, "method": method}
-                        rows.append({**place, **found, "used": plan["used"], "widths": plan["widths"]})
+                        same = own is not None and channels_in(plan) == channels_in(own)
+                        facts = {"used": plan["used"], "widths": plan["widths"], "same_as_exact": same}
+                        rows.append({**place, **found, **facts})
     return rows
+
+
+def channels_in(candidate: Mapping[str, Any]) -> Any:
+    """The channels that a plan keeps; methods without plans are told apart by all that their recipe says."""
+    recipe = candidate["recipe"]
+    return recipe["plan"]["keep"] if "plan" in recipe else recipe
 
 
 def by_method(rows: Iterable[dict[str, Any]], data: str, budget: int) -> dict[str, dict[int, float]]:
@@ -74,7 +82,8 @@ def comparisons(rows: list[dict[str, Any]], data: Sequence[str], budgets: Sequen
             for method in (m for m in TRAINED if m in of):
                 both = sorted(of[method].keys() & of.get(OWN, {}).keys())
                 better = [of[OWN][s] - of[method][s] for s in both]
-                used = [r["used"] for r in rows if (r["data"], r["budget"], r["method"]) == (name, budget, method)]
+                mine = [r for r in rows if (r["data"], r["budget"], r["method"]) == (name, budget, method)]
+                used = [r["used"] for r in mine]
                 found.append(
                     {
                         "data": name,
@@ -84,6 +93,7 @@ def comparisons(rows: list[dict[str, Any]], data: Sequence[str], budgets: Sequen
                         "accuracy": Estimate.of(list(of[method].values())),
                         "exact_better_by": Estimate.of(better) if better else None,
                         "used": [min(used), max(used)],
+                        "same_as_exact": sum(r["same_as_exact"] for r in mine),
                     }
                 )
     return found
@@ -147,5 +157,6 @@ def shown(folder: Folder, data: Sequence[str], seeds: Sequence[int], compared: l
         for row in (r for r in compared if r["data"] == name):
             low, high = row["used"]
             better = "" if row["method"] == OWN else f"   exact better by {row['exact_better_by']}"
+            better += f" (the same network {row['same_as_exact']} times)" if better and row["same_as_exact"] else ""
             print(f"  {row['budget']} %  {row['method']:15} {row['accuracy']!s:14} used {low:.3f}-{high:.3f}{better}")
     print()
