@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from bars import bar
-from contest import BY_SALIENCY, OWN, TRAINED, Folder, cell_name, plans_name
+from contest import BY_SALIENCY, OWN, TRAINED, Folder, cell_name, digest_of, plans_name
 from equal_latency import WINDOW
 from scipy.stats import t as student
 
@@ -47,10 +47,10 @@ def cells(folder: Folder, data: Sequence[str], seeds: Sequence[int], budgets: Se
     for name in data:
         for seed in seeds:
             for budget in budgets:
-                plans = folder.read(plans_name(name, seed, budget)) or {"measured": {}}
-                for method in TRAINED:
-                    if (found := folder.read(cell_name(name, seed, budget, method))) is not None:
-                        plan, own = plans["measured"][method], plans["measured"].get(OWN)
+                plans = (folder.read(plans_name(name, seed, budget)) or {"measured": {}})["measured"]
+                for method in (m for m in TRAINED if m in plans):
+                    found, plan, own = folder.read(cell_name(name, seed, budget, method)), plans[method], plans.get(OWN)
+                    if found is not None and found.pop("recipe", None) == digest_of(plan["recipe"]):
                         place = {"data": name, "seed": seed, "budget": budget, "method": method}
                         same = own is not None and channels_in(plan) == channels_in(own)
                         facts = {"used": plan["used"], "widths": plan["widths"], "same_as_exact": same}
