@@ -1,6 +1,7 @@
 # make demo    the whole chain on this computer: profile, prune, compile, deploy, measure
 # make emulated  the same on emulated boards: profiled on one, installed over the serial console of another
 # make test    what CI runs: lint, types, tests
+# make properties  the solvers against enumeration on thousands of random problems (minutes)
 # make lint    ruff and mypy alone
 # make setup   the virtual environment alone
 # make clean   remove everything that is not in git
@@ -12,7 +13,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 export PYTHON
 
-.PHONY: demo emulated test lint setup clean
+.PHONY: demo emulated test properties lint setup clean
 
 # Threads that wait asleep: beside another busy process, those that wait awake take six times as long.
 demo: $(STAMP)
@@ -29,6 +30,9 @@ test: lint
 	@sh tools/install_sshd.sh
 	@$(PY) -m edgeprune emulator prepare --quiet >/dev/null || echo "The tests of emulated boards are skipped" >&2
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 3 --dist loadgroup
+
+properties: $(STAMP)
+	EDGEPRUNE_PROPERTY_SEEDS=600 OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 tests/budget/test_budget_properties.py
 
 lint: $(STAMP)
 	$(PY) -m ruff check .

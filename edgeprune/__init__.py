@@ -13,6 +13,8 @@ from edgeprune import errors
 
 if TYPE_CHECKING:
     from edgeprune.api.boards import bench, flash, rollback, run
+    from edgeprune.api.explaining import Explained, explain
+    from edgeprune.api.frontiers import Frontier, frontier
     from edgeprune.api.networks import Bundle, Exported, Pruned, compile, export, prune
     from edgeprune.api.profiles import Profile, profile
     from edgeprune.api.runs import Fit, Run, fit, load_run
@@ -28,17 +30,21 @@ __version__ = "0.1.0"
 _HOMES = {
     "Bundle": "edgeprune.api.networks",
     "DataSet": "edgeprune.training.data",
+    "Explained": "edgeprune.api.explaining",
     "Exported": "edgeprune.api.networks",
     "Fit": "edgeprune.api.runs",
+    "Frontier": "edgeprune.api.frontiers",
     "Profile": "edgeprune.api.profiles",
     "Pruned": "edgeprune.api.networks",
     "Run": "edgeprune.api.runs",
     "Task": "edgeprune.training.tasks.task",
     "bench": "edgeprune.api.boards",
     "compile": "edgeprune.api.networks",
+    "explain": "edgeprune.api.explaining",
     "export": "edgeprune.api.networks",
     "fit": "edgeprune.api.runs",
     "flash": "edgeprune.api.boards",
+    "frontier": "edgeprune.api.frontiers",
     "load_bundle": "edgeprune.compiler.library",
     "load_data": "edgeprune.training.data",
     "load_model": "edgeprune.models.loading",
@@ -55,8 +61,10 @@ _HOMES = {
 __all__ = [
     "Bundle",
     "DataSet",
+    "Explained",
     "Exported",
     "Fit",
+    "Frontier",
     "Profile",
     "Pruned",
     "Run",
@@ -65,9 +73,11 @@ __all__ = [
     "bench",
     "compile",
     "errors",
+    "explain",
     "export",
     "fit",
     "flash",
+    "frontier",
     "load_bundle",
     "load_data",
     "load_model",

@@ -297,14 +297,15 @@ def test_the_check_of_python_finds(snippet, why):
 def test_every_public_call_has_a_chapter():
     chapters = re.findall(r"^## (.*)$", (ROOT / "docs" / "API.md").read_text(encoding="utf-8"), re.MULTILINE)
     told = {name for chapter in chapters for name in chapter.split(", ")}
-    assert told >= {"fit", "profile", "prune", "compile", "export", "flash", "run", "bench", "rollback", "load_run"}
+    calls = {"fit", "profile", "prune", "explain", "frontier", "compile", "export", "flash", "run", "bench", "rollback"}
+    assert told >= {*calls, "load_run"}
 
 
 def test_every_argument_of_a_call_is_told():
     text = (ROOT / "docs" / "API.md").read_text(encoding="utf-8")
     told = set(re.findall(r"`(\w+)(?:=\w+)?`", text))
     calls = (edgeprune.fit, edgeprune.profile, edgeprune.prune, edgeprune.compile, edgeprune.flash, edgeprune.bench)
-    calls += (edgeprune.export, edgeprune.run, edgeprune.load_run)
+    calls += (edgeprune.explain, edgeprune.frontier, edgeprune.export, edgeprune.run, edgeprune.load_run)
     arguments = {name for call in calls for name in inspect.signature(call).parameters}
     assert not arguments - told - {"bundle", "folder", "inputs"}
 

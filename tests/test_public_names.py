@@ -11,8 +11,9 @@ import pytest
 
 import edgeprune
 
-CALLS = ["bench", "compile", "export", "fit", "flash", "load_run", "profile", "prune", "rollback", "run"]
-RESULTS = ["Bundle", "Exported", "Fit", "Profile", "Pruned", "Run"]
+CALLS = ["bench", "compile", "explain", "export", "fit", "flash", "frontier", "load_run", "profile", "prune"]
+CALLS += ["rollback", "run"]
+RESULTS = ["Bundle", "Explained", "Exported", "Fit", "Frontier", "Profile", "Pruned", "Run"]
 PARTS = ["DataSet", "Task", "load_bundle", "load_data", "load_model", "load_target", "open_device"]
 PUBLIC = sorted([*CALLS, *RESULTS, *PARTS, "__version__", "errors"])
 HEAVY = {"torch", "tvm", "numpy", "scipy", "onnx", "matplotlib", "pydantic", "rich", "typer"}

@@ -16,12 +16,9 @@ from edgeprune.api.arguments import (
     Shape,
     TaskArgument,
     Where,
-    board_of,
-    open_data,
     open_model,
-    open_target,
-    open_task,
 )
+from edgeprune.api.planning import Question
 from edgeprune.api.progress import reporting
 from edgeprune.api.schedules import schedule_book
 from edgeprune.api.shown import Network, Shown, folder_of
@@ -29,24 +26,18 @@ from edgeprune.budget.promise import Promise
 from edgeprune.budget.registry import get_solver
 from edgeprune.compiler.compile import compile_network
 from edgeprune.compiler.manifest import Manifest
-from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.devices.protocol import Device
-from edgeprune.fitting.options import check_time_limit
-from edgeprune.fitting.planned_ram import PlannedRam
-from edgeprune.fitting.planner import Planner, score, shrunk, with_removable
-from edgeprune.fitting.run_folder import RUN_FILE, check_out, save_run
+from edgeprune.fitting.options import GAP, TIME_LIMIT_S, check_effort
+from edgeprune.fitting.planner import shrunk
+from edgeprune.fitting.run_folder import RUN_FILE, check_out, save_question, save_run
 from edgeprune.fitting.run_folder import load_run as load_folder
-from edgeprune.fitting.teaching import prepared
 from edgeprune.graph.network import Network as ReadNetwork
 from edgeprune.graph.network import read_network
 from edgeprune.home import store_path
-from edgeprune.latency.model import LatencyModel
-from edgeprune.latency.store import ProfileStore
+from edgeprune.importance.curves import IMPORTANCE
 from edgeprune.models.image_input import ImageInput
 from edgeprune.models.loading import LoadedModel
 from edgeprune.models.onnx.export import DEFAULT_OPSET, export_onnx
-from edgeprune.profiling.fingerprint import fingerprint_of
-from edgeprune.profiling.profile import ProfileOptions
 from edgeprune.progress import Progress
 from edgeprune.pruning.plan import Plan
 from edgeprune.report.tables import Table, percent, size, written
@@ -147,9 +138,11 @@ def prune(
     tune: int = 8,
     store: Where = None,
     allow_mismatch: bool = False,
-    solver: str = "knapsack",
-    time_limit_s: float | None = None,
+    solver: str = "exact",
+    time_limit_s: float | None = TIME_LIMIT_S,
+    gap: float = GAP,
     criterion: str = "l2",
+    objective: str = IMPORTANCE,
     progress: bool | Progress | None = None,
 ) -> Pruned:
     """A smaller network inside a budget of latency, size or RAM, chosen from a stored profile; nothing is measured.
@@ -163,46 +156,49 @@ def prune(
     """
     promise = Promise.parse(latency, flash, statistic, ram)
     get_solver(solver)
-    check_time_limit(time_limit_s)
-    lesson, kind = open_task(task), open_target(target)
-    loaded, record = open_model(model, example_inputs, weights, input_shape, example, seed)
-    examples = open_data(data, seed, task=lesson, inputs=loaded.example_inputs, pixels=pixels)
-    folder = folder_of(out, loaded.name, target)
+    check_effort(time_limit_s, gap)
+    opened = Question(
+        model=model,
+        target=target,
+        device=device,
+        data=data,
+        task=task,
+        pixels=pixels,
+        example_inputs=example_inputs,
+        weights=weights,
+        input_shape=input_shape,
+        example=example,
+        seed=seed,
+        threads=threads,
+        points=points,
+        step=step,
+        blocks=blocks,
+        tune=tune,
+        store=store,
+        allow_mismatch=allow_mismatch,
+        criterion=criterion,
+        objective=objective,
+    ).open()
+    folder = folder_of(out, opened.loaded.name, target)
     check_out(folder)
-    network = read_network(loaded.module, loaded.example_inputs, loaded.interface)
-    with board_of(device, kind) as board, ProfileStore(store_path(store)) as opened, reporting(progress) as bar:
-        if blocks:
-            network = with_removable(network, bar)
-        fingerprint = fingerprint_of(kind, board.describe(), threads, network.kernels)
-        records = opened.find(fingerprint, allow_mismatch=allow_mismatch).records()
-        tables, planned = (
-            LatencyModel(records),
-            PlannedRam(network, ScheduleBook(kind, records), limited=bool(promise.ram)),
-        )
-        dense = tables.network(n.spec for n in network.kernels.nodes)
-        if examples is not None:
-            examples, lesson, _ = prepared(network, examples, lesson, bar)
-        options = ProfileOptions(threads=threads, points=points, step=step, tune=tune, blocks=blocks)
-        planner = Planner(
-            network,
-            score(network, criterion, examples, lesson, seed=seed),
-            tables,
-            options.levels(network.channels, kind),
-            solver=solver,
-            criterion_name=criterion,
-            ram=planned,
-            time_limit_s=time_limit_s,
-            progress=bar,
-        )
-        dense_ram = planned.dense_bytes if promise.ram else None
-        plan = planner.propose(promise.resolve(dense.latency_ms, dense.flash_bytes, dense_ram)).plan
+    limited = bool(promise.ram)
+    with opened.planning(
+        ram_limited=limited, solver=solver, time_limit_s=time_limit_s, gap=gap, progress=progress
+    ) as planning:
+        dense, dense_ram = planning.dense, planning.ram.dense_bytes if limited else None
+        plan = planning.planner.propose(promise.resolve(dense.latency_ms, dense.flash_bytes, dense_ram)).plan
+        solved = planning.planner.solved(plan)
+    network = planning.network
     small = shrunk(network, plan)
     return Pruned(
-        small=replace(loaded, module=small.module, example_inputs=small.example_inputs),
+        small=replace(opened.loaded, module=small.module, example_inputs=small.example_inputs),
         plan=plan,
         removed_blocks=tuple(b.name for b in network.channels.removed(plan.empty)),
-        not_offered=planner.dropped,
-        paths=save_run(folder, record, plan, small.module),
+        not_offered=planning.planner.dropped,
+        paths={
+            **save_run(folder, opened.record, plan, small.module),
+            **save_question(folder, solved, planning.saliency),
+        },
         folder=folder,
     )
 

@@ -34,7 +34,7 @@ from edgeprune.compiler.manifest import MANIFEST, read_manifest
 from edgeprune.devices.protocol import Device
 from edgeprune.errors import BadInputError, UsageError
 from edgeprune.fitting.fit import fit as run_fit
-from edgeprune.fitting.options import FitOptions
+from edgeprune.fitting.options import GAP, TIME_LIMIT_S, FitOptions
 from edgeprune.fitting.request import DONE, FREE
 from edgeprune.fitting.result import FitResult
 from edgeprune.fitting.run_folder import absolute
@@ -42,6 +42,7 @@ from edgeprune.fitting.run_folder import load_run as load_folder
 from edgeprune.fitting.stages import FOLDER, LOG, Stages
 from edgeprune.graph.network import read_network
 from edgeprune.home import store_path
+from edgeprune.importance.curves import IMPORTANCE
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.image_input import ImageInput
 from edgeprune.models.loading import LoadedModel
@@ -51,7 +52,8 @@ from edgeprune.pruning.plan import Plan
 from edgeprune.pruning.widths import load_plan, load_pruned
 from edgeprune.report.from_fit import report_of
 from edgeprune.report.schema import Report, read_report
-from edgeprune.report.tables import Table, facts_table, report_tables, written
+from edgeprune.report.tables import Table, facts_table, written
+from edgeprune.report.whole import report_tables
 from edgeprune.report.write import write_report
 from edgeprune.targets import Target
 from edgeprune.training.tasks.task import Score
@@ -164,9 +166,11 @@ def fit(
     tune: int = 8,
     store: Where = None,
     allow_mismatch: bool = False,
-    solver: str = "knapsack",
-    time_limit_s: float | None = None,
+    solver: str = "exact",
+    time_limit_s: float | None = TIME_LIMIT_S,
+    gap: float = GAP,
     criterion: str = "taylor",
+    objective: str = IMPORTANCE,
     epochs: int = 3,
     batch_size: int = 64,
     lr: float = 0.02,
@@ -198,6 +202,7 @@ def fit(
     options = FitOptions(
         solver=solver,
         criterion=criterion,
+        objective=objective,
         rounds=rounds,
         margin=margin,
         fill=fill,
@@ -211,6 +216,7 @@ def fit(
         pixels=pixels or "",
         baseline=baseline,
         time_limit_s=time_limit_s,
+        gap=gap,
         allow_mismatch=allow_mismatch,
         profile=ProfileOptions(threads=threads, points=points, step=step, tune=tune, blocks=blocks),
     )

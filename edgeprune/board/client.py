@@ -62,11 +62,14 @@ class Launch(Jsonable):
         clock: as the program calls it: ``monotonic`` or ``virtual``.
         reference_ns: time of the program's reference loop before each sample; none under a virtual clock, and none
             from a program that was built before there was one.
+        allocated_bytes: RAM that the program took for itself, thread stacks aside; None from a program that does not
+            tell.
     """
 
     samples_ns: tuple[float, ...]
     clock: str
     reference_ns: tuple[float, ...] = ()
+    allocated_bytes: int | None = None
 
     @property
     def samples_ms(self) -> list[float]:
@@ -155,6 +158,7 @@ class NativeProgram:
             samples = tuple(float(sample) for sample in data["samples"])
             reference = tuple(float(sample) for sample in data.get("reference", ()))
             clock, unit = str(data["clock"]), data["unit"]
+            allocated = None if "allocated_bytes" not in data else int(data["allocated_bytes"])
         except _NOT_THIS as e:
             raise VerificationError("bench prints no samples", stdout=done.stdout) from e
         if unit != "ns" or len(samples) != repeats or not all(math.isfinite(s) and s > 0 for s in samples):
@@ -163,7 +167,7 @@ class NativeProgram:
             raise VerificationError(f"bench does not print {repeats} times of its reference", stdout=done.stdout)
         if not all(reference):
             reference = ()  # a clock too coarse for it says nothing of the program
-        return Launch(samples, clock, reference)
+        return Launch(samples, clock, reference, allocated)
 
     def kernels(
         self,

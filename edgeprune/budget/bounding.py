@@ -86,7 +86,7 @@ class Search:
     """
 
     def __init__(
-        self, evaluator: Evaluator, limits: Budget, *, deadline: float | None = None, precision: float = 0.0
+        self, evaluator: Evaluator, limits: Budget, *, deadline: float = np.inf, precision: float = 0.0
     ) -> None:
         """
         Args:
@@ -115,7 +115,12 @@ class Search:
         """A box whose bound is not above it needs no further look."""
         if self.incumbent.levels is None:
             return self._worst
-        return self.incumbent.saliency + max(self._precision * abs(self.incumbent.saliency), NOISE * self._magnitude)
+        saliency = self.incumbent.saliency
+        return max(saliency + self._precision * abs(saliency), self._noise(saliency))
+
+    def _noise(self, saliency: float) -> float:
+        """What differs from this by the order of a sum, at most."""
+        return saliency + NOISE * self._magnitude
 
     @property
     def bound(self) -> float:
@@ -133,7 +138,7 @@ class Search:
         return self.root.frozen()
 
     def check(self) -> None:
-        if self._deadline is not None and time.perf_counter() > self._deadline:
+        if time.perf_counter() > self._deadline:
             raise Halted(Stop.TIME_LIMIT)
 
     def bound_alone(self) -> Stop:
@@ -190,7 +195,8 @@ class Search:
             return halted.stop
         except KeyboardInterrupt:
             return Stop.INTERRUPTED
-        return Stop.OPTIMAL
+        proven = self.incumbent.levels is None or self.bound <= self._noise(self.incumbent.saliency)
+        return Stop.OPTIMAL if proven else Stop.GAP
 
     def _close(self, bound: float) -> None:
         self._closed = max(self._closed, bound)
@@ -233,12 +239,15 @@ class Search:
     def _first_plans(self, met: Sequence[Priced]) -> None:
         """Plans inside the budget from those that the dual met on its way."""
         promising = sorted({p.levels: p for p in met if p.weight}.values(), key=lambda p: p.bound)
+        better = False
         for plan in promising[:POLISHED]:
             self.check()
-            self.incumbent.polish(plan.levels)
-        lean = [p for p in met if not p.weight]
-        if self.incumbent.levels is None and lean:
-            self.incumbent.polish(lean[-1].levels)
+            better |= self.incumbent.polish(plan.levels, plan.prices, until=self._deadline)
+        # Where no walk comes into the budget, as between steps of RAM that peak alike, one goes up from inside.
+        lean = [p.levels for p in met if not p.weight]
+        inside = lean[-1:] if self.incumbent.levels is None else [self.incumbent.levels]
+        for levels in () if better else inside:
+            self.incumbent.polish(levels, until=self._deadline)
 
     def _shrink(self, box: Box, dual: Dual, best: Priced, plans: Sequence[Priced]) -> None:
         """Take away levels of no use; then bound what is left again, or split it."""
@@ -317,7 +326,7 @@ class Search:
         """A box of one plan."""
         levels = [int(o[0]) for o in box.graph.offered]
         widths = np.array([self.evaluator.widths(levels)], dtype=np.int64)
-        costs = self.evaluator.costs(widths)[0]
+        costs = self.evaluator.costs_at(levels)
         box.proof.multipliers, box.proof.weight = np.zeros(len(costs)), 1.0
         if self.evaluator.whole_blocks(widths)[0]:
             self.incumbent.offer(levels)

@@ -24,7 +24,13 @@ class BruteForce:
     name = "brute_force"
 
     def solve(
-        self, problem: Problem, budget: Budget, *, progress: Progress = SILENT, time_limit_s: float | None = None
+        self,
+        problem: Problem,
+        budget: Budget,
+        *,
+        progress: Progress = SILENT,
+        time_limit_s: float | None = None,
+        gap: float = 0.0,
     ) -> Solution:
         """It knows no time limit.
 

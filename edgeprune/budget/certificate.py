@@ -5,15 +5,16 @@ are written again, in the plainest way. A proof is a :class:`~edgeprune.budget.w
 it is checked by weak duality that the plans it rules out retain no more than the bound, and that what it rules out,
 with the parts it splits the rest into, is all there is.
 
-One pass over a node answers for all levels that it takes away: tables carry two entries for each combination, the most
-without any such level and the most with one.
+One pass over a node answers for all levels that it takes away: beside the most without any such level, tables carry the
+most with one.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -240,15 +241,16 @@ class _Checker:
                 plain[scope] = plain.get(scope, 0.0) - prices[row] * grown
         for scope, torn in self._torn(box):
             plain[scope] = plain.get(scope, 0.0) + torn
-        tables: list[tuple[Scope, Array]] = [
-            (scope, np.stack([t, np.full_like(t, -np.inf)])) for scope, t in plain.items()
-        ]
+        tables = [_Summand(scope, t) for scope, t in plain.items()]
         for c, ks in enumerate(box):
             own = weight * np.asarray(self._problem.choices[c].saliency, dtype=np.float64)[ks]
             mark = marked[c] if marked else np.zeros(len(ks), dtype=bool)
-            tables.append(((c,), np.stack([np.where(mark, -np.inf, own), np.where(mark, own, -np.inf)])))
+            with_one = np.where(mark, own, -np.inf) if mark.any() else None
+            tables.append(_Summand((c,), np.where(mark, -np.inf, own), with_one))
         result = _eliminate(sizes, self._made_of, where, tables)
-        return float(result[1] if marked else result[0])
+        if not marked:
+            return float(result.without)
+        return -math.inf if result.with_one is None else float(result.with_one)
 
     @staticmethod
     def _spread(
@@ -256,9 +258,11 @@ class _Checker:
     ) -> tuple[Scope, Array]:
         """A table at the values of its variables, which are ascending and each there once."""
         for i, (variable, axis, grid) in enumerate(zip(variables, spec.axes, spec.grids, strict=True)):
-            table = np.apply_along_axis(
-                lambda column, at, grid: np.interp(at, grid, column), i, table, axis.base + values[variable], grid
-            )
+            wanted = axis.base + values[variable]
+            if not np.array_equal(wanted, grid):
+                table = np.apply_along_axis(
+                    lambda column, at, grid: np.interp(at, grid, column), i, table, wanted, grid
+                )
         names: list[int] = []
         for i, variable in enumerate(variables):
             if variable in names:
@@ -308,48 +312,73 @@ class _Checker:
         ]
 
 
+class _Summand(NamedTuple):
+    """A table over variables: the most without a marked level, and with one; None where none is marked."""
+
+    scope: Scope
+    without: Array
+    with_one: Array | None = None
+
+    def mapped(self, scope: Scope, change: Callable[[Array], Array]) -> _Summand:
+        return _Summand(scope, change(self.without), None if self.with_one is None else change(self.with_one))
+
+    def plus(self, other: _Summand) -> _Summand:
+        """The sum of tables of which one may lack dimensions of size 1: it has a marked level if either has."""
+        both = None if other.with_one is None else self.without + other.with_one
+        if self.with_one is not None:
+            most = other.without if other.with_one is None else np.maximum(other.without, other.with_one)
+            mine = self.with_one + most
+            both = mine if both is None else np.maximum(mine, both)
+        return _Summand(self.scope, self.without + other.without, both)
+
+
 def _eliminate(
     sizes: Sequence[int],
     made_of: dict[int, tuple[int, int]],
     where: dict[int, NDArray[np.int64]],
-    tables: list[tuple[Scope, Array]],
-) -> Array:
-    """The maximum of a sum of two-entry tables (without, with a marked level); raises MemoryError if one gets large."""
-    total = np.array([0.0, -np.inf])
+    tables: list[_Summand],
+) -> _Summand:
+    """The maximum of a sum of tables; raises MemoryError if one gets large."""
+    total = _Summand((), np.zeros(()))
     # Arrays have few dimensions: what has one value is none.
     tables = [
-        (tuple(v for v in s if sizes[v] > 1), t.reshape([2, *(n for n in t.shape[1:] if n > 1)])) for s, t in tables
+        t.mapped(tuple(v for v in t.scope if sizes[v] > 1), lambda x: x.reshape([n for n in x.shape if n > 1]))
+        for t in tables
     ]
-    for _, table in (t for t in tables if not t[0]):
-        total = _both(total, table)
-    tables = [t for t in tables if t[0]]
+    for table in (t for t in tables if not t.scope):
+        total = total.plus(table)
+    tables = [t for t in tables if t.scope]
     left = {v for v, n in enumerate(sizes) if n > 1}
     while left:
         needed = {v for t in left if t in made_of for v in made_of[t]}
         ready = sorted(left - needed)
-
-        scopes = [s for s, _ in tables]
+        scopes = [t.scope for t in tables]
         variable = min((_cells(v, scopes, sizes, made_of), v) for v in ready)[1]
         left.remove(variable)
-        own = [t for t in tables if variable in t[0]]
-        tables = [t for t in tables if variable not in t[0]]
+        own = [t for t in tables if variable in t.scope]
+        tables = [t for t in tables if variable not in t.scope]
         if not own:
             continue
-        if math.prod(sizes[v] for v in set().union(*(s for s, _ in own))) > MAX_CELLS:
+        if math.prod(sizes[v] for v in set().union(*(t.scope for t in own))) > MAX_CELLS:
             raise MemoryError
-        scope, joined = own[0]
-        for other in own[1:]:
-            scope, joined = _join(sizes, (scope, joined), other)
+        # Small ones first: their sums are small, too.
+        first, *others = sorted(own, key=lambda t: t.without.size)
+        for other in others:
+            first = _join(sizes, first, other)
         if variable in made_of:
-            scope, joined = _written_out(sizes, variable, made_of[variable], where[variable], scope, joined)
+            table = _written_out(sizes, variable, made_of[variable], where[variable], first)
         else:
-            joined = joined.max(axis=1 + scope.index(variable))
-            scope = tuple(v for v in scope if v != variable)
-        if scope:
-            tables.append((scope, joined))
+            table = _maximised(first, variable)
+        if table.scope:
+            tables.append(table)
         else:
-            total = _both(total, joined)
+            total = total.plus(table)
     return total
+
+
+def _maximised(table: _Summand, variable: int) -> _Summand:
+    axis = table.scope.index(variable)
+    return table.mapped(tuple(v for v in table.scope if v != variable), lambda x: np.asarray(x.max(axis=axis)))
 
 
 def _cells(variable: int, scopes: Sequence[Scope], sizes: Sequence[int], made_of: dict[int, tuple[int, int]]) -> int:
@@ -358,15 +387,13 @@ def _cells(variable: int, scopes: Sequence[Scope], sizes: Sequence[int], made_of
     return math.prod(sizes[v] for v in scope if v != variable or variable not in made_of)
 
 
-def _join(sizes: Sequence[int], a: tuple[Scope, Array], b: tuple[Scope, Array]) -> tuple[Scope, Array]:
-    scope = tuple(sorted({*a[0], *b[0]}))
-    first, second = (t.reshape([2, *(sizes[v] if v in s else 1 for v in scope)]) for s, t in (a, b))
-    return scope, _both(first, second)
+def _join(sizes: Sequence[int], a: _Summand, b: _Summand) -> _Summand:
+    scope = tuple(sorted({*a.scope, *b.scope}))
 
+    def spread(table: _Summand) -> _Summand:
+        return table.mapped(scope, lambda x: x.reshape([sizes[v] if v in table.scope else 1 for v in scope]))
 
-def _both(a: Array, b: Array) -> Array:
-    """Sums of two-entry tables: marked if either is."""
-    return np.stack([a[0] + b[0], np.maximum(a[1] + np.maximum(b[0], b[1]), a[0] + b[1])])
+    return spread(a).plus(spread(b))
 
 
 def _written_out(
@@ -374,15 +401,14 @@ def _written_out(
     variable: int,
     parents: tuple[int, int],
     where: NDArray[np.int64],
-    scope: Scope,
-    table: Array,
-) -> tuple[Scope, Array]:
+    table: _Summand,
+) -> _Summand:
     """The same table in terms of what a total is made of."""
-    after = tuple(sorted(v for v in {*scope, *parents} - {variable} if sizes[v] > 1))
+    after = tuple(sorted(v for v in {*table.scope, *parents} - {variable} if sizes[v] > 1))
     if math.prod(sizes[v] for v in after) > MAX_CELLS:
         raise MemoryError
     at = dict(zip(after, np.ix_(*(np.arange(sizes[v]) for v in after)), strict=True))
     alone = np.zeros((), dtype=np.int64)
     at[variable] = where[at.get(parents[0], alone), at.get(parents[1], alone)]
-    cells = tuple(np.broadcast_to(at[v], [sizes[u] for u in after]) for v in scope)
-    return after, np.stack([table[0][cells], table[1][cells]])
+    cells = tuple(np.broadcast_to(at[v], [sizes[u] for u in after]) for v in table.scope)
+    return table.mapped(after, lambda x: x[cells])

@@ -15,25 +15,31 @@ MAX_BOXES = 200
 
 
 class Exact:
-    """Proven best unless it had to stop; then the bound says how much better a plan could be.
+    """Proven best to within the gap that is asked for, unless it had to stop; the bound says how much better a plan
+    could be.
 
     Without a time limit it stops after ``max_boxes`` boxes, so that the same question has the same answer.
     """
 
     name = "exact"
 
-    def __init__(self, *, precision: float = 0.0, max_boxes: int = MAX_BOXES) -> None:
-        """``precision``: the relative gap that is good enough."""
-        self._precision, self._max_boxes = precision, max_boxes
+    def __init__(self, *, max_boxes: int = MAX_BOXES) -> None:
+        self._max_boxes = max_boxes
 
     def solve(
-        self, problem: Problem, budget: Budget, *, progress: Progress = SILENT, time_limit_s: float | None = None
+        self,
+        problem: Problem,
+        budget: Budget,
+        *,
+        progress: Progress = SILENT,
+        time_limit_s: float | None = None,
+        gap: float = 0.0,
     ) -> Solution:
         """Raises InfeasibleBudgetError, and PlanError or ProfileError for a problem that does not check."""
         since, until = time.perf_counter(), deadline(time_limit_s)
-        evaluator, limits = Evaluator(problem), check_budget(budget, problem)
+        evaluator, limits = Evaluator(problem, budget), check_budget(budget, problem)
         progress.stage(self.name)
-        search = Search(evaluator, limits, deadline=until, precision=self._precision)
+        search = Search(evaluator, limits, deadline=until, precision=gap)
         boxes = self._max_boxes if time_limit_s is None else 1_000_000_000
         stop = search.run(boxes=boxes, advance=progress.advance)
         return answer(search, stop, self.name, since=since)

@@ -17,9 +17,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.budget.evaluate import Evaluator
-from edgeprune.budget.interpolate import interpolate
-from edgeprune.budget.problem import Axis
+from edgeprune.budget.evaluate import Counts, Evaluator
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -110,42 +108,45 @@ class Factors:
 def factors_of(evaluator: Evaluator) -> Factors:
     """The factor graph of a whole problem."""
     widths = list(evaluator.levels)
-    totals: list[Total | None] = [None] * len(widths)
-    known: dict[tuple[tuple[int, int], ...], int] = {((c, 1),): c for c in range(len(widths))}
+    count = len(widths)
+    totals: list[Total | None] = [None] * count
+    known: dict[Counts, int] = {((c, 1),): c for c in range(count)}
+    # Sums of several choices, by the first of these.
+    beginning: dict[int, list[Counts]] = {}
 
-    def total_of(axis: Axis) -> tuple[int, int]:
-        """The variable of an axis, and how many times its value counts."""
-        counts = Counter(axis.choices)
-        times = math.gcd(*counts.values())
-        wanted = Counter({c: k // times for c, k in counts.items()})
-        inside = (key for key in known if all(wanted[c] >= k for c, k in key))
+    def variable_of(counts: Counts, axis: Sequence[int]) -> int:
+        """The variable of a total; ``axis``: its choices, in an order in which prefixes are shared."""
+        wanted = Counter(dict(counts))
+        inside = (key for c in wanted for key in (((c, 1),), *beginning.get(c, ())))
         # The largest total at hand; of equally large ones the first, so that prefixes are shared.
-        key = max(inside, key=lambda key: sum(k for _, k in key), default=((axis.choices[0], 1),))
+        key = max(
+            (key for key in inside if all(wanted[c] >= k for c, k in key)),
+            key=lambda key: (sum(k for _, k in key), -known[key]),
+        )
         variable, have = known[key], Counter(dict(key))
-        for choice in (c for c in dict.fromkeys(axis.choices) for _ in range(wanted[c] - have[c])):
+        for choice in (c for c in dict.fromkeys(axis) for _ in range(wanted[c] - have[c])):
             have = have + Counter([choice])
             name = tuple(sorted(have.items()))
             if name not in known:
                 sums = widths[variable][:, None] + widths[choice][None, :]
                 values, inverse = np.unique(sums, return_inverse=True)
                 known[name] = len(widths)
+                beginning.setdefault(name[0][0], []).append(name)
                 widths.append(values)
                 totals.append(Total((variable, choice), inverse.reshape(sums.shape)))
             variable = known[name]
-        return variable, times
+        return variable
 
     # Short axes first: the total of a long one goes on from theirs.
-    by_length = sorted((a for p in evaluator.parts for a in p.axes), key=lambda a: len(a.choices))
-    variables = {axis: total_of(axis) for axis in by_length}
+    variables = list(range(count)) + [0] * (len(evaluator.totals) - count)
+    for total in sorted(range(count, len(variables)), key=lambda t: sum(k for _, k in evaluator.totals[t])):
+        variables[total] = variable_of(evaluator.totals[total], evaluator.orders[total])
     tables: dict[tuple[int, ...], list[tuple[tuple[int, ...], Array]]] = {}
-    for part, spec in enumerate(evaluator.parts):
-        bound = [variables[axis] for axis in spec.axes]
-        scope = tuple(sorted({v for v, _ in bound}))
-        grid = dict(zip(scope, np.meshgrid(*(widths[v] for v in scope), indexing="ij"), strict=True))
-        at = [a.base + times * grid[v].ravel() for a, (v, times) in zip(spec.axes, bound, strict=True)]
-        tables.setdefault(scope, []).append(
-            (evaluator.rows_of[part], interpolate(spec.grids, evaluator.values[part], at).T)
-        )
+    at = [widths[v] for v in variables]
+    for part, rows in enumerate(evaluator.rows_of):
+        scope = [variables[t] for t in evaluator.totals_of(part)]
+        found = evaluator.part_table(part, at).transpose(-1, *np.argsort(scope))
+        tables.setdefault(tuple(sorted(scope)), []).append((rows, found.reshape(len(rows), -1)))
     factors = [_merged(scope, given) for scope, given in tables.items()]
     factors += [Factor(s, np.zeros(0, np.int64), np.zeros((0, len(v))), v) for s, v in _torn(evaluator)]
     offered = tuple(np.arange(n) for n in evaluator.sizes)
@@ -154,7 +155,7 @@ def factors_of(evaluator: Evaluator) -> Factors:
 
 def _merged(scope: tuple[int, ...], tables: Sequence[tuple[tuple[int, ...], Array]]) -> Factor:
     """Tables over the same variables as one."""
-    rows = np.unique(np.concatenate([np.asarray(r, dtype=np.int64) for r, _ in tables]))
+    rows = np.array(sorted({r for own, _ in tables for r in own}), dtype=np.int64)
     costs = np.zeros((len(rows), tables[0][1].shape[1]))
     for own, table in tables:
         costs[np.searchsorted(rows, own)] += table

@@ -19,17 +19,23 @@ class Greedy:
     name = "greedy"
 
     def solve(
-        self, problem: Problem, budget: Budget, *, progress: Progress = SILENT, time_limit_s: float | None = None
+        self,
+        problem: Problem,
+        budget: Budget,
+        *,
+        progress: Progress = SILENT,
+        time_limit_s: float | None = None,
+        gap: float = 0.0,
     ) -> Solution:
         """Raises InfeasibleBudgetError, and PlanError or ProfileError for a problem that does not check."""
         since, until = time.perf_counter(), deadline(time_limit_s)
         progress.stage("greedy")
-        evaluator, limits = Evaluator(problem), check_budget(budget, problem)
+        evaluator, limits = Evaluator(problem, budget), check_budget(budget, problem)
         point = Point(evaluator, evaluator.full_levels)
         steps = reduce(point, limits)
         if steps is None:
             # No single change helps any more; on tables that are not monotone two at once may.
             point, steps = reach(evaluator, limits), 0
         steps += improve(point, limits)
-        point = trade(point, limits)
+        point = trade(point, limits, until=until)
         return with_bound(evaluator, limits, point.levels, self.name, steps=steps, since=since, until=until)

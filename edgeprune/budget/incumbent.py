@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import perf_counter
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeprune.budget.evaluate import Evaluator
 from edgeprune.budget.problem import Budget
@@ -29,36 +31,52 @@ class Incumbent:
     def offer(self, levels: Sequence[int]) -> bool:
         """Take a plan if it keeps the budget and retains more than the one known; whether it did."""
         saliency = float(sum(s[k] for s, k in zip(self.evaluator.saliencies, levels, strict=True)))
-        if saliency <= self.saliency + _SAME * abs(saliency):
+        if saliency <= self.saliency + _SAME * abs(saliency) or not self._whole(levels):
             return False
-        widths = np.array([self.evaluator.widths(levels)], dtype=np.int64)
-        if not self.evaluator.whole_blocks(widths)[0] or not self.limits.fits(self.evaluator.costs(widths))[0]:
+        if not self.limits.fits(self.evaluator.costs_at(levels)):
             return False
         self.levels, self.saliency = tuple(int(k) for k in levels), saliency
         return True
 
-    def polish(self, levels: Sequence[int]) -> bool:
-        """Walk from a plan into the budget, then up as far as it goes, and offer what is found."""
+    def _whole(self, levels: Sequence[int]) -> bool:
         widths = np.array([self.evaluator.widths(levels)], dtype=np.int64)
-        if not self.evaluator.whole_blocks(widths)[0]:
+        return bool(self.evaluator.whole_blocks(widths)[0])
+
+    def polish(
+        self, levels: Sequence[int], prices: NDArray[np.float64] | None = None, *, until: float = np.inf
+    ) -> bool:
+        """Walk from a plan into the budget, then up as far as it goes, and offer what is found.
+
+        Args:
+            prices: of rows, at which the plan is a good one; they make the search quicker, and no worse.
+            until: on the clock of :func:`time.perf_counter`: the walk up ends then.
+        """
+        if not self._whole(levels):
             return False
         point = Point(self.evaluator, levels)
         if reduce(point, self.limits) is None:
             return False
-        climb(point, self.limits)
+        climb(point, self.limits, prices, until=until)
         return self.offer(point.levels)
 
-    def trade(self) -> None:
+    def trade(self, *, until: float = np.inf) -> None:
         """Try whole blocks against channels."""
-        if self.levels is not None:
-            self.offer(trade(Point(self.evaluator, self.levels), self.limits).levels)
+        if self.levels is not None and self.evaluator.problem.blocks:
+            self.offer(trade(Point(self.evaluator, self.levels), self.limits, until=until).levels)
 
 
-def climb(point: Point, limits: Budget, *, exchanges: int = 40) -> None:
+def climb(
+    point: Point,
+    limits: Budget,
+    prices: NDArray[np.float64] | None = None,
+    *,
+    exchanges: int = 40,
+    until: float = np.inf,
+) -> None:
     """Improve a plan inside the budget by changes of one choice, then of two at once that share no table."""
-    improve(point, limits)
+    improve(point, limits, until=until)
     for _ in range(exchanges):
-        moves = _exchange(point, limits)
+        moves = _exchange(point, limits, prices) if perf_counter() < until else None
         if moves is None:
             return
         before, saliency = list(point.levels), point.saliency
@@ -66,24 +84,34 @@ def climb(point: Point, limits: Budget, *, exchanges: int = 40) -> None:
         if not limits.fits(point.costs) or point.saliency <= saliency:
             point.move(*enumerate(before))
             return
-        improve(point, limits)
+        improve(point, limits, until=until)
 
 
-def _exchange(point: Point, limits: Budget) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """The best pair of changes; costs of choices that share no table add up."""
-    rows = np.flatnonzero(np.isfinite(limits.of_rows(len(point.costs))))
-    room = (limits.of_rows(len(point.costs)) - point.costs)[rows]
-    pairs = [(c, k) for c in range(len(point.levels)) for k in point.allowed(c) if k != point.levels[c]]
-    if not pairs:
-        return None
-    choice = np.array([c for c, _ in pairs])
-    gain = np.array([point.gains(c)[k] for c, k in pairs])
-    cost = np.array([point.deltas(c)[k][rows] for c, k in pairs])
-    up = np.flatnonzero(gain > _SAME)
+def _exchange(
+    point: Point, limits: Budget, prices: NDArray[np.float64] | None
+) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """The best pair of changes; costs of choices that share no table add up.
+
+    Whatever the prices, what a pair that fits gains is at most its worth at these prices, plus the price of all room:
+    so most changes can be in no pair that gains anything, and are left out before pairs are made.
+    """
+    allowed = limits.of_rows(len(point.costs))
+    rows = np.flatnonzero(np.isfinite(allowed))
+    room = (allowed - point.costs)[rows]
+    deltas, gain = point.changes()
+    cost, usable = deltas[:, rows], point.may_move
+    up = np.flatnonzero(usable & (gain > _SAME))
     # What gives most room for what it loses, first: the rest is hardly ever half of the best pair.
-    down = np.flatnonzero((gain <= _SAME) & (cost <= 0).all(axis=1) & (cost < 0).any(axis=1))
+    down = np.flatnonzero(usable & (gain <= _SAME) & (cost <= 0).all(axis=1) & (cost < 0).any(axis=1))
+    if prices is not None and len(up) and len(down):
+        price = (prices / allowed)[rows]
+        worth = gain - cost @ price
+        least = -float(np.maximum(room, 0) @ price) - _SAME
+        ups, downs = worth[up], worth[down]
+        up, down = up[ups + downs.max() >= least], down[downs + ups.max() >= least]
     if not len(up) or not len(down):
         return None
+    choice = point.choice_of
     total = gain[up][:, None] + gain[down][None, :]
     apart = np.ones((len(point.levels),) * 2, dtype=bool)
     for c, others in enumerate(point.evaluator.neighbours):
@@ -96,5 +124,6 @@ def _exchange(point: Point, limits: Budget) -> tuple[tuple[int, int], tuple[int,
         fits = (cost[a] + cost[b] <= room * (1 - 1e-12)).all(axis=1)
         if fits.any():
             first = int(fits.argmax())
-            return pairs[int(a[first])], pairs[int(b[first])]
+            found = (int(a[first]), int(b[first]))
+            return point.cell(found[0]), point.cell(found[1])
     return None

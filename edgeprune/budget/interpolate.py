@@ -33,6 +33,29 @@ def interpolate(
     return value
 
 
+def tabulate(
+    grids: Sequence[NDArray[np.int64]], table: NDArray[np.float64], totals: Sequence[NDArray[np.int64]]
+) -> NDArray[np.float64]:
+    """The same at every combination of totals, one axis after the other: what lies on the grid is copied.
+
+    Args:
+        totals: for each axis those asked for, shape (m_i,).
+
+    Returns:
+        Shape (m_0, …, m_(d-1), q).
+    """
+    for axis, (grid, wanted) in enumerate(zip(grids, totals, strict=True)):
+        if np.array_equal(grid, wanted):
+            continue
+        below, above, part = _bracket(grid, wanted)
+        lower = table.take(below, axis=axis)
+        if part.any():
+            weight = part.reshape([-1 if i == axis else 1 for i in range(table.ndim)])
+            lower = lower * (1.0 - weight) + table.take(above, axis=axis) * weight
+        table = lower
+    return table
+
+
 def _bracket(
     grid: NDArray[np.int64], totals: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:

@@ -36,11 +36,17 @@ class Knapsack:
     name = "knapsack"
 
     def solve(
-        self, problem: Problem, budget: Budget, *, progress: Progress = SILENT, time_limit_s: float | None = None
+        self,
+        problem: Problem,
+        budget: Budget,
+        *,
+        progress: Progress = SILENT,
+        time_limit_s: float | None = None,
+        gap: float = 0.0,
     ) -> Solution:
         """Raises InfeasibleBudgetError, and PlanError or ProfileError for a problem that does not check."""
         since, until = time.perf_counter(), deadline(time_limit_s)
-        evaluator, limits = Evaluator(problem), check_budget(budget, problem)
+        evaluator, limits = Evaluator(problem, budget), check_budget(budget, problem)
         point = Point(evaluator, evaluator.full_levels)
         if limits.fits(point.costs):
             return with_bound(evaluator, limits, point.levels, self.name, steps=0, since=since, until=until)
@@ -59,7 +65,7 @@ class Knapsack:
         if best is None:
             best = reach(evaluator, limits)
             improve(best, limits)
-        best = trade(best, limits)
+        best = trade(best, limits, until=until)
         steps = DESCENT_ROUNDS + SETTLE_ROUNDS
         return with_bound(evaluator, limits, best.levels, self.name, steps=steps, since=since, until=until)
 

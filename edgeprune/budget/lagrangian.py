@@ -22,15 +22,21 @@ class Lagrangian:
     name = "lagrangian"
 
     def solve(
-        self, problem: Problem, budget: Budget, *, progress: Progress = SILENT, time_limit_s: float | None = None
+        self,
+        problem: Problem,
+        budget: Budget,
+        *,
+        progress: Progress = SILENT,
+        time_limit_s: float | None = None,
+        gap: float = 0.0,
     ) -> Solution:
         """Raises InfeasibleBudgetError, and PlanError or ProfileError for a problem that does not check."""
         since, until = time.perf_counter(), deadline(time_limit_s)
         progress.stage(self.name)
-        evaluator, limits = Evaluator(problem), check_budget(budget, problem)
+        evaluator, limits = Evaluator(problem, budget), check_budget(budget, problem)
         search = Search(evaluator, limits, deadline=until)
         stop = search.run(boxes=1)
-        search.incumbent.trade()
+        search.incumbent.trade(until=until)
         if stop is Stop.NODE_LIMIT:
             stop = Stop.HEURISTIC
             if search.incumbent.levels is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -11,9 +12,9 @@ from edgeprune.budget.problem import Budget, Solution, Stop
 from edgeprune.budget.reach import no_plan
 
 
-def deadline(time_limit_s: float | None) -> float | None:
+def deadline(time_limit_s: float | None) -> float:
     """When a search that begins now has to stop, on the clock of :func:`time.perf_counter`."""
-    return None if time_limit_s is None else time.perf_counter() + time_limit_s
+    return math.inf if time_limit_s is None else time.perf_counter() + time_limit_s
 
 
 def with_bound(
@@ -24,7 +25,7 @@ def with_bound(
     *,
     steps: int,
     since: float,
-    until: float | None = None,
+    until: float = math.inf,
 ) -> Solution:
     """A plan that a heuristic found, with the Lagrangian bound on every other."""
     search = Search(evaluator, limits, deadline=until)
@@ -46,8 +47,11 @@ def answer(search: Search, stop: Stop, method: str, *, since: float) -> Solution
 
     Raises:
         InfeasibleBudgetError: it proved that there is nothing, or found nothing.
+        KeyboardInterrupt: Ctrl-C came before it found anything.
     """
     levels = search.incumbent.levels
+    if levels is None and stop is Stop.INTERRUPTED:
+        raise KeyboardInterrupt
     if levels is None:
         raise no_plan(search)
     return search.evaluator.solution(

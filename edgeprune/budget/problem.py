@@ -75,7 +75,11 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One width group as the solver sees it.
+    """One width group as the solver sees it; or a kernel that comes in variants (element type, sparsity, family of
+    schedules).
+
+    Variants are numbered in the order of the saliency that they retain. A term in variants has one more axis,
+    with the choice alone, and knows every number.
 
     Attributes:
         name: the width group's name.
@@ -168,6 +172,7 @@ class Stop(StrEnum):
     """Why a solver stopped."""
 
     OPTIMAL = "optimal"
+    GAP = "gap"
     HEURISTIC = "heuristic"
     TIME_LIMIT = "time limit"
     NODE_LIMIT = "node limit"

@@ -24,11 +24,20 @@ class Solver(Protocol):
     def name(self) -> str: ...
 
     def solve(
-        self, problem: Problem, budget: Budget, *, progress: Progress = SILENT, time_limit_s: float | None = None
+        self,
+        problem: Problem,
+        budget: Budget,
+        *,
+        progress: Progress = SILENT,
+        time_limit_s: float | None = None,
+        gap: float = 0.0,
     ) -> Solution:
         """The best plan found, with a bound on every other and why the method stopped.
 
         A time limit or Ctrl-C during the search returns the best plan so far, with its gap.
+
+        Args:
+            gap: at which a method that searches for a proof may stop; heuristics end by themselves.
 
         Raises:
             InfeasibleBudgetError: no plan keeps the budget; ``details`` map each limited resource

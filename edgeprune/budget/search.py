@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
+from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,18 +29,28 @@ class Point:
     def __init__(self, evaluator: Evaluator, levels: Sequence[int]) -> None:
         self.evaluator = evaluator
         self.levels = list(levels)
-        self._at = np.array(levels, dtype=np.int64)
-        self._rows = evaluator.piece_rows
-        self._values = [evaluator.piece_costs(piece, self._at[None])[0] for piece in range(len(evaluator.pieces))]
-        self._deltas: dict[int, NDArray[np.float64]] = {}
+        self._at = evaluator.at(levels)
+        self._values = [self._piece(i) for i in range(len(evaluator.pieces))]
+        # The levels of all choices one after the other: where each begins, and the choice of each.
+        self.first = np.concatenate([[0], np.cumsum(evaluator.sizes)]).astype(np.int64)
+        self.choice_of = np.repeat(np.arange(len(levels)), evaluator.sizes)
+        self._deltas = np.zeros((len(self.choice_of), len(evaluator.base)))
+        self._stale = set(range(len(levels)))
+        self._worth = np.concatenate([*evaluator.saliencies, np.zeros(0)])
+
+    def _piece(self, piece: int) -> NDArray[np.float64]:
+        return self.evaluator.piece_costs(piece, [self._at[t] for t in self.evaluator.pieces[piece].totals])
+
+    def copy(self) -> Point:
+        other = copy(self)
+        other.levels, other._at = self.levels.copy(), self._at.copy()
+        other._values, other._deltas, other._stale = self._values.copy(), self._deltas.copy(), self._stale.copy()
+        return other
 
     @property
     def costs(self) -> NDArray[np.float64]:
         """Shape (rows,): latency in ms, flash in bytes, bytes of each step."""
-        total = self.evaluator.base.copy()
-        for rows, values in zip(self._rows, self._values, strict=True):
-            total[rows] += values
-        return total
+        return self.evaluator.added_up(self._values)
 
     @property
     def saliency(self) -> float:
@@ -46,20 +58,61 @@ class Point:
 
     def deltas(self, choice: int) -> NDArray[np.float64]:
         """What the network's costs change by if ``choice`` alone moves to each of its levels: (levels, rows)."""
-        if choice not in self._deltas:
-            moved = np.repeat(self._at[None], self.evaluator.sizes[choice], axis=0)
-            moved[:, choice] = np.arange(len(moved))
-            change = np.zeros((len(moved), len(self.evaluator.base)))
-            for piece in self.evaluator.touching[choice]:
-                change[:, self._rows[piece]] += self.evaluator.piece_costs(piece, moved) - self._values[piece]
-            self._deltas[choice] = change
-        return self._deltas[choice]
+        change = self._deltas[self.first[choice] : self.first[choice + 1]]
+        if choice in self._stale:
+            self._stale.discard(choice)
+            change[:] = 0.0
+            moved = self._moved({choice: np.arange(len(change))})
+            for i in self.evaluator.touching[choice]:
+                piece = self.evaluator.pieces[i]
+                at = [moved.get(t, self._at[t]) for t in piece.totals]
+                change[:, list(piece.rows)] += self.evaluator.piece_costs(i, at) - self._values[i]
+        return change
+
+    def _moved(self, levels: Mapping[int, NDArray[np.int64]]) -> dict[int, NDArray[np.int64]]:
+        """Indices of the totals that change if some choices move to these levels, (n,) each."""
+        count = len(self.levels)
+        at: dict[int, NDArray[np.int64]] = dict(levels)
+        for choice, to in levels.items():
+            widths = self.evaluator.levels[choice]
+            further = widths[to] - widths[self.levels[choice]]
+            for total, times in self.evaluator.counting[choice]:
+                if total >= count:
+                    at[total] = at.get(total, self._at[total]) + times * further
+        return at
+
+    def changes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What costs, (all levels, rows), and saliency, (all levels,), change by if one choice moves to a level.
+
+        The levels of all choices one after the other: ``choice_of`` and ``first`` say which is which.
+        """
+        for choice in sorted(self._stale):
+            self.deltas(choice)
+        return self._deltas, self._worth - self._worth[self.first[:-1] + np.array(self.levels, dtype=np.int64)][
+            self.choice_of
+        ]
+
+    def cell(self, index: int) -> tuple[int, int]:
+        """The choice and the level of one of all levels."""
+        choice = int(self.choice_of[index])
+        return choice, index - int(self.first[choice])
 
     def gains(self, choice: int) -> NDArray[np.float64]:
         """What saliency changes by if ``choice`` alone moves to each of its levels: (levels,)."""
         saliency = self.evaluator.saliencies[choice]
         gain: NDArray[np.float64] = saliency - saliency[self.levels[choice]]
         return gain
+
+    @property
+    def may_move(self) -> NDArray[np.bool_]:
+        """Whether the choice of each of all levels may take it alone: :meth:`allowed` for all choices."""
+        if not self.evaluator.problem.blocks:
+            return np.ones(len(self.choice_of), dtype=bool)
+        may = np.zeros(len(self.choice_of), dtype=bool)
+        for choice, start in enumerate(self.first[:-1]):
+            levels = self.allowed(choice)
+            may[start + levels.start : start + levels.stop] = True
+        return may
 
     def allowed(self, choice: int) -> range:
         """Levels that ``choice`` may take alone: to and from 0 goes only a whole block."""
@@ -80,26 +133,29 @@ class Point:
 
     def change(self, moves: Moves) -> tuple[NDArray[np.float64], float]:
         """What costs, shape (rows,), and saliency change by if several choices move at once."""
-        after = self._at[None].copy()
-        gain = 0.0
-        for choice, level in moves:
-            after[0, choice] = level
-            gain += float(self.gains(choice)[level])
+        moved = self._moved({choice: np.array([level]) for choice, level in moves})
+        gain = sum(float(self.gains(choice)[level]) for choice, level in moves)
         change = np.zeros(len(self.evaluator.base))
-        for piece in {t for choice, _ in moves for t in self.evaluator.touching[choice]}:
-            change[self._rows[piece]] += self.evaluator.piece_costs(piece, after)[0] - self._values[piece]
+        for i in {t for choice, _ in moves for t in self.evaluator.touching[choice]}:
+            piece = self.evaluator.pieces[i]
+            at = [moved.get(t, self._at[t]) for t in piece.totals]
+            change[list(piece.rows)] += self.evaluator.piece_costs(i, at)[0] - self._values[i]
         return change, gain
 
     def move(self, *moves: tuple[int, int]) -> None:
         """Bring choices to levels."""
         for choice, level in moves:
-            self.levels[choice] = level
-            self._at[choice] = level
+            further = int(self.evaluator.levels[choice][level]) - int(
+                self.evaluator.levels[choice][self.levels[choice]]
+            )
+            self.levels[choice] = self._at[choice] = level
+            for total, times in self.evaluator.counting[choice]:
+                if total >= len(self.levels):
+                    self._at[total] += times * further
+        for i in {t for choice, _ in moves for t in self.evaluator.touching[choice]}:
+            self._values[i] = self._piece(i)
         for choice, _ in moves:
-            for piece in self.evaluator.touching[choice]:
-                self._values[piece] = self.evaluator.piece_costs(piece, self._at[None])[0]
-            for other in self.evaluator.neighbours[choice]:
-                self._deltas.pop(other, None)
+            self._stale |= self.evaluator.neighbours[choice]
 
 
 def reduce(point: Point, limits: Budget, *, held: frozenset[int] = frozenset()) -> int | None:
@@ -118,55 +174,68 @@ def reduce(point: Point, limits: Budget, *, held: frozenset[int] = frozenset()) 
     """
     steps = 0
     while not limits.fits(point.costs):
-        best = max(_removing(point, limits, held), key=lambda found: found[:2], default=None)
+        best = _removing(point, limits, held)
         if best is None:
             return None
-        point.move(*best[2])
+        point.move(*best)
         steps += 1
     return steps
 
 
-def _removing(point: Point, limits: Budget, held: frozenset[int]) -> Iterator[tuple[float, float, Moves]]:
-    """Moves that remove violation: (removed / saliency lost, removed, the move), wider levels first."""
+def _removing(point: Point, limits: Budget, held: frozenset[int]) -> Moves | None:
+    """The move that removes the most violation for what it loses; of equally good ones the one that removes most."""
     costs = point.costs
     violation = float(limits.violation(costs))
-
-    def rated(removed: float, loss: float, moves: Moves) -> Iterator[tuple[float, float, Moves]]:
-        if removed > _NOISE * (1 + violation):
-            yield np.inf if loss <= 0 else removed / loss, removed, moves
-
-    for choice in sorted(set(range(len(point.levels))) - held):
-        removed = violation - limits.violation(costs + point.deltas(choice))
-        loss = -point.gains(choice)
-        for level in reversed(point.allowed(choice)):
-            yield from rated(float(removed[level]), float(loss[level]), ((choice, level),))
+    noise = _NOISE * (1 + violation)
+    deltas, gains = point.changes()
+    removed = violation - limits.violation(costs + deltas)
+    usable = point.may_move & (removed > noise)
+    if held:
+        usable &= ~np.isin(point.choice_of, list(held))
+    best: tuple[float, float, Moves] | None = None
+    if (at := np.flatnonzero(usable)).size:
+        ratio = _ratio(removed[at], -gains[at])
+        at = at[ratio == ratio.max()]
+        at = at[removed[at] == removed[at].max()]
+        # The first choice, and of its levels the widest.
+        mine = at[point.choice_of[at] == point.choice_of[at[0]]]
+        cell = int(mine[-1])
+        best = (float(ratio.max()), float(removed[cell]), (point.cell(cell),))
     for moves in point.block_moves(gone=True):
         if held.isdisjoint(choice for choice, _ in moves):
             change, gain = point.change(moves)
-            yield from rated(violation - float(limits.violation(costs + change)), -gain, moves)
+            gone = violation - float(limits.violation(costs + change))
+            if gone > noise:
+                found = (float(_ratio(np.array(gone), np.array(-gain))), gone, moves)
+                best = found if best is None or found[:2] > best[:2] else best
+    return None if best is None else best[2]
 
 
-def improve(point: Point, limits: Budget) -> int:
+def _ratio(removed: NDArray[np.float64], loss: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(divide="ignore", over="ignore"):
+        return np.where(loss <= 0, np.inf, removed / np.where(loss <= 0, 1.0, loss))
+
+
+def improve(point: Point, limits: Budget, *, until: float = np.inf) -> int:
     """Grow back what still fits, largest gain of saliency first, until no change of one choice or block is better.
 
     Args:
         point: a feasible point.
+        until: on the clock of :func:`time.perf_counter`: what is not done by then is left.
 
     Returns:
         Steps taken.
     """
     steps = 0
-    while True:
+    while perf_counter() < until:
         costs = point.costs
+        deltas, gains = point.changes()
         best: tuple[float, Moves] | None = None
-        for choice in range(len(point.levels)):
-            gain = point.gains(choice)
-            if gain[-1] <= 0:
-                continue
-            fits = limits.fits(costs + point.deltas(choice))
-            for level in point.allowed(choice):
-                if fits[level] and gain[level] > 0 and (best is None or gain[level] > best[0]):
-                    best = (float(gain[level]), ((choice, level),))
+        at = np.flatnonzero(point.may_move & (gains > 0))
+        at = at[limits.fits(costs + deltas[at])]
+        if at.size:
+            cell = int(at[gains[at].argmax()])
+            best = (float(gains[cell]), (point.cell(cell),))
         for moves in point.block_moves(gone=False):
             change, gained = point.change(moves)
             if gained > 0 and limits.fits(costs + change) and (best is None or gained > best[0]):
@@ -175,22 +244,26 @@ def improve(point: Point, limits: Budget) -> int:
             return steps
         point.move(*best[1])
         steps += 1
+    return steps
 
 
-def trade(point: Point, limits: Budget) -> Point:
+def trade(point: Point, limits: Budget, *, until: float = np.inf) -> Point:
     """Give a whole block for channels elsewhere, or channels for a block, as long as that retains more saliency.
 
     Args:
         point: a feasible point that cannot be improved.
+        until: as for :func:`improve`.
     """
     while True:
         best = point
         for moves in (*point.block_moves(gone=True), *point.block_moves(gone=False)):
-            tried = Point(point.evaluator, point.levels)
+            if perf_counter() >= until:
+                return best
+            tried = point.copy()
             tried.move(*moves)
             if reduce(tried, limits, held=frozenset(choice for choice, _ in moves)) is None:
                 continue
-            improve(tried, limits)
+            improve(tried, limits, until=until)
             if tried.saliency > best.saliency + _NOISE:
                 best = tried
         if best is point:

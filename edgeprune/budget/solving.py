@@ -1,18 +1,28 @@
-"""One problem solved by a named method, its certificate checked: what ``edgeprune solve`` prints."""
+"""One problem solved by a named method, its certificate checked: what ``edgeprune solve`` prints, and runs keep."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgeprune.budget.certificate import verify
 from edgeprune.budget.evaluate import Evaluator
-from edgeprune.budget.problem import RESOURCES, Budget, Problem, Solution, by_resource
+from edgeprune.budget.files import load_problem, save_problem
+from edgeprune.budget.problem import RESOURCES, Budget, Problem, Solution, Stop, by_resource
 from edgeprune.budget.promise import Limit
 from edgeprune.budget.registry import get_solver
+from edgeprune.budget.witness import Witness
+from edgeprune.errors import BadInputError
+from edgeprune.files import write_whole
 from edgeprune.progress import SILENT, Progress
+
+SCHEMA = "edgeprune.solution/1"
+PROBLEM, SOLUTION = "problem.json", "solution.json"
+"""Files of a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,54 @@ class Solved:
             "witness": None if s.witness is None else s.witness.to_json(),
         }
 
+    def check(self) -> None:
+        """Check plan, figures and certificate from the arrays alone.
+
+        Raises:
+            VerificationError: something does not hold: a fault of the solver, or of a file.
+        """
+        # Brute force has looked at every plan; there is nothing shorter to show for it.
+        found = self.solution
+        verify(self.problem, self.budget, found if found.witness is not None else replace(found, bound=None))
+
+    def save(self, path: Path) -> None:
+        """Write the answer alone; :func:`save_problem` writes what was asked."""
+        write_whole(path, json.dumps({"schema": SCHEMA, **self.to_json()}, indent=2, allow_nan=False) + "\n")
+
+    def save_in(self, folder: Path) -> None:
+        """Write question and answer into the folder of a run."""
+        save_problem(folder / PROBLEM, self.problem, self.budget)
+        self.save(folder / SOLUTION)
+
+    @classmethod
+    def load_from(cls, folder: Path) -> Solved:
+        """What :meth:`save_in` wrote.
+
+        Raises:
+            BadInputError: a file is not there, cannot be read, or does not go with the other.
+        """
+        problem, budget = load_problem(folder / PROBLEM)
+        path = folder / SOLUTION
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            if data["schema"] != SCHEMA:
+                raise ValueError(f"another schema, {data['schema']!r}")
+            if list(data["widths"]) != [c.name for c in problem.choices]:
+                raise ValueError(f"its groups are not those of {PROBLEM}")
+            levels = [c.levels.index(data["widths"][c.name]) for c in problem.choices]
+            solution = replace(
+                Evaluator(problem).solution(levels, str(data["solver"])),
+                steps=int(data["steps"]),
+                bound=None if data["bound"] is None else float(data["bound"]),
+                stop=Stop(data["stop"]),
+                witness=None if data["witness"] is None else Witness.from_json(data["witness"]),
+                seconds=float(data["seconds"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as e:
+            what = f"no {e}" if isinstance(e, KeyError) else str(e)
+            raise BadInputError(f"{path} cannot be read: {what}", hint="make the run again") from e
+        return cls(problem, budget, solution)
+
 
 def resolved(problem: Problem, budget: Budget, **limits: Limit | None) -> Budget:
     """A budget with some limits replaced; a relative one is a share of what the widest plan costs.
@@ -62,6 +120,7 @@ def solve(
     solver: str = "exact",
     *,
     time_limit_s: float | None = None,
+    gap: float = 0.0,
     progress: Progress = SILENT,
 ) -> Solved:
     """Solve a problem and check the certificate of the answer, if it has one.
@@ -70,7 +129,7 @@ def solve(
         VerificationError: the certificate does not hold: a fault of the solver.
         InfeasibleBudgetError, UsageError, PlanError, ProfileError: as every solver does.
     """
-    found = get_solver(solver).solve(problem, budget, progress=progress, time_limit_s=time_limit_s)
-    # Brute force has looked at every plan; there is nothing shorter to show for it.
-    verify(problem, budget, found if found.witness is not None else replace(found, bound=None))
-    return Solved(problem, budget, found)
+    found = get_solver(solver).solve(problem, budget, progress=progress, time_limit_s=time_limit_s, gap=gap)
+    done = Solved(problem, budget, found)
+    done.check()
+    return done

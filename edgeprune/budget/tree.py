@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -22,6 +22,8 @@ from edgeprune.budget.factors import Array, Factors, Ints
 
 MAX_CELLS = 4_000_000
 """Cells of a joined table."""
+_AT_ONCE = 1 << 17
+"""Cells that are joined as a whole."""
 
 
 @dataclass(slots=True)
@@ -42,17 +44,12 @@ class Bucket:
         sources: what is joined, the largest first; one if ``gather`` is given.
         variable: that is maximised over; -1 if none is.
         gather: for each cell of the joined table the cell of the source; for a total that is written out.
-        order, starts: the cells of the joined table sorted by ``gather``, and where each cell of the source begins.
-        present: cells of the source that occur in ``gather``.
     """
 
     scope: tuple[int, ...]
     sources: list[Source]
     variable: int = -1
     gather: Ints | None = None
-    order: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    starts: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    present: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def handed_on(self) -> tuple[int, ...]:
@@ -102,6 +99,12 @@ class Tree:
         for i, b in enumerate(self._buckets):
             if b.gather is None and copies[b.variable] > 1:
                 self._shifts[i] = np.zeros(self._sizes[b.variable])
+        # In the order in which they are added, and in the shape in which each is.
+        self._sources = [b.sources[::-1] for b in self._buckets]
+        self._spread = [
+            [[self._sizes[v] if v in s.scope else 1 for v in b.scope] for s in sources]
+            for b, sources in zip(self._buckets, self._sources, strict=True)
+        ]
         self.cells = sum(math.prod(self._sizes[v] for v in b.scope) for b in self._buckets)
 
     # -- structure ---------------------------------------------------------------------------------
@@ -198,9 +201,7 @@ class Tree:
         for v in source.scope:
             cell = cell * self._sizes[v] + at[v]
         gather = np.broadcast_to(cell, [self._sizes[v] for v in scope]).ravel()
-        order = np.argsort(gather, kind="stable")
-        present, starts = np.unique(gather[order], return_index=True)
-        self._buckets.append(Bucket(scope, [source], -1, gather, order, starts, present))
+        self._buckets.append(Bucket(scope, [source], -1, gather))
         return Source(scope, bucket=len(self._buckets) - 1)
 
     # -- passes ------------------------------------------------------------------------------------
@@ -208,37 +209,52 @@ class Tree:
     def maximise(self, tables: Sequence[Array]) -> Maximum:
         """The maximum of the sum of ``tables``, one flat table for each factor and then one for each choice."""
         self._tables = tables
-        self._joined: list[Array] = []
         self._handed: list[Array] = []
-        for bucket in self._buckets:
-            if bucket.gather is not None:
-                joined = self._given(bucket.sources[0]).ravel()[bucket.gather].reshape(self._shape(bucket.scope))
-                self._joined.append(joined)
-                self._handed.append(joined)
-                continue
-            # Small ones first: their sums are small, too.
-            joined = self._spread(bucket.sources[-1], bucket.scope)
-            for source in bucket.sources[-2::-1]:
-                joined = joined + self._spread(source, bucket.scope)
-            if (shift := self._shifts.get(len(self._joined))) is not None:
-                joined = joined + shift.reshape([-1 if v == bucket.variable else 1 for v in bucket.scope])
-            self._joined.append(joined)
-            self._handed.append(joined.max(axis=bucket.scope.index(bucket.variable)))
-        value = float(sum(float(self._given(s)) for s in self._roots))
+        for i, bucket in enumerate(self._buckets):
+            self._handed.append(self._joined(i) if bucket.gather is not None else self._most_of(i))
+        value = float(sum(self._given(s).item() for s in self._roots))
         if value == -np.inf:
             return Maximum(value, (), ())
         return Maximum(value, *self._decode())
 
+    def _parts(self, i: int) -> list[Array]:
+        """What a bucket joins, small ones first: their sums are small, too. Each has an axis for all of its scope."""
+        parts = [self._given(s).reshape(shape) for s, shape in zip(self._sources[i], self._spread[i], strict=True)]
+        if (shift := self._shifts.get(i)) is not None:
+            bucket = self._buckets[i]
+            parts.append(shift.reshape([-1 if v == bucket.variable else 1 for v in bucket.scope]))
+        return parts
+
+    def _joined(self, i: int) -> Array:
+        bucket = self._buckets[i]
+        if bucket.gather is not None:
+            return np.take(self._given(bucket.sources[0]), bucket.gather).reshape(self._shape(bucket.scope))
+        return _sum(self._parts(i), self._shape(bucket.scope))
+
+    def _most_of(self, i: int) -> Array:
+        """The maximum of a bucket over its variable. A large one is never there as a whole: what a processor's nearest
+        cache holds is quickest.
+        """
+        bucket = self._buckets[i]
+        parts, shape, axis = self._parts(i), self._shape(bucket.scope), bucket.scope.index(bucket.variable)
+        if len(shape) == 1 or math.prod(shape) <= _AT_ONCE:
+            most: Array = _sum(parts, shape).max(axis=axis)
+            return most
+        slices = ([p[k if p.shape[0] > 1 else 0] for p in parts] for k in range(shape[0]))
+        if axis:
+            return np.stack([_sum(s, shape[1:]).max(axis=axis - 1) for s in slices])
+        most = _sum(next(slices), shape[1:])
+        for part in slices:
+            np.maximum(most, _sum(part, shape[1:]), out=most)
+        return most
+
     def _given(self, source: Source) -> Array:
         if source.bucket >= 0:
             return self._handed[source.bucket]
-        return self._tables[source.factor].reshape(self._shape(source.scope))
+        return self._tables[source.factor]
 
     def _shape(self, scope: tuple[int, ...]) -> list[int]:
         return [self._sizes[v] for v in scope]
-
-    def _spread(self, source: Source, scope: tuple[int, ...]) -> Array:
-        return self._given(source).reshape([self._sizes[v] if v in source.scope else 1 for v in scope])
 
     def _decode(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         cells = [0] * len(self._tables)
@@ -247,7 +263,7 @@ class Tree:
         for i in reversed(range(len(self._buckets))):
             bucket, here = self._buckets[i], at[i]
             if bucket.gather is None:
-                curve = self._joined[i][tuple(slice(None) if v == bucket.variable else here[v] for v in bucket.scope)]
+                curve = self._curve(i, here)
                 # The widest of equally good ones.
                 here[bucket.variable] = len(curve) - 1 - int(curve[::-1].argmax())
                 chosen[bucket.variable] = here[bucket.variable]
@@ -265,6 +281,13 @@ class Tree:
                         cell = cell * self._sizes[v] + here[v]
                     cells[source.factor] = cell
         return tuple(cells), tuple(chosen)
+
+    def _curve(self, i: int, here: Mapping[int, int]) -> Array:
+        """What a bucket joins at the values chosen of all other variables of its scope: one for each of its own."""
+        bucket = self._buckets[i]
+        at = [slice(None) if v == bucket.variable else here[v] for v in bucket.scope]
+        parts = [p[tuple(k if n > 1 else 0 for k, n in zip(at, p.shape, strict=True))] for p in self._parts(i)]
+        return _sum(parts, [self._sizes[bucket.variable]])
 
     def worths(self) -> list[Array]:
         """For each choice, the maximum with each of its levels offered, of the tables maximised last.
@@ -292,7 +315,7 @@ class Tree:
 
     def _curves(self) -> Iterator[tuple[int, Array]]:
         """Buckets, and for each the maximum at each value of its variable, of the tables maximised last."""
-        constant = [float(self._given(s)) for s in self._roots]
+        constant = [self._given(s).item() for s in self._roots]
         everything = float(sum(constant))
         # What the rest of the problem adds to what a bucket hands on.
         rest: list[Array] = [np.zeros(0)] * len(self._buckets)
@@ -303,16 +326,25 @@ class Tree:
             bucket = self._buckets[i]
             if bucket.gather is None:
                 axis = bucket.scope.index(bucket.variable)
-                belief = self._joined[i] + np.expand_dims(rest[i], axis)
+                belief = self._joined(i)
+                belief += np.expand_dims(rest[i], axis)
                 yield i, _most(belief, bucket.scope, (bucket.variable,))
                 for source in (s for s in bucket.sources if s.bucket >= 0):
                     rest[source.bucket] = _without(_most(belief, bucket.scope, source.scope), self._given(source))
             elif bucket.sources[0].bucket >= 0:
                 given = self._given(bucket.sources[0])
-                belief = (self._joined[i] + rest[i]).ravel()[bucket.order]
+                belief = (self._handed[i] + rest[i]).ravel()
                 most = np.full(given.size, -np.inf)
-                most[bucket.present] = np.maximum.reduceat(belief, bucket.starts)
+                np.maximum.at(most, bucket.gather, belief)
                 rest[bucket.sources[0].bucket] = _without(most.reshape(given.shape), given)
+
+
+def _sum(parts: Sequence[Array], shape: Sequence[int]) -> Array:
+    """A new array: the sum of arrays that broadcast to ``shape``."""
+    total = parts[0] + parts[1] if len(parts) > 1 else parts[0]
+    for part in parts[2:]:
+        total = total + part
+    return total if len(parts) > 1 and list(total.shape) == list(shape) else np.broadcast_to(total, shape).copy()
 
 
 def _most(table: Array, scope: tuple[int, ...], wanted: tuple[int, ...]) -> Array:

@@ -23,13 +23,19 @@ class Uniform:
     name = "uniform"
 
     def solve(
-        self, problem: Problem, budget: Budget, *, progress: Progress = SILENT, time_limit_s: float | None = None
+        self,
+        problem: Problem,
+        budget: Budget,
+        *,
+        progress: Progress = SILENT,
+        time_limit_s: float | None = None,
+        gap: float = 0.0,
     ) -> Solution:
         """Raises InfeasibleBudgetError if no uniform ratio fits; details carry the smallest over all ratios,
         which a method free to choose each width may undercut."""
         since, until = time.perf_counter(), deadline(time_limit_s)
         progress.stage("uniform")
-        evaluator, limits = Evaluator(problem), check_budget(budget, problem)
+        evaluator, limits = Evaluator(problem, budget), check_budget(budget, problem)
         # The nearest level changes only where r passes the middle of two levels, so these ratios are all there are.
         offered = [lv[first:] for lv, first in zip(evaluator.levels, evaluator.narrowest, strict=True)]
         middles = [(lv[1:] + lv[:-1]) / 2 / lv[-1] for lv in offered]

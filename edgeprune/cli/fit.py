@@ -25,13 +25,17 @@ app = typer.Typer(rich_markup_mode=None)
     *PROFILING,
     "image_input",
     "solver",
-    "time_limit_s",
     "criterion",
+    "objective",
     option("epochs", int, 3, "Epochs of fine-tuning.", min=0),
     option("batch_size", int, 64, "Samples of one step of fine-tuning.", min=1),
     option("lr", float, 0.02, "Peak learning rate of fine-tuning."),
     option("margin", float | None, None, "Part of the latency kept free; as the device's noise asks for."),
     # Those that may change when a run goes on: what is not given stays as it was.
+    option(
+        "time_limit_s", float | None, None, "Seconds until a solver's best plan is taken; 10.", "--time-limit", min=0.0
+    ),
+    option("gap", float | None, None, "Relative gap between plan and bound at which exact stops; 0.0001.", min=0.0),
     option("rounds", int | None, None, "Most passes of solve and measure; 8.", min=1),
     option("fill", float | None, None, "Part of a limit that a plan should use; 0.97."),
     option("patience_s", float | None, None, "Most seconds that a verdict is measured for; 60.", "--patience", min=0.1),

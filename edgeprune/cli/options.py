@@ -62,15 +62,16 @@ _SHARED = (
     option("tune", int, 8, "Schedules tried for each kernel; 1 is quick.", min=1),
     inspect.Parameter("store", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=StoreOption),
     option("allow_mismatch", bool, False, "Use a profile of another device or version, as it is.", "--allow-mismatch"),
-    option("solver", str, "knapsack", "exact, lagrangian, knapsack, greedy, uniform or brute_force (docs/SOLVERS.md)."),
+    option("solver", str, "exact", "exact, lagrangian, knapsack, greedy, uniform or brute_force (docs/SOLVERS.md)."),
     option(
         "time_limit_s",
-        float | None,
-        None,
+        float,
+        10.0,
         "Seconds until the solver's best plan so far is taken.",
         "--time-limit",
         min=0.0,
     ),
+    option("gap", float, 1e-4, "Relative gap between plan and bound at which exact stops.", min=0.0),
     option(
         "image_input",
         str | None,
@@ -78,6 +79,7 @@ _SHARED = (
         "Take camera frames, uint8: rgb, bgr:imagenet, bgr:mean=M:std=S (docs/TYPES.md).",
     ),
     option("criterion", str, "taylor", f"What channels are worth: {', '.join(CRITERIA)}."),
+    option("objective", str, "importance", "What a plan retains: importance (summed), or loss (measured on --data)."),
 )
 _TRUST = option("accept_new_host_key", bool, False, "Trust an SSH board that is not known yet (docs/SSH.md).")
 SHARED = {shared.name: shared for shared in _SHARED}

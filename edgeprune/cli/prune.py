@@ -14,7 +14,19 @@ app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command()
-@taking(*LOADING, *WHERE, *PROMISED, *LEARNING, *PROFILING, "solver", "time_limit_s", "criterion", criterion="l2")
+@taking(
+    *LOADING,
+    *WHERE,
+    *PROMISED,
+    *LEARNING,
+    *PROFILING,
+    "solver",
+    "time_limit_s",
+    "gap",
+    "criterion",
+    "objective",
+    criterion="l2",
+)
 def prune(
     model: ModelArgument,
     out: Annotated[Path, typer.Option("--out", help="The run folder to write: plan, weights.")],

@@ -12,6 +12,8 @@ COMMANDS: Mapping[str, str] = {
     "fit": "Profile, prune to a budget, fine-tune, compile, flash and prove: the whole chain.",
     "profile": "Measure a network's kernels over their widths on a device.",
     "prune": "Choose widths inside a budget from a stored profile; write the smaller network.",
+    "explain": "Say which limits shaped the widths of a run, and what other widths would cost.",
+    "frontier": "Show what any budget would retain: plans from the smallest to the widest, each with its gap.",
     "solve": "Choose widths for a problem in a file; say how much better a plan could be.",
     "compile": "Compile a network, or the folder of a run, into a bundle.",
     "export": "Write a network, or the pruned one of a run, as an ONNX file.",

@@ -19,7 +19,7 @@ def report(
 ) -> None:
     """Show the report of a run, and draw its page anew."""
     from edgeprune.report.schema import SCHEMA, read_report
-    from edgeprune.report.tables import report_tables
+    from edgeprune.report.whole import report_tables
     from edgeprune.report.write import write_report
 
     path = run / "report.json" if run.is_dir() else run

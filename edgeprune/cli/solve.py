@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +10,6 @@ import typer
 from edgeprune.cli.output import JsonOption, QuietOption, Result, emit
 
 app = typer.Typer(rich_markup_mode=None)
-
-SCHEMA = "edgeprune.solution/1"
 
 
 @app.command()
@@ -29,6 +26,9 @@ def solve(
     time_limit: Annotated[
         float | None, typer.Option("--time-limit", help="Seconds until the best plan so far is taken.", min=0.0)
     ] = None,
+    gap: Annotated[
+        float, typer.Option("--gap", help="Relative gap between plan and bound at which exact stops.", min=0.0)
+    ] = 0.0,
     out: Annotated[Path | None, typer.Option("--out", help="A file for the result, as JSON.")] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -40,9 +40,8 @@ def solve(
     from edgeprune.api.progress import reporting
     from edgeprune.budget.files import load_problem
     from edgeprune.budget.promise import parse_bytes, parse_latency
-    from edgeprune.budget.solving import resolved
+    from edgeprune.budget.solving import SCHEMA, resolved
     from edgeprune.budget.solving import solve as run
-    from edgeprune.files import write_whole
     from edgeprune.report.tables import facts_table
 
     found, budget = load_problem(problem)
@@ -52,10 +51,11 @@ def solve(
         "ram_bytes": None if ram is None else parse_bytes(ram),
     }
     with reporting(not quiet) as bar:
-        done = run(found, resolved(found, budget, **limits), solver, time_limit_s=time_limit, progress=bar)
+        limited = resolved(found, budget, **limits)
+        done = run(found, limited, solver, time_limit_s=time_limit, gap=gap, progress=bar)
     body = done.to_json()
     if out is not None:
-        write_whole(out, json.dumps({"schema": SCHEMA, **body}, indent=2, allow_nan=False) + "\n")
+        done.save(out)
     shown = {key: value for key, value in body.items() if key not in ("witness", "widths")}
     widths = facts_table(body["widths"], "widths")
     emit(Result(SCHEMA, body, (facts_table(shown), widths)), as_json)

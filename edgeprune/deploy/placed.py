@@ -48,6 +48,15 @@ class Placed:
         """Latencies of one launch; on as many threads as it was compiled for, if None."""
         return self.program.bench(warmup=warmup, repeats=repeats, threads=threads or self.manifest.threads)
 
+    def allocated_bytes(self) -> int:
+        """RAM that the program takes for itself, as it tells on the device; by its manifest, if it does not tell.
+
+        Raises:
+            VerificationError: it crashes or does not end.
+        """
+        found = self.launch(warmup=0, repeats=1).allocated_bytes
+        return self.manifest.memory.peak_ram if found is None else found
+
     def kernels_ms(self, *, warmup: int = 2, repeats: int = 15) -> Mapping[str, float]:
         """Median latency of each kernel by node name, timed in whole inferences."""
         found = self.program.kernels(warmup=warmup, repeats=repeats, threads=self.manifest.threads)

@@ -31,8 +31,9 @@ class Builder:
     def build(
         self, network: Network, out: Path, *, budget: Mapping[str, Any] | None = None, plan: Plan | None = None
     ) -> Manifest:
-        """The bundle of a network in ``out``; budget and widths go into its manifest."""
+        """The bundle of a network in ``out``; budget, widths and what is proven of them go into its manifest."""
         widths = {} if plan is None else {g: len(k) for g, k in plan.keep.items()}
+        proven = {} if plan is None else {k: v for k, v in plan.certificate.items() if k != "witness"}
         return compile_network(
             network,
             self.target,
@@ -41,7 +42,7 @@ class Builder:
             name=self.name,
             threads=self.threads,
             budget=budget or {},
-            provenance={**self.provenance, "widths": widths},
+            provenance={**self.provenance, "widths": widths, "certificate": proven},
             seed=self.seed,
             progress=self.progress,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from edgeprune.budget.promise import Promise
@@ -19,20 +18,21 @@ from edgeprune.fitting.baseline import uniform
 from edgeprune.fitting.build import Builder
 from edgeprune.fitting.install import install
 from edgeprune.fitting.judging import frame_distance
+from edgeprune.fitting.objective import saliency_of
 from edgeprune.fitting.options import FitOptions
 from edgeprune.fitting.planned_ram import PlannedRam
-from edgeprune.fitting.planner import Planner, score, shrunk, with_removable
+from edgeprune.fitting.planner import Planner, shrunk, with_removable
 from edgeprune.fitting.recover import History, recovered
 from edgeprune.fitting.reference import Reference, accepted
 from edgeprune.fitting.request import DONE, open_run
 from edgeprune.fitting.result import FitResult, FitRound, Measured, VariantResult
-from edgeprune.fitting.run_folder import RunRecord, save_run
-from edgeprune.fitting.saved import load_scores, profile_json, profile_of, save_scores
+from edgeprune.fitting.run_folder import RunRecord, save_question, save_run
+from edgeprune.fitting.saved import load_saliency, profile_json, profile_of, save_saliency
 from edgeprune.fitting.stages import DENSE
 from edgeprune.fitting.teaching import prepared
 from edgeprune.fitting.workshop import Workshop
 from edgeprune.graph.network import Network, read_network
-from edgeprune.importance.criterion import Scores
+from edgeprune.importance.curves import Saliency
 from edgeprune.latency.grids import finer
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
@@ -129,22 +129,32 @@ def fit(
         workshop = Workshop(network, builder, trials, stages, Path(scratch), data, task, options)
         dense = workshop.variant("dense", network, stages.run / DENSE, keep=True)
         reference = Reference(trials, stages.run / DENSE, dense.manifest, dense.timing, promise, options.patience_s)
-        progress.stage("scoring channels")
-        scored = partial(
-            score, name=options.criterion, data=data, task=task, batch_size=options.batch_size, seed=options.seed
-        )
-        scores = stages.once(
-            "scores",
-            lambda: scored(network),
-            save=lambda made: save_scores(made, out / "stages"),
-            load=lambda _: load_scores(out / "stages"),
-        )
         step = options.profile.step or target.width_step
         limited = promise.ram is not None
         planning = _Planning(
             LatencyModel(records), profiled.levels, step, builder.book, options, progress, ram_limited=limited
         )
-        planner = planning.planner(network, scores, dense.latency_ms, dense.manifest.memory.flash)
+
+        def worth(of: Network) -> Saliency:
+            return saliency_of(
+                of,
+                planning.levels_of(of),
+                criterion=options.criterion,
+                objective=options.objective,
+                data=data,
+                task=task,
+                batch_size=options.batch_size,
+                seed=options.seed,
+                progress=progress,
+            )
+
+        saliency = stages.once(
+            "scores",
+            lambda: worth(network),
+            save=lambda made: save_saliency(made, out / "stages"),
+            load=lambda said: load_saliency(out / "stages", said["objective"]),
+        )
+        planner = planning.planner(network, saliency, dense.latency_ms, dense.manifest.memory.flash)
         margin = reference.margin if options.margin is None else options.margin
         why = "as asked" if options.margin is not None else "launches differ by as much on this device"
         progress.note(f"{margin:.1%} of the limit is kept free: {why}")
@@ -157,6 +167,8 @@ def fit(
         if best is None:
             raise _none_kept(rounds, out)
         plan = best.proposal.plan
+        solved = planner.solved(plan)
+        question = save_question(out, solved, saliency)
         small, history = recovered(workshop, "recovered-0", shrunk(network, plan), plan, options.epochs)
         save_run(out, record, plan, small.module)
 
@@ -166,7 +178,7 @@ def fit(
                 first, now = (planning.tables.network(n.spec for n in x.kernels.nodes) for x in (small, trained))
                 latency_ms = best.measured.judgement.latency_ms * now.latency_ms / first.latency_ms
                 flash_bytes = best.measured.flash_bytes - first.flash_bytes + now.flash_bytes
-                next_planner = planning.planner(trained, scored(trained), latency_ms, flash_bytes)
+                next_planner = planning.planner(trained, worth(trained), latency_ms, flash_bytes)
                 found, _ = workshop.search(name, trained, next_planner, tight, accepted, margin=0.0)
             except (InfeasibleBudgetError, ProfileError) as e:
                 # Where blocks went, kernels are new around them, and nobody profiled these.
@@ -189,7 +201,7 @@ def fit(
         if options.baseline and promise.latency is not None:
             wider = {group: finer(widths) for group, widths in profiled.levels.items()}
             ratio = replace(planning, levels=wider, solver="uniform")
-            rival_planner = ratio.planner(network, scores, dense.latency_ms, dense.manifest.memory.flash)
+            rival_planner = ratio.planner(network, saliency, dense.latency_ms, dense.manifest.memory.flash)
             rival, rival_history = uniform(workshop, rival_planner, reference, pruned.latency_ms)
         paths = save_run(out, record, done.plan, done.network.module)
         stages.once(DONE, lambda: True, bool)
@@ -217,10 +229,11 @@ def fit(
             dropped=planner.dropped,
             deployment=done.deployment,
             fingerprint=fingerprint,
-            paths={**paths, "bundle": out / "bundle", "store": store.path},
+            paths={**paths, **question, "bundle": out / "bundle", "store": store.path},
             history={"pruned": history, "uniform": rival_history, **done.histories},
             task=task,
             data=data,
+            solved=solved,
         )
 
 
@@ -237,22 +250,26 @@ class _Planning:
     solver: str = ""
     ram_limited: bool = False
 
-    def planner(self, network: Network, scores: Scores, latency_ms: float, flash_bytes: float) -> Planner:
+    def levels_of(self, network: Network) -> dict[str, tuple[int, ...]]:
+        """The levels of a network that may be smaller than the one that was profiled."""
+        sizes = {g.name: g.size for g in network.channels.groups}
+        return {name: (*(w for w in self.levels[name] if w < size), size) for name, size in sizes.items()}
+
+    def planner(self, network: Network, saliency: Saliency, latency_ms: float, flash_bytes: float) -> Planner:
         """A planner for a network of this measured cost: its cost beyond the sum of its kernels corrects the tables."""
         predicted = self.tables.network(n.spec for n in network.kernels.nodes)
-        sizes = {g.name: g.size for g in network.channels.groups}
-        levels = {name: (*(w for w in self.levels[name] if w < size), size) for name, size in sizes.items()}
         return Planner(
             network,
-            scores,
+            saliency,
             self.tables.corrected(latency_ms, predicted.latency_ms),
-            levels,
+            self.levels_of(network),
             solver=self.solver or self.options.solver,
             criterion_name=self.options.criterion,
             program_bytes=flash_bytes - predicted.flash_bytes,
             step=self.step,
             ram=PlannedRam(network, self.book, limited=self.ram_limited),
             time_limit_s=self.options.time_limit_s,
+            gap=self.options.gap,
             progress=self.progress,
         )
 

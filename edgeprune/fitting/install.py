@@ -10,7 +10,7 @@ from edgeprune.compiler.manifest import read_manifest
 from edgeprune.deploy.board import Board
 from edgeprune.deploy.flash import Deployment, flash
 from edgeprune.devices.protocol import Device
-from edgeprune.errors import VerificationError
+from edgeprune.errors import RolledBackError, VerificationError
 from edgeprune.fitting.planner import shrunk
 from edgeprune.fitting.recover import recovered
 from edgeprune.fitting.reference import Reference
@@ -52,7 +52,7 @@ def install(
             stages stay.
     """
     stages, attempt = workshop.stages, 0
-    error: VerificationError | None = None
+    error: VerificationError | RolledBackError | None = None
     histories: dict[str, Any] = {}
     facts: dict[str, Any]
     while True:
@@ -61,7 +61,8 @@ def install(
             try:
                 deployment = _flashed(workshop, device, reference, plan, network, attempt)
                 return Installed(plan, network, deployment, histories)
-            except VerificationError as e:
+            except (VerificationError, RolledBackError) as e:
+                # The second is what flash raises where an earlier release goes on running.
                 if not _over_budget(e) or attempt == workshop.options.tighter:
                     raise _saved(e, workshop) from e
                 error = e
@@ -103,17 +104,19 @@ def _flashed(
     )
 
 
-def _over_budget(error: VerificationError) -> bool:
+def _over_budget(error: VerificationError | RolledBackError) -> bool:
     return any(v["outcome"] != "kept" for v in error.details.get("verdicts", ()))
 
 
-def _overshoot(error: VerificationError) -> float:
+def _overshoot(error: VerificationError | RolledBackError) -> float:
     """Overshoot over the limit at the far end of the interval, as a share of the limit."""
     over = [float(v["high"] or v["value"]) / float(v["limit"]) - 1 for v in error.details["verdicts"]]
     return max(0.0, min(max(over), MOST_STEP))
 
 
-def _saved(error: VerificationError, workshop: Workshop, more: str = "") -> VerificationError:
+def _saved(
+    error: VerificationError | RolledBackError, workshop: Workshop, more: str = ""
+) -> VerificationError | RolledBackError:
     run = workshop.stages.run
     saved = f"everything is kept in {run}: edgeprune fit --resume {run} goes on from here"
     return type(error)(error.message + more, hint=f"{error.hint}; {saved}" if error.hint else saved, **error.details)

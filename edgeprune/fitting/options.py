@@ -7,15 +7,22 @@ from dataclasses import dataclass, field
 from edgeprune.budget.registry import get_solver
 from edgeprune.budget.verdict import PATIENCE_S
 from edgeprune.errors import UsageError
+from edgeprune.fitting.objective import check_objective
+from edgeprune.importance.curves import IMPORTANCE
 from edgeprune.importance.registry import criterion
 from edgeprune.jsonable import Jsonable
 from edgeprune.profiling.profile import ProfileOptions
 
+TIME_LIMIT_S, GAP = 10.0, 1e-4
+"""How long a solver may think about one question, and the relative gap that is as good as none."""
 
-def check_time_limit(seconds: float | None) -> None:
-    """Raises UsageError for a time limit of a solver that is none."""
-    if seconds is not None and not seconds > 0:
-        raise UsageError(f"a time limit of {seconds} s makes no sense", hint="give a positive number of seconds")
+
+def check_effort(time_limit_s: float | None, gap: float) -> None:
+    """Raises UsageError for a time limit of a solver, or a gap, that is none."""
+    if time_limit_s is not None and not time_limit_s > 0:
+        raise UsageError(f"a time limit of {time_limit_s} s makes no sense", hint="give a positive number of seconds")
+    if not 0 <= gap < 1:
+        raise UsageError(f"a gap of {gap} makes no sense", hint="give a share of the saliency: 0.0001, or 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +30,9 @@ class FitOptions(Jsonable):
     """How a network is fitted.
 
     Attributes:
+        criterion, objective: which channels of a group go first, and what the widths of a plan are worth.
         time_limit_s: seconds after which a solver's best plan so far is taken; None: it ends by itself.
+        gap: between plan and bound, relative, at which ``exact`` stops.
         rounds: most passes of solve, compile, measure.
         fill: part of a limit that a plan should use; below it in all of them another round is spent.
         margin: part of the latency limit that the first plan leaves free; None: as much as launches differ there.
@@ -34,8 +43,9 @@ class FitOptions(Jsonable):
         baseline: also make the uniform-width network of the same latency, for the report.
     """
 
-    solver: str = "knapsack"
+    solver: str = "exact"
     criterion: str = "taylor"
+    objective: str = IMPORTANCE
     rounds: int = 8
     fill: float = 0.97
     margin: float | None = None
@@ -50,7 +60,8 @@ class FitOptions(Jsonable):
     task: str = ""
     pixels: str = ""
     baseline: bool = True
-    time_limit_s: float | None = None
+    time_limit_s: float | None = TIME_LIMIT_S
+    gap: float = GAP
     allow_mismatch: bool = False
     profile: ProfileOptions = field(default_factory=ProfileOptions)
 
@@ -65,5 +76,6 @@ class FitOptions(Jsonable):
             )
         if self.epochs < 0 or self.batch_size < 1:
             raise UsageError(f"{self.epochs} epochs of batches of {self.batch_size} make no sense")
-        check_time_limit(self.time_limit_s)
+        check_objective(self.objective, has_data=has_data)
+        check_effort(self.time_limit_s, self.gap)
         get_solver(self.solver)

@@ -9,14 +9,17 @@ from math import inf
 from typing import Any
 
 from edgeprune.budget.evaluate import Evaluator
-from edgeprune.budget.problem import TOLERANCE, Budget, Problem, Solution
+from edgeprune.budget.problem import TOLERANCE, Budget, Problem, Solution, Stop
 from edgeprune.budget.reach import infeasible
 from edgeprune.budget.registry import get_solver
+from edgeprune.budget.solving import Solved
+from edgeprune.budget.witness import Witness
 from edgeprune.errors import InfeasibleBudgetError, ProfileError, UnsupportedOperatorError
 from edgeprune.fitting.planned_ram import PlannedRam
 from edgeprune.fitting.search import Proposal
 from edgeprune.graph.network import Network, read_network
 from edgeprune.importance.criterion import LossFn, OfModule, Scores
+from edgeprune.importance.curves import Saliency
 from edgeprune.importance.registry import criterion
 from edgeprune.latency.grids import finer
 from edgeprune.latency.model import LatencyModel
@@ -32,13 +35,15 @@ from edgeprune.training.tasks.task import Task
 
 CALIBRATION = 512
 """Training samples that saliency and batch-norm statistics are taken from."""
+CUT_SHORT = (Stop.TIME_LIMIT, Stop.NODE_LIMIT, Stop.INTERRUPTED)
+"""Why a solver that could have proven more did not."""
 PACKINGS = 8
 """Plans that are looked at until one keeps a limit of RAM with its arena as it is packed, gaps included."""
 
 
-def calibration(data: DataSet, batch_size: int = 64) -> Iterator[Batch]:
-    """The first :data:`CALIBRATION` training samples of arrays, or as many from all over the data, in batches."""
-    return batches_of(data.train, batch_size, spread(data.train, CALIBRATION))
+def calibration(data: DataSet, batch_size: int = 64, most: int = CALIBRATION) -> Iterator[Batch]:
+    """The first ``most`` training samples of arrays, or as many from all over the data, in batches."""
+    return batches_of(data.train, batch_size, spread(data.train, most))
 
 
 def score(
@@ -62,10 +67,11 @@ def score(
     found = criterion(name, **options)
     if data is None:
         return found.score(network, None)
-    return found.score(network, calibration(data, batch_size), None if task is None else _scoring(task))
+    return found.score(network, calibration(data, batch_size), None if task is None else scoring(task))
 
 
-def _scoring(task: Task) -> LossFn:
+def scoring(task: Task) -> LossFn:
+    """The loss that channels are scored by."""
     step = task.step
     if step is None:
         return task.scoring
@@ -76,6 +82,7 @@ class Planner:
     """The planner: from saliency and latency tables to plans. It alone builds and solves the pruning problem.
 
     Args:
+        saliency: what channels and widths are worth.
         model: already corrected by what was measured; predicted figures carry its evidence level.
         levels: group -> widths that are offered.
         program_bytes: flash of the program beyond what the tables say. Often below 0: a linked
@@ -83,6 +90,7 @@ class Planner:
         step: widths between those that were timed are multiples of it.
         ram: what programs of plans allocate; None: that is neither predicted nor limited.
         time_limit_s: seconds after which a solver's best plan so far is taken; None: it ends by itself.
+        gap: between plan and bound, relative, at which ``exact`` stops.
 
     Attributes:
         dropped: group -> width -> why it is not offered: a kernel that failed there.
@@ -94,7 +102,7 @@ class Planner:
     def __init__(
         self,
         network: Network,
-        scores: Scores,
+        saliency: Saliency,
         model: LatencyModel,
         levels: Mapping[str, tuple[int, ...]],
         *,
@@ -104,11 +112,12 @@ class Planner:
         step: int = 1,
         ram: PlannedRam | None = None,
         time_limit_s: float | None = None,
+        gap: float = 0.0,
         progress: Progress = SILENT,
     ) -> None:
-        self._network, self._scores, self._model, self._progress = network, scores, model, progress
+        self._network, self._saliency, self._model, self._progress = network, saliency, model, progress
         self._solver, self._criterion, self._program_bytes, self._step = solver, criterion_name, program_bytes, step
-        self._ram, self._time_limit_s = ram, time_limit_s
+        self._ram, self._time_limit_s, self._gap = ram, time_limit_s, gap
         self._levels, self.dropped = usable_levels(network.kernels, network.channels, levels, model)
         self.problem = self._at(self._levels)
 
@@ -125,7 +134,7 @@ class Planner:
 
     def _at(self, levels: Mapping[str, tuple[int, ...]]) -> Problem:
         kernels, channels = self._network.kernels, self._network.channels
-        problem = build_problem(kernels, channels, self._scores, levels, self._model, estimate=True)
+        problem = build_problem(kernels, channels, self._saliency.curves, levels, self._model, estimate=True)
         rows = () if self._ram is None else self._ram.rows(problem, levels)
         return replace(problem, base_flash_bytes=problem.base_flash_bytes + self._program_bytes, ram=rows)
 
@@ -157,17 +166,31 @@ class Planner:
         found = self._proposal(solution, {"between_ms": [low.latency_ms, high.latency_ms]})
         return None if found.key == low.key else replace(found, estimated=True)
 
+    def ram_bytes(self, solution: Solution) -> int | None:
+        """What the program of a solver's answer allocates, to the byte; None where that is not known."""
+        return None if self._ram is None else self._ram.of(self._plan(solution, {}))
+
     def _solved(self, problem: Problem, budget: Budget) -> Proposal[Plan]:
         """The solver's plan. An arena that is packed with a gap takes more than the solver's rows say: where that
         breaks the limit, the rows get a lower one.
         """
-        solve = partial(get_solver(self._solver).solve, progress=self._progress, time_limit_s=self._time_limit_s)
+        solver = get_solver(self._solver)
+        solve = partial(solver.solve, progress=self._progress, time_limit_s=self._time_limit_s, gap=self._gap)
         first = solution = solve(problem, budget)
+        if first.stop in CUT_SHORT:
+            self._progress.note(
+                f"{self._solver} stopped ({first.stop.value}) after {first.seconds:.1f} s: a plan may retain "
+                f"{first.gap or 0.0:.2%} more saliency"
+            )
         limit, room = budget.ram_bytes, inf
         for _ in range(PACKINGS):
             # Under a lower limit, a bound speaks of fewer plans than there are.
-            method = {"steps": solution.steps, "stop": solution.stop.value, "budget": budget.to_json()}
-            found = self._proposal(replace(solution, bound=first.bound), method)
+            found = self._proposal(
+                solution
+                if solution is first
+                else replace(solution, bound=first.bound, stop=Stop.HEURISTIC, witness=first.witness),
+                {"steps": solution.steps, "budget": budget.to_json(), "between_timed": problem is not self.problem},
+            )
             ram, by_rows = found.ram_bytes, solution.ram_bytes
             if limit is None or ram is None or by_rows is None or ram <= limit * (1 + TOLERANCE):
                 return found
@@ -199,7 +222,7 @@ class Planner:
         return make_plan(
             self._network.channels,
             {c.name: w for c, w in zip(self.problem.choices, solution.widths, strict=True)},
-            self._scores,
+            self._saliency.scores,
             predicted={
                 "latency_ms": solution.latency_ms,
                 "flash_bytes": solution.flash_bytes,
@@ -209,11 +232,47 @@ class Planner:
             method={
                 "solver": self._solver,
                 "criterion": self._criterion,
+                "objective": self._saliency.objective,
                 "latency_correction": self._model.correction,
                 **method,
             },
-            certificate={} if solution.bound is None else {"saliency_upper_bound": solution.bound},
+            certificate=_certificate(solution),
         )
+
+    def solved(self, plan: Plan) -> Solved:
+        """The question that a plan of this planner answers, and the answer with its certificate, checked.
+
+        A plan between two others answers the question for what it is predicted to cost; nothing is proven of it.
+
+        Raises:
+            VerificationError: the certificate does not hold: a fault of the solver.
+        """
+        said, method = plan.certificate, plan.method
+        problem = self._finer if method.get("between_timed", True) else self.problem
+        levels = [c.levels.index(plan.width(c.name)) for c in problem.choices]
+        answer = Evaluator(problem).solution(levels, self._solver, steps=method.get("steps", 0))
+        budget = Budget(**method["budget"]) if "budget" in method else Budget(latency_ms=answer.latency_ms)
+        if said:
+            answer = replace(
+                answer,
+                bound=said["saliency_upper_bound"],
+                stop=Stop(said["stop"]),
+                witness=None if said["witness"] is None else Witness.from_json(said["witness"]),
+            )
+        found = Solved(problem, budget, answer)
+        found.check()
+        return found
+
+
+def _certificate(solution: Solution) -> dict[str, Any]:
+    if solution.bound is None:
+        return {}
+    return {
+        "saliency_upper_bound": solution.bound,
+        "gap": solution.gap,
+        "stop": solution.stop.value,
+        "witness": None if solution.witness is None else solution.witness.to_json(),
+    }
 
 
 def with_removable(network: Network, progress: Progress = SILENT) -> Network:

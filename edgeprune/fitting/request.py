@@ -19,7 +19,7 @@ from edgeprune.targets import Target
 
 FILE, DONE = "request.json", "proved"
 SCHEMA = "edgeprune.request/1"
-FREE = ("rounds", "fill", "patience_s", "tighter", "baseline", "time_limit_s")
+FREE = ("rounds", "fill", "patience_s", "tighter", "baseline", "time_limit_s", "gap")
 """Options that may change when a run goes on: what is finished does not depend on them."""
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, InstanceOf
 
 from edgeprune.budget.problem import Budget
 from edgeprune.budget.promise import Promise
+from edgeprune.budget.solving import Solved
 from edgeprune.budget.verdict import Verdict
 from edgeprune.compiler.manifest import Manifest
 from edgeprune.deploy.flash import Deployment
@@ -86,6 +87,7 @@ class FitResult:
         dropped: group -> width -> why it was not offered.
         paths: what was written, by name.
         task, data: what the network was judged by, and on; None without data.
+        solved: the question that the plan before any further shrinking answers, and the answer.
     """
 
     model_name: str
@@ -112,6 +114,7 @@ class FitResult:
     history: Mapping[str, Any]
     task: Task | None = None
     data: DataSet | None = None
+    solved: Solved | None = None
 
     @property
     def evidence(self) -> str:

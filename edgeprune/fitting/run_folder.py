@@ -1,4 +1,4 @@
-"""The run folder: plan, pruned weights, and how the original network was loaded."""
+"""The run folder: plan, pruned weights, the question that the plan answers, how the original network was loaded."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from pathlib import Path
 from pydantic import StrictInt
 from torch import nn
 
+from edgeprune.budget.solving import PROBLEM, SOLUTION, Solved
 from edgeprune.errors import BadInputError, UsageError
 from edgeprune.files import write_whole
+from edgeprune.fitting.saved import CURVES, SCORES, save_saliency
 from edgeprune.graph.network import Network, read_network
+from edgeprune.importance.curves import Saliency
 from edgeprune.jsonable import Jsonable
 from edgeprune.models.entrypoint import is_entrypoint
 from edgeprune.models.image_input import ImageInput
@@ -88,6 +91,13 @@ def save_run(out: Path, record: RunRecord | None, plan: Plan, module: nn.Module)
         write_whole(path, json.dumps({"schema": SCHEMA, **record.to_json()}, indent=1, sort_keys=True) + "\n")
         paths["run"] = path
     return paths
+
+
+def save_question(out: Path, solved: Solved, saliency: Saliency) -> dict[str, Path]:
+    """Write why the widths are as they are: problem, answer with its certificate, saliency; the paths by name."""
+    solved.save_in(out)
+    save_saliency(saliency, out)
+    return {"problem": out / PROBLEM, "solution": out / SOLUTION, "scores": out / SCORES, "curves": out / CURVES}
 
 
 def load_run(folder: Path, factory: str | None = None) -> tuple[LoadedModel, Network]:

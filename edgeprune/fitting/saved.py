@@ -1,4 +1,4 @@
-"""Results of stages as files and JSON: scores, and the profile that a store holds."""
+"""Results of stages as files and JSON: saliency, and the profile that a store holds."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ from safetensors.numpy import load_file, save
 
 from edgeprune.files import write_whole
 from edgeprune.importance.criterion import Scores
+from edgeprune.importance.curves import IMPORTANCE, Saliency
 from edgeprune.latency.store import ProfileStore
 from edgeprune.profiling.profile import ProfileResult
 
-SCORES = "scores.safetensors"
+SCORES, CURVES = "scores.safetensors", "curves.safetensors"
 
 
-def save_scores(scores: Scores, folder: Path) -> list[str]:
-    """Write saliencies into the folder; returns the names of the groups."""
-    write_whole(folder / SCORES, save(scores))
-    return sorted(scores)
+def save_saliency(saliency: Saliency, folder: Path) -> dict[str, Any]:
+    """Write scores and curves into the folder; returns, as JSON, what else :func:`load_saliency` needs."""
+    write_whole(folder / SCORES, save(saliency.scores))
+    write_whole(folder / CURVES, save(saliency.curves))
+    return {"objective": saliency.objective}
+
+
+def load_saliency(folder: Path, objective: str = IMPORTANCE) -> Saliency:
+    return Saliency(load_scores(folder), dict(load_file(folder / CURVES)), objective)
 
 
 def load_scores(folder: Path) -> Scores:

@@ -8,13 +8,15 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgeprune.errors import BadInputError
 from edgeprune.graph.channels import Activation, Member, WidthGroup
 from edgeprune.graph.network import Network
-from edgeprune.models.inputs import Inputs
+from edgeprune.models.inputs import Inputs, call, training_outputs
+from edgeprune.models.outputs import as_logits
 
 Batches = Iterable[tuple[Inputs, Any]]
 """Inputs of a batch, a tensor or a tuple of them, and its targets."""
@@ -59,6 +61,15 @@ class Criterion(Protocol):
             BadInputError: weights, activations or gradients that are not finite.
         """
         ...
+
+
+def loss_of(module: nn.Module, x: Inputs, y: Any, loss_fn: LossFn | None) -> Tensor:
+    """The loss of a module in evaluation mode on one batch, a scalar; cross-entropy if ``loss_fn`` is None."""
+    if isinstance(loss_fn, OfModule):
+        with training_outputs(module):
+            return loss_fn.function(module, x, y)
+    outputs = call(module, x)
+    return loss_fn(outputs, y) if loss_fn else F.cross_entropy(as_logits(outputs), y)
 
 
 def written_parameters(group: WidthGroup, parameters: Mapping[str, Tensor]) -> list[Member]:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgeprune.errors import BadInputError, UsageError
 from edgeprune.graph.network import Network
 from edgeprune.graph.trace import evaluating
-from edgeprune.importance.criterion import Batches, LossFn, OfModule, Scores, by_channel, written_parameters
-from edgeprune.models.inputs import Inputs, call, training_outputs
-from edgeprune.models.outputs import as_logits
+from edgeprune.importance.criterion import Batches, LossFn, Scores, by_channel, loss_of, written_parameters
 from edgeprune.models.torchbugs import SafeConvolutions
 
 
@@ -47,7 +44,7 @@ class Taylor:
         ):
             for x, y in batches:
                 count += 1
-                loss = _loss(module, x, y, loss_fn)
+                loss = loss_of(module, x, y, loss_fn)
                 gradients = torch.autograd.grad(loss, [parameters[n] for n in wanted], materialize_grads=True)
                 products = {n: parameters[n].detach() * g for n, g in zip(wanted, gradients, strict=True)}
                 for group in groups:
@@ -58,14 +55,6 @@ class Taylor:
         if not count:
             raise UsageError("criterion 'taylor' got an empty data set", hint="give at least one batch")
         return {name: _finite(name, total / count) for name, total in totals.items()}
-
-
-def _loss(module: nn.Module, x: Inputs, y: Any, loss_fn: LossFn | None) -> Tensor:
-    if isinstance(loss_fn, OfModule):
-        with training_outputs(module):
-            return loss_fn.function(module, x, y)
-    outputs = call(module, x)
-    return loss_fn(outputs, y) if loss_fn else F.cross_entropy(as_logits(outputs), y)
 
 
 class _requiring_grad:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgeprune.budget.problem import Axis, Choice, Problem, Term
 from edgeprune.errors import PlanError, ProfileError
-from edgeprune.graph.channels import AxisBinding, Block, ChannelGraph, KernelGraph, KernelNode
+from edgeprune.graph.channels import AxisBinding, Block, ChannelGraph, KernelGraph, KernelNode, WidthGroup
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.latency.grids import grid_for, split
 from edgeprune.latency.model import LatencyModel
@@ -22,7 +22,7 @@ Levels = Mapping[str, tuple[int, ...]]
 def build_problem(
     kernels: KernelGraph,
     channels: ChannelGraph,
-    saliency: Mapping[str, ArrayLike],
+    curves: Mapping[str, ArrayLike],
     levels: Levels,
     model: LatencyModel,
     *,
@@ -33,23 +33,24 @@ def build_problem(
     A kernel is a term over its axes that leave a choice, with tables at :func:`grid_for`'s widths and the
     model's correction applied; a kernel without a free axis is a constant cost. Where groups may lose all
     channels (:func:`edgeprune.latency.grids.with_blocks`), a kernel without channels costs nothing, and kernels that
-    are removed with a block are gated by its first group. The retained saliency of level k is the sum of the group's k
-    largest scores, over the sum of all scores of all groups.
+    are removed with a block are gated by its first group. The retained saliency of level k is that of the group's
+    curve at width k, over the sum of all curves at full width.
 
     Args:
-        saliency: for each group that leaves a choice, one score per channel, in any order.
+        curves: for each group that leaves a choice, what each of its widths 0 … size retains, in any unit that all
+            groups share: shape (size + 1,), at least 0, non-decreasing (:mod:`edgeprune.importance.curves`).
         levels: for each group its levels, ascending, the last its size; one level for a frozen group
             (:func:`edgeprune.latency.grids.levels_of`, then :func:`usable_levels` where kernels failed).
         estimate: interpolate widths that were not measured between measured ones.
 
     Raises:
-        PlanError: levels or saliency do not fit the groups, or an axis does not add up to its kernel's width.
+        PlanError: levels or curves do not fit the groups, or an axis does not add up to its kernel's width.
         ProfileError: widths were not measured, or a kernel failed on the device.
     """
     _check_levels(channels, levels)
     free = [g.name for g in channels.groups if len(levels[g.name]) > 1]
     index = {name: i for i, name in enumerate(free)}
-    choices = _choices(channels, free, saliency, levels)
+    choices = _choices(channels, free, curves, levels)
     blocks = [b for b in channels.blocks if all(levels[g][0] == 0 for g in b.groups)]
     terms: list[Term] = []
     base_latency_ms = base_flash_bytes = 0.0
@@ -194,25 +195,29 @@ def _check_levels(channels: ChannelGraph, levels: Levels) -> None:
 
 
 def _choices(
-    channels: ChannelGraph, free: list[str], saliency: Mapping[str, ArrayLike], levels: Levels
+    channels: ChannelGraph, free: list[str], curves: Mapping[str, ArrayLike], levels: Levels
 ) -> tuple[Choice, ...]:
-    scores: dict[str, NDArray[np.float64]] = {}
-    for name in free:
-        if name not in saliency:
-            raise PlanError(f"width group {name} has no saliency", hint="score every prunable group")
-        values = np.asarray(saliency[name], dtype=np.float64)
-        if values.shape != (channels[name].size,):
-            raise PlanError(f"{name} has {channels[name].size} channels and saliency of shape {values.shape}")
-        if not (np.isfinite(values) & (values >= 0)).all():
-            raise PlanError(
-                f"the saliency of {name} is negative or not finite for channel "
-                f"{int(np.argmin(np.isfinite(values) & (values >= 0)))}",
-                hint="use a criterion that is never negative, or shift its scores",
-            )
-        scores[name] = np.sort(values)[::-1]
-    total = sum(float(s.sum()) for s in scores.values())
+    retained = {name: _curve(channels[name], curves) for name in free}
+    total = sum(float(c[-1]) for c in retained.values())
     if free and not total > 0:
-        raise PlanError("every channel has saliency 0, so no plan is better than another", hint="use another criterion")
-    return tuple(
-        Choice(name, levels[name], np.append(0.0, np.cumsum(scores[name]))[list(levels[name])] / total) for name in free
-    )
+        raise PlanError("every width retains as much as any other", hint="use another criterion")
+    return tuple(Choice(name, levels[name], retained[name][list(levels[name])] / total) for name in free)
+
+
+def _curve(group: WidthGroup, curves: Mapping[str, ArrayLike]) -> NDArray[np.float64]:
+    if group.name not in curves:
+        raise PlanError(f"width group {group.name} has no saliency", hint="score every prunable group")
+    values = np.asarray(curves[group.name], dtype=np.float64)
+    if values.shape != (group.size + 1,):
+        raise PlanError(
+            f"{group.name} has {group.size} channels and a curve of shape {values.shape}",
+            hint="a curve has a value for each width, 0 among them",
+        )
+    finite = np.isfinite(values)
+    right = finite & (values >= 0) & (np.diff(np.where(finite, values, 0.0), prepend=0.0) >= 0)
+    if not right.all():
+        raise PlanError(
+            f"what {group.name} retains is negative, not finite or decreasing at width {int(np.argmin(right))}",
+            hint="make curves with edgeprune.importance.curves",
+        )
+    return values

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -42,3 +43,22 @@ def measure_statistics(module: nn.Module, batches: Iterable[Inputs]) -> int:
         for m, mode in modes.items():
             m.training = mode
     return count
+
+
+@contextmanager
+def statistics_of_batches(module: nn.Module) -> Iterator[None]:
+    """Batch norms take mean and variance of each batch inside the ``with`` block, in evaluation mode, too; what they
+    keep stays as it is. Batches need two values of a channel.
+    """
+    layers = norms(module)
+    kept = [{key: layer._buffers[key] for key in _KEPT} for layer in layers]
+    try:
+        for layer in layers:
+            layer._buffers |= dict.fromkeys(_KEPT)
+        yield
+    finally:
+        for layer, buffers in zip(layers, kept, strict=True):
+            layer._buffers |= buffers
+
+
+_KEPT = ("running_mean", "running_var")

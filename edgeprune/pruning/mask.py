@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -41,7 +41,29 @@ def mask(module: nn.Module, graph: ChannelGraph, plan: Plan) -> nn.Module:
     """
     alive = survivors(module, graph, plan)
     masked = copy.deepcopy(module)
-    tensors = named_tensors(masked)
+    _silence(named_tensors(masked), alive)
+    return masked
+
+
+@contextmanager
+def masking(module: nn.Module, graph: ChannelGraph, plan: Plan) -> Iterator[None]:
+    """The module itself masked inside the ``with`` block, and bit for bit what it was after it.
+
+    Raises:
+        PlanError: as :func:`mask`.
+    """
+    alive, tensors = survivors(module, graph, plan), named_tensors(module)
+    before = {name: tensors[name].detach().clone() for name in alive}
+    try:
+        _silence(tensors, alive)
+        yield
+    finally:
+        with torch.no_grad():
+            for name, values in before.items():
+                tensors[name].copy_(values)
+
+
+def _silence(tensors: Mapping[str, Tensor], alive: Survivors) -> None:
     with torch.no_grad():
         for name, dims in alive.items():
             if name.rpartition(".")[2] == "running_var":
@@ -49,7 +71,6 @@ def mask(module: nn.Module, graph: ChannelGraph, plan: Plan) -> nn.Module:
             for dim, kept in dims.items():
                 gone = (~kept).nonzero().flatten().to(tensors[name].device)
                 tensors[name].index_fill_(dim, gone, 0)
-    return masked
 
 
 def check_equal(

@@ -44,6 +44,8 @@ class Plan:
     def then(self, further: Plan) -> Plan:
         """The composed plan: it does to the original network what ``further`` does to the network of this plan.
 
+        Nothing is proven about it: each of the two was chosen without regard to the other.
+
         Raises:
             PlanError: ``further`` was made for another network: its groups have other sizes.
         """
@@ -54,7 +56,7 @@ class Plan:
             if name in further.keep:
                 kept = self.keep.get(name, tuple(range(self.sizes[name])))
                 keep[name] = tuple(kept[i] for i in further.keep[name])
-        return replace(self, keep=keep, predicted=further.predicted, method=further.method)
+        return replace(self, keep=keep, predicted=further.predicted, method=further.method, certificate={})
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -8,6 +8,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edgeprune.budget.explain import Explainer
+from edgeprune.budget.explanation import next_to_keep
 from edgeprune.budget.verdict import Verdict as FoundVerdict
 from edgeprune.deploy.timing import Timing
 from edgeprune.fitting.result import FitResult, VariantResult, correction
@@ -20,6 +22,7 @@ from edgeprune.report.schema import (
     ClockState,
     Data,
     Device,
+    Explanation,
     Figure,
     Group,
     Layer,
@@ -36,6 +39,8 @@ from edgeprune.report.schema import (
     Widths,
 )
 
+NEAREST = 5
+"""Groups whose next level the report tells of."""
 PACKAGES = ("edgeprune", "torch", "apache-tvm", "apache-tvm-ffi", "ziglang", "numpy", "scipy")
 
 
@@ -92,6 +97,7 @@ def report_of(result: FitResult, command: Sequence[str] = ()) -> Report:
             dropped={g: {str(w): why for w, why in found.items()} for g, found in result.dropped.items()},
             removed_blocks=tuple(b.name for b in result.dense.network.channels.removed(result.plan.empty)),
         ),
+        explanation=_explanation(result),
         provenance=Provenance(
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             command=tuple(command),
@@ -99,6 +105,21 @@ def report_of(result: FitResult, command: Sequence[str] = ()) -> Report:
             fingerprint=dict(result.fingerprint),
             seed=result.seed,
         ),
+    )
+
+
+def _explanation(result: FitResult) -> Explanation | None:
+    if result.solved is None:
+        return None
+    said = Explainer(result.solved).overview()
+    return Explanation(
+        evidence=result.plan.predicted["evidence"],
+        saliency=said.saliency,
+        bound=said.bound,
+        certified=said.certified,
+        limits=said.limits,
+        nearest=tuple(group for group, _ in next_to_keep(said.groups)[:NEAREST]),
+        made_smaller=sum(name.startswith("tighter ") for name in result.history),
     )
 
 

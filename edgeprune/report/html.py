@@ -7,7 +7,7 @@ import base64
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from edgeprune.report import plots, sentences, tables
+from edgeprune.report import explained, plots, sentences, tables
 from edgeprune.report.names import kernel_names
 from edgeprune.report.schema import Report
 
@@ -30,6 +30,7 @@ def render_html(report: Report) -> str:
         report=report,
         tables=tables,
         sentences=sentences,
+        explained=explained,
         names=kernel_names(report.layers),
         images={name: _data_url(svg) for name, svg in images.items() if svg is not None},
     )

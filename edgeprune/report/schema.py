@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from edgeprune.errors import BadInputError
+from edgeprune.report.explanation import Explanation as Explanation
 from edgeprune.report.learned import Data as Data
 from edgeprune.report.learned import Metric as Metric
 from edgeprune.report.strict import Count as Count
@@ -309,6 +310,7 @@ class Report(_Strict):
     rounds: tuple[Round, ...] = ()
     margin: Fraction | None = None
     plan: Plan
+    explanation: Explanation | None = None
     provenance: Provenance
 
     @model_validator(mode="after")

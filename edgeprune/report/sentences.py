@@ -146,10 +146,21 @@ def _predicted_and_observed(layer: Layer) -> list[tuple[float, float]]:
     return [(layer.predicted_ms.value, layer.pruned_ms.value)]
 
 
+STOPPED = {
+    "optimal": ". The search came to its end",
+    "gap": ". The search stopped there: the rest is too little to matter",
+    "heuristic": ". The bound is one of prices alone: a longer search (--solver exact) may close it",
+    "time limit": ". The search was cut short by its time limit (--time-limit)",
+    "node limit": ". The search was cut short by its limit of work (--time-limit)",
+    "interrupted": ". The search was interrupted",
+}
+"""By why the solver stopped."""
+
+
 def bound_sentence(plan: Plan) -> str:
     """What the certificate's bound on retained saliency says, and what it does not."""
     bound, kept = plan.certificate.get("saliency_upper_bound"), plan.saliency_retained
-    if not isinstance(bound, (int, float)) or isinstance(bound, bool):
+    if not isinstance(bound, int | float) or isinstance(bound, bool):
         return ""
     words = (
         f"Whatever widths are chosen among those that were offered, no network that keeps the limits by the profile's "
@@ -158,4 +169,5 @@ def bound_sentence(plan: Plan) -> str:
     if kept is not None:
         left = max(0.0, bound - kept)
         words += f"; this one retains {percent(kept)}, so a better choice could gain {percent(left)} at most"
+    words += STOPPED.get(str(plan.certificate.get("stop")), "")
     return f"{words}. Saliency estimates what channels are worth before fine-tuning; nothing is proven about accuracy."

@@ -28,19 +28,6 @@ def facts_table(facts: Mapping[str, Any], title: str = "") -> Table:
     return Table(title, ("", ""), tuple(_flat(facts)))
 
 
-def report_tables(report: Report) -> tuple[Table, ...]:
-    """The report for a terminal: verdict, variants, rounds, layers, groups; empty tables are left out."""
-    tables = (
-        verdict_table(report),
-        variants_table(report.variants, report.accuracy_name, on=report.device.processor),
-        data_table(report),
-        rounds_table(report),
-        layers_table(report),
-        groups_table(report),
-    )
-    return tuple(t for t in tables if t.rows)
-
-
 def verdict_table(report: Report) -> Table:
     """A line a limit, first of all that is said: its verdict, or its figure where nothing was judged."""
     lines = [verdict_line(verdict) for verdict in report.verdicts]

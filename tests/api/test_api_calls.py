@@ -186,6 +186,37 @@ def test_what_goes_wrong_is_what_the_command_line_says(source, few, board, tmp_p
     assert not (tmp_path / "none").exists()
 
 
+def test_the_frontier_of_a_profile_with_the_networks_that_were_measured(source, few, board, profiled, fitted, tmp_path):
+    common = {"input_shape": SHAPE, "device": board, **few}
+    run = fitted.paths["report_json"].parent
+    curve = edgeprune.frontier(source, count=8, runs=[run], **common)
+    assert curve.evidence == "simulated"
+    assert len(curve.points) > 3
+    assert all(p.solution.gap >= 0 and p.solution.ram_bytes > 0 for p in curve.points)
+    dense = curve.points[-1].solution
+    assert dense.latency_ms == pytest.approx(sum(x.latency_ms for x in profiled.layers()))
+    pruned = edgeprune.prune(
+        source, latency=curve.points[2].solution.latency_ms, solver="exact", out=tmp_path / "run", **common
+    )
+    kept, bound = pruned.plan.predicted["saliency_retained"], curve.points[2].solution.bound
+    assert curve.points[2].solution.saliency <= kept * (1 + 1e-9) <= bound * (1 + 2e-9)
+    assert [m.name for m in curve.marks] == ["dense", "pruned"]
+    assert curve.marks[1].latency_ms.value == pytest.approx(fitted.latency_ms)
+    text = shows(curve)
+    assert "predicted (simulated)" in text
+    assert "Networks of runs" in text
+    draws(curve.plot(), tmp_path / "curve.png")
+    both = edgeprune.frontier(source, against=("ram", "latency"), count=9, runs=[run], **common)
+    assert both.points[0].solution.ram_bytes < both.points[-1].solution.ram_bytes
+    draws(both.plot(), tmp_path / "both.png")
+    report = json.loads((run / "report.json").read_text())
+    for group in report["groups"]:
+        group["size"] += 8
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    with pytest.raises(UsageError, match="of another network, tinynet"):
+        edgeprune.frontier(source, runs=[tmp_path], **common)
+
+
 # -- fit and its folder ----------------------------------------------------------------------------------
 
 
@@ -205,6 +236,24 @@ def test_a_fit_tells_what_it_did(fitted, tmp_path):
         draws(fitted.plot(what), tmp_path / f"{what}.png")
     with pytest.raises(UsageError, match="no plot 'pie'"):
         fitted.plot("pie")
+
+
+def test_a_fit_is_explained(fitted, tmp_path):
+    said = edgeprune.explain(fitted)
+    assert "Next to be kept" in shows(said)
+    assert [x.resource for x in said.explanation.limits] == ["latency_ms"]
+    assert {g.name for g in said.explanation.groups} <= set(fitted.plan.sizes)
+    told = fitted.report.explanation
+    assert told.limits == said.explanation.limits
+    assert told.evidence == "simulated"
+    draws(said.plot(), tmp_path / "next.png")
+    name = told.nearest[0].name
+    removed = next(i for i in range(fitted.plan.sizes[name]) if i not in fitted.plan.keep[name])
+    one = edgeprune.explain(edgeprune.load_run(fitted.paths["bundle"].parent), group=name, channel=removed)
+    assert one.channel.kept is False
+    assert one.channel.level.width > one.group.width == fitted.plan.width(name)
+    assert f"Channel {removed} of {name} is removed" in shows(one)
+    draws(one.plot(), tmp_path / "levels.png")
 
 
 def test_the_folder_of_a_run_is_read_back(fitted, source, net):

@@ -153,7 +153,7 @@ def test_what_good_output_says():
     assert call("info", said("info")) == GOOD["info"]
     assert call("run", said("run")) is None
     assert call("check", said("check")) == GoldenResult(0.5, 2.0)
-    assert call("bench", said("bench")) == Launch((5.0, 6.5), "monotonic", (2.0, 3.0))
+    assert call("bench", said("bench")) == Launch((5.0, 6.5), "monotonic", (2.0, 3.0), 7)
     found = call("kernels", said("kernels"))
     assert found.rows == (KernelRow((5.0, 6.5), True, 2.5),)
     assert found.ended.returncode == ExitCode.OK
@@ -173,14 +173,15 @@ def test_figures_of_a_launch():
 
 
 @pytest.mark.parametrize(
-    "kept", [Launch((1.0, 2.0), "virtual"), Launch((1.0,), "monotonic", (3.0,)), GoldenResult(1, 2)]
+    "kept", [Launch((1.0, 2.0), "virtual"), Launch((1.0,), "monotonic", (3.0,), 7), GoldenResult(1, 2)]
 )
 def test_what_is_kept_as_json_comes_back(kept):
     assert type(kept).from_json(json.loads(json.dumps(kept.to_json()))) == kept
 
 
-def test_an_older_program_times_no_reference():
-    assert call("bench", lacking("bench", "reference")) == Launch((5.0, 6.5), "monotonic")
+def test_an_older_program_times_no_reference_and_does_not_tell_its_bytes():
+    assert call("bench", lacking("bench", "reference")) == Launch((5.0, 6.5), "monotonic", (), 7)
+    assert call("bench", lacking("bench", "allocated_bytes")).allocated_bytes is None
     assert call("kernels", lacking("kernels", "reference")).rows == (KernelRow((5.0, 6.5), True, 0.0),)
 
 

@@ -11,6 +11,7 @@ from budget_problems import every_plan, full_widths, holds, random_problem, slow
 from hypothesis import given, settings
 
 from edgeprune.budget import Budget, Evaluator
+from edgeprune.budget.bounding import Search
 from edgeprune.budget.check import check_budget
 from edgeprune.budget.reach import Floor, reach
 from edgeprune.errors import InfeasibleBudgetError
@@ -71,3 +72,13 @@ def test_two_limits_out_of_reach_together_report_both():
     assert caught.value.details["flash_bytes"] == pytest.approx(low["flash_bytes"])
     assert caught.value.details["budget"]["latency_ms"] == pytest.approx(low["latency_ms"] * 0.9)
     assert math.isfinite(caught.value.details["flash_bytes"])
+
+
+def test_a_plan_that_is_inside_by_chance_is_walked_up_where_no_walk_comes_in():
+    """Steps of RAM that peak alike: no single change lowers the largest, so only the leanest plan is inside."""
+    problem = random_problem(3, groups=4)
+    evaluator = Evaluator(problem)
+    search = Search(evaluator, Budget(latency_ms=1e9))
+    search.incumbent.offer((0, 0, 0, 0))
+    search._first_plans([])
+    assert search.incumbent.levels == evaluator.full_levels

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from budget_problems import random_problem, staircase
+from budget_problems import NESTED, random_problem, staircase
 
 from edgeprune.budget import Axis, Budget, Evaluator, Problem
 from edgeprune.budget.check import check_budget
-from edgeprune.budget.search import Point, improve, reduce
+from edgeprune.budget.incumbent import climb
+from edgeprune.budget.search import Point, improve, reduce, trade
 
 
 def walk(problem, latency_ms):
@@ -64,3 +65,58 @@ def test_up_regains_the_most_first_and_never_leaves_the_budget():
         fits = limits.fits(point.costs + point.deltas(c))
         assert not (fits & (point.gains(c) > 0)).any()
         assert np.isfinite(point.deltas(c)).all()
+
+
+def halved(problem):
+    """A problem, half of its latency as a budget, and the first plan that keeps it."""
+    evaluator = Evaluator(problem)
+    full = evaluator.latency_ms(evaluator.widths(evaluator.full_levels))
+    limits = check_budget(Budget(latency_ms=full * 0.5))
+    point = Point(evaluator, evaluator.full_levels)
+    assert reduce(point, limits) is not None
+    return point, limits
+
+
+def knapsack(seed):
+    """Groups that share no kernel."""
+    rng = np.random.default_rng(seed)
+    parts = [staircase(np.cumsum(rng.random(4)), np.cumsum(0.1 + rng.random(4))) for _ in range(8)]
+    choices = tuple(replace(p.choices[0], name=f"g{i}") for i, p in enumerate(parts))
+    return Problem(choices, tuple(replace(p.terms[0], axes=(Axis((i,)),)) for i, p in enumerate(parts)))
+
+
+def test_prices_make_the_search_for_pairs_quicker_and_change_nothing_else():
+    improved = 0
+    for seed in range(40):
+        point, limits = halved(knapsack(seed))
+        ends = []
+        for price in (None, 0.0, 0.3, 3.0, 300.0):
+            end = point.copy()
+            climb(end, limits, None if price is None else np.array([price, 0.0]))
+            ends.append(end.levels)
+        assert all(levels == ends[0] for levels in ends), seed
+        single = point.copy()
+        improve(single, limits)
+        improved += ends[0] != single.levels
+    assert improved > 5
+
+
+def test_out_of_time_a_walk_leaves_what_it_has():
+    point, limits = halved(random_problem(3, groups=6, levels=6, blocks=NESTED))
+    levels = list(point.levels)
+    assert improve(point, limits, until=0.0) == 0
+    climb(point, limits, until=0.0)
+    assert point.levels == levels
+    assert trade(point, limits, until=0.0) is point
+
+
+def test_a_copy_goes_its_own_way():
+    point, _ = halved(random_problem(5, groups=4))
+    before, levels = point.costs, list(point.levels)
+    other = point.copy()
+    for choice in range(4):
+        other.move((choice, 0))
+    assert point.levels == levels
+    assert point.costs.tolist() == before.tolist()
+    fresh = Point(point.evaluator, [0] * 4)
+    assert other.changes()[0] == pytest.approx(fresh.changes()[0])

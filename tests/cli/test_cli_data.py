@@ -28,6 +28,13 @@ def fit(tmp_path: Path, *more: object) -> tuple[object, ...]:
     return ("fit", f"{NET}:net", "--input-shape", "1x3x8x8", "--latency", "70%", "--device", board, "--out", out, *more)
 
 
+def test_a_loss_is_measured_on_data(tmp_path):
+    error = refused(2, "UsageError", *fit(tmp_path, "--criterion", "l2", "--objective", "loss"))
+    assert error["message"] == "objective loss needs data: it is measured"
+    assert error["hint"] == "give --data, or --objective importance"
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("code", "kind", "more", "said"),
     [

@@ -15,6 +15,7 @@ import typer
 
 from edgeprune import __version__, errors
 from edgeprune.acceptance.outcome import SCHEMA as CHECK_SCHEMA
+from edgeprune.budget.solving import SCHEMA as SOLUTION_SCHEMA
 from edgeprune.cli import main as frame
 from edgeprune.cli.main import load_command, main
 from edgeprune.cli.output import ERROR_SCHEMA
@@ -130,7 +131,7 @@ def test_the_document_lists_every_schema_that_commands_print():
     printed = {schema for text in sources for schema in re.findall(r'"(edgeprune\.[\w-]+/\d+)"', text)}
     assert "edgeprune.targets/1" in printed
     documented = set(re.findall(r"^\| `(edgeprune\.[\w-]+/\d+)`", DOC.read_text(), re.MULTILINE))
-    assert printed | {REPORT_SCHEMA, CHECK_SCHEMA, ERROR_SCHEMA} == documented
+    assert printed | {REPORT_SCHEMA, CHECK_SCHEMA, ERROR_SCHEMA, SOLUTION_SCHEMA} == documented
 
 
 ERRORS = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, errors.EdgepruneError)]

@@ -25,9 +25,15 @@ class Scripted:
     url = "scripted:"
 
     def __init__(
-        self, *medians_ms: float, clock: str = "monotonic", slow=lambda n: 1.0, reference: bool = True
+        self,
+        *medians_ms: float,
+        clock: str = "monotonic",
+        slow=lambda n: 1.0,
+        reference: bool = True,
+        allocated: int | None = None,
     ) -> None:
         self.medians_ms, self.clock, self.slow, self.reference = medians_ms, clock, slow, reference
+        self.allocated = allocated
         self.launches, self.log = 0, []
 
     def run(self, argv, *, timeout_s=60.0):
@@ -39,6 +45,8 @@ class Scripted:
         row = {"clock": self.clock, "unit": "ns", "samples": [ms * 1e6] * repeats}
         if self.reference:
             row["reference"] = [5e4 * slow] * repeats
+        if self.allocated is not None:
+            row["allocated_bytes"] = self.allocated
         return Completed(0, json.dumps(row), "")
 
 
@@ -154,16 +162,17 @@ def test_bytes_are_exact(placed):
     assert (verdict.outcome, verdict.low, verdict.confidence) == (Outcome.BROKEN, verdict.high, 1.0)
 
 
-@pytest.mark.parametrize(("limit", "outcome"), [(31.9, Outcome.BROKEN), (32.0, Outcome.KEPT)])
-def test_ram_is_what_the_manifest_says(placed, limit, outcome):
-    tried = placed(Scripted(1.0))
+@pytest.mark.parametrize(("told", "value"), [(40, 40), (24, 24), (None, 32)])
+@pytest.mark.parametrize("spare", [-0.1, 0.0])
+def test_ram_is_what_the_program_tells_or_else_its_manifest(placed, told, value, spare):
+    tried, outcome = placed(Scripted(1.0, allocated=told)), Outcome.BROKEN if spare < 0 else Outcome.KEPT
     assert tried.manifest.memory.peak_ram == 32
-    found = Standard(Promise(ram=Limit(limit))).judge(tried)
+    found = Standard(Promise(ram=Limit(value + spare))).judge(tried)
     (verdict,) = found.verdicts
-    assert (verdict.resource, verdict.outcome, verdict.value, verdict.unit) == ("ram", outcome, 32, "bytes")
-    assert (verdict.low, verdict.high, verdict.evidence) == (32, 32, "compiled")
+    assert (verdict.resource, verdict.outcome, verdict.value, verdict.unit) == ("ram", outcome, value, "bytes")
+    assert (verdict.low, verdict.high, verdict.evidence) == (value, value, "measured")
     if outcome is Outcome.BROKEN:
-        with pytest.raises(VerificationError, match="over the budget: ram broken: 32 bytes of 32"):
+        with pytest.raises(VerificationError, match=f"over the budget: ram broken: {value} bytes of "):
             found.require_kept()
 
 

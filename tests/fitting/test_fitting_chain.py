@@ -338,6 +338,8 @@ def test_no_budget(model, untouched):
     [
         ({"criterion": "taylor"}, "needs data"),
         ({"criterion": "tailor"}, "no criterion 'tailor'"),
+        ({"objective": "loss"}, "objective loss needs data"),
+        ({"objective": "lost"}, "no objective 'lost'"),
         ({"solver": "guess"}, "no solver 'guess'"),
         ({"rounds": 0}, "0 rounds"),
         ({"fill": 1.5}, "fill of 1.5"),

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from edgeprune.budget.problem import Budget
 from edgeprune.devices.fake import FakeDevice
-from edgeprune.errors import ProfileError
+from edgeprune.errors import ProfileError, VerificationError
 from edgeprune.fitting.planner import Planner, score
 from edgeprune.fitting.search import Proposal
 from edgeprune.graph.network import read_network
 from edgeprune.graph.spec import KernelSpec
+from edgeprune.importance.curves import Saliency
 from edgeprune.latency.grids import finer
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
 from edgeprune.latency.tables import LatencyTable
 from edgeprune.profiling.profile import ProfileOptions, profile
 from edgeprune.progress import Silent
+from edgeprune.pruning.plan import Plan
 
 
 class Made:
@@ -35,8 +39,8 @@ class Made:
 
     def planner(self, tables: type[LatencyModel] = LatencyModel, **options: Any) -> Planner:
         model = tables(self.records)
-        scores = score(self.network, "l2")
-        return Planner(self.network, scores, model, self.levels, solver="greedy", criterion_name="l2", **options)
+        saliency = Saliency.summed(score(self.network, "l2"))
+        return Planner(self.network, saliency, model, self.levels, solver="greedy", criterion_name="l2", **options)
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +153,34 @@ def test_halving_ends_beside_the_other_plan(planner, ends):
 
 def test_between_a_plan_and_itself_there_is_none(planner, ends):
     assert planner.between(ends[0], ends[0]) is None
+
+
+def test_what_a_plan_answers_is_rebuilt_from_the_plan_alone(made, ends):
+    """As a resumed run does, whose solver is not asked again."""
+    dense, asked = ends[1], Budget(latency_ms=0.5 * ends[1].latency_ms)
+    found = made.planner().propose(asked)
+    again = Plan.from_json(json.loads(json.dumps(found.plan.to_json())))
+    solved = made.planner().solved(again)
+    assert solved.budget == asked
+    assert solved.solution.saliency == found.worth
+    assert solved.solution.gap == again.certificate["gap"] > 0, "greedy is not proven best"
+    assert again.certificate["saliency_upper_bound"] < dense.worth
+    claimed = replace(again, certificate={**again.certificate, "saliency_upper_bound": found.worth})
+    with pytest.raises(VerificationError, match="certificate does not hold"):
+        made.planner().solved(claimed)
+
+
+def test_of_a_plan_between_two_nothing_is_proven(planner, ends):
+    between = planner.between(*ends)
+    assert between is not None
+    solved = planner.solved(between.plan)
+    assert solved.solution.bound is None
+    assert solved.budget.latency_ms == between.latency_ms
+
+
+def test_a_solver_that_ran_out_of_time_says_so(made):
+    said = Said()
+    planner = made.planner(progress=said, time_limit_s=1e-9)
+    found = planner.propose(Budget(latency_ms=0.5 * planner.propose(Budget(latency_ms=1e9)).latency_ms))
+    assert found.plan.certificate["stop"] == "time limit"
+    assert any("greedy stopped (time limit)" in note for note in said.notes)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import edgeprune
 from edgeprune.devices.fake import FakeDevice
-from edgeprune.errors import ProfileError
+from edgeprune.errors import ProfileError, UsageError
+from edgeprune.fitting.saved import load_saliency
 from edgeprune.graph.network import read_network
+from edgeprune.importance.curves import Saliency
 from edgeprune.latency.records import KernelRecord
 from edgeprune.latency.store import ProfileStore
 from edgeprune.profiling.fingerprint import fingerprint_of
@@ -29,7 +32,7 @@ def records(store, target, record, tmp_path_factory) -> tuple[KernelRecord, ...]
 
 @pytest.fixture
 def planned(records, target, record, tmp_path):
-    def plan(change: Callable[[KernelRecord], KernelRecord | None]):
+    def plan(change: Callable[[KernelRecord], KernelRecord | None], **more):
         loaded = record.load()
         kernels = read_network(loaded.module, loaded.example_inputs).kernels
         device = FakeDevice(tmp_path / "board")
@@ -38,7 +41,7 @@ def planned(records, target, record, tmp_path):
             for found in filter(None, map(change, records)):
                 opened.add(found)
             path = store.path
-        asked = {"target": target, "device": device, "latency": "60%", "points": 3, "step": 8}
+        asked = {"target": target, "device": device, "latency": "60%", "points": 3, "step": 8, **more}
         return edgeprune.prune(loaded, store=path, out=tmp_path / "run", **asked).plan
 
     return plan
@@ -84,4 +87,28 @@ def test_a_full_width_that_failed_is_explained(planned, tmp_path):
 def test_a_kernel_that_was_never_profiled_is_named(planned, tmp_path):
     with pytest.raises(ProfileError, match=r"no record of .*global_avg_pool"):
         planned(lambda r: None if r.spec.op == "global_avg_pool" else r)
+    assert not (tmp_path / "run").exists()
+
+
+def as_measured(found: KernelRecord) -> KernelRecord:
+    return found
+
+
+def test_a_plan_by_measured_loss_says_so_and_keeps_what_was_measured(planned, data, tmp_path):
+    plan = planned(as_measured, data=data, objective="loss")
+    assert (plan.method["objective"], plan.method["criterion"]) == ("loss", "l2")
+    saliency = load_saliency(tmp_path / "run", "loss")
+    total = sum(curve[-1] for curve in saliency.curves.values())
+    kept = sum(curve[plan.width(name)] for name, curve in saliency.curves.items())
+    assert plan.predicted["saliency_retained"] == pytest.approx(kept / total)
+    summed = Saliency.summed(saliency.scores).curves
+    assert any(not np.allclose(summed[name], curve) for name, curve in saliency.curves.items())
+
+
+@pytest.mark.parametrize(
+    ("objective", "says"), [("loss", "objective loss needs data"), ("lost", "no objective 'lost'")]
+)
+def test_an_objective_that_cannot_be_had(planned, objective, says, tmp_path):
+    with pytest.raises(UsageError, match=says):
+        planned(as_measured, objective=objective)
     assert not (tmp_path / "run").exists()

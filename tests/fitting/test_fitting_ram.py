@@ -12,6 +12,7 @@ import edgeprune
 from edgeprune.api.call import sign, signed
 from edgeprune.budget.problem import Budget
 from edgeprune.budget.promise import Limit, Promise
+from edgeprune.budget.solving import Solved
 from edgeprune.compiler.manifest import read_manifest
 from edgeprune.compiler.ram import Footprint, MemoryModel
 from edgeprune.compiler.schedules import ScheduleBook
@@ -22,7 +23,9 @@ from edgeprune.fitting.fit import fit
 from edgeprune.fitting.options import FitOptions
 from edgeprune.fitting.planned_ram import PlannedRam
 from edgeprune.fitting.planner import Planner, score, shrunk, with_removable
+from edgeprune.fitting.saved import load_scores
 from edgeprune.graph.network import Network, read_network
+from edgeprune.importance.curves import Saliency
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.zoo import build
@@ -47,12 +50,12 @@ class Made:
         found = profile(self.network.kernels, self.network.channels, target, device, store, options)
         self.levels, records = found.levels, found.profile.records()
         self.tables, self.book = LatencyModel(records), ScheduleBook(target, records)
-        self.scores = score(self.network, "l2")
+        self.saliency = Saliency.summed(score(self.network, "l2"))
 
     def planner(self, *, limited: bool = True, solver: str = "lagrangian") -> Planner:
         ram = PlannedRam(self.network, self.book, limited=limited)
         options = {"solver": solver, "criterion_name": "l2", "ram": ram}
-        return Planner(self.network, self.scores, self.tables, self.levels, **options)
+        return Planner(self.network, self.saliency, self.tables, self.levels, **options)
 
     def traced(self, plan: Plan) -> int:
         """What the network of a plan allocates, asked of its own graph."""
@@ -130,7 +133,11 @@ def test_an_arena_with_a_gap_keeps_the_limit_all_the_same(made, monkeypatch):
     assert found.key != without.key
     assert found.worth < without.worth
     assert found.ram_bytes <= limit.ram_bytes
-    assert found.plan.certificate == without.plan.certificate, "the bound is still one on all plans"
+    said, first = found.plan.certificate, without.plan.certificate
+    assert said["saliency_upper_bound"] == first["saliency_upper_bound"], "the bound is still one on all plans"
+    assert said["gap"] > first["gap"]
+    assert said["stop"] == "heuristic"
+    assert planner.solved(found.plan).budget == limit
 
 
 def test_a_plan_without_blocks_is_traced(target, tmp_path):
@@ -181,6 +188,7 @@ def test_latency_and_ram_together(model, target, store, device, tmp_path):
     assert [v.resource for v in result.verdicts] == ["ram", "latency"]
     assert result.budget.ram_bytes == 0.8 * dense.peak_ram
     assert memory.peak_ram == result.plan.predicted["ram_bytes"] == result.verdicts[0].value <= result.budget.ram_bytes
+    assert (result.verdicts[0].basis, result.verdicts[0].evidence) == ("as the program told on the device", "simulated")
     assert result.pruned.latency_ms <= result.budget.latency_ms
     said = read_manifest(tmp_path / "run" / "bundle").budget
     assert (said["ram_bytes"], said["dense_ram_bytes"]) == (result.budget.ram_bytes, dense.peak_ram)
@@ -211,17 +219,26 @@ def test_a_limit_out_of_reach_writes_nothing(model, target, store, device, tmp_p
 
 
 def test_a_time_limit_reaches_the_solver_and_may_change(model, target, store, device, tmp_path):
-    with pytest.raises(UsageError, match="time limit"):
-        FitOptions(criterion="l2", time_limit_s=0.0).check(has_data=False)
+    for wrong, said in ({"time_limit_s": 0.0}, "time limit"), ({"gap": 1.0}, "gap"), ({"gap": -1e-9}, "gap"):
+        with pytest.raises(UsageError, match=said):
+            FitOptions(criterion="l2", **wrong).check(has_data=False)
     promise, run = Promise(Limit(0.8, True)), tmp_path / "run"
-    first = fit(model, target, device, store, run, promise, options=replace(OPTIONS, time_limit_s=60.0, solver="exact"))
+    first = fit(model, target, device, store, run, promise, options=replace(OPTIONS, time_limit_s=60.0, gap=0.0))
     assert first.met
-    assert first.plan.method["stop"] == "optimal"
+    assert first.plan.certificate["stop"] == "optimal"
+    kept = Solved.load_from(run)
+    kept.check()
+    assert {c.name: w for c, w in zip(kept.problem.choices, kept.solution.widths, strict=True)} == {
+        c.name: first.plan.width(c.name) for c in kept.problem.choices
+    }
+    assert set(load_scores(run)) >= set(first.plan.keep)
+    proven = first.pruned.manifest.provenance["certificate"]
+    assert proven == {k: v for k, v in first.plan.certificate.items() if k != "witness"}
     asked = (model, target, device, store, run, promise)
     with pytest.raises(InfeasibleBudgetError, match="none was ruled out"):
-        fit(*asked, options=replace(OPTIONS, time_limit_s=1e-9, solver="exact"), resume=True)
+        fit(*asked, options=replace(OPTIONS, time_limit_s=1e-9), resume=True)
     assert (run / "stages" / "dense.json").is_file(), "nothing was proven, so nothing is thrown away"
-    assert fit(*asked, options=replace(OPTIONS, solver="exact"), resume=True).plan.keep == first.plan.keep
+    assert fit(*asked, options=OPTIONS, resume=True).plan.keep == first.plan.keep
 
 
 def test_a_run_of_an_earlier_version_may_be_gone_on_with(record, store, target, tmp_path, monkeypatch):
@@ -231,8 +248,8 @@ def test_a_run_of_an_earlier_version_may_be_gone_on_with(record, store, target, 
     first = edgeprune.fit(record.model, input_shape=(1, 3, 8, 8), latency="80%", **asked, **where)
     request = json.loads((run / "stages" / "request.json").read_text())
     assert "ram" not in request["promise"], "as a version wrote it that knew no limit of RAM"
-    assert "time_limit_s" not in request["options"]
+    assert not {"time_limit_s", "gap"} & set(request["options"])
     call, own = signed(run)
     assert own
-    sign(run, {name: value for name, value in call.items() if name not in ("ram", "time_limit_s")})
+    sign(run, {name: value for name, value in call.items() if name not in ("ram", "time_limit_s", "gap")})
     assert edgeprune.load_run(run).resume().plan.keep == first.plan.keep

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 
 from edgeprune.api.call import sign, signed
 from edgeprune.budget.promise import Limit, Promise
+from edgeprune.deploy.status import status
 from edgeprune.devices.fake import FakeDevice
 from edgeprune.errors import BadInputError, UsageError, VerificationError
 from edgeprune.fitting.fit import fit
@@ -25,6 +27,8 @@ MOMENTS = {"fake:": 2, "local:": 1}
 """How often a fit is killed here; ``benchmarks/resume.py`` does it 40 times."""
 OPTIONS = FitOptions(criterion="l2", epochs=0, profile=ProfileOptions(points=3, step=8), baseline=False)
 PROMISE = Promise(Limit(0.6, relative=True))
+shared = pytest.mark.xdist_group("resumed")
+"""Tests that begin with one finished run."""
 
 
 @pytest.mark.parametrize("scheme", MOMENTS)
@@ -44,6 +48,24 @@ def test_fault_25_kill_9_of_a_fit_at_random_moments(scheme, tmp_path):
     assert any(row["killed"] for row in rows)
 
 
+@pytest.fixture(scope="module")
+def whole(record, target, store, tmp_path_factory):
+    """A finished run and its board, to be copied."""
+    folder = tmp_path_factory.mktemp("whole")
+    device = FakeDevice(folder / "board")
+    result = fit(record.load(), target, device, store, folder / "run", PROMISE, options=OPTIONS, record=record)
+    assert result.met
+    return folder, result
+
+
+@pytest.fixture
+def finished(run, whole):
+    """``run`` with the run finished, as if it had been made here; what came of it."""
+    for name in ("run", "board"):
+        shutil.copytree(whole[0] / name, run.folder.with_name(name), symlinks=True, dirs_exist_ok=True)
+    return whole[1]
+
+
 @pytest.fixture
 def run(record, target, store, tmp_path):
     device = FakeDevice(tmp_path / "board")
@@ -57,8 +79,8 @@ def run(record, target, store, tmp_path):
     return go
 
 
-def test_an_unfinished_run_is_not_begun_over(run):
-    run()
+@shared
+def test_an_unfinished_run_is_not_begun_over(run, finished):
     (run.folder / "stages" / "proved.json").unlink()
     with pytest.raises(UsageError, match="not finished") as caught:
         run()
@@ -67,13 +89,14 @@ def test_an_unfinished_run_is_not_begun_over(run):
     assert again.met
 
 
-def test_a_finished_run_is_replaced_by_a_new_one_of_that_name(run):
-    first = run()
+@shared
+def test_a_finished_run_is_replaced_by_a_new_one_of_that_name(run, finished):
     second = run(Promise(Limit(0.8, relative=True)))
-    assert second.plan.keep != first.plan.keep
+    assert second.plan.keep != finished.plan.keep
     assert second.met
 
 
+@shared
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -81,8 +104,7 @@ def test_a_finished_run_is_replaced_by_a_new_one_of_that_name(run):
         ({"options": replace(OPTIONS, criterion="l1")}, "options"),
     ],
 )
-def test_a_run_is_gone_on_with_as_it_was_begun(run, change, named):
-    run()
+def test_a_run_is_gone_on_with_as_it_was_begun(run, finished, change, named):
     with pytest.raises(UsageError, match="was begun otherwise") as caught:
         run(**change, resume=True)
     assert caught.value.details["different"] == [named]
@@ -94,19 +116,19 @@ def test_there_has_to_be_a_run(run):
         run(resume=True)
 
 
-def test_a_stage_that_cannot_be_read_names_itself(run):
-    run()
+@shared
+def test_a_stage_that_cannot_be_read_names_itself(run, finished):
     (run.folder / "stages" / "dense.json").write_text("{")
     with pytest.raises(BadInputError, match=r"stage dense in .* cannot be read back") as caught:
         run(resume=True)
     assert "dense.json" in caught.value.hint
 
 
-def test_another_board_gets_the_release_again(run, record, target, store, tmp_path):
-    first = run()
+@shared
+def test_another_board_gets_the_release_again(run, finished, record, target, store, tmp_path):
     other = FakeDevice(tmp_path / "other")
     again = fit(record.load(), target, other, store, run.folder, PROMISE, options=OPTIONS, record=record, resume=True)
-    assert again.deployment.release == first.deployment.release
+    assert again.deployment.release == finished.deployment.release
     assert again.met
 
 
@@ -135,6 +157,23 @@ def test_no_plan_inside_the_budget_may_be_gone_on_with_more_rounds(run, monkeypa
     assert not {e["stage"] for e in again} & set(ended)
 
 
+def test_measured_losses_are_not_measured_again(run, data, monkeypatch):
+    options = replace(OPTIONS, objective="loss", rounds=1)
+    monkeypatch.setattr("edgeprune.fitting.fit.shrunk", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(options=options, data=data)
+    monkeypatch.undo()
+    monkeypatch.setattr("edgeprune.fitting.objective.loss_curves", interrupted)
+    with pytest.raises(UsageError, match=r"then .*'objective': 'loss'"):
+        run(options=replace(options, objective="importance"), data=data, resume=True)
+    result = run(options=options, data=data, resume=True)
+    assert result.plan.method["objective"] == "loss"
+
+
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
 # -- over budget once installed -----------------------------------------------------------------------------
 
 
@@ -155,12 +194,17 @@ class TurnsSlow(FakeDevice):
         return replace(done, stdout=json.dumps(row))
 
 
-def test_a_network_that_is_over_its_budget_once_installed_is_made_smaller(record, target, store, data, tmp_path):
-    """All by itself: the trained network is shrunk further, trained briefly, and installed."""
+@shared
+def test_a_network_that_is_over_its_budget_once_installed_is_made_smaller(
+    record, target, store, data, tmp_path, finished
+):
+    """All by itself: the trained network is shrunk further, trained briefly, and installed; an earlier release runs on
+    until then."""
     device = TurnsSlow(tmp_path / "board")
     device.factor = lambda n: 1.2
+    assert status(device).current == finished.deployment.release
     options = replace(OPTIONS, criterion="taylor", epochs=1, lr=0.1, batch_size=32)
-    run = tmp_path / "run"
+    run = tmp_path / "another"
     result = fit(record.load(), target, device, store, run, PROMISE, data=data, options=options, record=record)
     assert result.met
     assert result.verdicts[0].value <= result.budget.latency_ms
@@ -171,6 +215,7 @@ def test_a_network_that_is_over_its_budget_once_installed_is_made_smaller(record
     )
     assert "tighter 1" in result.history
     assert Stages(run).finished("refused-0")
+    assert status(device).previous == finished.deployment.release
 
 
 def test_what_stays_too_slow_leaves_with_everything_saved(record, target, store, tmp_path):

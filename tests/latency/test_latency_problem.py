@@ -13,13 +13,15 @@ from latency_samples import bilinear, concat, conv, depthwise, failed, network, 
 from edgeprune.budget import Axis, Budget, Evaluator, get_solver
 from edgeprune.errors import PlanError, ProfileError
 from edgeprune.graph.channels import AxisBinding, Block
+from edgeprune.importance.curves import Saliency
 from edgeprune.latency import LatencyModel, build_problem, grid_for, usable_levels
 from edgeprune.latency.grids import with_blocks
 from edgeprune.latency.problem import bindings_of
 
 KERNELS, CHANNELS = network()
 LEVELS = {"a": (8, 16), "b": (8, 16, 24), "f": (4,), "out": (8,)}
-SALIENCY = {"a": np.linspace(1, 2, 16), "b": np.linspace(2, 1, 24) ** 2}
+SCORES = {"a": np.linspace(1, 2, 16), "b": np.linspace(2, 1, 24) ** 2}
+CURVES = Saliency.summed(SCORES).curves
 
 
 def records(cost=bilinear):
@@ -43,7 +45,7 @@ def bumpy(spec):
 @pytest.mark.parametrize("cost", [bilinear, bumpy])
 def test_every_plan_costs_what_the_model_says_its_network_costs(cost):
     model = LatencyModel(records(cost), correction=1.25)
-    evaluator = Evaluator(build_problem(KERNELS, CHANNELS, SALIENCY, LEVELS, model))
+    evaluator = Evaluator(build_problem(KERNELS, CHANNELS, CURVES, LEVELS, model))
     for a, b in product(LEVELS["a"], LEVELS["b"]):
         network_at = model.network(s for s in specs_at(a, b) if s.op != "concat")
         cat = cost(concat(a, b, 4)) if cost is bilinear else None
@@ -56,7 +58,7 @@ def test_every_plan_costs_what_the_model_says_its_network_costs(cost):
 
 
 def test_the_shape_of_the_problem():
-    problem = build_problem(KERNELS, CHANNELS, SALIENCY, LEVELS, LatencyModel(records()))
+    problem = build_problem(KERNELS, CHANNELS, CURVES, LEVELS, LatencyModel(records()))
     assert [c.name for c in problem.choices] == ["a", "b"]
     assert {t.name: t.axes for t in problem.terms} == {
         "stem": (Axis((0,)),),
@@ -71,18 +73,18 @@ def test_the_shape_of_the_problem():
 
 
 def test_saliency_is_the_share_of_the_best_channels():
-    shuffled = {g: np.random.default_rng(0).permutation(s) for g, s in SALIENCY.items()}
-    problem = build_problem(KERNELS, CHANNELS, shuffled, LEVELS, LatencyModel(records()))
-    total = sum(s.sum() for s in SALIENCY.values())
+    shuffled = Saliency.summed({g: np.random.default_rng(0).permutation(s) for g, s in SCORES.items()})
+    problem = build_problem(KERNELS, CHANNELS, shuffled.curves, LEVELS, LatencyModel(records()))
+    total = sum(s.sum() for s in SCORES.values())
     for choice in problem.choices:
-        best_first = np.sort(SALIENCY[choice.name])[::-1]
+        best_first = np.sort(SCORES[choice.name])[::-1]
         assert choice.saliency == pytest.approx([best_first[:k].sum() / total for k in choice.levels])
     assert sum(c.saliency[-1] for c in problem.choices) == pytest.approx(1.0)
 
 
 def test_a_solver_takes_it():
     model = LatencyModel(records())
-    problem = build_problem(KERNELS, CHANNELS, SALIENCY, LEVELS, model)
+    problem = build_problem(KERNELS, CHANNELS, CURVES, LEVELS, model)
     dense = Evaluator(problem).latency_ms((16, 24))
     found = get_solver("greedy").solve(problem, Budget(latency_ms=dense * 0.6))
     best = get_solver("brute_force").solve(problem, Budget(latency_ms=dense * 0.6))
@@ -92,32 +94,45 @@ def test_a_solver_takes_it():
 def test_an_unmeasured_width_is_refused_by_node_unless_estimates_are_allowed():
     some = [r for r in records() if r.spec != conv(16, 16)]
     with pytest.raises(ProfileError, match=r"mid: .*\(16, 16\)") as caught:
-        build_problem(KERNELS, CHANNELS, SALIENCY, LEVELS, LatencyModel(some))
+        build_problem(KERNELS, CHANNELS, CURVES, LEVELS, LatencyModel(some))
     assert caught.value.details["node"] == "mid"
-    problem = build_problem(KERNELS, CHANNELS, SALIENCY, LEVELS, LatencyModel(some), estimate=True)
-    exact = build_problem(KERNELS, CHANNELS, SALIENCY, LEVELS, LatencyModel(records()))
+    problem = build_problem(KERNELS, CHANNELS, CURVES, LEVELS, LatencyModel(some), estimate=True)
+    exact = build_problem(KERNELS, CHANNELS, CURVES, LEVELS, LatencyModel(records()))
     assert Evaluator(problem).latency_ms((16, 16)) == pytest.approx(Evaluator(exact).latency_ms((16, 16)))
 
 
 def test_an_unmeasured_end_is_refused_even_then():
     some = [r for r in records() if r.spec != conv(16, 24)]
     with pytest.raises(ProfileError, match="mid"):
-        build_problem(KERNELS, CHANNELS, SALIENCY, LEVELS, LatencyModel(some), estimate=True)
+        build_problem(KERNELS, CHANNELS, CURVES, LEVELS, LatencyModel(some), estimate=True)
+
+
+def test_any_curve_is_an_objective():
+    """What a level retains is read off the curve: widths that cost nothing and widths that cost all."""
+    curves = {"a": np.minimum(np.arange(17), 8) * 3.0, "b": np.where(np.arange(25) < 24, 2.0, 8.0)}
+    problem = build_problem(KERNELS, CHANNELS, curves, LEVELS, LatencyModel(records()))
+    assert [c.saliency.tolist() for c in problem.choices] == [[0.75, 0.75], [0.0625, 0.0625, 0.25]]
+
+
+def at(width: int, value: float) -> np.ndarray:
+    return np.where(np.arange(25) == width, value, CURVES["b"])
 
 
 @pytest.mark.parametrize(
-    ("saliency", "says"),
+    ("curves", "says"),
     [
-        ({"a": SALIENCY["a"]}, "b has no saliency"),
-        ({**SALIENCY, "a": np.ones(15)}, "a has 16 channels"),
-        ({**SALIENCY, "b": -SALIENCY["b"]}, "b is negative"),
-        ({**SALIENCY, "b": np.where(np.arange(24) == 5, np.nan, 1.0)}, "channel 5"),
-        ({"a": np.zeros(16), "b": np.zeros(24)}, "saliency 0"),
+        ({"a": CURVES["a"]}, "b has no saliency"),
+        ({**CURVES, "a": SCORES["a"]}, r"a has 16 channels and a curve of shape \(16,\)"),
+        ({**CURVES, "b": -CURVES["b"]}, "b retains is negative, not finite or decreasing at width 1"),
+        ({**CURVES, "b": at(5, np.nan)}, "at width 5"),
+        ({**CURVES, "b": at(24, np.inf)}, "at width 24"),
+        ({**CURVES, "b": at(7, CURVES["b"][6] * 0.99)}, "at width 7"),
+        ({"a": np.zeros(17), "b": np.zeros(25)}, "as much as any other"),
     ],
 )
-def test_saliency_that_does_not_fit_is_refused(saliency, says):
+def test_curves_that_do_not_fit_are_refused(curves, says):
     with pytest.raises(PlanError, match=says):
-        build_problem(KERNELS, CHANNELS, saliency, LEVELS, LatencyModel(records()))
+        build_problem(KERNELS, CHANNELS, curves, LEVELS, LatencyModel(records()))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +140,7 @@ def test_saliency_that_does_not_fit_is_refused(saliency, says):
 )
 def test_levels_that_do_not_fit_are_refused(levels):
     with pytest.raises(PlanError, match="width group") as caught:
-        build_problem(KERNELS, CHANNELS, SALIENCY, levels, LatencyModel(records()))
+        build_problem(KERNELS, CHANNELS, CURVES, levels, LatencyModel(records()))
     advised = resolve_name(caught.value.hint.rpartition(" ")[2])
     assert advised(CHANNELS, 8, 8) == LEVELS
 
@@ -134,7 +149,7 @@ def test_levels_that_do_not_fit_are_refused(levels):
 def test_a_binding_that_does_not_add_up_is_refused(binding):
     broken = replace(KERNELS, nodes=(node(depthwise(16), "dw", out=binding),))
     with pytest.raises(PlanError, match="dw: axis 'out'"):
-        build_problem(broken, CHANNELS, SALIENCY, LEVELS, LatencyModel(records()))
+        build_problem(broken, CHANNELS, CURVES, LEVELS, LatencyModel(records()))
 
 
 class TestFailedKernels:
@@ -155,7 +170,7 @@ class TestFailedKernels:
         levels, dropped = usable_levels(KERNELS, CHANNELS, LEVELS, model)
         assert levels == {**LEVELS, group: tuple(k for k in LEVELS[group] if k != level)}
         assert "no tile fits" in dropped[group][level]
-        problem = build_problem(KERNELS, CHANNELS, SALIENCY, levels, model, estimate=True)
+        problem = build_problem(KERNELS, CHANNELS, CURVES, levels, model, estimate=True)
         smallest = Evaluator(problem)
         for widths in product(*(c.levels for c in problem.choices)):
             at = {"a": 16, "b": 24} | dict(zip((c.name for c in problem.choices), widths, strict=True))
@@ -164,7 +179,7 @@ class TestFailedKernels:
 
     def test_left_in_it_stops_the_build_and_says_why(self):
         with pytest.raises(ProfileError, match=r"mid: .*no tile fits"):
-            build_problem(KERNELS, CHANNELS, SALIENCY, LEVELS, self.with_failures(conv(16, 16)))
+            build_problem(KERNELS, CHANNELS, CURVES, LEVELS, self.with_failures(conv(16, 16)))
 
     @pytest.mark.parametrize("spec", [conv(16, 24), conv(3, 4, 16)])
     def test_what_cannot_be_avoided_is_explained(self, spec):
@@ -188,7 +203,7 @@ class TestBlocks:
                 n.spec, {a: [w for w in grid_for(b, levels).tolist() if w] for a, b in bindings_of(n, channels).items()}
             )
         ]
-        return Evaluator(build_problem(kernels, channels, SALIENCY, levels, LatencyModel(measured)))
+        return Evaluator(build_problem(kernels, channels, CURVES, levels, LatencyModel(measured)))
 
     def test_levels_and_saliency(self):
         problem = self.evaluator().problem
@@ -213,4 +228,4 @@ class TestBlocks:
     def test_without_level_0_nothing_changes(self):
         channels = replace(CHANNELS, blocks=self.BLOCKS)
         model = LatencyModel(records())
-        assert build_problem(KERNELS, channels, SALIENCY, LEVELS, model).blocks == ()
+        assert build_problem(KERNELS, channels, CURVES, LEVELS, model).blocks == ()

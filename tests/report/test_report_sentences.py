@@ -14,7 +14,8 @@ from edgeprune.report.sentences import (
     spread_sentence,
     verdict_sentence,
 )
-from edgeprune.report.tables import report_tables, share
+from edgeprune.report.tables import share
+from edgeprune.report.whole import report_tables
 
 FLASH = {
     "resource": "flash",
@@ -141,6 +142,8 @@ def test_what_the_bound_means(sample):
     words = bound_sentence(Report.model_validate(sample).plan)
     assert "no network that keeps the limits by the profile's figures retains more than 93.40 %" in words
     assert "this one retains 93.00 %, so a better choice could gain 0.40 % at most" in words
+    sample["plan"]["certificate"]["stop"] = "time limit"
+    assert "cut short by its time limit" in bound_sentence(Report.model_validate(sample).plan)
     sample["plan"]["certificate"] = {"something": "else"}
     assert bound_sentence(Report.model_validate(sample).plan) == ""
 

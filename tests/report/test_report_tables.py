@@ -3,7 +3,8 @@
 import pytest
 
 from edgeprune.report.schema import Figure, Report
-from edgeprune.report.tables import cell, count, figure, number, printable, report_tables, size
+from edgeprune.report.tables import cell, count, figure, number, printable, size
+from edgeprune.report.whole import report_tables
 
 
 def test_every_figure_is_shown_with_how_it_was_obtained(report):

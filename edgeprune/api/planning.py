@@ -1,0 +1,171 @@
+"""What ``prune`` and ``frontier`` are asked about, opened: a network, a stored profile of a board, saliency."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from edgeprune.api.arguments import (
+    Data,
+    Inputs,
+    Model,
+    Shape,
+    TaskArgument,
+    Where,
+    board_of,
+    open_data,
+    open_model,
+    open_target,
+    open_task,
+)
+from edgeprune.api.progress import reporting
+from edgeprune.compiler.schedules import ScheduleBook
+from edgeprune.devices.protocol import Device
+from edgeprune.fitting.objective import check_objective, saliency_of
+from edgeprune.fitting.planned_ram import PlannedRam
+from edgeprune.fitting.planner import Planner, with_removable
+from edgeprune.fitting.run_folder import RunRecord
+from edgeprune.fitting.teaching import prepared
+from edgeprune.graph.network import Network, read_network
+from edgeprune.home import store_path
+from edgeprune.importance.curves import Saliency
+from edgeprune.latency.model import LatencyModel, NetworkPrediction
+from edgeprune.latency.store import ProfileStore
+from edgeprune.models.loading import LoadedModel
+from edgeprune.profiling.fingerprint import fingerprint_of
+from edgeprune.profiling.profile import ProfileOptions
+from edgeprune.progress import Progress
+from edgeprune.targets import Target
+from edgeprune.training.data import DataSet
+from edgeprune.training.tasks.task import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Arguments that say which network is planned, for which board, by which profile and objective."""
+
+    model: Model
+    target: str | Target
+    device: str | Device | None
+    data: Data
+    task: TaskArgument
+    pixels: str | None
+    example_inputs: Inputs
+    weights: Where
+    input_shape: Shape
+    example: Where
+    seed: int
+    threads: int
+    points: int
+    step: int | None
+    blocks: bool
+    tune: int
+    store: Where
+    allow_mismatch: bool
+    criterion: str
+    objective: str
+
+    def open(self) -> Opened:
+        """The network and the data; nothing of the board yet.
+
+        Raises:
+            UsageError, ModelLoadError, TargetError: what was asked for makes no sense.
+        """
+        check_objective(self.objective, has_data=self.data is not None)
+        task, kind = open_task(self.task), open_target(self.target)
+        loaded, record = open_model(
+            self.model, self.example_inputs, self.weights, self.input_shape, self.example, self.seed
+        )
+        data = open_data(self.data, self.seed, task=task, inputs=loaded.example_inputs, pixels=self.pixels)
+        return Opened(self, kind, loaded, record, task, data)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A question with its network and data at hand."""
+
+    question: Question
+    target: Target
+    loaded: LoadedModel
+    record: RunRecord | None
+    task: Task | None
+    data: DataSet | None
+
+    @contextmanager
+    def planning(
+        self,
+        *,
+        ram_limited: bool,
+        solver: str,
+        time_limit_s: float | None = None,
+        gap: float = 0.0,
+        progress: bool | Progress | None,
+    ) -> Iterator[Planning]:
+        """The planner, by the profile of the board in the store; the board is asked which one it is.
+
+        Raises:
+            ProfileError, ProfileMismatchError: the store does not cover the network on this device.
+            UsageError: the criterion needs data, and there are none.
+        """
+        asked, data, task = self.question, self.data, self.task
+        network = read_network(self.loaded.module, self.loaded.example_inputs, self.loaded.interface)
+        with (
+            board_of(asked.device, self.target) as board,
+            ProfileStore(store_path(asked.store)) as store,
+            reporting(progress) as bar,
+        ):
+            if asked.blocks:
+                network = with_removable(network, bar)
+            fingerprint = fingerprint_of(self.target, board.describe(), asked.threads, network.kernels)
+            records = store.find(fingerprint, allow_mismatch=asked.allow_mismatch).records()
+            tables = LatencyModel(records)
+            ram = PlannedRam(network, ScheduleBook(self.target, records), limited=ram_limited)
+            dense = tables.network(n.spec for n in network.kernels.nodes)
+            if data is not None:
+                data, task, _ = prepared(network, data, task, bar)
+            options = ProfileOptions(
+                threads=asked.threads, points=asked.points, step=asked.step, tune=asked.tune, blocks=asked.blocks
+            )
+            levels = options.levels(network.channels, self.target)
+            saliency = saliency_of(
+                network,
+                levels,
+                criterion=asked.criterion,
+                objective=asked.objective,
+                data=data,
+                task=task,
+                seed=asked.seed,
+                progress=bar,
+            )
+            planner = Planner(
+                network,
+                saliency,
+                tables,
+                levels,
+                solver=solver,
+                criterion_name=asked.criterion,
+                ram=ram,
+                time_limit_s=time_limit_s,
+                gap=gap,
+                progress=bar,
+            )
+            yield Planning(network, planner, saliency, ram, dense, tables.evidence, bar)
+
+
+@dataclass(frozen=True, slots=True)
+class Planning:
+    """What plans are made with.
+
+    Attributes:
+        dense: what the tables predict of the dense network.
+        evidence: of predicted figures.
+    """
+
+    network: Network
+    planner: Planner
+    saliency: Saliency
+    ram: PlannedRam
+    dense: NetworkPrediction
+    evidence: str
+    progress: Progress

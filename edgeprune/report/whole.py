@@ -1,0 +1,29 @@
+"""The whole report as tables, for a terminal."""
+
+from __future__ import annotations
+
+from edgeprune.report.explained import explanation_tables
+from edgeprune.report.schema import Report
+from edgeprune.report.tables import (
+    Table,
+    data_table,
+    groups_table,
+    layers_table,
+    rounds_table,
+    variants_table,
+    verdict_table,
+)
+
+
+def report_tables(report: Report) -> tuple[Table, ...]:
+    """The report for a terminal: verdict, variants, rounds, layers, groups, why; empty tables are left out."""
+    tables = (
+        verdict_table(report),
+        variants_table(report.variants, report.accuracy_name, on=report.device.processor),
+        data_table(report),
+        rounds_table(report),
+        layers_table(report),
+        groups_table(report),
+        *explanation_tables(report.explanation),
+    )
+    return tuple(t for t in tables if t.rows)
