@@ -39,6 +39,8 @@ from contest import DATA, QUICK, TRAINED, Contest, Folder, Settings, load_images
 from outcomes import Estimate, bars_of, cells, comparisons, saliencies, shown
 from rivals import has_torch_pruning
 
+from edgeprune.importance.curves import OBJECTIVES
+
 BUDGETS, SEEDS = (55, 30), (0, 1, 2)
 SCHEMA = "edgeprune.accuracy/1"
 
@@ -58,7 +60,8 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--budget", nargs="+", type=int, default=list(BUDGETS))
     parser.add_argument("--only", nargs="+", choices=TRAINED, default=list(TRAINED), help="methods to recover")
-    parser.add_argument("--criterion", help="of saliency")
+    parser.add_argument("--criterion", help="by which the channels of a group are ranked")
+    parser.add_argument("--objective", choices=OBJECTIVES, help="what widths are worth")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--recovery", type=int, help="epochs after pruning")
     parser.add_argument("--quick", action="store_true")

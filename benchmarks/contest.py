@@ -28,14 +28,15 @@ from edgeprune.deploy.trials import on_trial
 from edgeprune.devices.local.device import LocalDevice
 from edgeprune.errors import InfeasibleBudgetError
 from edgeprune.files import write_whole
-from edgeprune.fitting.planner import Planner, calibration, score
+from edgeprune.fitting.objective import saliency_of
+from edgeprune.fitting.planner import Planner, calibration
 from edgeprune.graph.network import Network, read_network
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.zoo.layers import conv_bn
 from edgeprune.models.zoo.resnet import BasicBlock, ResNet
-from edgeprune.profiling.profile import ProfileOptions, profile
-from edgeprune.targets import load_target
+from edgeprune.profiling.profile import ProfileOptions, ProfileResult, profile
+from edgeprune.targets import Target, load_target
 from edgeprune.training.augment import shifts
 from edgeprune.training.data import DataSet
 from edgeprune.training.evaluate import accuracy
@@ -67,7 +68,8 @@ class Settings:
     """What has to be equal for results to be compared; the folder keeps it.
 
     Attributes:
-        criterion: of saliency, for all methods that read it.
+        criterion, objective: which channels of a group go first, and what widths are worth: for all methods that read
+            saliency.
         classes: of the glyphs.
         pairs: images of digits in the training half and in the test half.
         widths, depth: of the stages of the network, and its blocks in each.
@@ -76,6 +78,7 @@ class Settings:
     """
 
     criterion: str = "taylor"
+    objective: str = "importance"
     classes: int = 500
     pairs: tuple[int, int] = digit_pairs.SAMPLES
     widths: tuple[int, ...] = (24, 48, 96)
@@ -240,55 +243,68 @@ class Contest:
         """What all methods offer for each budget: at the same predicted latency, and at the same measured one."""
         network, target, name = workpiece.network, load_target("host"), self.data.name
         device = LocalDevice(self.folder.path / "device")
+        profiled = self._profiled(network, target, device)
+        records = list(profiled.profile.records())
+        book = ScheduleBook(target, records)
+
+        def compiled(small: Network, out: Path) -> object:
+            return compile_network(small, target, out, book=book, name=name)
+
+        alike, methods, dense_ms = self._methods(workpiece, LatencyModel(records), profiled.levels, target.width_step)
+        dense = self.home / "bundles" / "dense"
+        if not (dense / "manifest.json").exists():
+            compiled(network, dense)
+        for share, budget in ((b / 100, b) for b in budgets):
+            note(f"{name} {seed}, {budget} %: to the same latency")
+            with on_trial(device) as trials:
+                meter = Meter(trials, compiled, dense, self.home / "bundles", self.home / "latencies.json")
+                found = levelled(methods, workpiece, share, dense_ms, meter, OWN, note)
+            said = {
+                "predicted": {m: saliency(method, share * dense_ms) for m, method in alike.items()},
+                "measured": {m: {"used": t.used(share), **asdict(t.candidate)} for m, t in found.items()},
+            }
+            self.folder.write(plans_name(name, seed, budget), said)
+
+    def _profiled(self, network: Network, target: Target, device: LocalDevice) -> ProfileResult:
         options = ProfileOptions(points=self.settings.points, tune=2)
-        note(f"{name}: kernels")
+        note(f"{self.data.name}: kernels")
         with ProfileStore(self.folder.path / "profile.sqlite3") as store:
-            profiled = profile(network.kernels, network.channels, target, device, store, options)
-            records = list(profiled.profile.records())
-        note(f"{name}: {profiled.measured} kernels measured, {profiled.reused} known")
-        book, model = ScheduleBook(target, records), LatencyModel(records)
-        criterion, scores = (
-            self.settings.criterion,
-            score(network, self.settings.criterion, self.data, classification()),
+            found = profile(network.kernels, network.channels, target, device, store, options)
+        note(f"{self.data.name}: {found.measured} kernels measured, {found.reused} known")
+        return found
+
+    def _methods(
+        self, workpiece: Workpiece, model: LatencyModel, levels: Mapping[str, Widths], step: int
+    ) -> tuple[dict[str, Method], dict[str, Method], float]:
+        """Methods that choose among the widths that were timed, for equal predictions; all of them, for equal
+        measurements, where those that would leap over a target may choose other widths; the dense network's ms.
+        """
+        network, criterion = workpiece.network, self.settings.criterion
+        worth = saliency_of(
+            network,
+            levels,
+            criterion=criterion,
+            objective=self.settings.objective,
+            data=self.data,
+            task=classification(),
         )
         planners = {
-            solver: Planner(
-                network, scores, model, profiled.levels, solver=solver, criterion_name=criterion, step=target.width_step
-            )
+            solver: Planner(network, worth, model, levels, solver=solver, criterion_name=criterion, step=step)
             for solver in SOLVERS
         }
         problem = planners[OWN].problem
-        # At equal predicted latency all choose among the widths that were timed; to meet a measured one, those that
-        # would leap over it may choose others.
         alike: dict[str, Method] = {s: Solver(network, planners[s]) for s in SOLVERS}
-        alike["macs"] = MacsRanking(network, problem, scores, levels=True)
+        alike["macs"] = MacsRanking(network, problem, worth, levels=True)
         methods = {
             **alike,
             "uniform": Solver(network, planners["uniform"], finer=True),
-            "macs": MacsRanking(network, problem, scores),
+            "macs": MacsRanking(network, problem, worth),
         }
         predict = predictor(network, problem)
         if has_torch_pruning():
             for rival, (taylor, round_to) in TORCH_PRUNING.items():
                 methods[rival] = TorchPruning(workpiece, predict, taylor=taylor, round_to=round_to)
-        dense_ms = predict(tuple(g.size for g in network.channels.groups))
-
-        def compiled(small: Network, out: Path) -> object:
-            return compile_network(small, target, out, book=book, name=name)
-
-        dense = self.home / "bundles" / "dense"
-        if not (dense / "manifest.json").exists():
-            compiled(network, dense)
-        for budget in budgets:
-            with on_trial(device) as trials:
-                meter = Meter(trials, compiled, dense, self.home / "bundles", self.home / "latencies.json")
-                note(f"{name} {seed}, {budget} %: to the same latency")
-                found = levelled(methods, workpiece, budget / 100, dense_ms, meter, OWN, note)
-            said = {
-                "predicted": {m: saliency(method, budget / 100 * dense_ms) for m, method in alike.items()},
-                "measured": {m: {"used": t.used(budget / 100), **asdict(t.candidate)} for m, t in found.items()},
-            }
-            self.folder.write(plans_name(name, seed, budget), said)
+        return alike, methods, predict(tuple(g.size for g in network.channels.groups))
 
 
 def saliency(method: Method, aim_ms: float) -> float | None:

@@ -25,7 +25,7 @@ from edgeprune.errors import InfeasibleBudgetError
 from edgeprune.fitting.planner import Planner, shrunk
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.graph.network import Network, read_network
-from edgeprune.importance.criterion import Scores
+from edgeprune.importance.curves import Curves, Saliency
 from edgeprune.pruning.plan import Plan, make_plan
 
 RATIO_STEPS = 1024
@@ -144,11 +144,11 @@ class MacsRanking:
         levels: remove channels from one width that the problem offers to the next, not one by one.
     """
 
-    def __init__(self, network: Network, problem: Problem, scores: Scores, *, levels: bool = False) -> None:
-        self._network, self._scores = network, scores
+    def __init__(self, network: Network, problem: Problem, saliency: Saliency, *, levels: bool = False) -> None:
+        self._network, self._saliency = network, saliency
         self._names = [c.name for c in problem.choices]
         offered = [c.levels if levels else tuple(range(1, c.levels[-1] + 1)) for c in problem.choices]
-        worth = [scores[name] / macs_of_channel(network, name) for name in self._names]
+        worth = [saliency.scores[name] / macs_of_channel(network, name) for name in self._names]
         self._prefixes = removals(worth, offered)
         self._costs = Evaluator(problem).costs(self._prefixes)[:, 0]
 
@@ -157,8 +157,8 @@ class MacsRanking:
         if not len(fits):
             raise InfeasibleBudgetError("no prefix of the ranking is as fast", latency_ms=float(self._costs.min()))
         widths = dict(zip(self._names, map(int, self._prefixes[fits[0]]), strict=True))
-        plan = make_plan(self._network.channels, widths, self._scores)
-        return _planned(self._network, plan, float(self._costs[fits[0]]), kept(self._scores, widths))
+        plan = make_plan(self._network.channels, widths, self._saliency.scores)
+        return _planned(self._network, plan, float(self._costs[fits[0]]), kept(self._saliency.curves, widths))
 
 
 def removals(worth: Sequence[NDArray[np.float64]], levels: Sequence[Sequence[int]]) -> NDArray[np.int64]:
@@ -184,10 +184,9 @@ def removals(worth: Sequence[NDArray[np.float64]], levels: Sequence[Sequence[int
     return np.array(found, dtype=np.int64)
 
 
-def kept(scores: Scores, widths: Mapping[str, int]) -> float:
-    """Share of the saliency that the best channels of each group hold: what solvers maximise."""
-    held = sum(float(np.sort(scores[name])[::-1][:width].sum()) for name, width in widths.items())
-    return held / sum(float(scores[name].sum()) for name in widths)
+def kept(curves: Curves, widths: Mapping[str, int]) -> float:
+    """Share of what full widths retain: what solvers maximise."""
+    return sum(float(curves[n][w]) for n, w in widths.items()) / sum(float(curves[n][-1]) for n in widths)
 
 
 def macs_of_channel(network: Network, group: str) -> float:

@@ -29,9 +29,9 @@ def test_channels_between_two_widths_go_by_their_mean() -> None:
     assert widths.tolist() == [[3, 2], [1, 2], [1, 1]]
 
 
-def test_saliency_kept_is_that_of_the_best_channels() -> None:
-    scores = {"a": np.array([1.0, 3.0]), "b": np.array([4.0])}
-    assert kept(scores, {"a": 1, "b": 1}) == pytest.approx(7 / 8)
+def test_saliency_kept_is_what_curves_say() -> None:
+    curves = {"a": np.array([0.0, 3.0, 4.0]), "b": np.array([0.0, 4.0])}
+    assert kept(curves, {"a": 1, "b": 1}) == pytest.approx(7 / 8)
 
 
 def test_nearest_network_inside_of_the_window_is_taken() -> None:
