@@ -32,10 +32,11 @@ from edgeprune.fitting.objective import saliency_of
 from edgeprune.fitting.planner import Planner, calibration
 from edgeprune.graph.network import Network, read_network
 from edgeprune.latency.model import LatencyModel
+from edgeprune.latency.records import KernelRecord
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.zoo.layers import conv_bn
 from edgeprune.models.zoo.resnet import BasicBlock, ResNet
-from edgeprune.profiling.profile import ProfileOptions, ProfileResult, profile
+from edgeprune.profiling.profile import ProfileOptions, profile
 from edgeprune.targets import Target, load_target
 from edgeprune.training.augment import shifts
 from edgeprune.training.data import DataSet
@@ -243,14 +244,13 @@ class Contest:
         """What all methods offer for each budget: at the same predicted latency, and at the same measured one."""
         network, target, name = workpiece.network, load_target("host"), self.data.name
         device = LocalDevice(self.folder.path / "device")
-        profiled = self._profiled(network, target, device)
-        records = list(profiled.profile.records())
+        levels, records = self._profiled(network, target, device)
         book = ScheduleBook(target, records)
 
         def compiled(small: Network, out: Path) -> object:
             return compile_network(small, target, out, book=book, name=name)
 
-        alike, methods, dense_ms = self._methods(workpiece, LatencyModel(records), profiled.levels, target.width_step)
+        alike, methods, dense_ms = self._methods(workpiece, LatencyModel(records), levels, target.width_step)
         dense = self.home / "bundles" / "dense"
         if not (dense / "manifest.json").exists():
             compiled(network, dense)
@@ -265,13 +265,16 @@ class Contest:
             }
             self.folder.write(plans_name(name, seed, budget), said)
 
-    def _profiled(self, network: Network, target: Target, device: LocalDevice) -> ProfileResult:
+    def _profiled(
+        self, network: Network, target: Target, device: LocalDevice
+    ) -> tuple[Mapping[str, Widths], Sequence[KernelRecord]]:
+        """Widths that groups are offered, and what was measured of kernels at them."""
         options = ProfileOptions(points=self.settings.points, tune=2)
         note(f"{self.data.name}: kernels")
         with ProfileStore(self.folder.path / "profile.sqlite3") as store:
             found = profile(network.kernels, network.channels, target, device, store, options)
-        note(f"{self.data.name}: {found.measured} kernels measured, {found.reused} known")
-        return found
+            note(f"{self.data.name}: {found.measured} kernels measured, {found.reused} known")
+            return found.levels, list(found.profile.records())
 
     def _methods(
         self, workpiece: Workpiece, model: LatencyModel, levels: Mapping[str, Widths], step: int
