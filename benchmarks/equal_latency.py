@@ -1,0 +1,206 @@
+"""Networks of different methods brought to the same measured latency on this computer.
+
+Every network is compiled by edgeprune with the schedules of one profile, and timed in turns with the dense network:
+its latency is the median over turns of the ratio of the two. What the ratio is depends on widths, not on weights, so
+it is kept by widths in a file and measured once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+from rivals import Candidate, Method, Widths, Workpiece
+
+from edgeprune.deploy.placed import Placed
+from edgeprune.deploy.timing import FEWEST, LAUNCH_MS, MOST, WARMUP, Turns
+from edgeprune.deploy.trials import Trials
+from edgeprune.errors import InfeasibleBudgetError
+from edgeprune.files import write_whole
+from edgeprune.graph.network import Network
+
+WINDOW = 0.015
+"""How far from the target a network may be, as a share of the target."""
+TURNS, RACE_TURNS = 21, 25
+TRIES, RACES = 8, 3
+"""Most networks of a method that are timed for one target; most races, between which networks out of the window are
+replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """A method's network for a target. ``share``: of the dense network's measured latency."""
+
+    candidate: Candidate
+    share: float
+
+    def used(self, target: float) -> float:
+        return self.share / target
+
+
+class Meter:
+    """Latencies of networks as shares of the dense network's, on one device.
+
+    Args:
+        compiled: makes the bundle of a network in a folder.
+        dense: the bundle of the dense network.
+        file: what was measured, by widths; it is read and written.
+    """
+
+    def __init__(
+        self, trials: Trials, compiled: Callable[[Network, Path], object], dense: Path, folder: Path, file: Path
+    ) -> None:
+        self._trials, self._compiled, self._folder, self._file = trials, compiled, folder, file
+        self._dense = trials.keep(dense)
+        self._known: dict[str, float] = json.loads(file.read_text()) if file.exists() else {}
+
+    def known(self, widths: Widths) -> float | None:
+        return self._known.get(_key(widths))
+
+    def measured(self, widths: Widths, network: Callable[[], Network]) -> float:
+        """The share of a network, which is compiled and timed if its widths are new."""
+        if (found := self.known(widths)) is not None:
+            return found
+        with self._trials.open(self.bundle(widths, network)) as placed:
+            turns = Turns(placed, self._dense)
+            pairs = [turns() for _ in range(TURNS)]
+        share = median(median(t.samples_ms) / median(t.dense_ms) for t in pairs)
+        self._learn({widths: share})
+        return share
+
+    def race(self, networks: Mapping[Widths, Callable[[], Network]]) -> dict[Widths, float]:
+        """Shares of several networks that are launched in turns, the dense one among them; they replace what was
+        known of each.
+        """
+        placed = {widths: self._trials.keep(self.bundle(widths, make)) for widths, make in networks.items()}
+        runners: dict[Widths, Placed] = {(): self._dense, **placed}
+        repeats = {widths: _repeats(p) for widths, p in runners.items()}
+        order, ratios = list(runners), {widths: list[float]() for widths in placed}
+        for turn in range(RACE_TURNS):
+            # Who begins moves on, and the direction alternates: no network always follows the same one.
+            turned = order[turn % len(order) :] + order[: turn % len(order)]
+            times = {
+                widths: runners[widths].launch(warmup=WARMUP, repeats=repeats[widths]).median_ms
+                for widths in (turned if turn % 2 else reversed(turned))
+            }
+            for widths, found in ratios.items():
+                found.append(times[widths] / times[()])
+        shares = {widths: median(found) for widths, found in ratios.items()}
+        self._learn(shares)
+        return shares
+
+    def bundle(self, widths: Widths, network: Callable[[], Network]) -> Path:
+        """Compiled, and checked on the device, once for the same widths."""
+        folder = self._folder / hashlib.sha256(_key(widths).encode()).hexdigest()[:16]
+        if not (folder / "manifest.json").exists():
+            self._compiled(network(), folder)
+            with self._trials.open(folder) as placed:
+                placed.check()
+        return folder
+
+    def _learn(self, shares: Mapping[Widths, float]) -> None:
+        self._known |= {_key(widths): share for widths, share in shares.items()}
+        write_whole(self._file, json.dumps(self._known, indent=1, sort_keys=True))
+
+
+def tuned(
+    method: Method, workpiece: Workpiece, target: float, dense_ms: float, meter: Meter, *, may_exceed: bool
+) -> Tuned:
+    """A method's network that is measured to take ``target`` of the dense latency.
+
+    Where none of its networks is inside the window, a method that ``may_exceed`` gets the nearest slower one: more
+    time than was asked for, never less. Others get the slowest one below.
+
+    Args:
+        target: a share of the dense latency.
+        dense_ms: the dense network's latency by the tables.
+
+    Raises:
+        InfeasibleBudgetError: the method has no network near the target.
+    """
+    low, high, aim = 0.0, dense_ms, target * dense_ms
+    tried: dict[Widths, Tuned] = {}
+    for _ in range(TRIES):
+        try:
+            found = method.propose(aim)
+        except InfeasibleBudgetError:
+            low = aim
+        else:
+            share = meter.measured(found.widths, _maker(workpiece, found))
+            tried[found.widths] = Tuned(found, share)
+            if abs(share / target - 1) <= WINDOW / 2:
+                break
+            if share > target:
+                high = min(high, found.predicted_ms)
+            else:
+                low = max(low, aim)
+            aim *= target / share
+        # Every aim inside of the bracket leads to a plan that is not known to be on the wrong side.
+        if high <= low * (1 + 1e-4):
+            break
+        if not low < aim < high:
+            aim = (low + high) / 2
+    if not tried:
+        raise InfeasibleBudgetError(f"no network near {target:.0%} of the dense latency", latency_ms=high)
+    return nearest(tried.values(), target, may_exceed=may_exceed)
+
+
+def nearest(found: Iterable[Tuned], target: float, *, may_exceed: bool) -> Tuned:
+    """The network to take among those that were timed; :func:`tuned` has the rule."""
+    every = sorted(found, key=lambda t: t.share)
+    inside = [t for t in every if abs(t.used(target) - 1) <= WINDOW]
+    if inside:
+        return min(inside, key=lambda t: abs(t.used(target) - 1))
+    below, above = ([t for t in every if (t.share > target) == over] for over in (False, True))
+    if may_exceed:
+        return above[0] if above else below[-1]
+    return below[-1] if below else above[0]
+
+
+def levelled(
+    methods: Mapping[str, Method],
+    workpiece: Workpiece,
+    target: float,
+    dense_ms: float,
+    meter: Meter,
+    own: str,
+    note: Callable[[str], None] = lambda text: None,
+) -> dict[str, Tuned]:
+    """Every method's network for a target, all timed in one race; methods without one are left out.
+
+    What a race says replaces what was known, and a method whose network is out of the window then is tuned again.
+
+    Args:
+        own: the method that must not exceed the target.
+    """
+    found: dict[str, Tuned] = {}
+    for race in range(RACES):
+        before = {name: t.candidate.widths for name, t in found.items()}
+        for name, method in methods.items():
+            try:
+                found[name] = tuned(method, workpiece, target, dense_ms, meter, may_exceed=name != own)
+            except InfeasibleBudgetError as e:
+                note(f"{name}: {e.message}")
+        if race and {name: t.candidate.widths for name, t in found.items()} == before:
+            break
+        shares = meter.race({t.candidate.widths: _maker(workpiece, t.candidate) for t in found.values()})
+        found = {name: replace(t, share=shares[t.candidate.widths]) for name, t in found.items()}
+        note(f"race {race + 1}: " + ", ".join(f"{n} {t.used(target):.3f}" for n, t in found.items()))
+    return found
+
+
+def _maker(workpiece: Workpiece, candidate: Candidate) -> Callable[[], Network]:
+    return lambda: workpiece.make(candidate.recipe)
+
+
+def _repeats(placed: Placed) -> int:
+    probe = placed.launch(warmup=1, repeats=5)
+    return int(min(MOST, max(FEWEST, LAUNCH_MS / min(probe.samples_ms))))
+
+
+def _key(widths: Widths) -> str:
+    return ",".join(map(str, widths))
