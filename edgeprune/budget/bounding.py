@@ -107,6 +107,7 @@ class Search:
         self._open: list[tuple[float, int, Box]] = []
         self._count = 0
         self._current: Box | None = None
+        self._bounded: tuple[Dual, Priced, list[Priced]] | None = None
         self._closed = -np.inf
         self._start = np.zeros(rows)
 
@@ -188,6 +189,10 @@ class Search:
                     continue
                 if self.boxes >= boxes:
                     return Stop.NODE_LIMIT
+                if self._bounded is not None:
+                    bounded, self._bounded = self._bounded, None
+                    self._shrink(self._current, *bounded)
+                    continue
                 self.boxes += 1
                 self._look(self._current)
                 advance()
@@ -200,10 +205,10 @@ class Search:
 
     def _close(self, bound: float) -> None:
         self._closed = max(self._closed, bound)
-        self._current = None
+        self._current = self._bounded = None
 
     def _look(self, box: Box) -> None:
-        """Bound a box; close it, or leave smaller ones in its place."""
+        """Bound a box, and close it if that is enough; else what is left of it is looked at when its turn comes."""
         first = self.boxes == 1
         single = all(len(o) == 1 for o in box.graph.offered)
         if single:
@@ -234,7 +239,7 @@ class Search:
             self._first_plans(met)
         if best.bound <= self.cutoff:
             return self._close(best.bound)
-        self._shrink(box, dual, best, [*known, *met])
+        self._bounded = dual, best, [*known, *met]
 
     def _first_plans(self, met: Sequence[Priced]) -> None:
         """Plans inside the budget from those that the dual met on its way."""

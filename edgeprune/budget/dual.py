@@ -94,7 +94,9 @@ class Dual:
         per_cost = prices * self._inverse
         tables = []
         for f in self.graph.factors:
-            table = -(per_cost[f.rows] @ f.costs)
+            # Of the many rows of RAM few have a price.
+            priced = np.flatnonzero(per_cost[f.rows])
+            table = -(per_cost[f.rows[priced]] @ f.costs[priced])
             tables.append(table if f.value is None else table + f.value)
         tables += [weight * s for s in self.graph.saliency]
         found = self.tree.maximise(tables)

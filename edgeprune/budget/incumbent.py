@@ -111,19 +111,18 @@ def _exchange(
         up, down = up[ups + downs.max() >= least], down[downs + ups.max() >= least]
     if not len(up) or not len(down):
         return None
-    choice = point.choice_of
-    total = gain[up][:, None] + gain[down][None, :]
-    apart = np.ones((len(point.levels),) * 2, dtype=bool)
-    for c, others in enumerate(point.evaluator.neighbours):
-        apart[c, list(others)] = False
-    good = (total > _SAME * point.saliency) & apart[choice[up]][:, choice[down]]
-    at = np.flatnonzero(good.ravel())
-    at = at[np.argsort(-total.ravel()[at], kind="stable")]
-    for chunk in np.array_split(at, max(1, len(at) // 4096)):
-        a, b = up[chunk // len(down)], down[chunk % len(down)]
-        fits = (cost[a] + cost[b] <= room * (1 - 1e-12)).all(axis=1)
-        if fits.any():
-            first = int(fits.argmax())
-            found = (int(a[first]), int(b[first]))
-            return point.cell(found[0]), point.cell(found[1])
-    return None
+    # The best up first: once none can come to more than a pair that fits, the rest need no look.
+    up, down = up[np.argsort(-gain[up], kind="stable")], down[np.argsort(-gain[down], kind="stable")]
+    choice, most = point.choice_of, float(gain[down[0]])
+    freed, lost = cost[down], gain[down]
+    best, found = _SAME * point.saliency, None
+    for a in up:
+        if gain[a] + most <= best:
+            break
+        enough = int(np.searchsorted(-lost, gain[a] - best))
+        near = point.evaluator.neighbours[choice[a]]
+        for b in np.flatnonzero((freed[:enough] + cost[a] <= room * (1 - 1e-12)).all(axis=1)):
+            if choice[down[b]] not in near:
+                best, found = float(gain[a] + lost[b]), (int(a), int(down[b]))
+                break
+    return None if found is None else (point.cell(found[0]), point.cell(found[1]))
