@@ -89,7 +89,7 @@ LONG = Job(
 )
 SHORT = replace(
     LONG,
-    model="zoo:resnet20?in_channels=1&width=0.25",
+    model="zoo:resnet8?in_channels=1&width=0.5",
     boots_again=("pruned",),
     login=False,
     images=20,

@@ -45,7 +45,7 @@ def one(folder: Path, device: Device, resume: bool) -> None:
     real = device.url.startswith("local:")
     # Where time is time, a network of a part of a millisecond, far enough from its limit to be judged in a moment.
     record = RunRecord.of(
-        "zoo:resnet20" if real else f"{NET}:net", input_shape=(1, 3, 32, 32) if real else (1, 3, 8, 8)
+        "zoo:resnet8?width=2" if real else f"{NET}:net", input_shape=(1, 3, 32, 32) if real else (1, 3, 8, 8)
     )
     with ProfileStore(folder / "store.sqlite3") as store:
         fit(

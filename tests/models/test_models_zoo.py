@@ -11,6 +11,7 @@ from edgeprune.models.zoo import ZOO, build, input_shape
 MILLIONS = {
     "mobilenet_v2": 3.50,
     "mobilenet_v3_small": 2.54,
+    "resnet8": 0.08,
     "resnet18": 11.69,
     "resnet20": 0.27,
     "resnet50": 25.56,

@@ -55,8 +55,8 @@ else
 fi
 exec init
 """
-# What mounting a disk takes, in the order of loading.
-_MODULES = ("crc16.ko", "crc32c_generic.ko", "mbcache.ko", "jbd2.ko", "ext4.ko", "virtio_mmio.ko", "virtio_blk.ko")
+MODULES = ("crc16.ko", "crc32c_generic.ko", "mbcache.ko", "jbd2.ko", "ext4.ko", "virtio_mmio.ko", "virtio_blk.ko")
+"""What mounting a disk takes, in the order of loading."""
 _FILES = {
     "etc/passwd": f"root:*:0:0:root:/root:/bin/sh\n{USER}:{_HASH}:1000:1000::/home/pi:/bin/sh\n",
     "etc/group": "root:x:0:\npi:x:1000:\n",
@@ -154,7 +154,7 @@ def _fill(folder: Path, apt: Apt, progress: Progress) -> dict[str, str]:
     linux, busybox, lrzsz, libc = packages
     progress.stage("images")
     # The device tree comes first in the patterns' package, but the order of a tar file is not ours.
-    modules = {name: rf"(usr/)?lib/modules/[^/]*/kernel/.*/{name}" for name in _MODULES}
+    modules = {name: rf"(usr/)?lib/modules/[^/]*/kernel/.*/{name}" for name in MODULES}
     parts = {KERNEL: r"boot/vmlinuz-.*", DTB: rf"usr/lib/linux-image-[^/]*/broadcom/{DTB}"}
     kernel = extract(linux, parts | modules)
     binary = extract(busybox, {"busybox": r"(usr/)?bin/busybox"})["busybox"]
@@ -185,7 +185,7 @@ def file_system(busybox: bytes, receiver: bytes, libraries: dict[str, bytes], mo
     return archive(
         [
             *(Entry.folder(name) for name in folders),
-            Entry.file("init", _INIT.replace("@MODULES@", " ".join(_MODULES)).encode(), executable=True),
+            Entry.file("init", _INIT.replace("@MODULES@", " ".join(MODULES)).encode(), executable=True),
             *(Entry.file(name, text.encode()) for name, text in _FILES.items()),
             Entry.file("bin/busybox", busybox, executable=True),
             Entry.file("bin/rx", receiver, executable=True),

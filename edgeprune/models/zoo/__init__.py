@@ -18,7 +18,7 @@ from edgeprune.models.zoo.init import seeded
 from edgeprune.models.zoo.mobilenet_v2 import mobilenet_v2
 from edgeprune.models.zoo.mobilenet_v3 import mobilenet_v3_small
 from edgeprune.models.zoo.resnet import resnet18, resnet50
-from edgeprune.models.zoo.resnet_cifar import resnet20
+from edgeprune.models.zoo.resnet_cifar import resnet8, resnet20
 from edgeprune.models.zoo.squeezenet import squeezenet
 from edgeprune.models.zoo.unet import unet_small
 from edgeprune.models.zoo.vgg import vgg11_bn
@@ -37,6 +37,7 @@ class ZooEntry:
 ZOO: dict[str, ZooEntry] = {
     "mobilenet_v2": ZooEntry(mobilenet_v2, (1, 3, 224, 224)),
     "mobilenet_v3_small": ZooEntry(mobilenet_v3_small, (1, 3, 224, 224)),
+    "resnet8": ZooEntry(resnet8, (1, 3, 32, 32)),
     "resnet18": ZooEntry(resnet18, (1, 3, 224, 224)),
     "resnet20": ZooEntry(resnet20, (1, 3, 32, 32)),
     "resnet50": ZooEntry(resnet50, (1, 3, 224, 224)),
