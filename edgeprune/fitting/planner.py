@@ -42,7 +42,7 @@ PACKINGS = 8
 
 
 def calibration(data: DataSet, batch_size: int = 64, most: int = CALIBRATION) -> Iterator[Batch]:
-    """The first ``most`` training samples of arrays, or as many from all over the data, in batches."""
+    """At most ``most`` training samples from all over the data, mixed, in batches; always the same."""
     return batches_of(data.train, batch_size, spread(data.train, most))
 
 

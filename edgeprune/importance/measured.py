@@ -29,7 +29,7 @@ from edgeprune.pruning.mask import masking
 from edgeprune.pruning.plan import make_plan
 
 SAMPLES = 256
-"""Calibration samples that losses are measured on: the first ones, always the same."""
+"""Calibration samples that losses are measured on, always the same."""
 POINTS = 8
 """Most widths of a group at which the loss is measured; between them it is interpolated."""
 FLOOR = 1e-6

@@ -151,12 +151,12 @@ def batches_of(half: Half, batch_size: int = CHUNK, numbers: Tensor | None = Non
 
 
 def spread(half: Half, most: int) -> Tensor:
-    """Numbers of at most so many samples that stand for a half: the first of arrays, evenly spaced ones of data that
-    are read from elsewhere, where folders and files often lie class by class.
+    """Numbers of at most so many samples that stand for a half: evenly spaced, in an order that is mixed but always the
+    same. Data often lie class by class, and each batch has to be like the whole: batch norms learn from it.
     """
-    if isinstance(half, Arrays) or half.size <= most:
-        return torch.arange(min(half.size, most))
-    return torch.linspace(0, half.size - 1, most).round().long()
+    count = min(half.size, most)
+    numbers = torch.linspace(0, half.size - 1, count, dtype=torch.float64).round().long()
+    return numbers[torch.randperm(count, generator=torch.Generator().manual_seed(0))]
 
 
 def split(half: Half, seed: int, share: float = 0.2) -> tuple[Half, Half]:
