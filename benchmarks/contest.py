@@ -31,6 +31,7 @@ from edgeprune.files import write_whole
 from edgeprune.fitting.objective import saliency_of
 from edgeprune.fitting.planner import Planner, calibration
 from edgeprune.graph.network import Network, read_network
+from edgeprune.importance.curves import IMPORTANCE
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.records import KernelRecord
 from edgeprune.latency.store import ProfileStore
@@ -47,7 +48,8 @@ from edgeprune.training.recalibrate import recalibrate
 from edgeprune.training.tasks.classification import classification
 
 DATA = ("glyphs", "digits")
-OWN, SOLVERS = "exact", ("exact", "uniform", "greedy", "knapsack")
+OWN, ALIKE, RIVALS = "exact", "exact-importance", ("uniform", "greedy", "knapsack")
+"""edgeprune with its own objective; its solver with that of the rivals, which are solvers as well."""
 TORCH_PRUNING = {
     "tp-magnitude": (False, None),
     "tp-magnitude-8": (False, 8),
@@ -55,8 +57,8 @@ TORCH_PRUNING = {
     "tp-taylor-8": (True, 8),
 }
 """Name -> by gradients, round_to."""
-TRAINED = (*SOLVERS, *TORCH_PRUNING)
-BY_SALIENCY = (*SOLVERS, "macs")
+TRAINED = (OWN, ALIKE, *RIVALS, *TORCH_PRUNING)
+BY_SALIENCY = (ALIKE, *RIVALS, "macs")
 
 BATCH, SHIFT = 64, 2
 WATCHED = 256
@@ -69,8 +71,8 @@ class Settings:
     """What has to be equal for results to be compared; the folder keeps it.
 
     Attributes:
-        criterion, objective: which channels of a group go first, and what widths are worth: for all methods that read
-            saliency.
+        criterion: which channels of a group go first, for all methods that read saliency.
+        objective: what widths are worth to ``exact``; to the others it is summed importance, as in their papers.
         classes: of the glyphs.
         pairs: images of digits in the training half and in the test half.
         widths, depth: of the stages of the network, and its blocks in each.
@@ -79,7 +81,7 @@ class Settings:
     """
 
     criterion: str = "taylor"
-    objective: str = "importance"
+    objective: str = "loss"
     classes: int = 500
     pairs: tuple[int, int] = digit_pairs.SAMPLES
     widths: tuple[int, ...] = (24, 48, 96)
@@ -88,7 +90,7 @@ class Settings:
     lr: float = 0.1
     recovery: int = 2
     recovery_lr: float = 0.05
-    points: int = 8
+    points: int = 12
 
 
 QUICK = Settings(classes=20, pairs=(2_000, 500), widths=(16, 32, 32), depth=1, epochs=2, recovery=1, points=4)
@@ -279,29 +281,37 @@ class Contest:
     def _methods(
         self, workpiece: Workpiece, model: LatencyModel, levels: Mapping[str, Widths], step: int
     ) -> tuple[dict[str, Method], dict[str, Method], float]:
-        """Methods that choose among the widths that were timed, for equal predictions; all of them, for equal
-        measurements, where those that would leap over a target may choose other widths; the dense network's ms.
+        """Methods of one objective that choose among the widths that were timed, for equal predictions; all of them,
+        for equal measurements, where those that would leap over a target may choose other widths; the dense ms.
         """
         network, criterion = workpiece.network, self.settings.criterion
-        worth = saliency_of(
-            network,
-            levels,
-            criterion=criterion,
-            objective=self.settings.objective,
-            data=self.data,
-            task=classification(),
-        )
+        worth = {
+            objective: saliency_of(
+                network, levels, criterion=criterion, objective=objective, data=self.data, task=classification()
+            )
+            for objective in {IMPORTANCE, self.settings.objective}
+        }
+        summed, given = worth[IMPORTANCE], dict.fromkeys(BY_SALIENCY, IMPORTANCE) | {OWN: self.settings.objective}
         planners = {
-            solver: Planner(network, worth, model, levels, solver=solver, criterion_name=criterion, step=step)
-            for solver in SOLVERS
+            method: Planner(
+                network,
+                worth[given[method]],
+                model,
+                levels,
+                solver=method if method in RIVALS else OWN,
+                criterion_name=criterion,
+                step=step,
+            )
+            for method in (OWN, ALIKE, *RIVALS)
         }
         problem = planners[OWN].problem
-        alike: dict[str, Method] = {s: Solver(network, planners[s]) for s in SOLVERS}
-        alike["macs"] = MacsRanking(network, problem, worth, levels=True)
+        alike: dict[str, Method] = {m: Solver(network, planners[m]) for m in (ALIKE, *RIVALS)}
+        alike["macs"] = MacsRanking(network, problem, summed, levels=True)
         methods = {
+            OWN: Solver(network, planners[OWN]),
             **alike,
             "uniform": Solver(network, planners["uniform"], finer=True),
-            "macs": MacsRanking(network, problem, worth),
+            "macs": MacsRanking(network, problem, summed),
         }
         predict = predictor(network, problem)
         if has_torch_pruning():

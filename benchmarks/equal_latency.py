@@ -2,7 +2,7 @@
 
 Every network is compiled by edgeprune with the schedules of one profile, and timed in turns with the dense network:
 its latency is the median over turns of the ratio of the two. What the ratio is depends on widths, not on weights, so
-it is kept by widths in a file and measured once.
+the turns of each are kept in a file, by widths, and all of them count.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from edgeprune.graph.network import Network
 WINDOW = 0.015
 """How far from the target a network may be, as a share of the target."""
 TURNS, RACE_TURNS = 21, 25
-TRIES, RACES = 8, 3
+TRIES, RACES = 12, 4
 """Most networks of a method that are timed for one target; most races, between which networks out of the window are
 replaced."""
 
@@ -56,10 +56,12 @@ class Meter:
     ) -> None:
         self._trials, self._compiled, self._folder, self._file = trials, compiled, folder, file
         self._dense = trials.keep(dense)
-        self._known: dict[str, float] = json.loads(file.read_text()) if file.exists() else {}
+        self._known: dict[str, list[float]] = json.loads(file.read_text()) if file.exists() else {}
 
     def known(self, widths: Widths) -> float | None:
-        return self._known.get(_key(widths))
+        """The median of all turns so far."""
+        found = self._known.get(_key(widths))
+        return None if found is None else median(found)
 
     def measured(self, widths: Widths, network: Callable[[], Network]) -> float:
         """The share of a network, which is compiled and timed if its widths are new."""
@@ -68,13 +70,11 @@ class Meter:
         with self._trials.open(self.bundle(widths, network)) as placed:
             turns = Turns(placed, self._dense)
             pairs = [turns() for _ in range(TURNS)]
-        share = median(median(t.samples_ms) / median(t.dense_ms) for t in pairs)
-        self._learn({widths: share})
-        return share
+        return self._learn({widths: [median(t.samples_ms) / median(t.dense_ms) for t in pairs]})[widths]
 
     def race(self, networks: Mapping[Widths, Callable[[], Network]]) -> dict[Widths, float]:
-        """Shares of several networks that are launched in turns, the dense one among them; they replace what was
-        known of each.
+        """Shares of several networks that are launched in turns, the dense one among them; the turns are added to what
+        was known of each.
         """
         placed = {widths: self._trials.keep(self.bundle(widths, make)) for widths, make in networks.items()}
         runners: dict[Widths, Placed] = {(): self._dense, **placed}
@@ -89,9 +89,7 @@ class Meter:
             }
             for widths, found in ratios.items():
                 found.append(times[widths] / times[()])
-        shares = {widths: median(found) for widths, found in ratios.items()}
-        self._learn(shares)
-        return shares
+        return self._learn(ratios)
 
     def bundle(self, widths: Widths, network: Callable[[], Network]) -> Path:
         """Compiled, and checked on the device, once for the same widths."""
@@ -102,9 +100,11 @@ class Meter:
                 placed.check()
         return folder
 
-    def _learn(self, shares: Mapping[Widths, float]) -> None:
-        self._known |= {_key(widths): share for widths, share in shares.items()}
-        write_whole(self._file, json.dumps(self._known, indent=1, sort_keys=True))
+    def _learn(self, ratios: Mapping[Widths, list[float]]) -> dict[Widths, float]:
+        for widths, found in ratios.items():
+            self._known.setdefault(_key(widths), []).extend(found)
+        write_whole(self._file, json.dumps(self._known, sort_keys=True))
+        return {widths: median(self._known[_key(widths)]) for widths in ratios}
 
 
 def tuned(
@@ -172,7 +172,7 @@ def levelled(
 ) -> dict[str, Tuned]:
     """Every method's network for a target, all timed in one race; methods without one are left out.
 
-    What a race says replaces what was known, and a method whose network is out of the window then is tuned again.
+    What a race says is added to what was known, and a method whose network is out of the window then is tuned again.
 
     Args:
         own: the method that must not exceed the target.

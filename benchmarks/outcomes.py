@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from bars import bar
-from contest import BY_SALIENCY, OWN, TRAINED, Folder, cell_name, digest_of, plans_name
+from contest import ALIKE, BY_SALIENCY, OWN, TRAINED, Folder, cell_name, digest_of, plans_name
 from equal_latency import WINDOW
 from scipy.stats import t as student
 
@@ -102,18 +102,20 @@ def comparisons(rows: list[dict[str, Any]], data: Sequence[str], budgets: Sequen
 def saliencies(
     folder: Folder, data: Sequence[str], seeds: Sequence[int], budgets: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Saliency that ``exact`` keeps over what each other method keeps, at equal predicted and at equal measured ms."""
+    """Summed importance that the solver ``exact`` keeps over what each other method keeps, at equal predicted and at
+    equal measured ms.
+    """
     found = []
     for name in data:
         for budget in budgets:
             plans = [p for s in seeds if (p := folder.read(plans_name(name, s, budget))) is not None]
             for method in BY_SALIENCY[1:]:
                 row: dict[str, Any] = {"data": name, "budget": budget, "method": method}
-                predicted = [(p["predicted"][OWN], p["predicted"][method]) for p in plans]
+                predicted = [(p["predicted"][ALIKE], p["predicted"][method]) for p in plans]
                 measured = [
-                    (p["measured"][OWN]["saliency"], p["measured"][method]["saliency"])
+                    (p["measured"][ALIKE]["saliency"], p["measured"][method]["saliency"])
                     for p in plans
-                    if {OWN, method} <= p["measured"].keys()
+                    if {ALIKE, method} <= p["measured"].keys()
                 ]
                 for kind, pairs in (("predicted", predicted), ("measured", measured)):
                     ratios = [own / other for own, other in pairs if own and other]
@@ -129,7 +131,7 @@ def bars_of(
     expected: int,
 ) -> list[dict[str, Any]]:
     bars = [bar("networks that are missing", expected - len(rows), 0, expected == len(rows))]
-    for row in (r for r in compared if r["method"] != OWN and r["exact_better_by"] is not None):
+    for row in (r for r in compared if r["method"] not in (OWN, ALIKE) and r["exact_better_by"] is not None):
         mean, budget = row["exact_better_by"].mean, row["budget"]
         met = mean > EQUAL if budget <= ABOVE else mean >= -EQUAL
         said = "better than" if budget <= ABOVE else "at least as good as"

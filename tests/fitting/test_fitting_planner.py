@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from edgeprune.budget.problem import Budget
 from edgeprune.devices.fake import FakeDevice
 from edgeprune.errors import ProfileError, VerificationError
-from edgeprune.fitting.planner import Planner, score
+from edgeprune.fitting.planner import Planner, calibration, score
 from edgeprune.fitting.search import Proposal
 from edgeprune.graph.network import read_network
 from edgeprune.graph.spec import KernelSpec
@@ -23,6 +24,7 @@ from edgeprune.latency.tables import LatencyTable
 from edgeprune.profiling.profile import ProfileOptions, profile
 from edgeprune.progress import Silent
 from edgeprune.pruning.plan import Plan
+from edgeprune.training.data import DataSet
 
 
 class Made:
@@ -184,3 +186,14 @@ def test_a_solver_that_ran_out_of_time_says_so(made):
     found = planner.propose(Budget(latency_ms=0.5 * planner.propose(Budget(latency_ms=1e9)).latency_ms))
     assert found.plan.certificate["stop"] == "time limit"
     assert any("greedy stopped (time limit)" in note for note in said.notes)
+
+
+def test_calibration_batches_of_data_that_lie_class_by_class_are_like_the_whole() -> None:
+    """Taken in order, a batch had 2 of the 20 classes."""
+    labels = torch.arange(20).repeat_interleave(100)
+    data = DataSet((torch.zeros(2000, 1, 2, 2), labels), (torch.zeros(1, 1, 2, 2), labels[:1]), "sorted")
+    batches = [b.targets for b in calibration(data, batch_size=64, most=512)]
+    assert [len(b) for b in batches] == [64] * 8
+    assert all(len(b.unique()) >= 16 for b in batches)
+    again = [b.targets for b in calibration(data, batch_size=64, most=512)]
+    assert all(torch.equal(a, b) for a, b in zip(batches, again, strict=True))
