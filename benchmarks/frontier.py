@@ -1,9 +1,11 @@
 """The whole curve of a problem: how many plans with a gap, how good, in how many seconds; and of pairs of resources.
 
-    python benchmarks/frontier.py [--problem resnet50 …] [--against latency,flash …] [--count 24] [--solver …] [--json]
+    python benchmarks/frontier.py [--problem resnet50 …] [--against latency,flash …] [--count 24] [--solver …]
+                                  [--synthetic] [--json]
 
-A problem is a name of ``solver_networks.py``, whose costs come from a model of a small processor, or a file that
-``save_problem`` wrote. Every point's certificate is checked within the seconds.
+A problem is one of the networks of ``solvers.py``, from its profiles or with ``--synthetic`` from a cost model
+(``solver_networks.py``); or it is a file that ``save_problem`` wrote. Every point's certificate is checked within the
+seconds.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bars import bar, told
-from solver_networks import NETWORKS
+from solvers import FOLDER, NETWORKS, PROFILES, problem_files
 
 from edgeprune.api.frontiers import AGAINST
 from edgeprune.budget import SOLVERS, Problem, load_problem
@@ -24,13 +26,11 @@ POINTS, SECONDS = 20, 60.0
 """Of each curve: points with a gap at least, and seconds at most."""
 
 
-def problem_of(name: str) -> Problem:
-    return NETWORKS[name]() if name in NETWORKS else load_problem(Path(name))[0]
-
-
-def curve(name: str, against: str, count: int, solver: str, time_limit_s: float | None) -> dict[str, Any]:
+def curve(
+    name: str, problem: Problem, against: str, count: int, solver: str, time_limit_s: float | None
+) -> dict[str, Any]:
     resources = tuple(AGAINST[word] for word in against.split(","))
-    front = sweep(problem_of(name), resources, count=count, solver=solver, time_limit_s=time_limit_s)
+    front = sweep(problem, resources, count=count, solver=solver, time_limit_s=time_limit_s)
     row = {
         "problem": name,
         "against": against,
@@ -74,11 +74,19 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument("--solver", choices=SOLVERS, default="lagrangian")
     parser.add_argument("--time-limit", type=float, help="seconds of one curve")
+    parser.add_argument("--synthetic", action="store_true", help="problems of a cost model")
+    parser.add_argument("--profiles", type=Path, default=PROFILES, help="folder of the profiles")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where problems are kept")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
+    named = [n for n in args.problem if n in NETWORKS]
+    files = {n: Path(n) for n in args.problem} | problem_files(
+        named, args.profiles, args.folder, synthetic=args.synthetic
+    )
+    problems = {name: load_problem(path)[0] for name, path in files.items()}
     rows = [
-        curve(name, against, args.count, args.solver, args.time_limit)
-        for name in args.problem
+        curve(name, problem, against, args.count, args.solver, args.time_limit)
+        for name, problem in problems.items()
         for against in args.against
     ]
     return told("edgeprune.frontiers/1", {"rows": rows}, bars_of(rows), args.json)

@@ -32,6 +32,7 @@ from edgeprune.budget.certificate import verify
 from edgeprune.budget.problem import RESOURCES, by_resource
 from edgeprune.errors import InfeasibleBudgetError
 
+HERE = Path(__file__).resolve().parent
 SOLVERS = ("uniform", "greedy", "knapsack", "lagrangian", "exact")
 NETWORKS = (
     "resnet18",
@@ -53,6 +54,8 @@ BRIEF_S, REPEATS = 2.0, 5
 """A solver that takes less is asked so many times, and the median of its seconds counts."""
 SLACK_S = 0.5
 """By how much a solver may miss the seconds it is given: one step of its search."""
+
+PROFILES, FOLDER = HERE / "profiles", HERE.parent / "build" / "solvers"
 
 SMALL = Problem(
     (Choice("a", (1, 2), np.arange(2.0)), Choice("b", (1, 2), np.arange(2.0))),
@@ -168,32 +171,30 @@ def bars_of(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return bars
 
 
-def problem_files(names: Sequence[str], args: argparse.Namespace) -> dict[str, Path]:
-    with reporting(True) as progress:
-        if not args.synthetic:
-            from profiled_problems import problem
+def problem_files(names: Sequence[str], profiles: Path, folder: Path, *, synthetic: bool) -> dict[str, Path]:
+    """The problems of networks in files, which are made where they are missing."""
+    if not synthetic:
+        from profiled_problems import problem
 
-            return {n: problem(n, args.profiles, args.folder, progress) for n in names}
+        with reporting(True) as progress:
+            return {n: problem(n, profiles, folder, progress) for n in names}
     from solver_networks import NETWORKS as MODELLED
 
-    args.folder.mkdir(parents=True, exist_ok=True)
-    paths = {n: args.folder / f"{n}-synthetic.json" for n in names if n in MODELLED}
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {n: folder / f"{n}-synthetic.json" for n in names if n in MODELLED}
     for name, path in paths.items():
         save_problem(path, MODELLED[name]())
     return paths
 
 
 def main() -> int:
-    root = Path(__file__).resolve().parent.parent
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--budget", nargs="+", type=int, default=[80, 55, 30], help="per cent of the dense network's")
     parser.add_argument("--solver", nargs="+", choices=SOLVERS, default=list(SOLVERS))
     parser.add_argument("--time-limit", type=float, help=f"seconds; those of a network's bar, or {OTHERS_S:g}")
-    parser.add_argument(
-        "--profiles", type=Path, default=root / "benchmarks" / "profiles", help="folder of the profiles"
-    )
-    parser.add_argument("--folder", type=Path, default=root / "build" / "solvers", help="where problems are kept")
+    parser.add_argument("--profiles", type=Path, default=PROFILES, help="folder of the profiles")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where problems are kept")
     parser.add_argument("--synthetic", action="store_true", help="problems of a cost model")
     parser.add_argument("--profile", action="store_true", help="measure, and write the profiles; solve nothing")
     parser.add_argument("--device", default="local:", help="where to measure")
@@ -209,7 +210,8 @@ def main() -> int:
                 print(path)
         return 0
     rows = []
-    for name, path in problem_files(args.network, args).items():
+    files = problem_files(args.network, args.profiles, args.folder, synthetic=args.synthetic)
+    for name, path in files.items():
         limit = args.time_limit or PROVED.get(name, (0, OTHERS_S))[1]
         asked = [(s, joint) for joint in (False, True) for s in args.solver if not joint or s in JOINT]
         rows += [alone(name, str(path), percent, s, limit, joint) for percent in args.budget for s, joint in asked]
