@@ -289,7 +289,7 @@ class Contest:
             objective: saliency_of(
                 network, levels, criterion=criterion, objective=objective, data=self.data, task=classification()
             )
-            for objective in {IMPORTANCE, self.settings.objective}
+            for objective in dict.fromkeys((IMPORTANCE, self.settings.objective))
         }
         summed, given = worth[IMPORTANCE], dict.fromkeys(BY_SALIENCY, IMPORTANCE) | {OWN: self.settings.objective}
         planners = {
