@@ -260,7 +260,7 @@ class Contest:
             note(f"{name} {seed}, {budget} %: to the same latency")
             with on_trial(device) as trials:
                 meter = Meter(trials, compiled, dense, self.home / "bundles", self.home / "latencies.json")
-                found = levelled(methods, workpiece, share, dense_ms, meter, OWN, note)
+                found = levelled(methods, workpiece, share, dense_ms, meter, (OWN, ALIKE), note)
             said = {
                 "predicted": {m: saliency(method, share * dense_ms) for m, method in alike.items()},
                 "measured": {m: {"used": t.used(share), **asdict(t.candidate)} for m, t in found.items()},

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -167,29 +167,39 @@ def levelled(
     target: float,
     dense_ms: float,
     meter: Meter,
-    own: str,
+    own: Sequence[str],
     note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Tuned]:
-    """Every method's network for a target, all timed in one race; methods without one are left out.
+    """Every method's network for a target; methods without one are left out.
 
     What a race says is added to what was known, and a method whose network is out of the window then is tuned again.
+    In the end each has the one that suits best of all that were in a race.
 
     Args:
-        own: the method that must not exceed the target.
+        own: the methods that must not exceed the target.
     """
-    found: dict[str, Tuned] = {}
+    raced: dict[str, dict[Widths, Tuned]] = {name: {} for name in methods}
+    racing: dict[str, Widths] = {}
     for race in range(RACES):
-        before = {name: t.candidate.widths for name, t in found.items()}
+        offered: dict[str, Candidate] = {}
         for name, method in methods.items():
             try:
-                found[name] = tuned(method, workpiece, target, dense_ms, meter, may_exceed=name != own)
+                offered[name] = tuned(method, workpiece, target, dense_ms, meter, may_exceed=name not in own).candidate
             except InfeasibleBudgetError as e:
                 note(f"{name}: {e.message}")
-        if race and {name: t.candidate.widths for name, t in found.items()} == before:
+        if racing == (racing := {name: candidate.widths for name, candidate in offered.items()}):
             break
-        shares = meter.race({t.candidate.widths: _maker(workpiece, t.candidate) for t in found.values()})
-        found = {name: replace(t, share=shares[t.candidate.widths]) for name, t in found.items()}
-        note(f"race {race + 1}: " + ", ".join(f"{n} {t.used(target):.3f}" for n, t in found.items()))
+        shares = meter.race({c.widths: _maker(workpiece, c) for c in offered.values()})
+        for name, candidate in offered.items():
+            raced[name][candidate.widths] = Tuned(candidate, shares[candidate.widths])
+        note(f"race {race + 1}: " + ", ".join(f"{n} {shares[w] / target:.3f}" for n, w in racing.items()))
+    found = {}
+    for name, candidates in raced.items():
+        # Later races may have told more of a network than the one it was in for this method.
+        known = [replace(t, share=meter.known(w) or t.share) for w, t in candidates.items()]
+        if known:
+            found[name] = nearest(known, target, may_exceed=name not in own)
+    note("chosen: " + ", ".join(f"{n} {t.used(target):.3f}" for n, t in found.items()))
     return found
 
 

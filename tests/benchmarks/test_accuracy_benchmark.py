@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from equal_latency import Tuned, nearest
+from equal_latency import Tuned, levelled, nearest
 from outcomes import Estimate
 from rivals import Candidate, kept, removals
 
@@ -42,6 +43,42 @@ def test_rival_without_a_network_in_the_window_gets_more_time_and_exact_less() -
     found = at(0.40, 0.53, 0.60, 0.70)
     assert nearest(found, 0.55, may_exceed=True).share == 0.60
     assert nearest(found, 0.55, may_exceed=False).share == 0.53
+
+
+class OneKnob:
+    """A method whose networks have one group; the tables say a millisecond for each ten channels."""
+
+    def propose(self, aim_ms: float) -> Candidate:
+        width = int(10 * aim_ms)
+        return Candidate((width,), width / 10, None, {})
+
+
+class ScriptedMeter:
+    """Shares that are right at once, except that the first race finds the network of 55 channels slower."""
+
+    def __init__(self) -> None:
+        self.shares: dict[tuple[int, ...], float] = {}
+        self.races: list[list[tuple[int, ...]]] = []
+
+    def known(self, widths: tuple[int, ...]) -> float | None:
+        return self.shares.get(widths)
+
+    def measured(self, widths: tuple[int, ...], network: object) -> float:
+        return self.shares.setdefault(widths, widths[0] / 100)
+
+    def race(self, networks: dict[tuple[int, ...], object]) -> dict[tuple[int, ...], float]:
+        self.races.append(list(networks))
+        if len(self.races) == 1:
+            self.shares[55,] = 0.58
+        return {widths: self.measured(widths, None) for widths in networks}
+
+
+def test_network_that_a_race_finds_too_slow_is_replaced_by_one_that_was_raced() -> None:
+    meter: Any = ScriptedMeter()
+    found = levelled({"exact": OneKnob()}, cast(Any, None), 0.55, 10.0, meter, ("exact",))["exact"]
+    assert meter.races[0] == [(55,)]
+    assert [found.candidate.widths] in meter.races[1:]
+    assert found.share == found.candidate.widths[0] / 100 <= 0.55
 
 
 def test_interval_is_students() -> None:
