@@ -17,7 +17,7 @@ DIGITS, INK = 10, 20
 """Classes of a digit; pixels of the square in the middle of an MNIST image that its ink is inside of."""
 LEFT, RIGHT, DOWN = (0, 4), (8, 12), (0, 12)
 """Where the left and the right digit may begin, and how far down: 8 to 16 of 20 columns overlap."""
-SAMPLES = (12_000, 4_000)
+SAMPLES = (12_000, 16_000)
 TEST_SHARE = 5
 
 Array = NDArray[Any]

@@ -56,7 +56,7 @@ TEST_FONTS = {
 
 SIDE, CANVAS, POINTS = 32, 64, 52
 """Pixels of an image, of the canvas that a character is drawn on, and of the character."""
-PER_CLASS = (24, 8)
+PER_CLASS = (24, 32)
 """Images of each character in the training half and in the test half."""
 
 Array = NDArray[Any]
