@@ -163,7 +163,7 @@ def _transfer(on: _Subject) -> Iterator[Check]:
     start = time.perf_counter()
     on.device.put(data, path)
     sent = time.perf_counter() - start
-    digest = Board(on.device).sha256(path)
+    digest = Board(on.device).hashes([path]).get(path)
     start = time.perf_counter()
     back = on.device.get(path)
     got = time.perf_counter() - start

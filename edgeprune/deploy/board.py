@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from edgeprune.deploy.layout import CURRENT, PREVIOUS, RELEASES, TRIED_LINK, release_of
@@ -11,6 +12,7 @@ from edgeprune.errors import DeviceError, DeviceUnreachableError
 
 _HASHING_TIMEOUT_S = 600.0  # a slow card under a large model
 _TOOL_MISSING = 127
+_HASH = re.compile(r"^([0-9a-f]{64}) [ *](.+)$", re.MULTILINE)
 
 
 class Board:
@@ -22,11 +24,12 @@ class Board:
     def __init__(self, device: Device) -> None:
         self.device = device
 
-    def sha256(self, path: str) -> str | None:
-        """Hash of a file, computed on the device; None if it is missing or cannot be read."""
-        done = self.tool("sha256sum", path, timeout_s=_HASHING_TIMEOUT_S)
-        found = re.match(r"[0-9a-f]{64}\b", done.stdout)
-        return found[0] if found and done.returncode == 0 else None
+    def hashes(self, paths: Sequence[str]) -> dict[str, str]:
+        """SHA-256 of files, computed on the device, by path; those that are missing or cannot be read are left out."""
+        if not paths:
+            return {}
+        done = self.tool("sha256sum", *paths, timeout_s=_HASHING_TIMEOUT_S)
+        return {path: digest for digest, path in _HASH.findall(done.stdout)}
 
     def free_bytes(self) -> int:
         """Free space where releases are kept."""
@@ -86,8 +89,7 @@ class Board:
                 **e.details,
             ) from e
         finally:
-            for name in (TRIED_LINK, f".{TRIED_LINK}.new"):
-                self.device.remove(name)
+            self.tool("rm", "-f", TRIED_LINK, f".{TRIED_LINK}.new")
 
     def rename(self, source: str, target: str) -> None:
         """Rename a folder; it is on the disk when this returns."""

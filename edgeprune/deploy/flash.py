@@ -163,7 +163,7 @@ def _upload(
     installed = release in board.releases()
     # A release that is there already is repaired in place: each file is replaced as a whole.
     home = release_path(release) if installed else partial
-    missing = [item for item in items if board.sha256(f"{home}/{item.name}") != item.sha256]
+    missing = _altered(board, home, items)
     _require_space(board, missing)
     board.require_switch()
     enter(State.CHECKED)
@@ -238,8 +238,14 @@ def _require_space(board: Board, missing: list[Item]) -> None:
         )
 
 
+def _altered(board: Board, home: str, items: list[Item]) -> list[Item]:
+    """Those whose file in the device's folder ``home`` is another or none."""
+    found = board.hashes([f"{home}/{item.name}" for item in items])
+    return [item for item in items if found.get(f"{home}/{item.name}") != item.sha256]
+
+
 def _require_hashes(board: Board, home: str, sent: list[Item], *, removable: bool) -> None:
-    altered = [item.name for item in sent if board.sha256(f"{home}/{item.name}") != item.sha256]
+    altered = [item.name for item in _altered(board, home, sent)]
     if not altered:
         return
     if removable:

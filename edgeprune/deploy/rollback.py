@@ -52,9 +52,11 @@ def rollback(
         journal = Journal(State.LOCKED, release, current, release)
         try:
             manifest = installed_manifest(board, release)
-            for name, entry in manifest.files.items():
-                if entry.deploy and board.sha256(f"{release_path(release)}/{name}") != entry.sha256:
-                    raise VerificationError(f"{name} is missing or altered", file=name)
+            wanted = {f"{release_path(release)}/{n}": e.sha256 for n, e in manifest.files.items() if e.deploy}
+            found = board.hashes(list(wanted))
+            for path in (p for p, digest in wanted.items() if found.get(p) != digest):
+                name = path.rpartition("/")[2]
+                raise VerificationError(f"{name} is missing or altered", file=name)
             Placed(device, release_path(release), manifest, info, timeout_s).check()
             enter(State.PROVED)
             golden = switch(board, journal, info, timeout_s=timeout_s, on_state=enter)

@@ -68,7 +68,8 @@ def assert_whole(device, release):
     """The files of a release are those of its manifest, and it runs, current or not."""
     board, home = Board(device), release_path(release)
     manifest = installed_manifest(board, release)
-    assert all(board.sha256(f"{home}/{name}") == entry.sha256 for name, entry in manifest.files.items())
+    wanted = {f"{home}/{name}": entry.sha256 for name, entry in manifest.files.items()}
+    assert board.hashes(list(wanted)) == wanted
     assert Placed(device, home, manifest, device.describe()).run([SAMPLE]) == [DOUBLED]
 
 

@@ -28,7 +28,7 @@ from edgeprune.deploy.status import status
 from edgeprune.devices.emulator.device import EmulatedDevice, switch_on
 from edgeprune.devices.emulator.disk import make_disk
 from edgeprune.devices.emulator.images import MODULES
-from edgeprune.devices.emulator.machine import BOARDS, Machine
+from edgeprune.devices.emulator.machine import BOARDS
 
 RETURNED = "returned"
 SWITCHED = {*list(State)[list(State).index(State.SWITCHED) :], RETURNED}
@@ -81,7 +81,7 @@ done"""
 
 
 @pytest.fixture(scope="module")
-def all_disks(cuts: Cuts) -> Iterator[Machine]:
+def all_disks(cuts: Cuts) -> Iterator[EmulatedDevice]:
     """A board switched on after the power cuts. It mounts each disk, and its kernel replays what it finds there."""
     extra = [word for state in CUT_AT for word in drive(cuts.folder / f"{state}.img")]
     with pytest.MonkeyPatch.context() as patch:
@@ -92,20 +92,21 @@ def all_disks(cuts: Cuts) -> Iterator[Machine]:
             load = "\n".join(f"insmod /lib/modules/{m} || exit 1" for m in MODULES)
             done = board.session.ask(f"({load}\n{MOUNT}) 2>&1", timeout_s=10)
             assert done.status == 0, done.data
-        yield machine
+            yield board
     finally:
         machine.close()
 
 
 @pytest.mark.parametrize("state", CUT_AT)
 def test_fault_12_after_a_power_cut_a_proven_release_is_current_and_runs(cuts, all_disks, state):
-    with closing(EmulatedDevice("a53", machine=all_disks, root=f"/tmp/{state}/.edgeprune")) as board:
-        assert board.run(["df", "-P", "."]).stdout.splitlines()[-1].endswith(f"/tmp/{state}")
-        found = status(board)
-        assert found.current == cuts.release["two" if state in SWITCHED else "one"]
-        assert (found.interrupted is not None) is (state in JOURNALLED)
-        assert found.owner is None or state != RETURNED
-        assert installed(board).run([SAMPLE]) == [DOUBLED]
+    board = all_disks
+    # One session for all of them: where it is, is the device's folder.
+    assert board.session.ask(f"cd /tmp/{state}/.edgeprune && df -P . | grep /tmp/{state}$").status == 0
+    found = status(board)
+    assert found.current == cuts.release["two" if state in SWITCHED else "one"]
+    assert (found.interrupted is not None) is (state in JOURNALLED)
+    assert found.owner is None or state != RETURNED
+    assert installed(board).run([SAMPLE]) == [DOUBLED]
 
 
 @pytest.fixture

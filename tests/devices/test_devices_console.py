@@ -14,7 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeprune.devices.console.frames import REQUEST_BYTES, WRITE, Frame, FrameReader, payload_room, plain, request
+from edgeprune.devices.console.frames import (
+    REQUEST_BYTES,
+    WRITE,
+    Frame,
+    FrameReader,
+    payload_room,
+    plain,
+    request,
+)
 from edgeprune.devices.console.xmodem import ACK, CAN, CRC, EOT, NAK, PAD, TransferError, blocks, packet, send
 from edgeprune.devices.emulator import images, packages
 from edgeprune.devices.emulator.cpio import Entry, archive
@@ -23,7 +31,8 @@ from edgeprune.errors import MissingDependencyError
 
 def frame(number: int, status: int, data: bytes, session: str = "abc") -> bytes:
     said = f"{session} {number} {status} {base64.b64encode(data).decode() or '-'}"
-    return f"\r\nEP:{said} {hashlib.sha256(said.encode()).hexdigest()}\r\n".encode()
+    told = hashlib.sha256(f"{said}\n".encode()).hexdigest()
+    return f"\r\nEP:{said} {told}\r\n".encode()
 
 
 def test_a_frame_is_found_between_kernel_messages_colours_and_prompts():
@@ -64,7 +73,7 @@ def test_frames_of_another_session_do_not_count():
 
 
 def test_a_request_fills_a_line_and_never_more():
-    room = payload_room(WRITE)
+    room = payload_room()
     assert len(request(10**8, WRITE, bytes(room))) <= REQUEST_BYTES
     assert room / REQUEST_BYTES > 1 / 1.45
     with pytest.raises(ValueError, match="bytes"):

@@ -191,6 +191,47 @@ def test_fault_14_what_the_board_stored_is_hashed_before_it_gets_its_name(
     device.close()
 
 
+def test_a_file_of_a_few_lines_takes_one_request_each_way(boards, tmp_path, monkeypatch):
+    boards.append(board := PtyBoard(tmp_path / "board"))
+    device = SerialDevice.from_url(board.url)
+    asked, ask = [], device.session.ask
+    monkeypatch.setattr(
+        device.session, "ask", lambda script, *given, **more: asked.append(script) or ask(script, *given, **more)
+    )
+    told = []
+    for path, content in (("new folder/file", bytes(range(256)) * 4), ("größe", b"x"), ("empty", b"")):
+        device.put(content, path, progress=lambda *done: told.append(done))
+        assert device.get(path) == content
+    assert len(asked) == 6
+    assert told == [(1024, 1024), (1, 1)]
+    device.close()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kind", "message"),
+    [
+        ("tr a b", VerificationError, "not on the board's disk what was sent"),
+        ("head -c 3", DeviceError, "3 of 9 bytes were stored"),  # as a disk that fills up and does not say so
+    ],
+    ids=["flipped", "lost"],
+)
+def test_fault_14_a_file_of_a_few_lines_is_hashed_as_well(boards, tmp_path, spoil, kind, message):
+    boards.append(board := PtyBoard(tmp_path / "board"))
+    device = SerialDevice.from_url(board.url)
+    device.put(b"old", "file")
+    tool = board.home.with_name("board-bin") / "base64"
+    real = tool.resolve()
+    tool.unlink()
+    tool.write_text(f'#!/bin/sh\nif [ "$1" = -d ]; then {real} -d | {spoil}; else exec {real}; fi\n')
+    tool.chmod(0o755)
+    with pytest.raises(kind, match=message) as caught:
+        device.put(b"a content", "file")
+    assert caught.value.exit_code == (7 if kind is VerificationError else 6)
+    assert device.get("file") == b"old"
+    assert [path.name for path in (board.home / ".edgeprune").iterdir()] == ["file"]
+    device.close()
+
+
 @pytest.mark.parametrize("mode", ["checksum", "refuse"])
 def test_receivers_of_all_kinds(boards, tmp_path, mode):
     boards.append(board := PtyBoard(tmp_path / "board", receiver=mode))

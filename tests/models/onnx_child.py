@@ -83,6 +83,9 @@ def _warm() -> None:
 
 if __name__ == "__main__":
     _warm()
+    # What is there now stays: without this, the collection after each file walks over all of torch and onnx.
+    gc.collect()
+    gc.freeze()
     limit = _status("VmSize") + ROOM
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     print(json.dumps({"ready": True}), flush=True)

@@ -1,7 +1,8 @@
 # Runs on the board, behind the console: executes checked requests, answers with checked frames.
-# A request is a line "do SHA256 SEQ SCRIPT64 [PAYLOAD64]"; its hash is of what follows it. A request
-# that was executed is not executed again. Every line, a spoilt one too, is answered with the latest
-# frame, so a host that missed it sends any line. SCRIPT64 "w" is the script "w", without more ado. Plain POSIX sh; @N@ is the session.
+# A request is a line "do SHA256 SEQ : SCRIPT", "do SHA256 SEQ SCRIPT64" or "do SHA256 SEQ w PAYLOAD64", which writes;
+# its hash is of what follows it. A request that was executed is not executed again. Every line, a spoilt one too, is
+# answered with the latest frame, so a host that missed it sends any line. Plain POSIX sh; @N@ is the session.
+# A process takes a small board, or an emulated one, tens of milliseconds: what the shell can do, it does itself.
 set -m
 S=$(stty -g)
 exec 3>&1 2>/dev/null
@@ -16,7 +17,13 @@ trap 'rm -rf "$D"; stty "$S"; echo "EP-END $N" >&3' EXIT
 K='I=1; [ -z "$j" ] || kill -KILL "-$j"'
 trap '' INT
 tune() { stty sane -echo -ixon; }
-h() { H=$(printf %s "$1" | sha256sum); H=${H%% *}; }
+h() {
+  H=$(sha256sum <<END
+$1
+END
+)
+  H=${H%% *}
+}
 answer() { h "$N $s $1 $2"; F="$N $s $1 $2 $H"; }
 go() {
   I=
@@ -29,8 +36,10 @@ go() {
     c=$?
   done
   j=
-  echo "$c ${I:-0} $(wc -c <"$D/out") $(wc -c <"$D/err")"
-  [ "$(($(wc -c <"$D/out") + $(wc -c <"$D/err")))" -gt 4000 ] || cat "$D/out" "$D/err"
+  # Each size with its name, and the sum.
+  set -- $(wc -c "$D/out" "$D/err")
+  echo "$c ${I:-0} $1 $3"
+  [ "$5" -eq 0 ] || [ "$5" -gt 4000 ] || cat "$D/out" "$D/err"
 }
 w() { printf %s "$P" | base64 -d >>"$f"; }
 tune
@@ -50,19 +59,27 @@ while :; do
     l=${l#do }
     h "${l#* }"
     if [ "$H" = "${l%% *}" ]; then
-      set -- $l
-      if [ "$2" -gt "$s" ]; then
-        s=$2 P=$4
-        case $3 in
-        w) x=w ;;
-        *) x=$(printf %s "$3" | base64 -d) ;;
+      l=${l#* }
+      n=${l%% *}
+      l=${l#* }
+      if [ "$n" -gt "$s" ]; then
+        s=$n
+        case $l in
+        ': '*) x=${l#: } ;;
+        'w '*) x=w P=${l#w } ;;
+        *) x=$(printf %s "$l" | base64 -d) ;;
         esac
         trap "$K" INT
         eval "$x" >"$D/o" 2>&1
         c=$?
         trap '' INT
         o=-
-        [ ! -s "$D/o" ] || o=$(base64 <"$D/o" | tr -d '\n')
+        if [ -s "$D/o" ]; then
+          set -- $(base64 <"$D/o")
+          IFS=
+          o=$*
+          unset IFS
+        fi
         answer "$c" "$o"
       fi
     fi

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import gzip as gz
 import hashlib
-import re
 import shlex
 import zlib
 
-from edgeprune.devices.console.session import NoisyLineError, Session
+from edgeprune.devices.console.session import NoisyLineError, Session, patience_s
 from edgeprune.errors import DeviceError
 
 _FIRST, _SMALLEST, _LARGEST = 1 << 14, 1 << 8, 1 << 17
-_WORTH_PACKING = 2048
+_BRIEF, _WORTH_PACKING = 1024, 2048
 _ATTEMPTS = 3
 
 
@@ -30,33 +29,33 @@ def fetch(session: Session, path: str, *, gzip: bool, quoted: bool = False) -> b
     name = path if quoted else shlex.quote(path)
     for _ in range(_ATTEMPTS):
         told = session.ask(
-            f"if [ -f {name} ]; then sha256sum <{name} && wc -c <{name}; else echo no such file; false; fi",
+            f"if ! [ -f {name} ]; then echo no such file; false; elif n=$(wc -c <{name}) && echo $n; then "
+            f"if [ $n -gt {_BRIEF} ]; then sha256sum; else cat; fi <{name}; else false; fi",
             timeout_s=600,
-            patience_s=10,
+            patience_s=3,
         )
-        found = re.match(rb"([0-9a-f]{64})\D*(\d+)\s*$", told.data)
-        if told.status or not found:
+        length, _, said = told.data.partition(b"\n")
+        if told.status or not length.isdigit():
             why = told.data.decode(errors="replace").strip()
             raise DeviceError(f"{session.name}: reading {path}: {why}", path=path)
-        size = int(found[2])
-        data = _packed(session, name) if gzip and size >= _WORTH_PACKING else None
+        if (size := int(length)) <= _BRIEF:
+            if len(said) == size:
+                return said  # read at one stroke, and its frame was checked
+            continue
+        data = _packed(session, name, size) if gzip and size >= _WORTH_PACKING else None
         if data is None:
             data = _pieces(session, name, size)
-        if hashlib.sha256(data).hexdigest().encode() == found[1]:
+        if hashlib.sha256(data).hexdigest().encode() == said[:64]:
             return data
     raise DeviceError(f"{session.name}: {path} changes while it is read", path=path)
 
 
-def _packed(session: Session, name: str) -> bytes | None:
+def _packed(session: Session, name: str, size: int) -> bytes | None:
     """The file through gzip on the board; None if that has no room, or saves none."""
-    told = session.ask(
-        f'gzip -1 -c {name} >"$D/z" && echo $(wc -c <"$D/z") $(wc -c <{name})', timeout_s=600, patience_s=10
-    )
+    told = session.ask(f'gzip -1 -c {name} >"$D/z" && wc -c <"$D/z"', timeout_s=600, patience_s=patience_s(size))
     try:
-        sizes = [int(n) for n in told.data.split()] if told.status == 0 else []
-        if len(sizes) != 2 or sizes[0] > 0.95 * sizes[1]:
-            return None
-        return gz.decompress(_pieces(session, '"$D/z"', sizes[0]))
+        packed = int(told.data) if told.status == 0 else size
+        return None if packed > 0.95 * size else gz.decompress(_pieces(session, '"$D/z"', packed))
     except (ValueError, EOFError, OSError, zlib.error):
         return None
     finally:

@@ -36,22 +36,34 @@ class Frame:
 def request(number: int, script: str, payload: bytes = b"") -> bytes:
     """One request line for the agent.
 
+    Args:
+        script: for the board's shell. One line of plain characters goes as it is, any other in base64.
+        payload: what :data:`WRITE` appends; other scripts take none.
+
     Raises:
         ValueError: it is longer than a terminal can take; the caller splits what it sends.
     """
-    parts = [b"%d" % number, WRITE.encode() if script == WRITE else base64.b64encode(script.encode())]
-    if payload:
-        parts.append(base64.b64encode(payload))
-    body = b" ".join(parts)
-    line = b"do %s %s\n" % (hashlib.sha256(body).hexdigest().encode(), body)
+    if script == WRITE:
+        said = b"w " + base64.b64encode(payload)
+    elif script.isascii() and script.isprintable():
+        said = b": " + script.encode()
+    else:
+        said = base64.b64encode(script.encode())
+    body = b"%d %s" % (number, said)
+    line = b"do %s %s\n" % (digest(body), body)
     if len(line) > REQUEST_BYTES:
         raise ValueError(f"a request of {len(line)} bytes")
     return line
 
 
-def payload_room(script: str) -> int:
-    """Bytes of payload that fit into one request beside ``script``."""
-    used = len(request(10**8, script)) + 1
+def digest(said: bytes) -> bytes:
+    """The hash of what a line says, as the agent takes it: its shell ends what it gives to sha256sum with a newline."""
+    return hashlib.sha256(said + b"\n").hexdigest().encode()
+
+
+def payload_room() -> int:
+    """Bytes that fit into one request to write."""
+    used = len(request(10**8, WRITE))
     return (REQUEST_BYTES - used) // 4 * 3
 
 
@@ -81,9 +93,9 @@ class FrameReader:
 
     def _read(self, line: bytes) -> Frame | None:
         for found in _FRAME.finditer(line):
-            session, number, status, data, digest = found.groups()
+            session, number, status, data, told = found.groups()
             said = b" ".join((session, number, status, data))
-            if session == self._session and hashlib.sha256(said).hexdigest().encode() == digest:
+            if session == self._session and digest(said) == told:
                 try:
                     content = b"" if data == b"-" else base64.b64decode(data, validate=True)
                 except binascii.Error:  # hashed by the board, and yet not base64

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from edgeprune.devices.console.frames import WRITE, Frame, FrameReader, payload_room, request
+from edgeprune.devices.console.frames import REQUEST_BYTES, WRITE, Frame, FrameReader, payload_room, request
 from edgeprune.devices.console.link import Link
 from edgeprune.devices.console.login import STOP_RECEIVER, confirm
 from edgeprune.devices.console.xmodem import FIRST_PAUSE_S
@@ -23,6 +23,11 @@ _START_ATTEMPTS = 12
 _STALE_S = 0.25
 _SHORTEST_S = 0.05
 POWER_CYCLE = "check the cable; if the board hangs, switch its power off and on"
+
+
+def patience_s(size: int) -> float:
+    """Seconds in which even a slow card lets a board hash, pack or unpack so many bytes."""
+    return min(10.0, 2.0 + size / (1 << 19))
 
 
 class NoisyLineError(DeviceUnreachableError):
@@ -59,7 +64,7 @@ class Session:
         """Have the board's shell evaluate ``script``; its output and exit status.
 
         Args:
-            payload: bytes for the script, base64 in its variable ``P``; together at most one line.
+            payload: bytes that the script :data:`WRITE` appends to the file ``$f``; at most :func:`payload_room`.
             timeout_s: for all of it. Then Ctrl-C is sent if ``interrupt``, and the answer awaited.
             patience_s: silence after which the answer is asked for again.
             attempts: how often the answer is asked for again before :class:`NoisyLineError`.
@@ -69,10 +74,14 @@ class Session:
             DeviceUnreachableError: no answer in time, or the line is gone.
             NoisyLineError: no answer arrived whole, so many times.
         """
-        if not payload and payload_room("") // 3 * 4 < len(base64.b64encode(script.encode())):
+        try:
+            line = request(self._number + 1, script, payload)
+        except ValueError:
+            if payload:
+                raise
             script = self._send_script(script)
+            line = request(self._number + 1, script)
         self._number += 1
-        line = request(self._number, script, payload)
         per_byte = 1 / self.link.bytes_per_s if self.link.bytes_per_s else 0.0
         patience = patience_s * self.pace + 2 * len(line) * per_byte
         deadline = time.monotonic() + timeout_s * self.pace
@@ -100,6 +109,14 @@ class Session:
             # An older frame says that the request never arrived whole; silence, that something is lost, or
             # that a receiver still waits which was taken to be done: to the agent its end is one more spoilt line.
             self.link.write(b"\n" + line if frame else (STOP_RECEIVER if meanwhile else b"") + b"\n?\n")
+
+    def takes(self, script: str) -> bool:
+        """Whether a script fits into one request: into a short one, where characters get lost."""
+        try:
+            line = request(self._number + 1, script)
+        except ValueError:
+            return False
+        return not self.retries or len(line) <= REQUEST_BYTES // 3
 
     def interrupt(self) -> None:
         """Ctrl-C, for what the agent waits for; its answer is dropped."""
@@ -161,7 +178,7 @@ class Session:
     def _send_script(self, script: str) -> str:
         """Send a script that is longer than a line to the board in pieces; returns the command that runs it."""
         self.ask('f=$D/s; rm -f "$f"')
-        data, room = script.encode(), payload_room(WRITE)
+        data, room = script.encode(), payload_room()
         for i in range(0, len(data), room):
             self.ask(WRITE, data[i : i + room])
         return '. "$D/s"'

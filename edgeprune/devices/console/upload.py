@@ -7,6 +7,7 @@ hashed on the board before it takes its name.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import gzip as gz
 import hashlib
@@ -17,8 +18,8 @@ from pathlib import PurePosixPath
 
 from edgeprune.devices.common import require_space
 from edgeprune.devices.console import xmodem
-from edgeprune.devices.console.frames import WRITE, payload_room
-from edgeprune.devices.console.session import POWER_CYCLE, Session
+from edgeprune.devices.console.frames import WRITE, Frame, payload_room
+from edgeprune.devices.console.session import POWER_CYCLE, Session, patience_s
 from edgeprune.devices.protocol import Progress
 from edgeprune.errors import DeviceError, DeviceUnreachableError, VerificationError
 
@@ -28,7 +29,9 @@ _XMODEM_WORTH = 4096
 _ATTEMPTS = 6
 _ANSWER_S = 3.0
 _GUARD = b"\n"  # receivers strip trailing padding; what ends in this never looks like any
-_LONG_S, _PATIENCE_S = 600.0, 10.0  # hashing and unpacking on a slow card
+_LONG_S = 600.0  # hashing and unpacking on a slow card
+_FOLDER = '{ [ -d "$d" ] || mkdir -p "$d"; }'
+_FULL = "is the disk full or read-only?"
 
 
 def upload(
@@ -52,49 +55,59 @@ def upload(
         DeviceUnreachableError: the line is gone; the partial file stays for another call.
         VerificationError: what the board stored is not what it was sent.
     """
-    packed = gz.compress(content, 9, mtime=0) if gzip else content
-    payload = packed if len(packed) < 0.97 * len(content) else content
     digest = hashlib.sha256(content).hexdigest()
     place = PurePosixPath(path)
     partial = str(place.with_name(f".{place.name[:100]}.{digest[:16]}.partial"))
-    done = _begin(session, path, partial, payload, len(content))
+    names = f"t={shlex.quote(path)} f={shlex.quote(partial)} d={shlex.quote(str(place.parent))}; "
+    packed = gz.compress(content, 9, mtime=0) if gzip else content
+    payload = packed if len(packed) < 0.97 * len(content) else content
     try:
+        if session.takes(brief := _brief(names, content, digest, executable=executable)):
+            told = session.ask(brief, timeout_s=_LONG_S, patience_s=patience_s(0))
+            _require(session, path, told, len(content))
+            if progress and content:
+                progress(len(content), len(content))
+            return
+        done = _begin(session, path, names, payload, len(content))
         _send(session, payload, done, receiver, _scaled(progress, len(payload), len(content)))
         _finish(session, path, payload, digest, packed=payload is not content, executable=executable)
     except DeviceUnreachableError:
         raise
     except BaseException:
-        # The board answers: leave nothing behind. f and t are still set in its shell.
+        # The board answers: leave nothing behind. f is still set in its shell.
         with contextlib.suppress(DeviceError):
             session.ask('rm -f "$f" "$f.whole"')
         raise
 
 
-def _begin(session: Session, path: str, partial: str, payload: bytes, size: int) -> int:
-    """Make folder and partial file; how many bytes of an earlier attempt are good."""
-    parent = shlex.quote(str(PurePosixPath(path).parent))
-    told = session.ask(
-        f't={shlex.quote(path)} f={shlex.quote(partial)}; rm -f "$f.whole"\n'
-        'if [ -d "$t" ]; then echo it is a folder; false\n'
-        f'elif mkdir -p {parent} && {{ [ -f "$f" ] || cat </dev/null >"$f"; }}; then\n'
-        f'wc -c <"$f" && sha256sum <"$f" && df -P -k {parent} | tail -n 1\nelse false; fi',
-        timeout_s=_LONG_S,
-        patience_s=_PATIENCE_S,
+def _brief(names: str, content: bytes, digest: str, *, executable: bool) -> str:
+    """All of it in one request, for contents of a few lines: each request takes a board as long as many bytes do."""
+    made = f'printf %s {base64.b64encode(content).decode()} | base64 -d >"$f"' if content else 'true >"$f"'
+    return (
+        f'{names}if [ -d "$t" ]; then echo it is a folder; false; elif {_FOLDER} && {made}; then '
+        f"{_named(digest, digest, len(content), executable=executable)}; else false; fi"
     )
-    found = re.match(rb"\s*(\d+)\s+([0-9a-f]{64})\s+-\s.*?\s\d+\s+\d+\s+(\d+)\s+\d+%", told.data, re.DOTALL)
-    if told.status or not found:
-        why = told.data.decode(errors="replace").strip()
-        raise DeviceError(f"{session.name}: writing {path}: {why}", hint="is the disk full or read-only?", path=path)
-    have = int(found[1])
-    try:
-        # Beside the compressed file lies the whole one for a moment.
-        require_space(session.name, path, size + len(payload) - have, int(found[3]) * 1024)
-    except DeviceError:
-        session.ask('rm -f "$f"')
-        raise
-    if have <= len(payload) and hashlib.sha256(payload[:have]).hexdigest().encode() == found[2]:
+
+
+def _begin(session: Session, path: str, names: str, payload: bytes, size: int) -> int:
+    """Make folder and partial file; how many bytes of an earlier attempt are good."""
+    answer = session.ask(
+        f'{names}if [ -d "$t" ]; then echo it is a folder; false; '
+        f'elif {_FOLDER} && {{ [ -f "$f" ] || true >"$f"; }}; then rm -f "$f.whole"; '
+        'if [ -s "$f" ]; then wc -c <"$f"; sha256sum <"$f"; fi; df -P -k "$d"; else false; fi',
+        timeout_s=_LONG_S,
+        patience_s=patience_s(len(payload)),
+    )
+    found = re.match(rb"(?:\s*(\d+)\s+([0-9a-f]{64})\s+-\s)?.*\s\d+\s+\d+\s+(\d+)\s+\d+%", answer.data, re.DOTALL)
+    if answer.status or not found:
+        why = answer.data.decode(errors="replace").strip()
+        raise DeviceError(f"{session.name}: writing {path}: {why}", hint=_FULL, path=path)
+    have = int(found[1] or 0)
+    # Beside the compressed file lies the whole one for a moment.
+    require_space(session.name, path, size + len(payload) - have, int(found[3]) * 1024)
+    if have <= len(payload) and (not have or hashlib.sha256(payload[:have]).hexdigest().encode() == found[2]):
         return have
-    session.ask('cat </dev/null >"$f"')
+    session.ask('true >"$f"')
     return 0
 
 
@@ -115,14 +128,14 @@ def _send(session: Session, payload: bytes, done: int, receiver: str, tell: Call
             piece = payload[done : done + _line_bytes(session)]
             told = session.ask(WRITE, piece)
             if told.status:
-                raise _full(session, told.data)
+                raise _stopped(session, told.data)
         done += len(piece)
         tell(done)
 
 
 def _line_bytes(session: Session) -> int:
     # Where characters get lost, a short line has better chances.
-    room = payload_room(WRITE)
+    room = payload_room()
     return room if session.retries == 0 else room // 3
 
 
@@ -169,42 +182,50 @@ def _xmodem(session: Session, piece: bytes, receiver: str, on_bytes: Callable[[i
         meanwhile=meanwhile,
     )
     if told.status == 28:
-        raise _full(session, told.data)
+        raise _stopped(session, told.data)
     return told.status == 0 and not failed
 
 
 def _finish(session: Session, path: str, payload: bytes, digest: str, *, packed: bool, executable: bool) -> None:
-    """Give the file its name, once the board has hashed what it stored, and what it unpacked from that."""
-    mode = "755" if executable else "644"
+    """Give the file its name, once the board has hashed what it stored, or what it unpacked from that."""
     arrived = hashlib.sha256(payload).hexdigest()
-    unpack = (
-        f'elif ! gzip -dc <"$f" >"$f.whole"; then false\n'
-        f'elif [ "$(sha256sum <"$f.whole")" != "{digest}  -" ]; then (exit 7)\n'
-        if packed
-        else 'elif ! mv -f "$f" "$f.whole"; then false\n'
+    named = _named(digest, arrived, len(payload), executable=executable, packed=packed)
+    told = session.ask(named, timeout_s=_LONG_S, patience_s=patience_s(len(payload)))
+    _require(session, path, told, len(payload))
+
+
+def _named(digest: str, arrived: str, size: int, *, executable: bool, packed: bool = False) -> str:
+    """A script that gives the partial file, or what it unpacks to, the name that it is for; else status 28 if that has
+    not the right size (base64 of busybox says nothing of a disk that fills up), 7 if it has other bytes.
+    """
+    unpacked = 'x=$f.whole; gzip -dc <"$f" >"$x" || u=1' if packed else "x=$f"
+    mode = 'chmod 755 "$x" && ' if executable else ""
+    rest = ' && rm -f "$f"' if packed else ""
+    return (
+        f'u=; {unpacked}; if [ -z "$u" ] && [ "$(sha256sum <"$x")" = "{digest}  -" ]; then '
+        f'{mode}sync && mv -f "$x" "$t"{rest}; '
+        f'elif [ $(wc -c <"$f") -ne {size} ]; then wc -c <"$f"; (exit 28); '
+        f'elif [ "$(sha256sum <"$f")" != "{arrived}  -" ]; then (exit 7); '
+        "else (exit ${u:-7}); fi"
     )
-    told = session.ask(
-        # base64 of busybox says nothing of a disk that fills up.
-        f'if [ $(wc -c <"$f") -ne {len(payload)} ]; then wc -c <"$f"; (exit 28)\n'
-        f'elif [ "$(sha256sum <"$f")" != "{arrived}  -" ]; then (exit 7)\n{unpack}'
-        f'else chmod {mode} "$f.whole" && sync && mv -f "$f.whole" "$t" && rm -f "$f"; fi',
-        timeout_s=_LONG_S,
-        patience_s=_PATIENCE_S,
-    )
+
+
+def _require(session: Session, path: str, told: Frame, size: int) -> None:
+    """Raises what a script of :func:`_named` found."""
     why = told.data.decode(errors="replace").strip()
     if told.status == 7:
         raise VerificationError(
             f"{session.name}: {path} is not on the board's disk what was sent", hint="suspect the card", path=path
         )
     if told.status == 28:
-        why = f"{why} of {len(payload)} bytes were stored"
+        why = f"{why} of {size} bytes were stored"
     if told.status:
-        raise DeviceError(f"{session.name}: writing {path}: {why}", hint="is the disk full or read-only?", path=path)
+        raise DeviceError(f"{session.name}: writing {path}: {why}", hint=_FULL, path=path)
 
 
-def _full(session: Session, said: bytes) -> DeviceError:
+def _stopped(session: Session, said: bytes) -> DeviceError:
     why = said.decode(errors="replace").strip() or "the board cannot write"
-    return DeviceError(f"{session.name}: {why}", hint="is the disk full or read-only?")
+    return DeviceError(f"{session.name}: {why}", hint=_FULL)
 
 
 def _scaled(progress: Progress | None, sent: int, size: int) -> Callable[[int], None]:
