@@ -1,6 +1,7 @@
 # make demo    the whole chain on this computer: profile, prune, compile, deploy, measure
 # make emulated  the same on emulated boards: profiled on one, installed over the serial console of another
 # make test    what CI runs: lint, types, tests
+# make test-long  tests that take minutes each
 # make properties  the solvers against enumeration on thousands of random problems (minutes)
 # make lint    ruff and mypy alone
 # make setup   the virtual environment alone
@@ -13,23 +14,33 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 export PYTHON
 
-.PHONY: demo emulated test properties lint setup clean
+# Packages of Debian beside those of Python, checks beside the boards' images: they wait for different things.
+MAKEFLAGS += -j2
+
+.PHONY: demo emulated test test-long boards packages properties lint setup venv clean
 
 # Threads that wait asleep: beside another busy process, those that wait awake take six times as long.
 demo: $(STAMP)
 	@OMP_WAIT_POLICY=PASSIVE $(PY) examples/demo.py
 
-emulated: $(STAMP)
-	@sh tools/install_qemu.sh
+emulated: boards
 	$(PY) examples/emulated.py
 
 # One thread a worker: thread pools of two workers would only get in each other's way. Three workers for two cores:
 # a fifth of the time passes in waiting for boards.
-test: lint
+test: lint boards
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 3 --dist loadgroup
+
+test-long: boards
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup -m long
+
+boards: packages $(STAMP)
+	@$(PY) -m edgeprune emulator prepare --quiet >/dev/null || echo "The tests of emulated boards are skipped" >&2
+
+# Not beside what may install Python: one apt at a time.
+packages: | venv
 	@sh tools/install_qemu.sh
 	@sh tools/install_sshd.sh
-	@$(PY) -m edgeprune emulator prepare --quiet >/dev/null || echo "The tests of emulated boards are skipped" >&2
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 3 --dist loadgroup
 
 properties: $(STAMP)
 	EDGEPRUNE_PROPERTY_SEEDS=600 OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 tests/budget/test_budget_properties.py
@@ -41,10 +52,12 @@ lint: $(STAMP)
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
-	@$(PY) -m pip --version >/dev/null 2>&1 || { python=$$(sh tools/find_python.sh) && "$$python" -m venv --clear $(VENV); }
+$(STAMP): pyproject.toml constraints.txt | venv
 	$(PY) -m pip install --quiet -c constraints.txt -e ".[demo,jetson,test]"
 	@touch $@
+
+venv:
+	@$(PY) -m pip --version >/dev/null 2>&1 || { python=$$(sh tools/find_python.sh) && "$$python" -m venv --clear $(VENV); }
 
 clean:
 	rm -rf $(VENV) build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

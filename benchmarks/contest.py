@@ -71,8 +71,9 @@ class Settings:
     """What has to be equal for results to be compared; the folder keeps it.
 
     Attributes:
-        criterion: which channels of a group go first, for all methods that read saliency.
-        objective: what widths are worth to ``exact``; to the others it is summed importance, as in their papers.
+        criterion, objective: of ``exact``: which channels of a group go first, and what widths are worth.
+        rivals: the criterion of the other methods that read saliency; widths are worth its sum to them, as in their
+            papers.
         classes: of the glyphs.
         pairs: images of digits in the training half and in the test half.
         widths, depth: of the stages of the network, and its blocks in each.
@@ -80,8 +81,9 @@ class Settings:
         points: most widths that are timed for a group.
     """
 
-    criterion: str = "taylor"
+    criterion: str = "l2"
     objective: str = "loss"
+    rivals: str = "taylor"
     classes: int = 500
     pairs: tuple[int, int] = digit_pairs.SAMPLES
     widths: tuple[int, ...] = (24, 48, 96)
@@ -284,14 +286,15 @@ class Contest:
         """Methods of one objective that choose among the widths that were timed, for equal predictions; all of them,
         for equal measurements, where those that would leap over a target may choose other widths; the dense ms.
         """
-        network, criterion = workpiece.network, self.settings.criterion
+        network, settings = workpiece.network, self.settings
+        own, theirs = (settings.criterion, settings.objective), (settings.rivals, IMPORTANCE)
         worth = {
-            objective: saliency_of(
+            (criterion, objective): saliency_of(
                 network, levels, criterion=criterion, objective=objective, data=self.data, task=classification()
             )
-            for objective in dict.fromkeys((IMPORTANCE, self.settings.objective))
+            for criterion, objective in dict.fromkeys((own, theirs))
         }
-        summed, given = worth[IMPORTANCE], dict.fromkeys(BY_SALIENCY, IMPORTANCE) | {OWN: self.settings.objective}
+        summed, given = worth[theirs], dict.fromkeys(BY_SALIENCY, theirs) | {OWN: own}
         planners = {
             method: Planner(
                 network,
@@ -299,7 +302,7 @@ class Contest:
                 model,
                 levels,
                 solver=method if method in RIVALS else OWN,
-                criterion_name=criterion,
+                criterion_name=given[method][0],
                 step=step,
             )
             for method in (OWN, ALIKE, *RIVALS)

@@ -11,7 +11,7 @@ from typing import Any
 from bars import bar
 from contest import ALIKE, BY_SALIENCY, OWN, TRAINED, Folder, cell_name, digest_of, plans_name
 from equal_latency import WINDOW
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
 AT_LEAST, ABOVE = 55, 30
@@ -31,7 +31,7 @@ class Estimate:
     def of(cls, values: Sequence[float]) -> Estimate:
         if len(values) < 2:
             return cls(values[0], None)
-        deviations = float(student.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
+        deviations = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2))
         return cls(fmean(values), deviations * stdev(values) / math.sqrt(len(values)))
 
     def __str__(self) -> str:

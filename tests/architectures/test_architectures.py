@@ -26,6 +26,9 @@ def outputs(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
     return list(tensors(module(*inputs)))
 
 
+pytestmark = pytest.mark.long  # of what other tests are made of, not of the project
+
+
 @functools.cache
 def built(name: str) -> nn.Module:
     return ARCHITECTURES[name].factory()

@@ -18,9 +18,10 @@ NAMES = (
     "unet_transposed", "deeplab", "hourglass", "hrnet", "segnet", "pspnet", "srresnet", "dcgan_generator",
     "style_transfer", "convnext", "vit", "mlp_mixer", "cct", "mobilevit", "tcn", "c3d", "siamese",
 )  # fmt: skip
+LARGE = {"densenet", "efficientnet", "googlenet", "hourglass"}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.long if n in LARGE else ()) for n in NAMES])
 def test_predicted_kernels_are_those_of_the_shrunk_network(name: str) -> None:
     module, x = ARCHITECTURES[name].factory().eval(), ARCHITECTURES[name].inputs()
     dense = read_network(module, x)

@@ -162,7 +162,10 @@ def test_info_is_the_manifest(name: str, compiled: Callable[[str], Compiled]) ->
     assert {f.name for f in bundle.folder.iterdir()} == {MANIFEST, *manifest.files}
 
 
-@pytest.mark.parametrize("name", sorted(ZOO))
+LARGE = {"mobilenet_v3_small", "resnet18", "resnet50", "vgg11_bn"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.long if n in LARGE else ()) for n in sorted(ZOO)])
 def test_a_network_of_the_zoo_takes_the_memory_that_its_manifest_says(name: str, tmp_path: Path) -> None:
     """Counted by the program itself, byte by byte; kernels that want memory of their own are not built."""
     module = build(name, image=32) if name == "vgg11_bn" else build(name)

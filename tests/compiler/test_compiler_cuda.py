@@ -256,7 +256,10 @@ def test_without_nvrtc_the_command_that_mends_it(
 
 
 @needs_nvrtc
-@pytest.mark.parametrize(("name", "arch"), JETSONS.items())
+@pytest.mark.parametrize(
+    ("name", "arch"),
+    [pytest.param(*both, marks=() if i == 0 else pytest.mark.long) for i, both in enumerate(JETSONS.items())],
+)
 def test_a_bundle_carries_machine_code_of_the_boards_gpu(name: str, arch: str, tmp_path: Path) -> None:
     target = load_target(name)
     manifest = compile_network(small_network(), target, tmp_path / "bundle")

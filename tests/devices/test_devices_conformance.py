@@ -61,6 +61,7 @@ class TestSerial(DeviceConformance):
     """A shell on a pseudo-terminal, with an XMODEM receiver."""
 
     scheme = "serial"
+    large = random.Random(7).randbytes(300_001)
 
     @pytest.fixture(autouse=True)
     def _board(self, tmp_path: Path) -> Iterator[None]:
@@ -72,6 +73,7 @@ class TestSerial(DeviceConformance):
         return open_device(f"{self.board.url}?root={tmp_path}")
 
 
+@pytest.mark.xdist_group("rpc")  # TVM's server takes a while to start
 class TestRpc(DeviceConformance):
     scheme = "rpc"
 
@@ -83,6 +85,7 @@ class TestRpc(DeviceConformance):
         self.server = rpc_server
 
 
+@pytest.mark.xdist_group("rpc")
 class TestTrackedRpc(DeviceConformance):
     scheme = "rpc+tracker"
 

@@ -132,6 +132,7 @@ def test_fault_17_the_kernel_speaks_on_the_console_during_uploads_and_replies(pi
     assert device.run(["echo", "usable"]).stdout == "usable\n"
 
 
+@pytest.mark.long
 def test_fault_17_a_release_is_installed_and_taken_back_where_there_is_a_login(connect, tmp_path):
     program = compile_program(tmp_path, "aarch64-linux-musl")
     bundles = [make_bundle(tmp_path / name, variant(program, name)) for name in ("one", "two")]

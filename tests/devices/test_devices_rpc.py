@@ -42,6 +42,8 @@ from edgeprune.errors import (
 from edgeprune.graph.network import read_network
 from edgeprune.targets import load_target
 
+pytestmark = pytest.mark.xdist_group("rpc")
+
 TICK = ["sh", "-c", "while :; do echo tick >> ticks; sleep 0.02; done"]
 
 

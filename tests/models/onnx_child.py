@@ -6,16 +6,19 @@ of this process; getrusage has that of the process before it, too.
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import json
 import resource
 import select
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from onnx import TensorProto, helper
 
@@ -33,24 +36,36 @@ def run(files: Sequence[Path], folder: Path) -> list[dict[str, Any]]:
     results: list[dict[str, Any]] = []
     while len(results) < len(files):
         command = [sys.executable, __file__, *map(str, files[len(results) :])]
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=folder)
-        assert child.stdout is not None
-        ready = False
-        while len(results) < len(files):
-            if not select.select([child.stdout], [], [], SECONDS if ready else 120)[0]:
-                results.append({"kind": f"more than {SECONDS} s"})
-                break
-            line = child.stdout.readline()
-            if not line:
-                results.append({"kind": f"the process ended with {child.wait()}"})
-                break
-            if ready:
-                results.append(json.loads(line))
-            ready = True
-        child.kill()
-        child.wait()
-        child.stdout.close()
+        with tempfile.TemporaryFile() as said:
+            # Unbuffered: a line that was read ahead would be waited for.
+            child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, cwd=folder, bufsize=0)
+            assert child.stdout is not None
+            ready = False
+            while len(results) < len(files):
+                if not select.select([child.stdout], [], [], SECONDS if ready else 120)[0]:
+                    results.append({"kind": f"more than {SECONDS} s", "at": _where(child, said)})
+                    break
+                line = child.stdout.readline()
+                if not line:
+                    results.append({"kind": f"the process ended with {child.wait()}"})
+                    break
+                if ready:
+                    results.append(json.loads(line))
+                ready = True
+            child.kill()
+            child.wait()
+            child.stdout.close()
     return results
+
+
+def _where(child: subprocess.Popen[bytes], said: IO[bytes]) -> str:
+    """Where a process is that does not end."""
+    said.seek(0, 2)
+    before = said.tell()
+    child.send_signal(signal.SIGUSR1)
+    time.sleep(2)
+    said.seek(before)
+    return said.read().decode(errors="replace")
 
 
 def _status(field: str) -> int:
@@ -82,6 +97,7 @@ def _warm() -> None:
 
 
 if __name__ == "__main__":
+    faulthandler.register(signal.SIGUSR1)
     _warm()
     # What is there now stays: without this, the collection after each file walks over all of torch and onnx.
     gc.collect()

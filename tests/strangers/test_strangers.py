@@ -54,6 +54,7 @@ def test_a_board(followed: Followed) -> None:
     assert manifest["files"]["model"]["needs"]["architecture"] == "aarch64"
 
 
+@pytest.mark.long
 def test_an_importance_criterion(followed: Followed) -> None:
     run = followed("Add an importance criterion").folder / "runs" / "lamp"
     plan = json.loads((run / "widths.json").read_text())["plan"]
@@ -103,6 +104,7 @@ for rest in ("", "//lab", "//lab:99999", "//lab:7001/a?b", "//user:secret@lab:70
 """URLs of the new transport that cannot be opened, and how that is said."""
 
 
+@pytest.mark.long
 def test_a_transport(followed: Followed) -> None:
     """The acceptance at the end of the suite of devices times, installs and benches a network over it."""
     followed("Add a transport").run("-c", REFUSED)
