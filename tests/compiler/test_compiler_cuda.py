@@ -276,6 +276,7 @@ def test_a_bundle_carries_machine_code_of_the_boards_gpu(name: str, arch: str, t
     assert manifest.versions[nvrtc.PACKAGE]
 
 
+@pytest.mark.long
 @needs_nvrtc
 def test_nvrtc_takes_every_schedule(tmp_path: Path) -> None:
     target = load_target("jetson_orin_nano")

@@ -117,7 +117,14 @@ def board(cuts: Cuts, state: str, tmp_path: Path) -> Iterator[EmulatedDevice]:
         yield device
 
 
-@pytest.mark.parametrize("state", [State.UPLOADING, State.INSTALLED, State.SWITCHING])
+@pytest.mark.parametrize(
+    "state",
+    [
+        pytest.param(State.UPLOADING, marks=pytest.mark.long),
+        pytest.param(State.INSTALLED, marks=pytest.mark.long),
+        State.SWITCHING,
+    ],
+)
 def test_fault_12_after_a_power_cut_the_same_flash_completes_and_can_be_taken_back(cuts, board, state):
     done = flash(cuts.bundles["two"], board, resume=True)
     now = status(board)

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "api.py"
 
 
+@pytest.mark.long
 def test_the_example_runs_without_a_board(tmp_path: Path) -> None:
     command = [sys.executable, str(EXAMPLE), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)

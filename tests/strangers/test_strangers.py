@@ -83,6 +83,7 @@ for module, filters in ((dense, 12), (shrink(dense, channels, plan), 7)):
 """Compiled, the network with the new operator computes what torch does; pruned and compiled, too."""
 
 
+@pytest.mark.long
 def test_an_operator_with_its_kernel(followed: Followed) -> None:
     copy = followed("Add an operator with its kernel")
     assert "| `cumprod` | yes | yes |" in (copy.folder / "docs" / "OPERATORS.md").read_text()
