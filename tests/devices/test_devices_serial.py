@@ -143,6 +143,25 @@ def test_a_foreign_partial_file_is_not_gone_on_with(boards, tmp_path):
     device.close()
 
 
+@pytest.mark.parametrize("key", [b"\x1a", b"\x1c"], ids=["stop", "quit"])
+@pytest.mark.parametrize("shell", [("dash", "-i"), ("bash", "--norc", "-i")], ids=lambda shell: shell[0])
+def test_fault_17_keys_that_stop_or_quit_do_nothing(boards, tmp_path, shell, key):
+    """The padding of XMODEM is Ctrl-Z: a shell that waits for a process that was stopped would wait for ever."""
+    boards.append(board := PtyBoard(tmp_path / "board", shell=shell))
+    device = SerialDevice.from_url(board.url)
+
+    def press() -> None:
+        for _ in range(20):
+            device.session.link.write(key)
+            time.sleep(0.02)
+
+    told = device.session.ask(
+        'x=$(sleep 0.5; echo "$(sleep 0.2; echo whole)"); echo "$x"', timeout_s=10, meanwhile=press
+    )
+    assert (told.status, told.data) == (0, b"whole\n")
+    device.close()
+
+
 @pytest.mark.parametrize("shell", [("dash", "-i"), ("bash", "--norc", "-i")], ids=lambda shell: shell[0])
 def test_fault_17_ctrl_c_at_any_moment_never_breaks_an_answer(boards, tmp_path, shell):
     """What is sent to a receiver that has ended reaches the terminal, whatever bytes it holds."""
