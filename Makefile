@@ -17,29 +17,31 @@ export PYTHON
 # Packages of Debian beside those of Python, checks beside the boards' images: they wait for different things.
 MAKEFLAGS += -j2
 
-.PHONY: demo emulated test test-long boards packages properties lint setup venv clean
+.PHONY: demo emulated test test-long boards qemu sshd properties lint setup venv clean
 
 # Threads that wait asleep: beside another busy process, those that wait awake take six times as long.
 demo: $(STAMP)
 	@OMP_WAIT_POLICY=PASSIVE $(PY) examples/demo.py
 
-emulated: boards
+emulated: qemu $(STAMP)
 	$(PY) examples/emulated.py
 
 # One thread a worker: thread pools of two workers would only get in each other's way. Three workers for two cores:
 # a fifth of the time passes in waiting for boards.
-test: lint boards
+test: lint boards sshd
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 3 --dist loadgroup
 
-test-long: boards
+test-long: boards sshd
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup -m long
 
-boards: packages $(STAMP)
+boards: qemu $(STAMP)
 	@$(PY) -m edgeprune emulator prepare --quiet >/dev/null || echo "The tests of emulated boards are skipped" >&2
 
-# Not beside what may install Python: one apt at a time.
-packages: | venv
+# One apt at a time: not beside what may install Python, nor beside each other.
+qemu: | venv
 	@sh tools/install_qemu.sh
+
+sshd: | qemu
 	@sh tools/install_sshd.sh
 
 properties: $(STAMP)

@@ -13,12 +13,12 @@ profile, is within 1.5 % of that in a race with all others. Where a method has n
 slower one, ``exact`` (with either objective) the nearest faster one. Then each network is recovered alike: batch norms
 measured anew, the same epochs, rates, order of images and shifts, labels alone.
 
-Methods: ``exact`` with the objective of ``--objective``, by default measured losses; and with that of the rivals, the
-summed importance of channels (``exact-importance``). The rivals are ``uniform`` (widths between the timed ones, too),
-``greedy`` (in the manner of NetAdapt) and ``knapsack`` (of HALP); Torch-Pruning's global magnitude and global Taylor,
-each with free widths and with multiples of 8 (``pip install torch-pruning``, or the extra ``test``; where it is
-missing, so are its rows, which misses the bar). ``macs``, a ranking by importance for each multiply-add, is compared by
-the importance that it keeps.
+Methods: ``exact`` with channels by ``--criterion`` and widths by ``--objective``, by default l2 and measured losses;
+and with what the rivals have, the summed importance of channels by ``--rivals`` (``exact-importance``). The rivals are
+``uniform`` (widths between the timed ones, too), ``greedy`` (in the manner of NetAdapt) and ``knapsack`` (of HALP);
+Torch-Pruning's global magnitude and global Taylor, each with free widths and with multiples of 8 (``pip install
+torch-pruning``, or the extra ``test``; where it is missing, so are its rows, which misses the bar). ``macs``, a ranking
+by importance for each multiply-add, is compared by the importance that it keeps.
 
 Each finished part is a file in the folder: an interrupted run goes on, parts can be run one by one, and ``--report``
 shows what there is. ``--quick`` tries the whole chain in minutes, and proves nothing.
@@ -61,7 +61,8 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--budget", nargs="+", type=int, default=list(BUDGETS))
     parser.add_argument("--only", nargs="+", choices=TRAINED, default=list(TRAINED), help="methods to recover")
-    parser.add_argument("--criterion", help="by which the channels of a group are ranked")
+    parser.add_argument("--criterion", help="by which exact ranks the channels of a group")
+    parser.add_argument("--rivals", help="criterion of the other methods that read saliency")
     parser.add_argument("--objective", choices=OBJECTIVES, help="what widths are worth to exact")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--recovery", type=int, help="epochs after pruning")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from edgeprune.deploy.layout import CURRENT, PREVIOUS, RELEASES, TRIED_LINK, release_of
@@ -24,12 +24,15 @@ class Board:
     def __init__(self, device: Device) -> None:
         self.device = device
 
-    def hashes(self, paths: Sequence[str]) -> dict[str, str]:
-        """SHA-256 of files, computed on the device, by path; those that are missing or cannot be read are left out."""
-        if not paths:
-            return {}
-        done = self.tool("sha256sum", *paths, timeout_s=_HASHING_TIMEOUT_S)
-        return {path: digest for digest, path in _HASH.findall(done.stdout)}
+    def altered(self, wanted: Mapping[str, str]) -> list[str]:
+        """Of paths and the SHA-256 that their files should have, those of files that are missing, unreadable or others,
+        by hashes computed on the device.
+        """
+        if not wanted:
+            return []
+        done = self.tool("sha256sum", *wanted, timeout_s=_HASHING_TIMEOUT_S)
+        found = {path: digest for digest, path in _HASH.findall(done.stdout)}
+        return [path for path, digest in wanted.items() if found.get(path) != digest]
 
     def free_bytes(self) -> int:
         """Free space where releases are kept."""

@@ -240,8 +240,8 @@ def _require_space(board: Board, missing: list[Item]) -> None:
 
 def _altered(board: Board, home: str, items: list[Item]) -> list[Item]:
     """Those whose file in the device's folder ``home`` is another or none."""
-    found = board.hashes([f"{home}/{item.name}" for item in items])
-    return [item for item in items if found.get(f"{home}/{item.name}") != item.sha256]
+    altered = board.altered({f"{home}/{item.name}": item.sha256 for item in items})
+    return [item for item in items if f"{home}/{item.name}" in altered]
 
 
 def _require_hashes(board: Board, home: str, sent: list[Item], *, removable: bool) -> None:

@@ -53,9 +53,8 @@ def rollback(
         try:
             manifest = installed_manifest(board, release)
             wanted = {f"{release_path(release)}/{n}": e.sha256 for n, e in manifest.files.items() if e.deploy}
-            found = board.hashes(list(wanted))
-            for path in (p for p, digest in wanted.items() if found.get(p) != digest):
-                name = path.rpartition("/")[2]
+            if altered := board.altered(wanted):
+                name = altered[0].removeprefix(f"{release_path(release)}/")
                 raise VerificationError(f"{name} is missing or altered", file=name)
             Placed(device, release_path(release), manifest, info, timeout_s).check()
             enter(State.PROVED)

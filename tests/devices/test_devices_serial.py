@@ -146,7 +146,7 @@ def test_a_foreign_partial_file_is_not_gone_on_with(boards, tmp_path):
 @pytest.mark.parametrize("key", [b"\x1a", b"\x1c"], ids=["stop", "quit"])
 @pytest.mark.parametrize("shell", [("dash", "-i"), ("bash", "--norc", "-i")], ids=lambda shell: shell[0])
 def test_fault_17_keys_that_stop_or_quit_do_nothing(boards, tmp_path, shell, key):
-    """The padding of XMODEM is Ctrl-Z: a shell that waits for a process that was stopped would wait for ever."""
+    """Blocks of XMODEM hold these bytes, and a receiver that has ended leaves them to the terminal."""
     boards.append(board := PtyBoard(tmp_path / "board", shell=shell))
     device = SerialDevice.from_url(board.url)
 

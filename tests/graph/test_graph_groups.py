@@ -272,9 +272,8 @@ class TestTimeOfAnalysis:
         assert took < 5
 
     def test_long_chain_of_residuals(self) -> None:
-        width = 64
-        layers = [nn.Conv2d(3, width, 1), *(Residual(width) for _ in range(200)), nn.Conv2d(width, 4, 1)]
+        layers = [nn.Conv2d(3, 512, 1), *(Residual(512) for _ in range(200)), nn.Conv2d(512, 4, 1)]
         took, graph = self.seconds(nn.Sequential(*layers))
-        assert [g.size for g in graph.prunable] == [width]
+        assert [g.size for g in graph.prunable] == [512]
         assert len(graph.prunable[0].members) == 2 + 200 * 6 + 1
         assert took < 5

@@ -262,12 +262,12 @@ def test_two_runs_at_once_lose_nothing(tmp_path):
 
 
 def test_kill_9_at_any_time_loses_no_finished_measurement(tmp_path):
-    """Kills while the store writes (docs/FAULTS.md, 25): three killed runs, each resuming on what the others left."""
+    """Kills while the store writes (docs/FAULTS.md, 25): five killed runs, each resuming on what the others left."""
     path = tmp_path / "p.sqlite3"
     seed = random.randrange(2**32)
     rng = random.Random(seed)
     acknowledged: set[int] = set()
-    for round_ in range(3):
+    for round_ in range(5):
         run = writer(path, round_ * 10_000, 10_000)
         assert run.stdout is not None
         said = [run.stdout.readline()]  # it runs now
@@ -284,4 +284,4 @@ def test_kill_9_at_any_time_loses_no_finished_measurement(tmp_path):
             assert acknowledged <= stored, f"seed {seed}: lost {sorted(acknowledged - stored)[:5]}"
             assert len(stored) <= len(acknowledged) + round_ + 1  # at most the one under way, a run
             assert profile.get(spec_of(max(acknowledged)).key) is not None
-    assert len(acknowledged) >= 3
+    assert len(acknowledged) >= 5

@@ -106,7 +106,7 @@ class Shuffled(nn.Module):
         return self.head(self.b(self.each(y)).mean((2, 3)))
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     st.sampled_from([1, 2, 3]), st.integers(2, 5), st.integers(2, 5), st.integers(1, 6), st.booleans(), st.integers(0)
 )

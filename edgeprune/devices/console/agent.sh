@@ -16,8 +16,8 @@ trap 'rm -rf "$D"; stty "$S"; echo "EP-END $N" >&3' EXIT
 # A job has a process group of its own, so that all of it goes.
 K='I=1; [ -z "$j" ] || kill -KILL "-$j"'
 trap '' INT
-# Of keys only Ctrl-C: what is sent to a receiver that has ended reaches the terminal, and its padding is Ctrl-Z, which
-# would stop a process that this shell waits for.
+# Of keys only Ctrl-C: what is sent to a receiver that has ended reaches the terminal, whatever bytes it holds. The one of
+# Ctrl-\ would end this shell, that of Ctrl-Z (the padding of XMODEM) stop a process that it waits for.
 tune() { stty sane -echo -ixon quit undef susp undef; }
 h() {
   H=$(sha256sum <<END

@@ -41,8 +41,11 @@ def request(number: int, script: str, payload: bytes = b"") -> bytes:
         payload: what :data:`WRITE` appends; other scripts take none.
 
     Raises:
-        ValueError: it is longer than a terminal can take; the caller splits what it sends.
+        ValueError: it is longer than a terminal can take; the caller splits what it sends. Or a payload that no script
+            would read.
     """
+    if payload and script != WRITE:
+        raise ValueError("only a request to write has a payload")
     if script == WRITE:
         said = b"w " + base64.b64encode(payload)
     elif script.isascii() and script.isprintable():
