@@ -7,6 +7,7 @@ and waits a minute for each lost answer.
 from __future__ import annotations
 
 import binascii
+import re
 import time
 from collections.abc import Callable, Iterator
 
@@ -15,6 +16,8 @@ from edgeprune.devices.console.link import Link
 SOH, STX, EOT, ACK, NAK, CAN, PAD, CRC = 0x01, 0x02, 0x04, 0x06, 0x15, 0x18, 0x1A, ord("C")
 _LONG, _SHORT = 1024, 128
 _ATTEMPTS = 10
+_ALONE_S = 0.1
+_LETTER = re.compile(rb"(?<=[^\nC\x06\x15])C+|C+(?=[^\r\n\[C\x06\x15])")  # with something of a line on either side
 # Receivers discard what arrives just after their answer; how quick is too quick shows in their refusals.
 FIRST_PAUSE_S, _LONGEST_PAUSE_S, _LAST_PAUSE_S = 0.001, 0.1, 0.02
 
@@ -100,11 +103,19 @@ class _Silence(TransferError):
 
 
 def _answer(link: Link, timeout_s: float, expected: tuple[int, ...]) -> int:
-    """The latest of the expected characters that came; kernel messages hold none but ``C``."""
-    deadline, cancels = time.monotonic() + timeout_s, 0
+    """The latest of the expected characters that came.
+
+    Kernel messages hold none of them but ``C``, which counts only where no message can have it: each of a long message,
+    taken for a refusal, would have the block sent again at once, until it was sent too often.
+    """
+    deadline, cancels, before = time.monotonic() + timeout_s, 0, b"\n"
     while (left := deadline - time.monotonic()) > 0:
-        got = None
-        for c in link.read(left):
+        got, said = None, link.read(left)
+        while said.endswith(b"C") and (more := link.read(min(_ALONE_S, max(0.0, deadline - time.monotonic())))):
+            said += more
+        said = _LETTER.sub(b"", before + said)[1:]
+        before = b"\n" if said[-1:] in b"\n\x18" else b"."
+        for c in said:
             cancels = cancels + 1 if c == CAN else 0
             if cancels == 2:
                 raise TransferError("the receiver cancelled")
