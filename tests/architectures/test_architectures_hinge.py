@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from long_tests import long
 
 from architectures import ARCHITECTURES
 from edgeprune.graph.network import read_network
@@ -18,10 +19,13 @@ NAMES = (
     "unet_transposed", "deeplab", "hourglass", "hrnet", "segnet", "pspnet", "srresnet", "dcgan_generator",
     "style_transfer", "convnext", "vit", "mlp_mixer", "cct", "mobilevit", "tcn", "c3d", "siamese",
 )  # fmt: skip
-LARGE = {"densenet", "efficientnet", "googlenet", "hourglass"}
+LARGE = {
+    "densenet", "efficientnet", "googlenet", "hourglass", "shufflenet_v1", "ghostnet", "regnet_y", "cbam_resnet",
+    "mobilenet_v2", "hrnet",
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.long if n in LARGE else ()) for n in NAMES])
+@pytest.mark.parametrize("name", long(NAMES, LARGE))
 def test_predicted_kernels_are_those_of_the_shrunk_network(name: str) -> None:
     module, x = ARCHITECTURES[name].factory().eval(), ARCHITECTURES[name].inputs()
     dense = read_network(module, x)
@@ -38,7 +42,9 @@ def test_predicted_kernels_are_those_of_the_shrunk_network(name: str) -> None:
     assert [at_plan(n).key for n in dense.kernels.nodes] == [n.spec.key for n in small.kernels.nodes]
 
 
-@pytest.mark.parametrize("name", ["googlenet", "shufflenet_v1", "convnext", "vit", "hrnet", "tcn"])
+@pytest.mark.parametrize(
+    "name", long(["googlenet", "shufflenet_v1", "convnext", "vit", "hrnet", "tcn"], ["googlenet", "shufflenet_v1"])
+)
 def test_a_graph_at_other_widths_is_that_of_the_shrunk_network(name: str) -> None:
     """At any widths: the parts of a concat, too, which kernels of its total alone do not know."""
     module, x = ARCHITECTURES[name].factory().eval(), ARCHITECTURES[name].inputs()

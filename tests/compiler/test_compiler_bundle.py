@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from compiler_nets import NETS, net
+from long_tests import long
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -30,6 +31,8 @@ from edgeprune.graph.network import read_network
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.models.zoo import ZOO, build
 from edgeprune.targets import load_target
+
+pytestmark = pytest.mark.xdist_group("bundles")
 
 TARGET = load_target("host")
 BATCH = 3
@@ -162,10 +165,10 @@ def test_info_is_the_manifest(name: str, compiled: Callable[[str], Compiled]) ->
     assert {f.name for f in bundle.folder.iterdir()} == {MANIFEST, *manifest.files}
 
 
-LARGE = {"mobilenet_v3_small", "resnet18", "resnet50", "vgg11_bn"}
+LARGE = {"mobilenet_v2", "mobilenet_v3_small", "resnet18", "resnet50", "squeezenet", "vgg11_bn"}
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.long if n in LARGE else ()) for n in sorted(ZOO)])
+@pytest.mark.parametrize("name", long(sorted(ZOO), LARGE))
 def test_a_network_of_the_zoo_takes_the_memory_that_its_manifest_says(name: str, tmp_path: Path) -> None:
     """Counted by the program itself, byte by byte; kernels that want memory of their own are not built."""
     module = build(name, image=32) if name == "vgg11_bn" else build(name)

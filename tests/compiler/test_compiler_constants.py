@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from long_tests import long
 from torch import Tensor, nn
 
 import edgeprune
@@ -101,7 +102,7 @@ def test_attention_with_a_bias_for_each_head_and_place(tmp_path: Path) -> None:
     assert differs(read_network(Attention().eval(), (IMAGE,)), tmp_path / "bundle") <= 1e-5
 
 
-@pytest.mark.parametrize("name", [pytest.param("mobilenet_v3_small", marks=pytest.mark.long), "squeezenet"])
+@pytest.mark.parametrize("name", long(["mobilenet_v3_small", "squeezenet"], ["mobilenet_v3_small"]))
 def test_networks_without_their_blocks_compile(name: str, tmp_path: Path) -> None:
     module, image = build(name).eval(), torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     channels = read_network(module, (image,)).channels

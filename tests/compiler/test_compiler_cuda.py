@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from compiler_nets import net
 from fake_nvrtc import header
+from long_tests import long
 from torch import Tensor, nn
 
 from edgeprune.cli.main import main
@@ -114,7 +115,10 @@ def ready(
     return prepare
 
 
-@pytest.mark.parametrize("name", ["residual", "squeeze_excite", "pyramid", "two_inputs", "resnet20", "varied"])
+NETS = ["residual", "squeeze_excite", "pyramid", "two_inputs", "resnet20", "varied"]
+
+
+@pytest.mark.parametrize("name", long(NETS, ["pyramid", "resnet20"]))
 def test_the_kernels_compute_what_torch_computes(name: str, ready: Callable[..., Callable[..., object]]) -> None:
     done = ready(*(varied() if name == "varied" else net(name)))("check")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -258,7 +262,7 @@ def test_without_nvrtc_the_command_that_mends_it(
 @needs_nvrtc
 @pytest.mark.parametrize(
     ("name", "arch"),
-    [pytest.param(*both, marks=() if i == 0 else pytest.mark.long) for i, both in enumerate(JETSONS.items())],
+    long(JETSONS.items(), list(JETSONS.items())[1:]),
 )
 def test_a_bundle_carries_machine_code_of_the_boards_gpu(name: str, arch: str, tmp_path: Path) -> None:
     target = load_target(name)

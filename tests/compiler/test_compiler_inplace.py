@@ -9,6 +9,7 @@ import pytest
 import torch
 from compiler_nets import NETS, net
 from kernel_harness import TARGETS, kernel, noise, run
+from long_tests import long
 from torch import Tensor, nn
 
 from edgeprune.compiler.arena import lifetimes
@@ -75,7 +76,7 @@ def assert_every_read_finds_what_was_written(n: Network) -> int:
     return plan.bytes
 
 
-@pytest.mark.parametrize("name", [*ZOO, *(n for n in NETS if n not in ZOO)])
+@pytest.mark.parametrize("name", long([*ZOO, *(n for n in NETS if n not in ZOO)], ["resnet50"]))
 def test_nothing_is_overwritten_that_is_read_again(name: str) -> None:
     assert_every_read_finds_what_was_written(network(name))
 
@@ -89,7 +90,9 @@ def test_what_is_read_again_or_belongs_to_the_caller_stays() -> None:
     assert_every_read_finds_what_was_written(n)
 
 
-@pytest.mark.parametrize(("name", "share"), [("resnet50", 0.85), ("resnet20", 0.85), ("mobilenet_v2", 1.0)])
+@pytest.mark.parametrize(
+    ("name", "share"), long([("resnet50", 0.85), ("resnet20", 0.85), ("mobilenet_v2", 1.0)], [("resnet50", 0.85)])
+)
 def test_residual_networks_need_less_memory(name: str, share: float) -> None:
     """``mobilenet_v2``: its busiest moment is an expansion, where there is no residual."""
     n = network(name)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from long_tests import long
 
 from edgeprune.compiler.arena import lifetimes
 from edgeprune.compiler.compile import compile_network
@@ -23,6 +24,8 @@ from edgeprune.models.zoo import build
 from edgeprune.pruning.plan import make_plan
 from edgeprune.pruning.shrink import shrink
 from edgeprune.targets import Target, load_target
+
+pytestmark = pytest.mark.xdist_group("arenas")
 
 HOST, NEON = load_target("host"), load_target("rpi4")
 SIDES = {"resnet20": 16, "squeezenet": 64, "mobilenet_v2": 64, "unet_small": 32}
@@ -53,7 +56,7 @@ def planned_arena(network: Network, target: Target) -> int:
 
 
 @pytest.mark.parametrize("target", [HOST, NEON], ids=lambda t: t.name)
-@pytest.mark.parametrize("name", SIDES)
+@pytest.mark.parametrize("name", long(SIDES, ["mobilenet_v2"]))
 def test_the_arena_of_a_plan_is_that_of_the_shrunk_network(
     name: str, target: Target, networks: Mapping[str, Network]
 ) -> None:

@@ -17,6 +17,8 @@ from edgeprune.latency.grids import levels_of, with_blocks
 from edgeprune.models.zoo import build
 from edgeprune.targets import load_target
 
+pytestmark = pytest.mark.xdist_group("ram rows")
+
 TARGETS = [load_target("host"), load_target("rpi4")]
 SIDES = {"resnet20": 16, "squeezenet": 64, "unet_small": 32}
 

@@ -11,6 +11,7 @@ import torch
 import tvm
 from compiler_nets import NETS, net
 from kernel_harness import kernel
+from long_tests import long
 from tvm_ffi import structural_walk
 
 from edgeprune.compiler.kernels.emit import T, function
@@ -101,7 +102,7 @@ def specs_of(name: str) -> list[KernelSpec]:
     return list({node.spec.key: node.spec for node in network.kernels.nodes}.values())
 
 
-@pytest.mark.parametrize("name", [*ZOO, *(n for n in NETS if n not in ZOO)])
+@pytest.mark.parametrize("name", long([*ZOO, *(n for n in NETS if n not in ZOO)], ["resnet50"]))
 def test_every_kernel_of_a_network_is_scheduled(name: str) -> None:
     specs = specs_of(name)
     assert len(specs) > 3

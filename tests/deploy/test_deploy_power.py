@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from deploy_bundles import DOUBLED, SAMPLE, compile_program, make_bundle, variant
+from long_tests import long
 
 from edgeprune.compiler.manifest import read_manifest
 from edgeprune.deploy.flash import flash
@@ -118,12 +119,7 @@ def board(cuts: Cuts, state: str, tmp_path: Path) -> Iterator[EmulatedDevice]:
 
 
 @pytest.mark.parametrize(
-    "state",
-    [
-        pytest.param(State.UPLOADING, marks=pytest.mark.long),
-        pytest.param(State.INSTALLED, marks=pytest.mark.long),
-        State.SWITCHING,
-    ],
+    "state", long([State.UPLOADING, State.INSTALLED, State.SWITCHING], [State.UPLOADING, State.INSTALLED])
 )
 def test_fault_12_after_a_power_cut_the_same_flash_completes_and_can_be_taken_back(cuts, board, state):
     done = flash(cuts.bundles["two"], board, resume=True)

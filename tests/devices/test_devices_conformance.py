@@ -80,6 +80,10 @@ class TestRpc(DeviceConformance):
     def connect(self, tmp_path: Path) -> Device:
         return open_device(f"{self.server.url}{tmp_path}")
 
+    @pytest.mark.long  # over the tracker it is each time
+    def test_a_network_is_built_timed_profiled_installed_and_rolled_back(self, device: Device) -> None:
+        super().test_a_network_is_built_timed_profiled_installed_and_rolled_back(device)
+
     @pytest.fixture(autouse=True)
     def _board(self, rpc_server: RpcServer) -> None:
         self.server = rpc_server
@@ -105,6 +109,10 @@ class TestUserMode(DeviceConformance):
         if not shutil.which("qemu-aarch64-static"):
             pytest.skip("qemu-aarch64-static is not installed: sudo apt-get install qemu-user-static")
         return open_device(f"emulated:aarch64:{tmp_path}")
+
+    @pytest.mark.long
+    def test_a_network_is_built_timed_profiled_installed_and_rolled_back(self, device: Device) -> None:
+        super().test_a_network_is_built_timed_profiled_installed_and_rolled_back(device)
 
 
 class KeptOpen(Closing):

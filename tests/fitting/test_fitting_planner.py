@@ -26,6 +26,8 @@ from edgeprune.progress import Silent
 from edgeprune.pruning.plan import Plan
 from edgeprune.training.data import DataSet
 
+pytestmark = pytest.mark.xdist_group("planner")
+
 
 class Made:
     """The parts of a planner of the record's network, timed on a fake device."""

@@ -20,6 +20,8 @@ from edgeprune.profiling.fingerprint import fingerprint_of
 from edgeprune.profiling.profile import ProfileOptions, profile
 from edgeprune.training.tasks.task import Task, mean_metric
 
+pytestmark = pytest.mark.xdist_group("prune")
+
 OPTIONS = ProfileOptions(points=3, step=8)
 
 

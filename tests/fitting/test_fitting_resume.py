@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from long_tests import long
 
 from edgeprune.api.call import sign, signed
 from edgeprune.budget.promise import Limit, Promise
@@ -31,7 +32,7 @@ shared = pytest.mark.xdist_group("resumed")
 """Tests that begin with one finished run."""
 
 
-@pytest.mark.parametrize("scheme", ["fake:", pytest.param("local:", marks=pytest.mark.long)])
+@pytest.mark.parametrize("scheme", long(["fake:", "local:"], ["local:"]))
 def test_fault_25_kill_9_of_a_fit_at_random_moments(scheme, tmp_path):
     command = [sys.executable, str(CHILD), str(tmp_path), scheme, str(MOMENTS[scheme]), "7"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})

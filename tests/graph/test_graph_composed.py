@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from long_tests import long
 from torch import Tensor, nn
 
 import edgeprune
@@ -328,7 +329,7 @@ def test_every_composition_is_tried() -> None:
     assert sorted(map(str, set(COMPOSED) - tried - twins)) == []
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", long(FAMILIES, ["choices", "ordering"]))
 def test_compiled_they_give_what_torch_gives(family: str, tmp_path) -> None:
     module = applied(FAMILIES[family])
     compile_network(read_network(module, (X,)), load_target("host"), tmp_path / "bundle")

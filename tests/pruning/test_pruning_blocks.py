@@ -9,6 +9,7 @@ import pytest
 import torch
 from architectures import ARCHITECTURES
 from coupling_nets import randomised
+from long_tests import long
 from torch import Tensor, nn
 
 from edgeprune.errors import PlanError
@@ -41,7 +42,10 @@ def without(graph: ChannelGraph, *names: str) -> Plan:
     return make_plan(graph, {g: 0 for b in gone for g in b.groups}, {})
 
 
-@pytest.mark.parametrize("name", NAMES)
+LARGE = {"hourglass", "googlenet", "efficientnet", "densenet", "resnet50", "regnet_y", "ghostnet"}
+
+
+@pytest.mark.parametrize("name", long(NAMES, LARGE))
 def test_the_network_without_its_blocks_is_the_masked_one(name: str) -> None:
     module, graph, x = prepared(name)
     found, refused = removable(module, graph, x)
