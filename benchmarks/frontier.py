@@ -20,6 +20,7 @@ from solvers import FOLDER, NETWORKS, PROFILES, problem_files
 
 from edgeprune.api.frontiers import AGAINST
 from edgeprune.budget import SOLVERS, Problem, load_problem
+from edgeprune.budget.effort import Effort
 from edgeprune.budget.frontier import COUNT, sweep
 
 POINTS, SECONDS = 20, 60.0
@@ -30,7 +31,7 @@ def curve(
     name: str, problem: Problem, against: str, count: int, solver: str, time_limit_s: float | None
 ) -> dict[str, Any]:
     resources = tuple(AGAINST[word] for word in against.split(","))
-    front = sweep(problem, resources, count=count, solver=solver, time_limit_s=time_limit_s)
+    front = sweep(problem, resources, count=count, solver=solver, effort=Effort(time_limit_s))
     row = {
         "problem": name,
         "against": against,

@@ -30,6 +30,7 @@ from bars import bar, told
 from edgeprune.api.progress import reporting
 from edgeprune.budget import Axis, Budget, Choice, Evaluator, Problem, Term, get_solver, load_problem, save_problem
 from edgeprune.budget.certificate import verify
+from edgeprune.budget.effort import Effort
 from edgeprune.budget.problem import RESOURCES, by_resource
 from edgeprune.errors import InfeasibleBudgetError
 
@@ -90,14 +91,14 @@ def solved(path: str, percent: int, solver: str, time_limit_s: float, joint: boo
     before = _forget_peak()
     start = time.perf_counter()
     try:
-        found = get_solver(solver).solve(problem, budget, time_limit_s=time_limit_s)
+        found = get_solver(solver).solve(problem, budget, effort=Effort(time_limit_s))
     except InfeasibleBudgetError as e:
         # Of one ratio for all groups that is no fault of the budget.
         return row | {"seconds": time.perf_counter() - start, "stop": "infeasible", "error": e.message}
     peak = None if before is None else max(0, _resident("VmHWM") - before)
     taken = [found.seconds]
     while found.seconds < BRIEF_S and len(taken) < REPEATS:
-        taken.append(get_solver(solver).solve(problem, budget, time_limit_s=time_limit_s).seconds)
+        taken.append(get_solver(solver).solve(problem, budget, effort=Effort(time_limit_s)).seconds)
     row |= {
         "saliency": found.saliency,
         "gap_percent": 100 * (found.gap or 0.0),
@@ -124,7 +125,7 @@ def in_turns(
     _warm()
 
     def seconds(problem: Problem, budgets: Sequence[Budget], time_limit_s: float) -> float:
-        return sum(solver.solve(problem, budget, time_limit_s=time_limit_s).seconds for budget in budgets)
+        return sum(solver.solve(problem, budget, effort=Effort(time_limit_s)).seconds for budget in budgets)
 
     asked = [
         (problem, [budget_of(problem, percent, joint=all_three) for percent in percents], time_limit_s)

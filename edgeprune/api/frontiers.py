@@ -11,6 +11,7 @@ from edgeprune.api.arguments import Data, Inputs, Model, Shape, TaskArgument, Wh
 from edgeprune.api.planning import Question
 from edgeprune.api.progress import reporting
 from edgeprune.api.shown import Shown
+from edgeprune.budget.effort import USUAL, Effort
 from edgeprune.budget.files import load_problem
 from edgeprune.budget.front import Front, Point
 from edgeprune.budget.frontier import COUNT, sweep
@@ -18,7 +19,6 @@ from edgeprune.budget.problem import RESOURCES, Solution
 from edgeprune.budget.registry import get_solver
 from edgeprune.devices.protocol import Device
 from edgeprune.errors import UsageError
-from edgeprune.fitting.options import GAP, check_effort
 from edgeprune.fitting.planner import Planner
 from edgeprune.importance.curves import IMPORTANCE
 from edgeprune.progress import Progress
@@ -94,7 +94,7 @@ def frontier(
     count: int = COUNT,
     solver: str = "lagrangian",
     time_limit_s: float | None = None,
-    gap: float = GAP,
+    gap: float = USUAL.gap,
     runs: Sequence[str | Path] = (),
     target: str | Target = "host",
     device: str | Device | None = None,
@@ -127,7 +127,7 @@ def frontier(
         BadInputError: a run that has no report.
         ProfileError, ProfileMismatchError: the store does not cover the network on this device.
     """
-    resources = _resources(against, count, solver, time_limit_s, gap)
+    resources, effort = _resources(against, count, solver), Effort(time_limit_s, gap)
     opened = Question(
         model=model,
         target=target,
@@ -159,8 +159,7 @@ def frontier(
             resources,
             count=count,
             solver=solver,
-            time_limit_s=time_limit_s,
-            gap=gap,
+            effort=effort,
             progress=planning.progress,
         )
         if not limited:
@@ -175,7 +174,7 @@ def frontier_of(
     count: int = COUNT,
     solver: str = "lagrangian",
     time_limit_s: float | None = None,
-    gap: float = GAP,
+    gap: float = USUAL.gap,
     runs: Sequence[str | Path] = (),
     progress: bool | Progress | None = None,
 ) -> Frontier:
@@ -185,17 +184,15 @@ def frontier_of(
         BadInputError: the file is none, or a run has no report.
         UsageError, PlanError, ProfileError: as :func:`edgeprune.budget.frontier.sweep` says.
     """
-    resources = _resources(against, count, solver, time_limit_s, gap)
+    resources, effort = _resources(against, count, solver), Effort(time_limit_s, gap)
     found, _ = load_problem(problem)
     marks = marks_of([Path(run) for run in runs], found)
     with reporting(progress) as bar:
-        front = sweep(found, resources, count=count, solver=solver, time_limit_s=time_limit_s, gap=gap, progress=bar)
+        front = sweep(found, resources, count=count, solver=solver, effort=effort, progress=bar)
     return Frontier(Path(problem).stem, front, marks=marks)
 
 
-def _resources(
-    against: str | Sequence[str], count: int, solver: str, time_limit_s: float | None, gap: float
-) -> tuple[str, ...]:
+def _resources(against: str | Sequence[str], count: int, solver: str) -> tuple[str, ...]:
     """The resources by the names that solvers use; refuses early what makes no sense."""
     words = (against,) if isinstance(against, str) else tuple(against)
     if strange := [w for w in words if w not in AGAINST]:
@@ -205,7 +202,6 @@ def _resources(
     if count < 2:
         raise UsageError(f"{count} limits make no curve", hint="try at least 2")
     get_solver(solver)
-    check_effort(time_limit_s, gap)
     return tuple(AGAINST[w] for w in words)
 
 

@@ -22,12 +22,12 @@ from edgeprune.api.planning import Question
 from edgeprune.api.progress import reporting
 from edgeprune.api.schedules import schedule_book
 from edgeprune.api.shown import Network, Shown, folder_of
+from edgeprune.budget.effort import USUAL, Effort
 from edgeprune.budget.promise import Promise
 from edgeprune.budget.registry import get_solver
 from edgeprune.compiler.compile import compile_network
 from edgeprune.compiler.manifest import Manifest
 from edgeprune.devices.protocol import Device
-from edgeprune.fitting.options import GAP, TIME_LIMIT_S, check_effort
 from edgeprune.fitting.planner import shrunk
 from edgeprune.fitting.run_folder import RUN_FILE, check_out, save_question, save_run
 from edgeprune.fitting.run_folder import load_run as load_folder
@@ -139,8 +139,8 @@ def prune(
     store: Where = None,
     allow_mismatch: bool = False,
     solver: str = "exact",
-    time_limit_s: float | None = TIME_LIMIT_S,
-    gap: float = GAP,
+    time_limit_s: float | None = USUAL.time_limit_s,
+    gap: float = USUAL.gap,
     criterion: str = "l2",
     objective: str = IMPORTANCE,
     progress: bool | Progress | None = None,
@@ -156,7 +156,7 @@ def prune(
     """
     promise = Promise.parse(latency, flash, statistic, ram)
     get_solver(solver)
-    check_effort(time_limit_s, gap)
+    effort = Effort(time_limit_s, gap)
     opened = Question(
         model=model,
         target=target,
@@ -182,9 +182,7 @@ def prune(
     folder = folder_of(out, opened.loaded.name, target)
     check_out(folder)
     limited = bool(promise.ram)
-    with opened.planning(
-        ram_limited=limited, solver=solver, time_limit_s=time_limit_s, gap=gap, progress=progress
-    ) as planning:
+    with opened.planning(ram_limited=limited, solver=solver, effort=effort, progress=progress) as planning:
         dense, dense_ram = planning.dense, planning.ram.dense_bytes if limited else None
         plan = planning.planner.propose(promise.resolve(dense.latency_ms, dense.flash_bytes, dense_ram)).plan
         solved = planning.planner.solved(plan)

@@ -20,6 +20,7 @@ from edgeprune.api.arguments import (
     open_task,
 )
 from edgeprune.api.progress import reporting
+from edgeprune.budget.effort import UNLIMITED, Effort
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.devices.protocol import Device
 from edgeprune.fitting.objective import check_objective, saliency_of
@@ -98,8 +99,7 @@ class Opened:
         *,
         ram_limited: bool,
         solver: str,
-        time_limit_s: float | None = None,
-        gap: float = 0.0,
+        effort: Effort = UNLIMITED,
         progress: bool | Progress | None,
     ) -> Iterator[Planning]:
         """The planner, by the profile of the board in the store; the board is asked which one it is.
@@ -146,8 +146,7 @@ class Opened:
                 solver=solver,
                 criterion_name=asked.criterion,
                 ram=ram,
-                time_limit_s=time_limit_s,
-                gap=gap,
+                effort=effort,
                 progress=bar,
             )
             yield Planning(network, planner, saliency, ram, dense, tables.evidence, bar)

@@ -28,13 +28,14 @@ from edgeprune.api.call import sign, signed
 from edgeprune.api.networks import Bundle
 from edgeprune.api.progress import reporting
 from edgeprune.api.shown import Network, folder_of, plot_of
+from edgeprune.budget.effort import USUAL
 from edgeprune.budget.promise import Promise
 from edgeprune.budget.verdict import PATIENCE_S, Verdict
 from edgeprune.compiler.manifest import MANIFEST, read_manifest
 from edgeprune.devices.protocol import Device
 from edgeprune.errors import BadInputError, UsageError
 from edgeprune.fitting.fit import fit as run_fit
-from edgeprune.fitting.options import GAP, TIME_LIMIT_S, FitOptions
+from edgeprune.fitting.options import FitOptions
 from edgeprune.fitting.request import DONE, FREE
 from edgeprune.fitting.result import FitResult
 from edgeprune.fitting.run_folder import absolute
@@ -167,8 +168,8 @@ def fit(
     store: Where = None,
     allow_mismatch: bool = False,
     solver: str = "exact",
-    time_limit_s: float | None = TIME_LIMIT_S,
-    gap: float = GAP,
+    time_limit_s: float | None = USUAL.time_limit_s,
+    gap: float = USUAL.gap,
     criterion: str = "taylor",
     objective: str = IMPORTANCE,
     epochs: int = 3,

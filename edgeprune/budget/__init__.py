@@ -1,5 +1,6 @@
 """Widths under a budget: the problem as arrays, and the methods that solve it."""
 
+from edgeprune.budget.effort import Effort
 from edgeprune.budget.evaluate import Evaluator
 from edgeprune.budget.files import load_problem, save_problem
 from edgeprune.budget.problem import Axis, Budget, Choice, Problem, Row, Solution, Stop, Table, Term
@@ -11,6 +12,7 @@ __all__ = [
     "Axis",
     "Budget",
     "Choice",
+    "Effort",
     "Evaluator",
     "Limit",
     "Problem",

@@ -8,6 +8,7 @@ import time
 import numpy as np
 
 from edgeprune.budget.check import check_budget
+from edgeprune.budget.effort import UNLIMITED, Effort
 from edgeprune.budget.evaluate import Evaluator
 from edgeprune.budget.problem import RESOURCES, Budget, Problem, Solution, Stop, by_resource
 from edgeprune.budget.reach import infeasible
@@ -28,9 +29,8 @@ class BruteForce:
         problem: Problem,
         budget: Budget,
         *,
+        effort: Effort = UNLIMITED,
         progress: Progress = SILENT,
-        time_limit_s: float | None = None,
-        gap: float = 0.0,
     ) -> Solution:
         """It knows no time limit.
 

@@ -6,8 +6,9 @@ import time
 
 from edgeprune.budget.bounding import Search
 from edgeprune.budget.check import check_budget
+from edgeprune.budget.effort import UNLIMITED, Effort
 from edgeprune.budget.evaluate import Evaluator
-from edgeprune.budget.outcome import answer, deadline
+from edgeprune.budget.outcome import answer
 from edgeprune.budget.problem import Budget, Problem, Solution
 from edgeprune.progress import SILENT, Progress
 
@@ -31,15 +32,14 @@ class Exact:
         problem: Problem,
         budget: Budget,
         *,
+        effort: Effort = UNLIMITED,
         progress: Progress = SILENT,
-        time_limit_s: float | None = None,
-        gap: float = 0.0,
     ) -> Solution:
         """Raises InfeasibleBudgetError, and PlanError or ProfileError for a problem that does not check."""
-        since, until = time.perf_counter(), deadline(time_limit_s)
+        since, until = time.perf_counter(), effort.deadline()
         evaluator, limits = Evaluator(problem, budget), check_budget(budget, problem)
         progress.stage(self.name)
-        search = Search(evaluator, limits, deadline=until, precision=gap)
-        boxes = self._max_boxes if time_limit_s is None else 1_000_000_000
+        search = Search(evaluator, limits, deadline=until, precision=effort.gap)
+        boxes = self._max_boxes if effort.time_limit_s is None else 1_000_000_000
         stop = search.run(boxes=boxes, advance=progress.advance)
         return answer(search, stop, self.name, since=since)

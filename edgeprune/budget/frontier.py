@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from edgeprune.budget.bounding import Halted
 from edgeprune.budget.dual import Dual
+from edgeprune.budget.effort import UNLIMITED, Effort
 from edgeprune.budget.evaluate import Evaluator
 from edgeprune.budget.factors import factors_of
 from edgeprune.budget.front import Front, Point
 from edgeprune.budget.incumbent import Incumbent
-from edgeprune.budget.outcome import deadline
 from edgeprune.budget.pareto import Array, knees, non_dominated
 from edgeprune.budget.problem import ADDITIVE, RESOURCES, Budget, Problem, Solution, Stop
 from edgeprune.budget.proven import Proven, rescaled
@@ -54,8 +54,7 @@ def sweep(
     *,
     count: int = COUNT,
     solver: str = "lagrangian",
-    time_limit_s: float | None = None,
-    gap: float = 0.0,
+    effort: Effort = UNLIMITED,
     progress: Progress = SILENT,
 ) -> Front:
     """The frontier of a problem; the certificate of every point is checked.
@@ -63,8 +62,8 @@ def sweep(
     Args:
         against: one or two resources.
         count: limits that are tried; for two resources as many in each as make at least that many pairs.
-        time_limit_s: of the whole sweep. A time limit and Ctrl-C give the frontier so far.
-        gap: at which ``exact`` stops at a question.
+        effort: its time limit is of the whole sweep, its gap of one question. A time limit and Ctrl-C give the frontier
+            so far.
 
     Raises:
         UsageError: what is asked for makes no sense for this problem, or there is no such solver.
@@ -72,7 +71,7 @@ def sweep(
         VerificationError: a certificate does not hold: a fault of the solver.
     """
     since = time.perf_counter()
-    search = _Sweep(problem, _checked(problem, against, count), solver, until=deadline(time_limit_s), gap=gap)
+    search = _Sweep(problem, _checked(problem, against, count), solver, effort)
     stop = search.run(count, progress)
     front = search.front(stop)
     for point in front.points:
@@ -96,8 +95,8 @@ def _checked(problem: Problem, against: Sequence[str], count: int) -> tuple[str,
 class _Sweep:
     """What a sweep knows so far: plans, each once, and bounds."""
 
-    def __init__(self, problem: Problem, against: tuple[str, ...], solver: str, *, until: float, gap: float) -> None:
-        self._problem, self._against, self._until, self._gap = problem, against, until, gap
+    def __init__(self, problem: Problem, against: tuple[str, ...], solver: str, effort: Effort) -> None:
+        self._problem, self._against, self._until, self._gap = problem, against, effort.deadline(), effort.gap
         self._solver = get_solver(solver)
         self._evaluator = Evaluator(problem)
         self._floor = Floor(self._evaluator)
@@ -159,7 +158,7 @@ class _Sweep:
         for limits in questions:
             self._budgets.append(budget := Budget(**limits))
             try:
-                found = self._solver.solve(self._problem, budget, time_limit_s=self._share(), gap=self._gap)
+                found = self._solver.solve(self._problem, budget, effort=Effort(self._share(), self._gap))
             except InfeasibleBudgetError:
                 # A plan that keeps this limit is known, so the solver gave up: other questions answer this one, too.
                 pass

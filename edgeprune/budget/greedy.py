@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 from edgeprune.budget.check import check_budget
+from edgeprune.budget.effort import UNLIMITED, Effort
 from edgeprune.budget.evaluate import Evaluator
-from edgeprune.budget.outcome import deadline, with_bound
+from edgeprune.budget.outcome import with_bound
 from edgeprune.budget.problem import Budget, Problem, Solution
 from edgeprune.budget.reach import reach
 from edgeprune.budget.search import Point, improve, reduce, trade
@@ -23,12 +24,11 @@ class Greedy:
         problem: Problem,
         budget: Budget,
         *,
+        effort: Effort = UNLIMITED,
         progress: Progress = SILENT,
-        time_limit_s: float | None = None,
-        gap: float = 0.0,
     ) -> Solution:
         """Raises InfeasibleBudgetError, and PlanError or ProfileError for a problem that does not check."""
-        since, until = time.perf_counter(), deadline(time_limit_s)
+        since, until = time.perf_counter(), effort.deadline()
         progress.stage("greedy")
         evaluator, limits = Evaluator(problem, budget), check_budget(budget, problem)
         point = Point(evaluator, evaluator.full_levels)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from edgeprune.budget.effort import Effort
 from edgeprune.budget.exact import Exact
 from edgeprune.budget.problem import Budget, Choice, Problem, Solution, Stop
 from edgeprune.errors import InfeasibleBudgetError
@@ -84,7 +85,7 @@ def _searched(
     if asked is None:
         return None, Insisted(bound=known.bound)
     try:
-        best = Exact().solve(asked, budget, time_limit_s=time_limit_s, gap=GAP)
+        best = Exact().solve(asked, budget, effort=Effort(time_limit_s, GAP))
     except InfeasibleBudgetError as e:
         return None, Insisted(bound=known.bound, impossible=bool(e.details.get("proven", False)))
     return best, Insisted(best.saliency, known.bound if best.bound is None else min(known.bound, best.bound))

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.budget.check import check_budget
+from edgeprune.budget.effort import UNLIMITED, Effort
 from edgeprune.budget.evaluate import Evaluator
-from edgeprune.budget.outcome import deadline, with_bound
+from edgeprune.budget.outcome import with_bound
 from edgeprune.budget.problem import ADDITIVE, Budget, Problem, Solution
 from edgeprune.budget.reach import reach
 from edgeprune.budget.search import Point, improve, reduce, trade
@@ -40,12 +41,11 @@ class Knapsack:
         problem: Problem,
         budget: Budget,
         *,
+        effort: Effort = UNLIMITED,
         progress: Progress = SILENT,
-        time_limit_s: float | None = None,
-        gap: float = 0.0,
     ) -> Solution:
         """Raises InfeasibleBudgetError, and PlanError or ProfileError for a problem that does not check."""
-        since, until = time.perf_counter(), deadline(time_limit_s)
+        since, until = time.perf_counter(), effort.deadline()
         evaluator, limits = Evaluator(problem, budget), check_budget(budget, problem)
         point = Point(evaluator, evaluator.full_levels)
         if limits.fits(point.costs):

@@ -6,8 +6,9 @@ import time
 
 from edgeprune.budget.bounding import Search
 from edgeprune.budget.check import check_budget
+from edgeprune.budget.effort import UNLIMITED, Effort
 from edgeprune.budget.evaluate import Evaluator
-from edgeprune.budget.outcome import answer, deadline
+from edgeprune.budget.outcome import answer
 from edgeprune.budget.problem import Budget, Problem, Solution, Stop
 from edgeprune.budget.reach import search_further
 from edgeprune.progress import SILENT, Progress
@@ -26,12 +27,11 @@ class Lagrangian:
         problem: Problem,
         budget: Budget,
         *,
+        effort: Effort = UNLIMITED,
         progress: Progress = SILENT,
-        time_limit_s: float | None = None,
-        gap: float = 0.0,
     ) -> Solution:
         """Raises InfeasibleBudgetError, and PlanError or ProfileError for a problem that does not check."""
-        since, until = time.perf_counter(), deadline(time_limit_s)
+        since, until = time.perf_counter(), effort.deadline()
         progress.stage(self.name)
         evaluator, limits = Evaluator(problem, budget), check_budget(budget, problem)
         search = Search(evaluator, limits, deadline=until)

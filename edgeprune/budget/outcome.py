@@ -12,11 +12,6 @@ from edgeprune.budget.problem import Budget, Solution, Stop
 from edgeprune.budget.reach import no_plan
 
 
-def deadline(time_limit_s: float | None) -> float:
-    """When a search that begins now has to stop, on the clock of :func:`time.perf_counter`."""
-    return math.inf if time_limit_s is None else time.perf_counter() + time_limit_s
-
-
 def with_bound(
     evaluator: Evaluator,
     limits: Budget,

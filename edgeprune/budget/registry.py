@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from edgeprune.budget.brute_force import BruteForce
+from edgeprune.budget.effort import UNLIMITED, Effort
 from edgeprune.budget.exact import Exact
 from edgeprune.budget.greedy import Greedy
 from edgeprune.budget.knapsack import Knapsack
@@ -28,16 +29,12 @@ class Solver(Protocol):
         problem: Problem,
         budget: Budget,
         *,
+        effort: Effort = UNLIMITED,
         progress: Progress = SILENT,
-        time_limit_s: float | None = None,
-        gap: float = 0.0,
     ) -> Solution:
         """The best plan found, with a bound on every other and why the method stopped.
 
         A time limit or Ctrl-C during the search returns the best plan so far, with its gap.
-
-        Args:
-            gap: at which a method that searches for a proof may stop; heuristics end by themselves.
 
         Raises:
             InfeasibleBudgetError: no plan keeps the budget; ``details`` map each limited resource

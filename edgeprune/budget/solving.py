@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgeprune.budget.certificate import verify
+from edgeprune.budget.effort import UNLIMITED, Effort
 from edgeprune.budget.evaluate import Evaluator
 from edgeprune.budget.files import load_problem, save_problem
 from edgeprune.budget.problem import RESOURCES, Budget, Problem, Solution, Stop, by_resource
@@ -119,8 +120,7 @@ def solve(
     budget: Budget,
     solver: str = "exact",
     *,
-    time_limit_s: float | None = None,
-    gap: float = 0.0,
+    effort: Effort = UNLIMITED,
     progress: Progress = SILENT,
 ) -> Solved:
     """Solve a problem and check the certificate of the answer, if it has one.
@@ -129,7 +129,7 @@ def solve(
         VerificationError: the certificate does not hold: a fault of the solver.
         InfeasibleBudgetError, UsageError, PlanError, ProfileError: as every solver does.
     """
-    found = get_solver(solver).solve(problem, budget, progress=progress, time_limit_s=time_limit_s, gap=gap)
+    found = get_solver(solver).solve(problem, budget, effort=effort, progress=progress)
     done = Solved(problem, budget, found)
     done.check()
     return done

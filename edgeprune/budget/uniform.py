@@ -7,8 +7,9 @@ import time
 import numpy as np
 
 from edgeprune.budget.check import check_budget
+from edgeprune.budget.effort import UNLIMITED, Effort
 from edgeprune.budget.evaluate import Evaluator
-from edgeprune.budget.outcome import deadline, with_bound
+from edgeprune.budget.outcome import with_bound
 from edgeprune.budget.problem import RESOURCES, Budget, Problem, Solution, by_resource
 from edgeprune.budget.reach import infeasible
 from edgeprune.progress import SILENT, Progress
@@ -27,13 +28,12 @@ class Uniform:
         problem: Problem,
         budget: Budget,
         *,
+        effort: Effort = UNLIMITED,
         progress: Progress = SILENT,
-        time_limit_s: float | None = None,
-        gap: float = 0.0,
     ) -> Solution:
         """Raises InfeasibleBudgetError if no uniform ratio fits; details carry the smallest over all ratios,
         which a method free to choose each width may undercut."""
-        since, until = time.perf_counter(), deadline(time_limit_s)
+        since, until = time.perf_counter(), effort.deadline()
         progress.stage("uniform")
         evaluator, limits = Evaluator(problem, budget), check_budget(budget, problem)
         # The nearest level changes only where r passes the middle of two levels, so these ratios are all there are.

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgeprune.budget.effort import Effort
 from edgeprune.cli.output import JsonOption, QuietOption, Result, emit
 
 app = typer.Typer(rich_markup_mode=None)
@@ -52,7 +53,7 @@ def solve(
     }
     with reporting(not quiet) as bar:
         limited = resolved(found, budget, **limits)
-        done = run(found, limited, solver, time_limit_s=time_limit, gap=gap, progress=bar)
+        done = run(found, limited, solver, effort=Effort(time_limit, gap), progress=bar)
     body = done.to_json()
     if out is not None:
         done.save(out)

@@ -268,8 +268,7 @@ class _Planning:
             program_bytes=flash_bytes - predicted.flash_bytes,
             step=self.step,
             ram=PlannedRam(network, self.book, limited=self.ram_limited),
-            time_limit_s=self.options.time_limit_s,
-            gap=self.options.gap,
+            effort=self.options.effort,
             progress=self.progress,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from edgeprune.budget.effort import USUAL, Effort
 from edgeprune.budget.registry import get_solver
 from edgeprune.budget.verdict import PATIENCE_S
 from edgeprune.errors import UsageError
@@ -12,17 +13,6 @@ from edgeprune.importance.curves import IMPORTANCE
 from edgeprune.importance.registry import criterion
 from edgeprune.jsonable import Jsonable
 from edgeprune.profiling.profile import ProfileOptions
-
-TIME_LIMIT_S, GAP = 10.0, 1e-4
-"""How long a solver may think about one question, and the relative gap that is as good as none."""
-
-
-def check_effort(time_limit_s: float | None, gap: float) -> None:
-    """Raises UsageError for a time limit of a solver, or a gap, that is none."""
-    if time_limit_s is not None and not time_limit_s > 0:
-        raise UsageError(f"a time limit of {time_limit_s} s makes no sense", hint="give a positive number of seconds")
-    if not 0 <= gap < 1:
-        raise UsageError(f"a gap of {gap} makes no sense", hint="give a share of the saliency: 0.0001, or 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +50,15 @@ class FitOptions(Jsonable):
     task: str = ""
     pixels: str = ""
     baseline: bool = True
-    time_limit_s: float | None = TIME_LIMIT_S
-    gap: float = GAP
+    time_limit_s: float | None = USUAL.time_limit_s
+    gap: float = USUAL.gap
     allow_mismatch: bool = False
     profile: ProfileOptions = field(default_factory=ProfileOptions)
+
+    @property
+    def effort(self) -> Effort:
+        """Of the solver for one question; raises UsageError where it makes no sense."""
+        return Effort(self.time_limit_s, self.gap)
 
     def check(self, *, has_data: bool) -> None:
         """Raises UsageError for options that do not go together, before anything is measured."""
@@ -77,5 +72,5 @@ class FitOptions(Jsonable):
         if self.epochs < 0 or self.batch_size < 1:
             raise UsageError(f"{self.epochs} epochs of batches of {self.batch_size} make no sense")
         check_objective(self.objective, has_data=has_data)
-        check_effort(self.time_limit_s, self.gap)
+        Effort(self.time_limit_s, self.gap)
         get_solver(self.solver)

@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from math import inf
 from typing import Any
 
+from edgeprune.budget.effort import UNLIMITED, Effort
 from edgeprune.budget.evaluate import Evaluator
 from edgeprune.budget.problem import TOLERANCE, Budget, Problem, Solution, Stop
 from edgeprune.budget.reach import infeasible
@@ -89,8 +90,7 @@ class Planner:
             program has the code of equal kernels once, and none of the symbols of object files.
         step: widths between those that were timed are multiples of it.
         ram: what programs of plans allocate; None: that is neither predicted nor limited.
-        time_limit_s: seconds after which a solver's best plan so far is taken; None: it ends by itself.
-        gap: between plan and bound, relative, at which ``exact`` stops.
+        effort: of the solver for one question.
 
     Attributes:
         dropped: group -> width -> why it is not offered: a kernel that failed there.
@@ -111,13 +111,12 @@ class Planner:
         program_bytes: float = 0.0,
         step: int = 1,
         ram: PlannedRam | None = None,
-        time_limit_s: float | None = None,
-        gap: float = 0.0,
+        effort: Effort = UNLIMITED,
         progress: Progress = SILENT,
     ) -> None:
         self._network, self._saliency, self._model, self._progress = network, saliency, model, progress
         self._solver, self._criterion, self._program_bytes, self._step = solver, criterion_name, program_bytes, step
-        self._ram, self._time_limit_s, self._gap = ram, time_limit_s, gap
+        self._ram, self._effort = ram, effort
         self._levels, self.dropped = usable_levels(network.kernels, network.channels, levels, model)
         self.problem = self._at(self._levels)
 
@@ -175,7 +174,7 @@ class Planner:
         breaks the limit, the rows get a lower one.
         """
         solver = get_solver(self._solver)
-        solve = partial(solver.solve, progress=self._progress, time_limit_s=self._time_limit_s, gap=self._gap)
+        solve = partial(solver.solve, effort=self._effort, progress=self._progress)
         first = solution = solve(problem, budget)
         if first.stop in CUT_SHORT:
             self._progress.note(

@@ -12,6 +12,7 @@ from test_budget_properties import enumerated, varied
 
 from edgeprune.budget import Budget, Evaluator, Stop, get_solver
 from edgeprune.budget.certificate import verify
+from edgeprune.budget.effort import Effort
 from edgeprune.budget.frontier import coarse_to_fine, sweep
 from edgeprune.budget.pareto import hypervolume, knees, non_dominated
 from edgeprune.budget.problem import RESOURCES
@@ -261,10 +262,10 @@ def test_ctrl_c_gives_the_curve_so_far_from_end_to_end(against):
 
 
 def test_a_time_limit_ends_the_sweep():
-    front = sweep(random_problem(1, groups=6, levels=6), count=9, time_limit_s=1e-9)
+    front = sweep(random_problem(1, groups=6, levels=6), count=9, effort=Effort(1e-9))
     assert (front.stop, front.asked) == (Stop.TIME_LIMIT, 0)
     assert [p.solution.saliency for p in front.points][-1] == front.widest.saliency
-    assert sweep(random_problem(1, groups=3), count=3, solver="exact", time_limit_s=60).stop is None
+    assert sweep(random_problem(1, groups=3), count=3, solver="exact", effort=Effort(60.0)).stop is None
 
 
 def test_a_plan_that_cannot_be_made_smaller_is_a_frontier_of_one_point():

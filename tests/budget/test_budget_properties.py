@@ -12,6 +12,7 @@ from budget_problems import NESTED, every_plan, random_problem, saliency_of
 from edgeprune.budget import Budget, Evaluator, Problem, get_solver
 from edgeprune.budget.bounding import Halted, Search
 from edgeprune.budget.certificate import verify, verify_infeasible
+from edgeprune.budget.effort import Effort
 from edgeprune.budget.factors import factors_of
 from edgeprune.budget.problem import Axis, Choice, Row, Stop, Table, Term
 from edgeprune.budget.tree import Tree
@@ -275,7 +276,7 @@ def test_a_time_limit_and_ctrl_c_return_the_best_plan_so_far(monkeypatch, raised
 
 def test_a_gap_that_is_near_enough_ends_the_search():
     problem, budget = larger()
-    found = {gap: get_solver("exact").solve(problem, budget, gap=gap) for gap in (0.05, 1e-3, 0.0)}
+    found = {gap: get_solver("exact").solve(problem, budget, effort=Effort(gap=gap)) for gap in (0.05, 1e-3, 0.0)}
     assert found[0.05].stop is Stop.GAP
     assert found[0.0].stop is Stop.OPTIMAL
     assert found[0.05].steps < found[0.0].steps
@@ -287,7 +288,7 @@ def test_a_gap_that_is_near_enough_ends_the_search():
 
 def test_a_time_limit_is_kept():
     problem, budget = larger()
-    found = get_solver("exact").solve(problem, budget, time_limit_s=0.3)
+    found = get_solver("exact").solve(problem, budget, effort=Effort(0.3))
     assert found.stop in (Stop.TIME_LIMIT, Stop.OPTIMAL)
     assert found.seconds < 3
     verify(problem, budget, found)

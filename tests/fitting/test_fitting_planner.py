@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from edgeprune.budget.effort import Effort
 from edgeprune.budget.problem import Budget
 from edgeprune.devices.fake import FakeDevice
 from edgeprune.errors import ProfileError, VerificationError
@@ -184,7 +185,7 @@ def test_of_a_plan_between_two_nothing_is_proven(planner, ends):
 
 def test_a_solver_that_ran_out_of_time_says_so(made):
     said = Said()
-    planner = made.planner(progress=said, time_limit_s=1e-9)
+    planner = made.planner(progress=said, effort=Effort(1e-9))
     found = planner.propose(Budget(latency_ms=0.5 * planner.propose(Budget(latency_ms=1e9)).latency_ms))
     assert found.plan.certificate["stop"] == "time limit"
     assert any("greedy stopped (time limit)" in note for note in said.notes)
