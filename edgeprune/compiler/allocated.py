@@ -34,8 +34,21 @@ def allocated_bytes(
         synthetic: weights are made on the board, for timing only.
     """
     if target.kind == "cuda":
-        held = sum(aligned(max(n, 1)) for n in (arena_bytes, weight_bytes))
-        return aligned(staging_bytes) + held + aligned(8 * 8) + buffers * (48 + 8)
-    pointer = target.architecture.bits // 8
-    descriptor = 48 if pointer == 8 else 40
-    return arena_bytes + aligned(4 * pointer) + buffers * (descriptor + 8) + aligned(weight_bytes) * synthetic
+        # Nothing is too little to be asked for there.
+        arena_bytes, weight_bytes = (aligned(max(n, 1)) for n in (arena_bytes, weight_bytes))
+    made = aligned(weight_bytes) * (synthetic and target.kind != "cuda")
+    return fixed_bytes(target, staging_bytes) + arena_bytes + call_bytes(target, buffers, weight_bytes) + made
+
+
+def fixed_bytes(target: Target, staging_bytes: int) -> int:
+    """What is neither arena nor weights nor of a call."""
+    if target.kind == "cuda":
+        return aligned(staging_bytes) + aligned(8 * 8)
+    return aligned(4 * target.architecture.bits // 8)
+
+
+def call_bytes(target: Target, buffers: int, weight_bytes: int) -> int:
+    """What a call adds with so many buffers, and weights whose bytes are aligned; it adds up over calls."""
+    if target.kind == "cuda":
+        return buffers * (48 + 8) + weight_bytes
+    return buffers * ((48 if target.architecture.bits == 64 else 40) + 8)

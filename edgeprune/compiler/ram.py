@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
-from edgeprune.compiler.allocated import allocated_bytes, staged_bytes
+from edgeprune.compiler.allocated import allocated_bytes, call_bytes, fixed_bytes, staged_bytes
 from edgeprune.compiler.arena import Span, sized, spans
 from edgeprune.compiler.inplace import given_up, places, read_where_written, scheduled, taken_over
 from edgeprune.compiler.kernels.base import Schedule
@@ -20,7 +21,7 @@ from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.errors import PlanError
 from edgeprune.graph.channels import ChannelGraph, KernelGraph
 from edgeprune.graph.resized import axis_widths, resized
-from edgeprune.graph.spec import KernelSpec, TensorSpec
+from edgeprune.graph.spec import KernelSpec
 from edgeprune.targets import Target
 
 
@@ -91,12 +92,14 @@ class MemoryModel:
     @property
     def fixed_bytes(self) -> int:
         """What a program allocates beside its arena, whatever its kernels are."""
-        return allocated_bytes(self._target, 0, 0, 0, self._staging)
+        return fixed_bytes(self._target, self._staging)
 
-    def held_bytes(self, call: Call) -> int:
-        """What a call adds to that: descriptors of its buffers; on a GPU its constants, too."""
-        weights = sum(call.constants)
-        return allocated_bytes(self._target, 0, call.buffers, weights, self._staging) - self.fixed_bytes
+    def held_bytes(self, step: int, spec: KernelSpec) -> int:
+        """What a call adds to that: descriptors of its buffers; on a GPU its constants, and those that it reads as
+        tensors, too."""
+        call = self.call(spec)
+        read = sum(self._operand_bytes(spec, i) for i in self._readers.get(step, ()))
+        return call_bytes(self._target, call.buffers, sum(call.constants) + read)
 
     def spec(self, step: int, axes: Mapping[str, int]) -> KernelSpec:
         """The kernel of a step at these widths of its axes; of a concat with parts of any sizes that add up."""
@@ -206,10 +209,20 @@ class MemoryModel:
 
     def _constants(self, calls: list[Call]) -> int:
         """Bytes of the constants that kernels read as tensors, each once."""
-        sizes: dict[str, TensorSpec] = {}
-        for node, call in zip(self.kernels.nodes, calls, strict=True):
-            for tensor, before, after in zip(node.inputs, node.spec.inputs, call.spec.inputs, strict=True):
-                dense = self.kernels.tensors[tensor]
-                if tensor in self.kernels.constants and (tensor not in sizes or before == dense):
-                    sizes[tensor] = after
-        return sum(aligned(4 * stored_elements(spec, self._target.lanes)) for spec in sizes.values())
+        return sum(self._operand_bytes(calls[step].spec, i) for step, all in self._readers.items() for i in all)
+
+    def _operand_bytes(self, spec: KernelSpec, operand: int) -> int:
+        return aligned(4 * stored_elements(spec.inputs[operand], self._target.lanes))
+
+    @cached_property
+    def _readers(self) -> dict[int, list[int]]:
+        """Step -> the operands of it that are constants; of a constant that many read, one that sees it as it is."""
+        read: dict[str, tuple[int, int]] = {}
+        for step, node in enumerate(self.kernels.nodes):
+            for i, (tensor, seen) in enumerate(zip(node.inputs, node.spec.inputs, strict=True)):
+                if tensor in self.kernels.constants and (tensor not in read or seen == self.kernels.tensors[tensor]):
+                    read[tensor] = step, i
+        by_step: dict[int, list[int]] = {}
+        for step, i in read.values():
+            by_step.setdefault(step, []).append(i)
+        return by_step

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +78,7 @@ class _Rows:
             sizes[node.output] = self._sum(step, ("out",), lambda spec: aligned(model.output_bytes(spec)))
             axes = tuple(node.spec.widths)
             scratch.append(self._sum(step, axes, lambda spec: aligned(model.call(spec).scratch_bytes)))
-            always = always.plus(self._sum(step, axes, lambda spec: model.held_bytes(model.call(spec))))
+            always = always.plus(self._sum(step, axes, partial(model.held_bytes, step)))
         sums = []
         places = model.spans({})
         for step, name in enumerate(["inputs", *(n.name for n in model.kernels.nodes)], start=-1):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from edgeprune.budget.problem import Row
 from edgeprune.compiler.ram import MemoryModel
@@ -54,6 +56,46 @@ def test_the_largest_row_is_what_a_plan_needs(network: Network, target: object) 
         largest = max(bytes_at(row, list(widths.values())) for row in rows)
         assert largest == found.ram - found.arena + found.busiest
         assert largest == found.ram, "the arena is packed with a gap"
+
+
+class Placed(nn.Module):
+    """A table that two operators read, and one of channels that become fewer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
+        self.table, self.other = (nn.Parameter(torch.randn(1, 16, 8, 8)) for _ in range(2))
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.one(x)) + self.table
+        x = torch.relu(self.two(x) + self.other) * self.table
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("name", ["host", "jetson_nano"])
+def test_constants_that_are_read_as_tensors_count_where_they_are_copied(name: str) -> None:
+    network, target = read_network(Placed(), (torch.zeros(1, 3, 8, 8),)), load_target(name)
+    assert len(network.kernels.constants) == 2
+    model = MemoryModel(network.kernels, network.channels, target, ScheduleBook(target))
+    levels = levels_of(network.channels, 4, 3)
+    index = free_of(levels)
+    assert len(index) >= 1
+    rows = ram_rows(model, levels, index)
+    for widths in itertools.product(*(levels[n] for n in index)):
+        assert max(bytes_at(row, widths) for row in rows) == model.at(dict(zip(index, widths, strict=True))).ram
+
+
+@pytest.mark.parametrize("name", ["jetson_nano"])
+def test_rows_of_a_gpu_have_its_weights(network: Network, name: str) -> None:
+    target = load_target(name)
+    model = MemoryModel(network.kernels, network.channels, target, ScheduleBook(target))
+    levels = levels_of(network.channels, 3, 4)
+    index, random = free_of(levels), np.random.default_rng(1)
+    rows = ram_rows(model, levels, index)
+    for _ in range(20):
+        widths = {name: int(random.choice(levels[name])) for name in index}
+        assert max(bytes_at(row, list(widths.values())) for row in rows) == model.at(widths).ram
 
 
 def test_rows_that_never_decide_are_left_out(network: Network) -> None:
