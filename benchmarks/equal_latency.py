@@ -27,7 +27,7 @@ from edgeprune.graph.network import Network
 WINDOW = 0.015
 """How far from the target a network may be, as a share of the target."""
 TURNS, RACE_TURNS = 21, 25
-TRIES, RACES = 12, 4
+TRIES, RACES = 12, 8
 """Most aims of a method's search for one target; most races, between which networks out of the window are replaced."""
 SCAN = [side * 0.005 * step for step in range(1, 13) for side in (1, -1)]
 """Where the search ends out of the window: aims around it, as shares, one after the other. Tables err by more than the
