@@ -19,8 +19,7 @@ from bars import bar, told
 from solvers import FOLDER, NETWORKS, PROFILES, problem_files
 
 from edgeprune.api.frontiers import AGAINST
-from edgeprune.budget import SOLVERS, Problem, load_problem
-from edgeprune.budget.effort import Effort
+from edgeprune.budget import SOLVERS, Effort, Problem, load_problem
 from edgeprune.budget.frontier import COUNT, sweep
 
 POINTS, SECONDS = 20, 60.0

@@ -28,9 +28,19 @@ import numpy as np
 from bars import bar, told
 
 from edgeprune.api.progress import reporting
-from edgeprune.budget import Axis, Budget, Choice, Evaluator, Problem, Term, get_solver, load_problem, save_problem
+from edgeprune.budget import (
+    Axis,
+    Budget,
+    Choice,
+    Effort,
+    Evaluator,
+    Problem,
+    Term,
+    get_solver,
+    load_problem,
+    save_problem,
+)
 from edgeprune.budget.certificate import verify
-from edgeprune.budget.effort import Effort
 from edgeprune.budget.problem import RESOURCES, by_resource
 from edgeprune.errors import InfeasibleBudgetError
 

@@ -209,7 +209,7 @@ class MemoryModel:
 
     def _constants(self, calls: list[Call]) -> int:
         """Bytes of the constants that kernels read as tensors, each once."""
-        return sum(self._operand_bytes(calls[step].spec, i) for step, all in self._readers.items() for i in all)
+        return sum(self._operand_bytes(calls[step].spec, i) for step, places in self._readers.items() for i in places)
 
     def _operand_bytes(self, spec: KernelSpec, operand: int) -> int:
         return aligned(4 * stored_elements(spec.inputs[operand], self._target.lanes))

@@ -16,7 +16,7 @@ from edgeprune.devices.console.link import Link
 SOH, STX, EOT, ACK, NAK, CAN, PAD, CRC = 0x01, 0x02, 0x04, 0x06, 0x15, 0x18, 0x1A, ord("C")
 _LONG, _SHORT = 1024, 128
 _ATTEMPTS = 10
-_ALONE_S = 0.1
+_ALONE_S = 0.1  # in which the rest of a message follows a letter of it
 _LETTER = re.compile(rb"(?<=[^\nC\x06\x15])C+|C+(?=[^\r\n\[C\x06\x15])")  # with something of a line on either side
 # Receivers discard what arrives just after their answer; how quick is too quick shows in their refusals.
 FIRST_PAUSE_S, _LONGEST_PAUSE_S, _LAST_PAUSE_S = 0.001, 0.1, 0.02
