@@ -84,6 +84,12 @@ class Dual:
         self.limited: Ints = np.flatnonzero(np.isfinite(values))
         self._inverse = np.where(np.isfinite(values), 1 / (values * (1 + TOLERANCE)), 0.0)
         self._base = evaluator.base * self._inverse
+        # Of each row, the factors that count in it; and of all factors' costs, one after the other, the rows.
+        self._counting: list[list[tuple[int, Array]]] = [[] for _ in values]
+        for i, f in enumerate(graph.factors):
+            for k, row in enumerate(f.rows):
+                self._counting[row].append((i, f.costs[k]))
+        self._rows = np.concatenate([f.rows for f in graph.factors] or [np.zeros(0, np.int64)])
         self.least = float(sum(s[0] for s in graph.saliency))
         self.most = float(sum(s[-1] for s in graph.saliency))
         self.last: Priced | None = None
@@ -92,12 +98,15 @@ class Dual:
         """The best plan at these prices, or None if no combination of levels is allowed at all."""
         self._check()
         per_cost = prices * self._inverse
-        tables = []
-        for f in self.graph.factors:
-            # Of the many rows of RAM few have a price.
-            priced = np.flatnonzero(per_cost[f.rows])
-            table = -(per_cost[f.rows[priced]] @ f.costs[priced])
-            tables.append(table if f.value is None else table + f.value)
+        priced: list[list[Array]] = [[] if f.value is None else [f.value] for f in self.graph.factors]
+        # Of the many rows of RAM few have a price.
+        for row in np.flatnonzero(per_cost):
+            for i, costs in self._counting[row]:
+                priced[i].append(costs * -per_cost[row])
+        tables = [
+            sum(tables[1:], start=tables[0]) if tables else np.zeros(f.costs.shape[1])
+            for tables, f in zip(priced, self.graph.factors, strict=True)
+        ]
         tables += [weight * s for s in self.graph.saliency]
         found = self.tree.maximise(tables)
         self._constant = float(prices @ (1 - self._base)) + ROUNDING * (
@@ -106,9 +115,11 @@ class Dual:
         if found.value == -np.inf:
             self.last = None
             return None
-        excess = self._base - 1
-        for f, cell in zip(self.graph.factors, found.cells, strict=False):
-            excess[f.rows] += f.costs[:, cell] * self._inverse[f.rows]
+        spent = [f.costs[:, cell] for f, cell in zip(self.graph.factors, found.cells, strict=False)]
+        excess: Array = self._base - 1
+        if spent:
+            weights = np.concatenate(spent) * self._inverse[self._rows]
+            excess = excess + np.bincount(self._rows, weights, minlength=len(excess))
         saliency = found.value + float(prices @ (1 - self._base)) + float(prices @ excess)
         levels = tuple(int(o[k]) for o, k in zip(self.graph.offered, found.chosen, strict=True))
         self.last = Priced(prices, weight, found.value + self._constant, saliency, excess, levels)

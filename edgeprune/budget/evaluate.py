@@ -56,6 +56,9 @@ class Evaluator:
         pieces: the parts by the totals that they depend on.
         row_names: what a row is called.
         touching: for each choice the pieces that depend on it.
+        touched: for each piece the choices that it depends on, and its place in ``touching`` of each.
+        rows_touched: for each choice the rows that it counts in, and the places in ``touching`` of the pieces that
+            count in all of these and no others.
         counting: for each choice the totals that it counts in, and how often.
         neighbours: for each choice the choices (itself included) that share a piece with it.
         sizes: how many levels each choice has.
@@ -120,6 +123,10 @@ class Evaluator:
             for c in piece.scope:
                 touching[c].append(i)
         self.touching = tuple(map(tuple, touching))
+        self.touched = tuple(
+            tuple((c, self.touching[c].index(i)) for c in piece.scope) for i, piece in enumerate(self.pieces)
+        )
+        self.rows_touched = tuple(map(self._by_rows, self.touching))
         counting: list[list[tuple[int, int]]] = [[] for _ in range(count)]
         for total, counts in enumerate(self.totals):
             for c, times in counts:
@@ -128,6 +135,12 @@ class Evaluator:
         self.neighbours = tuple(
             frozenset({c}.union(*(self.pieces[i].scope for i in pieces))) for c, pieces in enumerate(self.touching)
         )
+
+    def _by_rows(self, pieces: Sequence[int]) -> tuple[tuple[list[int], list[int]], ...]:
+        by_rows: dict[tuple[int, ...], list[int]] = {}
+        for k, i in enumerate(pieces):
+            by_rows.setdefault(self.pieces[i].rows, []).append(k)
+        return tuple((list(rows), at) for rows, at in by_rows.items())
 
     def _range(self, counts: Counts) -> NDArray[np.int64]:
         ends = [sum(times * int(self.levels[c][end]) for c, times in counts) for end in (0, -1)]

@@ -113,15 +113,23 @@ def _exchange(
         return None
     # The best up first: once none can come to more than a pair that fits, the rest need no look.
     up, down = up[np.argsort(-gain[up], kind="stable")], down[np.argsort(-gain[down], kind="stable")]
-    choice, most = point.choice_of, float(gain[down[0]])
-    freed, lost = cost[down], gain[down]
+    choice = point.choice_of
+    freed, lost, slack = cost[down], gain[down], room * (1 - 1e-12)
+    # Before the first change down that frees enough in every row, none need be asked whether it does.
+    most_freed = np.minimum.accumulate(freed, axis=0)
+    wanted = slack - cost[up] + _SAME * (np.abs(slack) + np.abs(cost[up]))
+    first = np.max([np.searchsorted(-m, -w) for m, w in zip(most_freed.T, wanted.T, strict=True)], axis=0)
+    most = gain[up] + np.append(lost, -np.inf)[first]
     best, found = _SAME * point.saliency, None
-    for a in up:
-        if gain[a] + most <= best:
+    for i in np.flatnonzero(most > best):
+        a = up[i]
+        if gain[a] + lost[0] <= best:
             break
-        enough = int(np.searchsorted(-lost, gain[a] - best))
+        if most[i] <= best:
+            continue
+        begin, end = int(first[i]), int(np.searchsorted(-lost, gain[a] - best))
         near = point.evaluator.neighbours[choice[a]]
-        for b in np.flatnonzero((freed[:enough] + cost[a] <= room * (1 - 1e-12)).all(axis=1)):
+        for b in begin + np.flatnonzero((freed[begin:end] + cost[a] <= slack).all(axis=1)):
             if choice[down[b]] not in near:
                 best, found = float(gain[a] + lost[b]), (int(a), int(down[b]))
                 break

@@ -22,8 +22,9 @@ _NOISE = 1e-12
 class Point:
     """A choice of level indices that knows cheaply what changing one choice would cost.
 
-    Only the tables that a changed choice touches are evaluated again, and the cost curve of a choice
-    is kept until a choice that shares a table with it moves.
+    Only the tables that a changed choice touches are evaluated again: what each piece adds to the cost curve of a
+    choice is kept until a choice of that piece moves, so that a step takes no longer in a deeper network, where the
+    pieces of one group of widths lie in every block of a stage.
     """
 
     def __init__(self, evaluator: Evaluator, levels: Sequence[int]) -> None:
@@ -35,7 +36,9 @@ class Point:
         self.first = np.concatenate([[0], np.cumsum(evaluator.sizes)]).astype(np.int64)
         self.choice_of = np.repeat(np.arange(len(levels)), evaluator.sizes)
         self._deltas = np.zeros((len(self.choice_of), len(evaluator.base)))
-        self._stale = set(range(len(levels)))
+        # For each choice, what each piece that it touches adds to its curve; and which of these are out of date.
+        self._curves: list[list[NDArray[np.float64]]] = [[np.zeros(0)] * len(t) for t in evaluator.touching]
+        self._stale = {choice: set(range(len(t))) for choice, t in enumerate(evaluator.touching)}
         self._worth = np.concatenate([*evaluator.saliencies, np.zeros(0)])
 
     def _piece(self, piece: int) -> NDArray[np.float64]:
@@ -44,7 +47,10 @@ class Point:
     def copy(self) -> Point:
         other = copy(self)
         other.levels, other._at = self.levels.copy(), self._at.copy()
-        other._values, other._deltas, other._stale = self._values.copy(), self._deltas.copy(), self._stale.copy()
+        other._values, other._deltas = self._values.copy(), self._deltas.copy()
+        # Curves themselves are never written to.
+        other._curves = [c.copy() for c in self._curves]
+        other._stale = {choice: pieces.copy() for choice, pieces in self._stale.items()}
         return other
 
     @property
@@ -59,14 +65,15 @@ class Point:
     def deltas(self, choice: int) -> NDArray[np.float64]:
         """What the network's costs change by if ``choice`` alone moves to each of its levels: (levels, rows)."""
         change = self._deltas[self.first[choice] : self.first[choice + 1]]
-        if choice in self._stale:
-            self._stale.discard(choice)
-            change[:] = 0.0
+        if (stale := self._stale.pop(choice, None)) is not None:
+            curves, touching = self._curves[choice], self.evaluator.touching[choice]
             moved = self._moved({choice: np.arange(len(change))})
-            for i in self.evaluator.touching[choice]:
-                piece = self.evaluator.pieces[i]
-                at = [moved.get(t, self._at[t]) for t in piece.totals]
-                change[:, list(piece.rows)] += self.evaluator.piece_costs(i, at) - self._values[i]
+            for k in stale:
+                at = [moved.get(t, self._at[t]) for t in self.evaluator.pieces[touching[k]].totals]
+                curves[k] = self.evaluator.piece_costs(touching[k], at) - self._values[touching[k]]
+            change[:] = 0.0
+            for rows, at_rows in self.evaluator.rows_touched[choice]:
+                change[:, rows] += np.add.reduce([curves[k] for k in at_rows])
         return change
 
     def _moved(self, levels: Mapping[int, NDArray[np.int64]]) -> dict[int, NDArray[np.int64]]:
@@ -154,8 +161,8 @@ class Point:
                     self._at[total] += times * further
         for i in {t for choice, _ in moves for t in self.evaluator.touching[choice]}:
             self._values[i] = self._piece(i)
-        for choice, _ in moves:
-            self._stale |= self.evaluator.neighbours[choice]
+            for choice, k in self.evaluator.touched[i]:
+                self._stale.setdefault(choice, set()).add(k)
 
 
 def reduce(point: Point, limits: Budget, *, held: frozenset[int] = frozenset()) -> int | None:

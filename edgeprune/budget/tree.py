@@ -9,6 +9,7 @@ may lose there: such shifts leave every plan's sum as it is and bring the bound 
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -106,6 +107,7 @@ class Tree:
             for b, sources in zip(self._buckets, self._sources, strict=True)
         ]
         self.cells = sum(math.prod(self._sizes[v] for v in b.scope) for b in self._buckets)
+        self._scratch = np.zeros(0)
 
     # -- structure ---------------------------------------------------------------------------------
 
@@ -127,8 +129,12 @@ class Tree:
         touching: list[list[Source]] = [[s for s in pending if v in s.scope] for v in range(n)]
         self._touching = touching
         costs = {v: cost(v, touching[v]) for v in left if not children[v]}
+        waiting = [(c, v) for v, c in costs.items()]
+        heapq.heapify(waiting)
         while left:
-            variable = min(costs, key=lambda v: (costs[v], v))
+            least, variable = heapq.heappop(waiting)
+            if costs.get(variable) != least:
+                continue  # It has another cost by now, and waits with that one, too.
             del costs[variable]
             left.remove(variable)
             sources = touching[variable]
@@ -145,6 +151,7 @@ class Tree:
                 touching[v] = [s for s in touching[v] if id(s) not in gone] + [s for s in made if v in s.scope]
                 if not children[v]:
                     costs[v] = cost(v, touching[v])
+                    heapq.heappush(waiting, (costs[v], v))
             self._roots += [s for s in made if not s.scope]
             touching[variable] = []
 
@@ -238,8 +245,7 @@ class Tree:
         bucket = self._buckets[i]
         parts, shape, axis = self._parts(i), self._shape(bucket.scope), bucket.scope.index(bucket.variable)
         if len(shape) == 1 or math.prod(shape) <= _AT_ONCE:
-            most: Array = _sum(parts, shape).max(axis=axis)
-            return most
+            return self._most_at_once(parts, shape, axis)
         slices = ([p[k if p.shape[0] > 1 else 0] for p in parts] for k in range(shape[0]))
         if axis:
             return np.stack([_sum(s, shape[1:]).max(axis=axis - 1) for s in slices])
@@ -247,6 +253,19 @@ class Tree:
         for part in slices:
             np.maximum(most, _sum(part, shape[1:]), out=most)
         return most
+
+    def _most_at_once(self, parts: Sequence[Array], shape: Sequence[int], axis: int) -> Array:
+        """The axis goes first: the maximum is then taken over whole rows, and not within short ones."""
+        order = (axis, *(a for a in range(len(shape)) if a != axis))
+        *small, largest = (p.transpose(order) for p in parts)
+        turned = [shape[a] for a in order]
+        if self._scratch.size < math.prod(shape):
+            self._scratch = np.empty(math.prod(shape))
+        joined = self._scratch[: math.prod(shape)].reshape(turned)
+        # Small ones first, so that all cells are gone through but once.
+        np.add(sum(small[1:], start=small[0]) if small else 0.0, largest, out=joined)
+        most: Array = joined.reshape(turned[0], -1).max(axis=0)
+        return most.reshape(turned[1:])
 
     def _given(self, source: Source) -> Array:
         if source.bucket >= 0:
