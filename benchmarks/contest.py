@@ -15,7 +15,7 @@ import digit_pairs
 import glyphs
 import numpy as np
 import torch
-from equal_latency import Meter, levelled
+from equal_latency import REACH, Meter, levelled
 from rivals import Candidate, MacsRanking, Method, Recipe, Solver, TorchPruning, Widths, Workpiece, has_torch_pruning
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -130,8 +130,9 @@ def note(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
-def cell_name(data: str, seed: int, budget: int, method: str) -> str:
-    return f"{data}/cell-{seed}-{budget}-{method}"
+def cell_name(data: str, seed: int, recipe: Recipe) -> str:
+    """Of a recovered network; methods and budgets that make the same one share it."""
+    return f"{data}/cell-{seed}-{digest_of(recipe)}"
 
 
 def plans_name(data: str, seed: int, budget: int) -> str:
@@ -191,18 +192,16 @@ class Contest:
             self._plan(workpiece, seed, unplanned)
         for budget in budgets:
             offered = self.folder.read(plans_name(self.data.name, seed, budget))["measured"]
-            for method in (m for m in only if m in offered):
-                self._cell(workpiece, seed, budget, method, offered[method]["recipe"])
+            for method, plan in ((m, p) for m in only for p in offered.get(m, ())):
+                if abs(plan["used"] - 1) <= REACH:
+                    said = f"{self.data.name} {seed}, {budget} %, {method} ({plan['used']:.3f})"
+                    self._cell(workpiece, seed, plan["recipe"], said)
 
-    def _cell(self, workpiece: Workpiece, seed: int, budget: int, method: str, recipe: Recipe) -> None:
+    def _cell(self, workpiece: Workpiece, seed: int, recipe: Recipe, said: str) -> None:
         """A network recovered, unless that very one was."""
-        name, digest = cell_name(self.data.name, seed, budget, method), digest_of(recipe)
-        found = self.folder.read(name)
-        if found is None or found.get("recipe") != digest:
-            found = {"recipe": digest, **self._recovered(workpiece.make(recipe), seed)}
-            self.folder.write(name, found)
-        said = f"{found['before']:.4f}, recovered {found['accuracy']:.4f}"
-        note(f"{self.data.name} {seed}, {budget} %, {method}: {said}")
+        name = cell_name(self.data.name, seed, recipe)
+        found = self.folder.once(name, lambda: self._recovered(workpiece.make(recipe), seed))
+        note(f"{said}: {found['before']:.4f}, recovered {found['accuracy']:.4f}")
 
     def _dense(self, seed: int) -> nn.Module:
         """The trained network of a seed."""
@@ -262,10 +261,12 @@ class Contest:
             note(f"{name} {seed}, {budget} %: to the same latency")
             with on_trial(device) as trials:
                 meter = Meter(trials, compiled, dense, self.home / "bundles", self.home / "latencies.json")
-                found = levelled(methods, workpiece, share, dense_ms, meter, (OWN, ALIKE), note)
+                found = levelled(methods, workpiece, share, dense_ms, meter, note)
             said = {
                 "predicted": {m: saliency(method, share * dense_ms) for m, method in alike.items()},
-                "measured": {m: {"used": t.used(share), **asdict(t.candidate)} for m, t in found.items()},
+                "measured": {
+                    m: [{"used": t.used(share), **asdict(t.candidate)} for t in ts] for m, ts in found.items()
+                },
             }
             self.folder.write(plans_name(name, seed, budget), said)
 

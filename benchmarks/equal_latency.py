@@ -26,6 +26,8 @@ from edgeprune.graph.network import Network
 
 WINDOW = 0.015
 """How far from the target a network may be, as a share of the target."""
+REACH = 0.1
+"""How far from it the two may be between which what a method does at the target is interpolated."""
 TURNS, RACE_TURNS = 21, 25
 TRIES, RACES = 12, 8
 """Most aims of a method's search for one target; most races, between which networks out of the window are replaced."""
@@ -110,13 +112,9 @@ class Meter:
         return {widths: median(self._known[_key(widths)]) for widths in ratios}
 
 
-def tuned(
-    method: Method, workpiece: Workpiece, target: float, dense_ms: float, meter: Meter, *, may_exceed: bool
-) -> Tuned:
-    """A method's network that is measured to take ``target`` of the dense latency.
-
-    Where none of its networks is inside the window, a method that ``may_exceed`` gets the nearest slower one: more
-    time than was asked for, never less. Others get the slowest one below.
+def tuned(method: Method, workpiece: Workpiece, target: float, dense_ms: float, meter: Meter) -> list[Tuned]:
+    """A method's network that is measured to take ``target`` of the dense latency, or where it has none inside the
+    window, those on both sides.
 
     Args:
         target: a share of the dense latency.
@@ -163,19 +161,17 @@ def tuned(
             break
         with suppress(InfeasibleBudgetError):
             tried_at(centre * (1 + beside))
-    return nearest(tried.values(), target, may_exceed=may_exceed)
+    return around(tried.values(), target)
 
 
-def nearest(found: Iterable[Tuned], target: float, *, may_exceed: bool) -> Tuned:
-    """The network to take among those that were timed; :func:`tuned` has the rule."""
+def around(found: Iterable[Tuned], target: float) -> list[Tuned]:
+    """The nearest network inside the window, or the nearest on either side of the target: one rule for every method."""
     every = sorted(found, key=lambda t: t.share)
     inside = [t for t in every if abs(t.used(target) - 1) <= WINDOW]
     if inside:
-        return min(inside, key=lambda t: abs(t.used(target) - 1))
+        return [min(inside, key=lambda t: abs(t.used(target) - 1))]
     below, above = ([t for t in every if (t.share > target) == over] for over in (False, True))
-    if may_exceed:
-        return above[0] if above else below[-1]
-    return below[-1] if below else above[0]
+    return below[-1:] + above[:1]
 
 
 def levelled(
@@ -184,40 +180,57 @@ def levelled(
     target: float,
     dense_ms: float,
     meter: Meter,
-    own: Sequence[str],
     note: Callable[[str], None] = lambda text: None,
-) -> dict[str, Tuned]:
-    """Every method's network for a target; methods without one are left out.
+) -> dict[str, list[Tuned]]:
+    """Every method's network for a target, or two around it, or none.
 
     What a race says is added to what was known, and a method whose network is out of the window then is tuned again.
-    In the end each has the one that suits best of all that were in a race.
-
-    Args:
-        own: the methods that must not exceed the target.
+    In the end each has those that suit best of all that were in a race.
     """
     raced: dict[str, dict[Widths, Tuned]] = {name: {} for name in methods}
-    racing: dict[str, Widths] = {}
+    racing: dict[str, list[Widths]] = {}
     for race in range(RACES):
-        offered: dict[str, Candidate] = {}
+        offered: dict[str, list[Candidate]] = {}
         for name, method in methods.items():
             try:
-                offered[name] = tuned(method, workpiece, target, dense_ms, meter, may_exceed=name not in own).candidate
+                offered[name] = [t.candidate for t in tuned(method, workpiece, target, dense_ms, meter)]
             except InfeasibleBudgetError as e:
                 note(f"{name}: {e.message}")
-        if racing == (racing := {name: candidate.widths for name, candidate in offered.items()}):
+        if racing == (racing := {name: [c.widths for c in every] for name, every in offered.items()}):
             break
-        shares = meter.race({c.widths: _maker(workpiece, c) for c in offered.values()})
-        for name, candidate in offered.items():
-            raced[name][candidate.widths] = Tuned(candidate, shares[candidate.widths])
-        note(f"race {race + 1}: " + ", ".join(f"{n} {shares[w] / target:.3f}" for n, w in racing.items()))
-    found = {}
+        shares = meter.race({c.widths: _maker(workpiece, c) for every in offered.values() for c in every})
+        for name, every in offered.items():
+            raced[name] |= {c.widths: Tuned(c, shares[c.widths]) for c in every}
+        note(f"race {race + 1}: " + _said({n: [raced[n][w] for w in every] for n, every in racing.items()}, target))
+    found: dict[str, list[Tuned]] = {}
     for name, candidates in raced.items():
         # Later races may have told more of a network than the one it was in for this method.
         known = [replace(t, share=meter.known(w) or t.share) for w, t in candidates.items()]
-        if known:
-            found[name] = nearest(known, target, may_exceed=name not in own)
-    note("chosen: " + ", ".join(f"{n} {t.used(target):.3f}" for n, t in found.items()))
+        found[name] = around(known, target)
+    note("chosen: " + _said(found, target))
     return found
+
+
+def at_target(used: Sequence[float], values: Sequence[float]) -> float | None:
+    """What a method does at the target, of what its networks do: of the one inside the window; of two, interpolated.
+
+    Args:
+        used: latencies over the target.
+
+    Returns:
+        None for a method that has no networks on both sides within :data:`REACH`: nothing is known at this latency.
+    """
+    if len(used) < 2:
+        return values[0] if used and abs(used[0] - 1) <= WINDOW else None
+    (low, a), (high, b) = sorted(zip(used, values, strict=True))
+    if not 1 - REACH <= low <= 1 <= high <= 1 + REACH:
+        return None
+    return a + (b - a) * (1 - low) / (high - low)
+
+
+def _said(found: Mapping[str, Sequence[Tuned]], target: float) -> str:
+    shares = {name: "/".join(f"{t.used(target):.3f}" for t in every) or "none" for name, every in found.items()}
+    return ", ".join(f"{name} {said}" for name, said in shares.items())
 
 
 def _maker(workpiece: Workpiece, candidate: Candidate) -> Callable[[], Network]:

@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from equal_latency import Tuned, levelled, nearest
+from equal_latency import Tuned, around, at_target, levelled
 from outcomes import Estimate
 from rivals import Candidate, kept, removals
 
@@ -36,13 +36,26 @@ def test_saliency_kept_is_what_curves_say() -> None:
 
 
 def test_nearest_network_inside_of_the_window_is_taken() -> None:
-    assert nearest(at(0.54, 0.552, 0.556), 0.55, may_exceed=False).share == 0.552
+    assert [t.share for t in around(at(0.54, 0.552, 0.556), 0.55)] == [0.552]
 
 
-def test_rival_without_a_network_in_the_window_gets_more_time_and_exact_less() -> None:
-    found = at(0.40, 0.53, 0.60, 0.70)
-    assert nearest(found, 0.55, may_exceed=True).share == 0.60
-    assert nearest(found, 0.55, may_exceed=False).share == 0.53
+def test_without_a_network_in_the_window_the_nearest_on_both_sides_are_taken() -> None:
+    assert [t.share for t in around(at(0.70, 0.53, 0.60, 0.40), 0.55)] == [0.53, 0.60]
+    assert [t.share for t in around(at(0.70, 0.60), 0.55)] == [0.60]
+    assert [t.share for t in around(at(0.30, 0.40), 0.55)] == [0.40]
+
+
+def test_accuracy_at_the_target_is_that_of_the_window_or_lies_between_its_neighbours() -> None:
+    assert at_target([1.01], [0.8]) == 0.8
+    assert at_target([1.06, 0.98], [0.84, 0.80]) == pytest.approx(0.81)
+
+
+def test_nothing_is_said_of_a_method_without_networks_on_both_sides_near_the_target() -> None:
+    assert at_target([], []) is None
+    assert at_target([1.06], [0.8]) is None
+    assert at_target([0.97], [0.8]) is None
+    assert at_target([0.98, 1.11], [0.8, 0.9]) is None
+    assert at_target([0.89, 1.02], [0.8, 0.9]) is None
 
 
 class OneKnob:
@@ -73,12 +86,13 @@ class ScriptedMeter:
         return {widths: self.measured(widths, None) for widths in networks}
 
 
-def test_network_that_a_race_finds_too_slow_is_replaced_by_one_that_was_raced() -> None:
+def test_network_that_a_race_finds_too_slow_is_replaced_by_those_on_both_sides_raced_too() -> None:
     meter: Any = ScriptedMeter()
-    found = levelled({"exact": OneKnob()}, cast(Any, None), 0.55, 10.0, meter, ("exact",))["exact"]
+    found = levelled({"exact": OneKnob()}, cast(Any, None), 0.55, 10.0, meter)["exact"]
     assert meter.races[0] == [(55,)]
-    assert [found.candidate.widths] in meter.races[1:]
-    assert found.share == found.candidate.widths[0] / 100 <= 0.55
+    assert [t.candidate.widths for t in found] == [(54,), (56,)]
+    assert [(54,), (56,)] in meter.races[1:]
+    assert [t.share for t in found] == [0.54, 0.56]
 
 
 def test_interval_is_students() -> None:
