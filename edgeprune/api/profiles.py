@@ -82,11 +82,11 @@ class Profile(Shown):
 
     def layers(self) -> tuple[ProfiledLayer, ...]:
         """The kernels of the network, in the order in which they run."""
-        nodes, known = self.network.kernels.nodes, {r.spec.key: r for r in self.records}
+        nodes, model = self.network.kernels.nodes, LatencyModel(self.records)
         names = kernel_names([_Named(n.name, n.module, str(n.spec)) for n in nodes])
         found = []
         for name, node in zip(names, nodes, strict=True):
-            record = known.get(node.spec.key)
+            record = model.record(node.spec)
             ms = record.median_ns / 1e6 if record is not None and record.ok else None
             found.append(ProfiledLayer(name, node.name, str(node.spec), dict(node.spec.widths), ms))
         return tuple(found)

@@ -86,11 +86,13 @@ class Launch(Jsonable):
 
 @dataclass(frozen=True, slots=True)
 class KernelRow:
-    """Samples of one kernel in ns, the reference loop's time beside them, and whether its output was finite."""
+    """Samples of one kernel in ns, whether its output was finite, and the reference loop's time before the first sample
+    and after each: none under a virtual clock, on a GPU, or where a clock is too coarse for it.
+    """
 
     samples_ns: tuple[float, ...]
     finite: bool
-    reference_ns: float = 0.0
+    reference_ns: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,14 +181,23 @@ class NativeProgram:
         min_ns: int = 0,
         weight_span: int = 0,
         most: int | None = None,
+        retakes: int = 0,
+        nominal_ns: int = 0,
     ) -> Kernels:
         """Samples of each kernel from number ``first`` on; at most ``most`` rows are read.
+
+        Args:
+            retakes: most samples of a kernel that are taken in place of those that met a slow clock.
+            nominal_ns: time of the reference loop at the clock that counts; 0: the quickest it has in this run.
 
         Raises:
             VerificationError: the program does not end; which kernel it hung at is not known.
         """
         arguments = [*_timing(warmup, repeats, threads), "--first", str(first), "--min-ns", str(min_ns)]
-        done = self._run("kernels", *arguments, "--weight-span", str(weight_span))
+        arguments += ["--weight-span", str(weight_span)]
+        if retakes:  # an argument that programs of an earlier version do not know
+            arguments += ["--retakes", str(retakes), "--nominal-ns", str(nominal_ns)]
+        done = self._run("kernels", *arguments)
         rows: list[KernelRow] = []
         for line in done.stdout.splitlines():
             row = _kernel_row(line, first + len(rows))
@@ -306,8 +317,12 @@ def _kernel_row(line: str, index: int) -> KernelRow | None:
     try:
         row = json.loads(line)
         samples = tuple(float(s) for s in row["samples"])
-        reference = float(row.get("reference", 0.0))
-        whole = row["index"] == index and samples and all(map(math.isfinite, (*samples, reference)))
-        return KernelRow(samples, row["finite"] is True, reference) if whole else None
+        said = row.get("reference", [])
+        # Earlier programs print one number for a kernel.
+        reference = tuple(map(float, said if isinstance(said, list) else [said] * (len(samples) + 1)))
+        whole = row["index"] == index and samples and all(map(math.isfinite, (*samples, *reference)))
+        if not whole or len(reference) not in (0, len(samples) + 1):
+            return None
+        return KernelRow(samples, row["finite"] is True, reference if all(r > 0 for r in reference) else ())
     except _NOT_THIS:
         return None

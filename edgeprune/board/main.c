@@ -27,7 +27,7 @@ static uint64_t clock_ns(const options *o) { return o->virtual_clock ? virtual_n
 
 /* ---- reference: a piece of work that is the same in every program, so that its time is the clock's speed ---- */
 
-enum { REFERENCE_FLOATS = 1024, REFERENCE_PASSES = 256, REFERENCE_RUNS = 3 };
+enum { REFERENCE_FLOATS = 1024, REFERENCE_PASSES = 256 };
 
 /* Its time; 0 on the virtual clock, and where kernels run on a GPU, of whose clock it says nothing. */
 static double reference_ns(const options *o) {
@@ -48,10 +48,29 @@ static double reference_ns(const options *o) {
   return ns;
 }
 
-static double quickest_reference_ns(const options *o) {
-  double quickest = reference_ns(o);
-  for (int i = 1; i < REFERENCE_RUNS; i++) quickest = fmin(quickest, reference_ns(o));
-  return quickest;
+/* Its quickest time in this process, or what --nominal-ns says. A sample before or after which the loop took more than
+ * SLOWER times as long met a slow clock: it counts for nothing as long as another may be taken. */
+#define SLOWER 1.03
+static double nominal_ns;
+
+static int at_nominal_clock(const options *o, double reference) {
+  if (reference == 0) return 1;
+  if (o->nominal_ns == 0 && (nominal_ns == 0 || reference < nominal_ns)) nominal_ns = reference;
+  return reference <= SLOWER * (o->nominal_ns ? (double)o->nominal_ns : nominal_ns);
+}
+
+/* Room for its time before the first sample and after each, or NULL where there is none; 0 if memory is short. */
+static int references(const options *o, double **reference) {
+  *reference = NULL;
+  if (o->virtual_clock || !ep_paced) return 1;
+  *reference = calloc((size_t)(o->repeats + o->retakes + 1), sizeof **reference);
+  return *reference != NULL;
+}
+
+static void print_references(const double *reference, long samples) {
+  printf("\"reference\":[");
+  for (long i = 0; reference && i <= samples; i++) printf("%s%.1f", i ? "," : "", reference[i]);
+  printf("]");
 }
 
 /* ---- arguments ------------------------------------------------------------------------------- */
@@ -105,6 +124,10 @@ static int parse(int argc, char **argv, options *o) {
       ok = parse_long(v, 1, &o->repeats);
     else if (strcmp(a, "--min-ns") == 0)
       ok = parse_long(v, 0, &o->min_ns);
+    else if (strcmp(a, "--retakes") == 0)
+      ok = parse_long(v, 0, &o->retakes);
+    else if (strcmp(a, "--nominal-ns") == 0)
+      ok = parse_long(v, 0, &o->nominal_ns);
     else if (strcmp(a, "--first") == 0)
       ok = parse_long(v, 0, &o->first);
     else if (strcmp(a, "--weight-span") == 0)
@@ -140,18 +163,24 @@ static int sample(ep_model *model, const options *o, int (*one)(ep_model *, int)
   return 0;
 }
 
-/* Prints them. `reference`, if there is one, gets the time of the reference before each. */
-static int samples(ep_model *model, const options *o, int (*one)(ep_model *, int), int index, uint64_t cost,
-                   double *reference) {
+/* Prints them, and returns how many there are. `reference`, if there is one, gets its time before the first and after
+ * each; instead of samples that met a slow clock others are taken, as many as may be retaken. */
+static long samples(ep_model *model, const options *o, int (*one)(ep_model *, int), int index, uint64_t cost,
+                    double *reference) {
   double ns = 0;
+  long count = 0, most = o->repeats + (reference ? o->retakes : 0);
   for (long i = 0; i < o->warmup; i++)
     if (sample(model, o, one, index, cost, &ns) != 0) return -1;
-  for (long i = 0; i < o->repeats; i++) {
-    if (reference) reference[i] = reference_ns(o);
+  int before = 1, after = 1;
+  if (reference) before = at_nominal_clock(o, reference[0] = reference_ns(o));
+  for (long good = 0; good < o->repeats && count < most; before = after) {
     if (sample(model, o, one, index, cost, &ns) != 0) return -1;
-    printf("%s%.1f", i ? "," : "", ns);
+    printf("%s%.1f", count ? "," : "", ns);
+    count++;
+    if (reference) after = at_nominal_clock(o, reference[count] = reference_ns(o));
+    good += before && after;
   }
-  return 0;
+  return count;
 }
 
 static ports bench_inputs, bench_outputs;
@@ -179,14 +208,15 @@ static int bench(ep_model *model, const options *o) {
   int code = buffers(&bench_inputs, ep_input_count, ep_input);
   if (code == OK) code = buffers(&bench_outputs, ep_output_count, ep_output);
   for (int i = 0; code == OK && i < ep_input_count; i++) fill(&ep_inputs[i], bench_inputs.data[i]);
-  double *reference = code == OK && !o->virtual_clock && ep_paced ? calloc((size_t)o->repeats, sizeof *reference) : NULL;
-  if (code == OK && !o->virtual_clock && ep_paced && reference == NULL) code = fail(INTERNAL, "out of memory", NULL);
+  double *reference = NULL;
+  if (code == OK && !references(o, &reference)) code = fail(INTERNAL, "out of memory", NULL);
   if (code == OK) {
     printf("{\"clock\":\"%s\",\"unit\":\"ns\",\"samples\":[", o->virtual_clock ? "virtual" : "monotonic");
-    if (samples(model, o, whole, 0, cost, reference) != 0) code = fail(INTERNAL, ep_error(), NULL);
-    printf("],\"reference\":[");
-    for (long i = 0; reference && i < o->repeats; i++) printf("%s%.1f", i ? "," : "", reference[i]);
-    printf("],\"allocated_bytes\":%llu}\n", (unsigned long long)ep_allocated());
+    long count = samples(model, o, whole, 0, cost, reference);
+    if (count < 0) code = fail(INTERNAL, ep_error(), NULL);
+    printf("],");
+    print_references(reference, count - 1); /* the one before each, and not the last one after */
+    printf(",\"allocated_bytes\":%llu}\n", (unsigned long long)ep_allocated());
   }
   free(reference);
   release(&bench_inputs);
@@ -201,39 +231,47 @@ static int one_kernel(ep_model *model, int index) {
 
 /* Kernels that are only here to be timed: one after the other, each many times. */
 static int alone(ep_model *model, const options *o) {
-  for (int i = (int)o->first; i < ep_call_count; i++) {
+  double *reference;
+  if (!references(o, &reference)) return fail(INTERNAL, "out of memory", NULL);
+  int code = OK;
+  for (int i = (int)o->first; code == OK && i < ep_call_count; i++) {
     ep_fill_arena(model);
-    double reference = quickest_reference_ns(o);
     printf("{\"index\":%d,\"name\":\"%s\",\"samples\":[", i, ep_calls[i].name);
-    int failed = samples(model, o, one_kernel, i, ep_calls[i].virtual_ns, NULL);
-    printf("],\"finite\":%s,\"reference\":%.1f}\n", !failed && ep_call_finite(model, i) ? "true" : "false", reference);
+    long count = samples(model, o, one_kernel, i, ep_calls[i].virtual_ns, reference);
+    printf("],\"finite\":%s,", count >= 0 && ep_call_finite(model, i) ? "true" : "false");
+    print_references(reference, count);
+    printf("}\n");
     fflush(stdout); /* what was measured survives a kernel that crashes */
-    if (failed) return fail(INTERNAL, ep_error(), ep_calls[i].name);
+    if (count < 0) code = fail(INTERNAL, ep_error(), ep_calls[i].name);
   }
-  return OK;
+  free(reference);
+  return code;
 }
 
 /* The kernels of a network: in their places, with the caches as the kernels before leave them. */
 static int in_place(ep_model *model, const options *o) {
-  double *ns = calloc((size_t)ep_call_count * (size_t)o->repeats + 1, sizeof *ns);
-  if (ns == NULL) return fail(INTERNAL, "out of memory", NULL);
+  double *reference = NULL, *ns = calloc((size_t)ep_call_count * (size_t)o->repeats + 1, sizeof *ns);
   int code = OK;
-  double reference = 0;
+  if (ns == NULL || !references(o, &reference)) code = fail(INTERNAL, "out of memory", NULL);
   ep_fill_arena(model);
   for (long r = -o->warmup; code == OK && r < o->repeats; r++) {
-    if (r >= 0) reference = r ? fmin(reference, reference_ns(o)) : reference_ns(o);
+    if (reference && r == 0) reference[0] = reference_ns(o);
     for (int i = 0; code == OK && i < ep_call_count; i++) {
       uint64_t begin = clock_ns(o);
       if (ep_run_call(model, i) != 0 || ep_finish(model) != 0) code = fail(INTERNAL, ep_error(), ep_calls[i].name);
       virtual_now += ep_calls[i].virtual_ns;
       if (r >= 0) ns[(long)i * o->repeats + r] = (double)(clock_ns(o) - begin);
     }
+    if (reference && r >= 0) reference[r + 1] = reference_ns(o);
   }
   for (int i = (int)o->first; code == OK && i < ep_call_count; i++) {
     printf("{\"index\":%d,\"name\":\"%s\",\"samples\":[", i, ep_calls[i].name);
     for (long r = 0; r < o->repeats; r++) printf("%s%.1f", r ? "," : "", ns[(long)i * o->repeats + r]);
-    printf("],\"finite\":%s,\"reference\":%.1f}\n", ep_call_finite(model, i) ? "true" : "false", reference);
+    printf("],\"finite\":%s,", ep_call_finite(model, i) ? "true" : "false");
+    print_references(reference, o->repeats);
+    printf("}\n");
   }
+  free(reference);
   free(ns);
   return code;
 }

@@ -12,7 +12,7 @@ enum { MAX_PORTS = 16 };
 typedef struct {
   const char *inputs[MAX_PORTS], *outputs[MAX_PORTS], *expects[MAX_PORTS];
   int input_count, output_count, expect_count;
-  long batch, threads, warmup, repeats, min_ns, first, weight_span;
+  long batch, threads, warmup, repeats, retakes, min_ns, nominal_ns, first, weight_span;
   double rtol, atol;
   int virtual_clock;
 } options;

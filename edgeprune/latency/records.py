@@ -6,7 +6,7 @@ import hashlib
 import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgeprune.errors import ProfileError
@@ -68,7 +68,8 @@ class Fingerprint:
 class KernelRecord:
     """The measurement of one kernel with one schedule on one device.
 
-    ``status`` is "ok" or "failed" (then ``error`` says why and the figures are 0).
+    ``status`` is "ok" or "failed" (then ``error`` says why and the figures are 0). Latencies are those at the clock at
+    which the board's reference loop takes ``reference_ns``; 0 where it has none.
     """
 
     spec: KernelSpec
@@ -83,10 +84,21 @@ class KernelRecord:
     evidence: str = "measured"
     error: str = ""
     flags: tuple[str, ...] = field(default=())  # "drift": measured again, for the device's speed had changed
+    reference_ns: float = 0.0
 
     @property
     def ok(self) -> bool:
         return self.status == "ok"
+
+    def at_clock(self, reference_ns: float) -> KernelRecord:
+        """The same latencies at the clock at which the reference loop takes ``reference_ns``; unchanged if 0, or if
+        nothing is known of the clock that they were measured at.
+        """
+        if not reference_ns or not self.reference_ns:
+            return self
+        by = reference_ns / self.reference_ns
+        latencies = {name: getattr(self, name) * by for name in ("median_ns", "spread_ns", "min_ns")}
+        return replace(self, reference_ns=reference_ns, **latencies)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -102,6 +114,7 @@ class KernelRecord:
             "evidence": self.evidence,
             "error": self.error,
             "flags": list(self.flags),
+            "reference_ns": float(self.reference_ns),
         }
 
     @classmethod
@@ -111,6 +124,8 @@ class KernelRecord:
         Raises:
             ProfileError: a field is missing, unknown or of the wrong type, or :func:`check_record` refuses it.
         """
+        if isinstance(data, dict):
+            data = {**_ADDED, **data}
         fields = _checked_fields(data, _RECORD_FIELDS, "record")
         try:
             spec = KernelSpec.from_json(fields["spec"])
@@ -146,7 +161,10 @@ _RECORD_FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "evidence": str,
     "error": str,
     "flags": list,
+    "reference_ns": (int, float),
 }
+_ADDED: Mapping[str, Any] = {"reference_ns": 0.0}
+"""Fields that records of earlier versions lack, and what these mean."""
 
 
 def check_record(record: KernelRecord) -> None:
@@ -166,7 +184,7 @@ def _record_faults(record: KernelRecord) -> Iterator[str]:
         yield f"status {record.status!r} is none of {', '.join(STATUS)}"
     if record.evidence not in EVIDENCE:
         yield f"evidence {record.evidence!r} is none of {', '.join(EVIDENCE)}"
-    for name in ("median_ns", "spread_ns", "min_ns", "samples", "object_bytes", "weight_bytes"):
+    for name in ("median_ns", "spread_ns", "min_ns", "samples", "object_bytes", "weight_bytes", "reference_ns"):
         value = getattr(record, name)
         if not 0 <= value < 2**63:
             yield f"{name} is {value}"

@@ -22,6 +22,7 @@ from edgeprune.graph.channels import ChannelGraph, KernelGraph
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.jsonable import Jsonable
 from edgeprune.latency.grids import levels_of
+from edgeprune.latency.model import nominal_ns
 from edgeprune.latency.problem import kernels_to_measure
 from edgeprune.latency.records import KernelRecord
 from edgeprune.latency.store import Profile, ProfileStore
@@ -116,7 +117,7 @@ def profile(
 
     def run(kernels: Sequence[Tunable]) -> None:
         for batch in _batches(kernels):
-            for record in _measured(batch, target, device, info, options):
+            for record in _measured(batch, target, device, info, options, nominal_ns(opened.records())):
                 opened.add(record)
                 progress.advance()
                 drifted.extend([record] * ("drift" in record.flags))
@@ -154,6 +155,7 @@ def _measured(
     device: Device,
     info: DeviceInfo,
     options: ProfileOptions,
+    nominal: float,
 ) -> Iterable[KernelRecord]:
     """One record a spec: the best of its candidates."""
     requests = [(s, schedule) for s, schedules in kernels for schedule in schedules]
@@ -165,10 +167,16 @@ def _measured(
         else:
             records.append(KernelRecord(spec, dict(schedule), "failed", evidence=info.evidence, error=built.message))
     if candidates:
-        records += measure(candidates, target, device, info, threads=options.threads, timing=options.timing)
+        threads, timing = options.threads, options.timing
+        records += measure(candidates, target, device, info, threads=threads, timing=timing, nominal_ns=nominal)
     best: dict[str, KernelRecord] = {}
     for record in records:
         rival = best.get(record.spec.key)
-        if rival is None or (record.ok, -record.median_ns) > (rival.ok, -rival.median_ns):
+        if rival is None or _rank(record) > _rank(rival):
             best[record.spec.key] = record
     return [best[s.key] for s, _ in kernels]
+
+
+def _rank(record: KernelRecord) -> tuple[bool, float]:
+    """Higher is better; latencies of one batch are compared at one clock."""
+    return record.ok, -record.median_ns / (record.reference_ns or 1.0)

@@ -47,14 +47,17 @@ VERBS = {
     "run": lambda native: native.run(["x", "z"], ["y"], batch=3, threads=2),
     "check": lambda native: native.check(["a", "b"], ["y"], rtol=1e-4, atol=1e-6, threads=2),
     "bench": lambda native: native.bench(**TIMES),
-    "kernels": lambda native: native.kernels(first=1, min_ns=50, weight_span=4096, **TIMES),
+    "kernels": lambda native: native.kernels(
+        first=1, min_ns=50, weight_span=4096, retakes=3, nominal_ns=40000, **TIMES
+    ),
 }
 LINES = {
     "info": "",
     "run": "--input x --input z --output y --batch 3 --threads 2",
     "check": "--input a --input b --expect y --rtol 0.0001 --atol 1e-06 --threads 2",
     "bench": "--warmup 1 --repeats 2 --threads 2",
-    "kernels": "--warmup 1 --repeats 2 --threads 2 --first 1 --min-ns 50 --weight-span 4096",
+    "kernels": "--warmup 1 --repeats 2 --threads 2 --first 1 --min-ns 50 --weight-span 4096 --retakes 3 "
+    "--nominal-ns 40000",
 }
 SPELT = {option for line in LINES.values() for option in re.findall(OPTION, line)}
 GOOD = {
@@ -70,7 +73,7 @@ GOOD = {
     "run": {"samples": 3},
     "check": {"max_abs_diff": 0.5, "scale": 2.0, "ok": True},
     "bench": {"clock": "monotonic", "unit": "ns", "samples": [5, 6.5], "reference": [2, 3], "allocated_bytes": 7},
-    "kernels": {"index": 1, "name": "conv", "samples": [5, 6.5], "finite": True, "reference": 2.5},
+    "kernels": {"index": 1, "name": "conv", "samples": [5, 6.5], "finite": True, "reference": [2, 3, 4]},
 }
 
 
@@ -96,7 +99,7 @@ def test_the_command_line_is_that_of_the_program_and_its_page(command):
     assert program.argv == ["emulator", "home/model", command, *LINES[command].split()]
     assert program.timeout_s == 9.0
     (line,) = re.findall(rf"^\| `model {command}(?: [^`]*)?`.*$", PAGE, re.MULTILINE)
-    everywhere = {"--min-ns", "--weight-span"}  # described below the table
+    everywhere = {"--min-ns", "--weight-span", "--retakes", "--nominal-ns"}  # described below the table
     assert set(re.findall(OPTION, LINES[command])) <= set(re.findall(OPTION, line)) | everywhere
     assert f'strcmp(command, "{command}") == 0' in PROGRAM
 
@@ -155,7 +158,7 @@ def test_what_good_output_says():
     assert call("check", said("check")) == GoldenResult(0.5, 2.0)
     assert call("bench", said("bench")) == Launch((5.0, 6.5), "monotonic", (2.0, 3.0), 7)
     found = call("kernels", said("kernels"))
-    assert found.rows == (KernelRow((5.0, 6.5), True, 2.5),)
+    assert found.rows == (KernelRow((5.0, 6.5), True, (2.0, 3.0, 4.0)),)
     assert found.ended.returncode == ExitCode.OK
 
 
@@ -182,13 +185,16 @@ def test_what_is_kept_as_json_comes_back(kept):
 def test_an_older_program_times_no_reference_and_does_not_tell_its_bytes():
     assert call("bench", lacking("bench", "reference")) == Launch((5.0, 6.5), "monotonic", (), 7)
     assert call("bench", lacking("bench", "allocated_bytes")).allocated_bytes is None
-    assert call("kernels", lacking("kernels", "reference")).rows == (KernelRow((5.0, 6.5), True, 0.0),)
+    assert call("kernels", lacking("kernels", "reference")).rows == (KernelRow((5.0, 6.5), True),)
+    assert call("kernels", said("kernels", reference=2.5)).rows == (KernelRow((5.0, 6.5), True, (2.5, 2.5, 2.5)),)
 
 
 def test_a_reference_that_the_clock_cannot_resolve_is_none():
     assert call("bench", said("bench", reference=[])).reference_ns == ()
     assert call("bench", said("bench", reference=[0, 40])).reference_ns == ()
-    assert call("kernels", said("kernels", reference=0)).rows[0].reference_ns == 0.0
+    assert call("kernels", said("kernels", reference=[])).rows[0].reference_ns == ()
+    assert call("kernels", said("kernels", reference=[0, 40, 40])).rows[0].reference_ns == ()
+    assert call("kernels", said("kernels", reference=0)).rows[0].reference_ns == ()
 
 
 # ---- exit codes ----------------------------------------------------------------------------------
@@ -333,7 +339,7 @@ def test_an_object_that_lacks_something(command, key, says):
 
 # ---- kernels: what was timed before the one that stopped the program counts ----------------------
 
-ROWS = [json.dumps({**GOOD["kernels"], "index": i, "samples": [i]}) for i in (1, 2, 3)]
+ROWS = [json.dumps({**GOOD["kernels"], "index": i, "samples": [i], "reference": [9, 9]}) for i in (1, 2, 3)]
 
 
 def timed(*lines: str, returncode: int = 0, **arguments: int) -> list[float]:
@@ -371,6 +377,9 @@ def test_rows_are_counted_from_the_first_that_was_asked_for():
         {"samples": ["quick"]},
         {"reference": None},
         {"reference": float("inf")},
+        {"reference": [1]},
+        {"reference": [1, float("nan")]},
+        {"reference": [1, "quick"]},
     ],
 )
 def test_kernels_end_at_an_object_that_is_no_row(changes):

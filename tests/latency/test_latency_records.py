@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from latency_samples import concat, conv, depthwise, failed, fingerprint, record
@@ -58,7 +59,22 @@ def test_json_keeps_a_fingerprint():
     assert difference(fp, again) == {}
 
 
-@pytest.mark.parametrize("missing", sorted(record(conv(1, 1)).to_json()))
+def test_records_of_earlier_versions_know_nothing_of_the_clock():
+    data = record(conv(3, 16)).to_json()
+    del data["reference_ns"]
+    assert KernelRecord.from_json(data).reference_ns == 0.0
+
+
+def test_a_record_at_another_clock_has_all_its_latencies_there():
+    measured = replace(record(conv(3, 16)), median_ns=100.0, spread_ns=8.0, min_ns=90.0, reference_ns=40.0)
+    moved = measured.at_clock(20.0)
+    assert (moved.median_ns, moved.spread_ns, moved.min_ns, moved.reference_ns) == (50.0, 4.0, 45.0, 20.0)
+    assert moved.at_clock(40.0) == measured
+    assert measured.at_clock(0.0) == measured
+    assert replace(measured, reference_ns=0.0).at_clock(20.0).median_ns == 100.0
+
+
+@pytest.mark.parametrize("missing", sorted(record(conv(1, 1)).to_json().keys() - {"reference_ns"}))
 def test_every_field_of_a_record_is_needed(missing):
     data = record(conv(3, 16)).to_json()
     del data[missing]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
@@ -15,6 +15,7 @@ from edgeprune.compiler.kernels.base import Rule
 from edgeprune.compiler.kernels.emit import Emitter, T, function
 from edgeprune.compiler.kernels.registry import schedules_for
 from edgeprune.compiler.objects import build_object
+from edgeprune.compiler.program import timing_program, write_program
 from edgeprune.devices.fake import FakeDevice
 from edgeprune.devices.local.device import LocalDevice
 from edgeprune.devices.protocol import Completed
@@ -224,22 +225,48 @@ def test_weights_and_code_of_a_kernel_are_counted(network, target, device):
     assert record.object_bytes == candidates([stem], target)[0].kernel.bytes > 0
 
 
-def test_the_reference_is_timed_beside_each_kernel(network, target, tmp_path, monkeypatch):
-    """For whoever reads the rows; a record keeps none of it."""
-    device, printed = LocalDevice(tmp_path / "d"), []
-    run = device.run
+@pytest.fixture(scope="module")
+def timing(network, target, tmp_path_factory):
+    """A real timing program of two kernels; what it prints."""
+    made = candidates([n.spec for n in network.kernels.nodes][:2], target)
+    program = timing_program("timing", [(c.spec, c.schedule, c.kernel) for c in made], target)
+    native = write_program(program, target, tmp_path_factory.mktemp("timing"))["program"]
 
-    def listen(argv, *, timeout_s=60.0):
-        done = run(argv, timeout_s=timeout_s)
-        printed.extend(json.loads(line) for line in done.stdout.splitlines())
-        return done
+    def run(*arguments: object) -> list[dict]:
+        said = ["kernels", "--warmup", 0, "--repeats", 3, *arguments]
+        done = subprocess.run([native, *map(str, said)], capture_output=True, text=True, check=True)
+        return [json.loads(line) for line in done.stdout.splitlines()]
 
-    info = replace(device.describe(), clock="instructions")  # timed once, however unsteady
-    monkeypatch.setattr(device, "run", listen)
+    return run
+
+
+def test_the_reference_is_timed_before_the_first_sample_and_after_each(timing):
+    for row in timing():
+        assert (len(row["samples"]), len(row["reference"])) == (3, 4)
+        assert all(ns > 0 for ns in row["reference"])
+
+
+def test_samples_that_met_a_slow_clock_are_replaced_while_they_may_be_retaken(timing):
+    """A nominal clock that nothing reaches, and one that is slower than any."""
+    for nominal, taken in ((1, 3 + 4), (10**9, 3)):
+        for row in timing("--retakes", 4, "--nominal-ns", nominal):
+            assert (len(row["samples"]), len(row["reference"])) == (taken, taken + 1)
+
+
+def test_where_none_is_retaken_no_clock_is_too_slow(timing):
+    assert [len(row["samples"]) for row in timing("--nominal-ns", 1)] == [3, 3]
+
+
+def test_a_virtual_clock_is_never_slow(timing):
+    rows = timing("--virtual-clock", "--retakes", 4, "--nominal-ns", 1)
+    assert [(len(row["samples"]), row["reference"]) for row in rows] == [(3, []), (3, [])]
+
+
+def test_a_record_says_at_which_clock_it_was_measured(network, target, tmp_path):
+    device = LocalDevice(tmp_path / "d")
     specs = [n.spec for n in network.kernels.nodes][:2]
-    records = measure(candidates(specs, target), target, device, info, threads=2, timing=TIMING)
-    assert [r.ok for r in records] == [True, True]
-    assert [row["reference"] > 0 for row in printed] == [True, True]
+    records = measure(candidates(specs, target), target, device, device.describe(), threads=2, timing=TIMING)
+    assert [(r.ok, r.reference_ns > 0) for r in records] == [(True, True)] * 2
 
 
 @pytest.mark.parametrize(("samples", "range_"), [([5.0], 0.0), ([1, 2, 3, 4, 5], 2.0), ([3, 1, 5, 2, 4], 2.0)])
