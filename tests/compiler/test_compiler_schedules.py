@@ -3,6 +3,9 @@ from __future__ import annotations
 import pytest
 from kernel_harness import kernel
 
+from edgeprune.compiler.kernels.base import vector_registers
+from edgeprune.compiler.kernels.conv import DirectConv, tiled
+from edgeprune.compiler.kernels.tile import SPARE, tile_columns
 from edgeprune.compiler.objects import default_schedule
 from edgeprune.compiler.schedules import Chosen, ScheduleBook
 from edgeprune.graph.spec import KernelSpec, TensorSpec
@@ -57,3 +60,23 @@ def test_the_choice_does_not_depend_on_the_order_of_records() -> None:
 def test_another_family_and_failed_records_are_not_used() -> None:
     book = ScheduleBook(TARGET, [record(conv(8, 8, size=9), 3), record(conv(8, 8), 5, "failed")])
     assert book.choose(conv(8, 8)).source == "default"
+
+
+@pytest.mark.parametrize("width", [7, 14, 28, 56])
+@pytest.mark.parametrize("cout", [12, 20, 28, 44, 60])
+def test_tiles_with_a_narrow_block_leave_registers_to_spare(cout: int, width: int) -> None:
+    """Without any, LLVM keeps an accumulator on the stack; with all blocks alike it finds room for all."""
+    for schedule in DirectConv().space(conv(16, cout, width), TARGET):
+        for group, columns in tiled(cout, width, schedule, TARGET):
+            blocks = len(group.widths)
+            if len(set(group.widths)) == 1:
+                assert columns == min(schedule["columns"], width)
+            else:
+                assert columns == 1 or blocks * columns + blocks + SPARE <= vector_registers(TARGET)
+
+
+def test_fewer_columns_for_a_narrow_block_are_those_of_the_fewest_cycles() -> None:
+    """56 is 14 times 4; with tiles of 5 the last one would have one column."""
+    assert tile_columns((8, 4), 6, 56, TARGET) == 4
+    assert tile_columns((8, 8, 4), 4, 56, TARGET) == 3
+    assert tile_columns((16, 16, 4), 8, 56, load_target("x86_64_avx512")) == 8

@@ -22,7 +22,7 @@ from edgeprune.compiler.kernels.base import Constants, Rule, Schedule, most_colu
 from edgeprune.compiler.kernels.blocks import Groups, block_widths, groups_of
 from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function, tiles, when
 from edgeprune.compiler.kernels.rows import Volume, Window, walk_row
-from edgeprune.compiler.kernels.tile import accumulate, multiplies_by_lane
+from edgeprune.compiler.kernels.tile import accumulate, multiplies_by_lane, row_cycles, tile_columns
 from edgeprune.graph.spec import CONVOLUTIONS, KernelSpec
 from edgeprune.targets import Target
 
@@ -136,12 +136,17 @@ def padded_bias(spec: KernelSpec, target: Target, bias: Any) -> NDArray[np.float
 
 def write_part(e: Emitter, part: Part, schedule: Schedule, target: Target, *, in_order: bool = False) -> None:
     """All results of one part, with the schedule's register tile; ``in_order`` where it fits: in assembler."""
-    columns, by_lane = min(int(schedule["columns"]), part.window.output[1]), multiplies_by_lane(target)
-    for group in groups_of(block_widths(e.spec.output.channels, e.lanes), int(schedule["blocks"])):
-        _block_loop(e, part, columns, group, by_lane, in_order)
+    for group, columns in tiled(e.spec.output.channels, part.window.output[1], schedule, target):
+        _block_loop(e, part, columns, group, target, in_order)
 
 
-def _block_loop(e: Emitter, part: Part, columns: int, groups: Groups, by_lane: bool, in_order: bool) -> None:
+def tiled(channels: int, width: int, schedule: Schedule, target: Target) -> list[tuple[Groups, int]]:
+    """Groups of output blocks that share a register tile, and the columns of each one's tiles."""
+    groups = groups_of(block_widths(channels, target.lanes), int(schedule["blocks"]))
+    return [(group, tile_columns(group.widths, int(schedule["columns"]), width, target)) for group in groups]
+
+
+def _block_loop(e: Emitter, part: Part, columns: int, groups: Groups, target: Target, in_order: bool) -> None:
     """Every output row of these groups of output blocks, in parallel."""
     window, widths = part.window, groups.widths
     batch, rows = e.spec.output.shape[0], window.output[0]
@@ -152,7 +157,7 @@ def _block_loop(e: Emitter, part: Part, columns: int, groups: Groups, by_lane: b
 
         def tile(ow: Expr, size: int, inside: Any) -> None:
             ordered = in_order and (len(widths), size) == (inorder.BLOCKS, inorder.COLUMNS)
-            _tile(e, part, n, block, widths, oh, ow, size, inside, by_lane, ordered)
+            _tile(e, part, n, block, widths, oh, ow, size, inside, target, ordered)
 
         walk_row(window, columns, tile)
 
@@ -167,7 +172,7 @@ def _tile(
     ow: Expr,
     columns: int,
     inside: Any,
-    by_lane: bool,
+    target: Target,
     in_order: bool,
 ) -> None:
     """One register tile: accumulate over all input channels and taps, apply the epilogue, store."""
@@ -179,6 +184,7 @@ def _tile(
     in_blocks, out_blocks = block_count(channels, depth), block_count(spec.output.channels, lanes)
     (height, width), (kh_size, kw_size) = window.image, window.kernel
     taps = kh_size * kw_size
+    by_lane = multiplies_by_lane(target)
     acc = [e.registers(columns, w) for w in widths]
     for b, w in enumerate(widths):
         for t in range(columns):
@@ -261,12 +267,6 @@ def register_tiles(width: int, channels: int, target: Target) -> list[tuple[int,
 
 
 def _estimated_cycles(width: int, blocks: int, step: int, columns: int) -> float:
-    """Cycles per input channel and tap for one output row: two FMA or two loads a cycle, FMA latency 4."""
-
-    def tile(b: int, c: int) -> float:
-        return max(b * c / 2, (b + c) / 2, 4.0) + 0.15
-
-    total = (blocks // step) * sum(tile(step, size) for _, size in tiles(width, columns))
-    if rest := blocks % step:
-        total += sum(tile(rest, size) for _, size in tiles(width, columns))
-    return total
+    """Cycles per input channel and tap for one output row."""
+    whole, rest = divmod(blocks, step)
+    return whole * row_cycles(width, step, columns) + (row_cycles(width, rest, columns) if rest else 0.0)

@@ -5,13 +5,42 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from edgeprune.compiler.kernels.emit import Emitter, Expr, Registers, T
+from edgeprune.compiler.kernels.base import vector_registers
+from edgeprune.compiler.kernels.emit import Emitter, Expr, Registers, T, tiles
 from edgeprune.targets import Target
 
 
 def multiplies_by_lane(target: Target) -> bool:
     """Whether the processor multiplies a vector by one lane of another (ARM), or reads a scalar as it multiplies."""
     return not target.architecture.memory_operands
+
+
+SPARE = 4
+"""Registers for an input, and to spare, beside the accumulators and weights of a tile with a narrow block."""
+
+
+def tile_columns(widths: Sequence[int], columns: int, width: int, target: Target) -> int:
+    """Columns of the tiles of blocks with these vector widths, in rows of ``width`` results.
+
+    A narrow block beside wider ones wants registers to spare: where there are none LLVM multiplies it in place of the
+    input, which moves its accumulators about until one of the others has to go to the stack, at half the speed. So such
+    tiles have fewer columns, which cost nothing as long as there are enough for the latency of an addition.
+    """
+    columns, blocks = min(columns, width), len(widths)
+    if len(set(widths)) == 1:
+        return columns
+    most = max(1, (vector_registers(target) - SPARE - blocks) // blocks)
+    return min(range(1, min(most, columns) + 1), key=lambda c: (row_cycles(width, blocks, c), -c))
+
+
+def row_cycles(width: int, blocks: int, columns: int) -> float:
+    """:func:`tile_cycles` of a row of ``width`` results."""
+    return sum(tile_cycles(blocks, size) for _, size in tiles(width, columns))
+
+
+def tile_cycles(blocks: int, columns: int) -> float:
+    """Estimated cycles of a register tile for each channel and tap: two FMA or two loads a cycle, FMA latency 4."""
+    return max(blocks * columns / 2, (blocks + columns) / 2, 4.0) + 0.15
 
 
 def accumulate(

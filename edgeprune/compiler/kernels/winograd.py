@@ -23,7 +23,7 @@ from edgeprune.compiler.kernels.base import Constants, Rule, Schedule, most_colu
 from edgeprune.compiler.kernels.blocks import Groups, block_widths, groups_of
 from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function, when
 from edgeprune.compiler.kernels.rows import Window, walk_row
-from edgeprune.compiler.kernels.tile import accumulate, multiplies_by_lane
+from edgeprune.compiler.kernels.tile import accumulate, multiplies_by_lane, tile_columns
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.targets import Target
 
@@ -186,7 +186,7 @@ class WinogradConv(Rule):
                 n, first = index // strips, index % strips * plan.rows
                 _transform_inputs(e, plan, n, first)
                 for group in groups:
-                    _multiply(e, plan, group, int(schedule["columns"]), multiplies_by_lane(target))
+                    _multiply(e, plan, group, int(schedule["columns"]), target)
                 _transform_products(e, plan, n, first)
 
         constants = self.constants(spec, schedule, target)
@@ -233,8 +233,9 @@ def _input_tile(
             e.store(e.scratch, value, (r * side + c) * plane + at)
 
 
-def _multiply(e: Emitter, plan: _Plan, group: Groups, columns: int, by_lane: bool) -> None:
+def _multiply(e: Emitter, plan: _Plan, group: Groups, columns: int, target: Target) -> None:
     """The matrix products of a strip for ``group``'s output blocks."""
+    by_lane, columns = multiplies_by_lane(target), tile_columns(group.widths, columns, plan.tiles, target)
     lanes, count = e.lanes, plan.tiles
     channels, out = plan.spec.inputs[0].channels, plan.spec.output.channels
     stride = channels * sum(block_widths(out, lanes))  # of the weights, from point to point
