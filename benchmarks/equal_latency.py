@@ -188,27 +188,35 @@ def levelled(
     In the end each has those that suit best of all that were in a race.
     """
     raced: dict[str, dict[Widths, Tuned]] = {name: {} for name in methods}
+
+    def found(name: str) -> list[Tuned]:
+        # Later races may have told more of a network than the one it was in for this method.
+        return around((replace(t, share=meter.known(w) or t.share) for w, t in raced[name].items()), target)
+
     racing: dict[str, list[Widths]] = {}
-    for race in range(RACES):
+    for race in range(2 * RACES):
+        # In the end those alone that have networks on one side only, for the last race moved them there.
+        late = race >= RACES
+        again = [name for name in methods if not late or one_sided(found(name), target)]
         offered: dict[str, list[Candidate]] = {}
-        for name, method in methods.items():
+        for name in again:
             try:
-                offered[name] = [t.candidate for t in tuned(method, workpiece, target, dense_ms, meter)]
+                offered[name] = [t.candidate for t in tuned(methods[name], workpiece, target, dense_ms, meter)]
             except InfeasibleBudgetError as e:
                 note(f"{name}: {e.message}")
-        if racing == (racing := {name: [c.widths for c in every] for name, every in offered.items()}):
+        if racing == (racing := {name: [c.widths for c in every] for name, every in offered.items()}) or not offered:
             break
         shares = meter.race({c.widths: _maker(workpiece, c) for every in offered.values() for c in every})
         for name, every in offered.items():
             raced[name] |= {c.widths: Tuned(c, shares[c.widths]) for c in every}
         note(f"race {race + 1}: " + _said({n: [raced[n][w] for w in every] for n, every in racing.items()}, target))
-    found: dict[str, list[Tuned]] = {}
-    for name, candidates in raced.items():
-        # Later races may have told more of a network than the one it was in for this method.
-        known = [replace(t, share=meter.known(w) or t.share) for w, t in candidates.items()]
-        found[name] = around(known, target)
-    note("chosen: " + _said(found, target))
-    return found
+    chosen = {name: found(name) for name in methods}
+    note("chosen: " + _said(chosen, target))
+    return chosen
+
+
+def one_sided(found: Sequence[Tuned], target: float) -> bool:
+    return len(found) == 1 and abs(found[0].used(target) - 1) > WINDOW
 
 
 def at_target(used: Sequence[float], values: Sequence[float]) -> float | None:

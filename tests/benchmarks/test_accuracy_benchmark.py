@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from equal_latency import Tuned, around, at_target, levelled
+from equal_latency import RACES, Tuned, around, at_target, levelled
 from outcomes import Estimate
 from rivals import Candidate, kept, removals
 
@@ -67,9 +67,10 @@ class OneKnob:
 
 
 class ScriptedMeter:
-    """Shares that are right at once, except that the first race finds the network of 55 channels slower."""
+    """Shares that are right at once, except that in some races the network of 55 channels is found to have others."""
 
-    def __init__(self) -> None:
+    def __init__(self, *of_55: float) -> None:
+        self.of_55 = of_55 or (0.58,)
         self.shares: dict[tuple[int, ...], float] = {}
         self.races: list[list[tuple[int, ...]]] = []
 
@@ -81,8 +82,8 @@ class ScriptedMeter:
 
     def race(self, networks: dict[tuple[int, ...], object]) -> dict[tuple[int, ...], float]:
         self.races.append(list(networks))
-        if len(self.races) == 1:
-            self.shares[55,] = 0.58
+        if len(self.races) <= len(self.of_55):
+            self.shares[55,] = self.of_55[len(self.races) - 1]
         return {widths: self.measured(widths, None) for widths in networks}
 
 
@@ -93,6 +94,26 @@ def test_network_that_a_race_finds_too_slow_is_replaced_by_those_on_both_sides_r
     assert [t.candidate.widths for t in found] == [(54,), (56,)]
     assert [(54,), (56,)] in meter.races[1:]
     assert [t.share for t in found] == [0.54, 0.56]
+
+
+class Wanderer:
+    """A method that offers another network each time, none of them near."""
+
+    def __init__(self) -> None:
+        self.width = 100
+
+    def propose(self, aim_ms: float) -> Candidate:
+        self.width += 1
+        return Candidate((self.width,), self.width / 10, None, {})
+
+
+def test_a_method_that_the_last_race_leaves_on_one_side_has_more_races() -> None:
+    meter: Any = ScriptedMeter(*[0.55] * (RACES - 1), 0.58)
+    found = levelled({"exact": OneKnob(), "other": Wanderer()}, cast(Any, None), 0.55, 10.0, meter)
+    assert [t.candidate.widths for t in found["exact"]] == [(54,), (56,)]
+    assert len(meter.races) == 2 * RACES
+    assert (55,) in meter.races[RACES - 1]
+    assert {(54,), (56,)} <= set(meter.races[RACES])
 
 
 def test_interval_is_students() -> None:
