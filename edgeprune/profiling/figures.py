@@ -48,7 +48,7 @@ def nominal_clock(launches: Iterable[Sequence[KernelRow]], known_ns: float = 0.0
 def steady(row: KernelRow, nominal_ns: float) -> list[float]:
     """Samples before and after which the clock was the nominal one."""
     near = [r <= nominal_ns * (1 + NEAR) for r in row.reference_ns]
-    return [s for s, around in zip(row.samples_ns, pairwise(near), strict=False) if all(around)]
+    return [s for s, around in zip(row.samples_ns, pairwise(near), strict=True) if all(around)]
 
 
 def said(rows: Iterable[KernelRow], nominal_ns: float) -> list[list[float]]:

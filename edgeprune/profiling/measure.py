@@ -135,7 +135,7 @@ def _time(
 
         if info.counts:
             return [record(c, [row]) for c, row in zip(candidates, launch(timing.repeats), strict=True)]
-        in_each = timing.repeats if target.cuda else -(-timing.repeats // timing.launches)
+        in_each = timing.repeats if target.cuda else max(ENOUGH, -(-timing.repeats // timing.launches))
         first = launch(in_each)
         if not any(isinstance(row, KernelRow) and row.reference_ns for row in first):
             rows, flags = _steadily(device, first, lambda: launch(timing.repeats))

@@ -75,6 +75,14 @@ def test_a_steady_clock_takes_the_launches_that_were_planned(profiled, tmp_path)
     check(result)
 
 
+@pytest.mark.parametrize("repeats", [1, 3, 15])
+def test_few_samples_are_enough_in_each_launch(network, target, store, tmp_path, repeats):
+    device = Restless(tmp_path / "board", lambda launch, kernel, sample: 1.0)
+    options = profile.ProfileOptions(points=1, tune=1, timing=measure.TimingOptions(repeats=repeats))
+    check(profile.profile(network.kernels, network.channels, target, device, store, options))
+    assert device.launches == PLANNED
+
+
 @pytest.mark.parametrize("by", [1.08, 1.45, 3.0])
 @pytest.mark.parametrize("phase", [range(1), range(ENOUGH, PLANNED)])
 def test_a_slow_phase_costs_no_launch_and_moves_no_figure(profiled, tmp_path, by, phase):
