@@ -1,6 +1,5 @@
 /* Command line of the native program; docs/BOARD.md describes it. JSON on stdout, words on stderr. */
 #define _POSIX_C_SOURCE 200809L
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

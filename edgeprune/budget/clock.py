@@ -49,3 +49,8 @@ def clock_states(reference: Sequence[float]) -> tuple[ClockState, ...]:
         ClockState(float(np.median(times[g])), len(g) / len(times), tuple(sorted(int(order[i]) for i in g)))
         for g in groups
     )
+
+
+def nominal(reference: Sequence[float]) -> float:
+    """The reference's time at the quickest clock that is no exception; 0 for no times."""
+    return clock_states(reference)[0].level if reference else 0.0

@@ -9,7 +9,9 @@ from edgeprune.errors import ProfileError
 from edgeprune.files import write_whole
 from edgeprune.latency.records import Fingerprint, KernelRecord, canonical_json, check_record, parse_json
 
-SCHEMA = "edgeprune.profile-file/1"
+SCHEMA = "edgeprune.profile-file/2"
+READABLE = ("edgeprune.profile-file/1", SCHEMA)
+"""Records of the first know nothing of the clock that they were measured at."""
 
 
 def write_jsonl(path: Path, fingerprint: Fingerprint, records: Iterable[KernelRecord]) -> None:
@@ -71,7 +73,7 @@ def read_jsonl(path: Path) -> tuple[Fingerprint, tuple[KernelRecord, ...]]:
 def _read_header(path: Path, line: str) -> Fingerprint:
     try:
         header = parse_json(line)
-        if not isinstance(header, dict) or header.get("schema") != SCHEMA:
+        if not isinstance(header, dict) or header.get("schema") not in READABLE:
             raise ProfileError(f"it is not a header of {SCHEMA}")
         return Fingerprint.from_json(header.get("fingerprint"))
     except ProfileError as e:

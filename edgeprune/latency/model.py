@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.budget.clock import clock_states
+from edgeprune.budget.clock import nominal
 from edgeprune.errors import ProfileError
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.latency.records import EVIDENCE, KernelRecord, check_record
@@ -20,8 +20,7 @@ def nominal_ns(records: Iterable[KernelRecord]) -> float:
     """The reference's time at a profile's nominal clock: of those that its sessions met the quickest that is no
     exception. 0 if nothing is known of clocks.
     """
-    clocks = clock_states([r.reference_ns for r in records if r.reference_ns])
-    return clocks[0].level if clocks else 0.0
+    return nominal([r.reference_ns for r in records if r.reference_ns])
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +58,8 @@ class LatencyModel:
         for record in records:
             check_record(record)
             found[record.spec.key] = record
-        nominal = nominal_ns(found.values())
-        self._by_key = {key: record.at_clock(nominal) for key, record in found.items()}
+        clock = nominal_ns(found.values())
+        self._by_key = {key: record.at_clock(clock) for key, record in found.items()}
         self._by_family: dict[str, list[KernelRecord]] = {}
         for record in self._by_key.values():
             self._by_family.setdefault(record.spec.family, []).append(record)

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from edgeprune.board.client import KernelRow
-from edgeprune.budget.clock import clock_states
+from edgeprune.budget.clock import nominal
 from edgeprune.latency.records import spread
 
 NEAR = 0.03
@@ -40,8 +40,7 @@ def nominal_clock(launches: Iterable[Sequence[KernelRow]], known_ns: float = 0.0
     Args:
         known_ns: that of earlier measurements.
     """
-    times = [r for rows in launches for row in rows for r in row.reference_ns]
-    quickest = clock_states(times)[0].level if times else 0.0
+    quickest = nominal([r for rows in launches for row in rows for r in row.reference_ns])
     return min(filter(None, (quickest, known_ns)), default=0.0)
 
 

@@ -89,6 +89,17 @@ def test_a_file_without_our_header_is_refused(exported, header):
         read_jsonl(exported)
 
 
+def test_a_file_of_version_1_is_read_and_knows_nothing_of_the_clock(exported):
+    fingerprint, records = read_jsonl(exported)
+    header, *lines = map(json.loads, exported.read_text().splitlines())
+    old = [{**header, "schema": "edgeprune.profile-file/1"}, *({**x} for x in lines)]
+    for line in old[1:]:
+        del line["reference_ns"]
+    exported.write_text("".join(json.dumps(line) + "\n" for line in old))
+    assert read_jsonl(exported) == (fingerprint, records)
+    assert {r.reference_ns for r in records} == {0.0}
+
+
 def test_what_is_no_text_or_not_there_is_refused(tmp_path):
     (tmp_path / "x").write_bytes(b"\xff\xfe\x00")
     for name in ("x", "absent", "."):

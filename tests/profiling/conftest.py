@@ -1,12 +1,15 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgeprune.devices.fake import FakeDevice
+from edgeprune.devices.protocol import Device
 from edgeprune.graph.network import Network, read_network
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.loading import load_model
+from edgeprune.profiling import measure, profile
 from edgeprune.targets import Target, load_target
 
 NET = Path(__file__).parents[1] / "fitting" / "tiny_net.py"
@@ -32,3 +35,17 @@ def device(tmp_path: Path) -> FakeDevice:
 def store(tmp_path: Path) -> Iterator[ProfileStore]:
     with ProfileStore(tmp_path / "profiles.sqlite3") as opened:
         yield opened
+
+
+@pytest.fixture
+def profiled(
+    network: Network, target: Target, store: ProfileStore, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., profile.ProfileResult]:
+    """The network profiled on a device, its widths and schedules alone, without rests between launches."""
+    monkeypatch.setattr(measure, "REST_S", 0.0)
+
+    def run(device: Device, **options: Any) -> profile.ProfileResult:
+        wanted = profile.ProfileOptions(points=1, tune=1, **options)
+        return profile.profile(network.kernels, network.channels, target, device, store, wanted)
+
+    return run

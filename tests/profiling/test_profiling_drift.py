@@ -2,51 +2,29 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from profiling_clocks import Clocked
 
 from edgeprune.devices.fake import FakeDevice
-from edgeprune.devices.protocol import Completed, DeviceInfo
 from edgeprune.errors import DeviceError
 from edgeprune.profiling import measure, profile
 
 
-class Throttling(FakeDevice):
-    """Its clock is said to be a common one; in each run of a timing program that ``drifts`` names, every kernel
-    takes longer than the one before, the last ``by`` times as long as the first.
+class Throttling(Clocked):
+    """In each run of a timing program that ``drifts`` names, every kernel takes longer than the one before, the last
+    ``by`` times as long as the first. There is no reference loop, as on a GPU.
     """
 
     def __init__(self, root: Path, drifts: range, by: float = 1.5) -> None:
         super().__init__(root)
-        self.drifts, self.by, self.runs = drifts, by, 0
+        self.drifts, self.by = drifts, by
 
-    def describe(self) -> DeviceInfo:
-        return replace(super().describe(), clock="monotonic")
-
-    def run(self, argv, *, timeout_s=60.0) -> Completed:
-        done = super().run(argv, timeout_s=timeout_s)
-        if "kernels" not in argv:
-            return done
-        rows = [json.loads(line) for line in done.stdout.splitlines()]
-        if self.runs in self.drifts:
+    def slowed(self, rows) -> None:
+        if self.launches in self.drifts:
             for i, row in enumerate(rows):
                 row["samples"] = [s * self.by ** (i / (len(rows) - 1)) for s in row["samples"]]
-        self.runs += 1
-        return replace(done, stdout="".join(json.dumps(row) + "\n" for row in rows))
-
-
-@pytest.fixture
-def profiled(network, target, store, monkeypatch):
-    monkeypatch.setattr(measure, "REST_S", 0.0)
-    options = profile.ProfileOptions(points=1, tune=1)
-
-    def run(device) -> profile.ProfileResult:
-        return profile.profile(network.kernels, network.channels, target, device, store, options)
-
-    return run
 
 
 def medians(result) -> dict[str, float]:
@@ -56,7 +34,7 @@ def medians(result) -> dict[str, float]:
 def test_a_steady_device_is_measured_once(profiled, tmp_path):
     device = Throttling(tmp_path / "board", drifts=range(0))
     result = profiled(device)
-    assert (result.drifted, device.runs, result.failed) == (0, 1, ())
+    assert (result.drifted, device.launches, result.failed) == (0, 1, ())
     assert {r.flags for r in result.profile.records()} == {()}
 
 
@@ -64,7 +42,7 @@ def test_a_steady_device_is_measured_once(profiled, tmp_path):
 def test_what_was_timed_while_the_speed_changed_is_timed_again_and_flagged(profiled, store, tmp_path, by):
     device = Throttling(tmp_path / "board", drifts=range(2), by=by)
     result = profiled(device)
-    assert device.runs == 3
+    assert device.launches == 3
     assert result.drifted == result.measured == len(medians(result))
     assert {r.flags for r in result.profile.records()} == {("drift",)}
     # A virtual clock lies below: what counts is what it said when the speed no longer changed.
@@ -75,7 +53,7 @@ def test_what_was_timed_while_the_speed_changed_is_timed_again_and_flagged(profi
 def test_of_attempts_that_all_drift_a_little_the_steadiest_is_kept_and_flagged(profiled, tmp_path):
     device = Throttling(tmp_path / "board", drifts=range(99), by=1.5)
     result = profiled(device)
-    assert (device.runs, result.drifted, result.failed) == (measure.ATTEMPTS, result.measured, ())
+    assert (device.launches, result.drifted, result.failed) == (measure.ATTEMPTS, result.measured, ())
 
 
 def test_a_device_that_never_keeps_its_speed_is_refused_and_earlier_batches_stay(
@@ -85,7 +63,7 @@ def test_a_device_that_never_keeps_its_speed_is_refused_and_earlier_batches_stay
     device = Throttling(tmp_path / "board", drifts=range(1, 99), by=2.5)
     with pytest.raises(DeviceError, match="in all 5 attempts its speed changed by 150% or more") as caught:
         profiled(device)
-    assert device.runs == 1 + measure.ATTEMPTS
+    assert device.launches == 1 + measure.ATTEMPTS
     assert "docs/boards" in caught.value.hint
     (kept,) = store.profiles()
     assert [r.status for r in kept.records()] == ["ok"] * 3

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from profiling_clocks import Clocked
 
 from edgeprune.board.client import KernelRow
 from edgeprune.compiler.cost import virtual_cost_ns
-from edgeprune.devices.fake import FakeDevice
-from edgeprune.devices.protocol import Completed, DeviceInfo
+from edgeprune.devices.protocol import Completed
 from edgeprune.latency.model import LatencyModel
 from edgeprune.profiling import measure, profile
 from edgeprune.profiling.figures import ENOUGH, figure, nominal_clock, steady
@@ -22,40 +20,24 @@ LOOP_NS = 25_000.0
 PLANNED = measure.TimingOptions().launches
 
 
-class Restless(FakeDevice):
-    """A device with a clock of time; ``slow(launch, kernel, sample)`` says by how much slower it is then."""
+class Restless(Clocked):
+    """``slow(launch, kernel, sample)`` says by how much slower its clock is then."""
 
     def __init__(self, root: Path, slow: Callable[[int, int, int], float]) -> None:
         super().__init__(root)
-        self.slow, self.launches = slow, 0
+        self.slow = slow
         self.asked: list[int] = []
 
-    def describe(self) -> DeviceInfo:
-        return replace(super().describe(), clock="monotonic")
-
     def run(self, argv, *, timeout_s=60.0) -> Completed:
-        done = super().run(argv, timeout_s=timeout_s)
-        if "kernels" not in argv:
-            return done
-        self.asked.append(int(argv[argv.index("--nominal-ns") + 1]))
-        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        if "kernels" in argv:
+            self.asked.append(int(argv[argv.index("--nominal-ns") + 1]))
+        return super().run(argv, timeout_s=timeout_s)
+
+    def slowed(self, rows) -> None:
         for row in rows:
             by = [self.slow(self.launches, row["index"], i) for i in range(len(row["samples"]))]
             row["samples"] = [s * k for s, k in zip(row["samples"], by, strict=True)]
             row["reference"] = [LOOP_NS * k for k in (by[0], *by)]
-        self.launches += 1
-        return replace(done, stdout="".join(json.dumps(row) + "\n" for row in rows))
-
-
-@pytest.fixture
-def profiled(network, target, store, monkeypatch):
-    monkeypatch.setattr(measure, "REST_S", 0.0)
-    options = profile.ProfileOptions(points=1, tune=1)
-
-    def run(device) -> profile.ProfileResult:
-        return profile.profile(network.kernels, network.channels, target, device, store, options)
-
-    return run
 
 
 def check(result: profile.ProfileResult) -> None:
@@ -76,10 +58,9 @@ def test_a_steady_clock_takes_the_launches_that_were_planned(profiled, tmp_path)
 
 
 @pytest.mark.parametrize("repeats", [1, 3, 15])
-def test_few_samples_are_enough_in_each_launch(network, target, store, tmp_path, repeats):
+def test_few_samples_are_enough_in_each_launch(profiled, tmp_path, repeats):
     device = Restless(tmp_path / "board", lambda launch, kernel, sample: 1.0)
-    options = profile.ProfileOptions(points=1, tune=1, timing=measure.TimingOptions(repeats=repeats))
-    check(profile.profile(network.kernels, network.channels, target, device, store, options))
+    check(profiled(device, timing=measure.TimingOptions(repeats=repeats)))
     assert device.launches == PLANNED
 
 
