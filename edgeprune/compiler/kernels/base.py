@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.compiler.kernels.emit import Function
+from edgeprune.compiler.kernels.work import Work, plain_work
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.targets import Target
 
@@ -42,6 +43,12 @@ class Rule(ABC):
     def scratch(self, spec: KernelSpec, schedule: Schedule, target: Target) -> int:
         """Elements of the arena that the kernel uses while it runs; with 0 it gets no such buffer."""
         return 0
+
+    def work(self, spec: KernelSpec, schedule: Schedule, target: Target) -> Work:
+        """What a call does, counted; rules whose loops do more than go once through their outputs count for
+        themselves.
+        """
+        return plain_work(spec, sum(self.constants(spec, schedule, target)), target)
 
     @abstractmethod
     def build(self, name: str, spec: KernelSpec, schedule: Schedule, target: Target) -> Function: ...

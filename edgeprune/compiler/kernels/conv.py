@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,8 @@ from edgeprune.compiler.kernels.base import Constants, Rule, Schedule, most_colu
 from edgeprune.compiler.kernels.blocks import Groups, block_widths, groups_of
 from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function, tiles, when
 from edgeprune.compiler.kernels.rows import Volume, Window, walk_row
-from edgeprune.compiler.kernels.tile import accumulate, multiplies_by_lane, row_cycles, tile_columns
+from edgeprune.compiler.kernels.tile import accumulate, multiplies_by_lane, row_cycles, tile_columns, tile_cycles
+from edgeprune.compiler.kernels.work import Work
 from edgeprune.graph.spec import CONVOLUTIONS, KernelSpec
 from edgeprune.targets import Target
 
@@ -66,6 +67,13 @@ class Part:
         return (self.start[0] + oh * self.step[0]) * self.row + self.start[1] + ow * self.step[1]
 
 
+def _rows_inside(window: Window) -> float:
+    """Share of the rows that a filter's taps read that lie inside the image."""
+    outputs, taps = window.output[0], window.kernel[0]
+    places = [int(window.row(oh, kh)) for oh in range(outputs) for kh in range(taps)]
+    return sum(0 <= place < window.image[0] for place in places) / len(places)
+
+
 def _flattened(window: Window) -> Window:
     """For a 1x1 kernel the same image as few long rows: fewer tails, and still rows enough for all threads."""
     if window.single_pixel:
@@ -101,6 +109,22 @@ class DirectConv(Rule):
     def pack(self, spec: KernelSpec, schedule: Schedule, target: Target, weight: Any, bias: Any) -> Constants:
         """(O, C, KH, KW) -> [out block][in block][kh][kw][channel in block][lane]; the last block has its own width."""
         return [packed(spec, target, np.asarray(weight)), padded_bias(spec, target, bias)]
+
+    def work(self, spec: KernelSpec, schedule: Schedule, target: Target) -> Work:
+        window, channels, taps = _flattened(window_of(spec)), spec.inputs[0].channels, taps_of(spec)
+        depth = target.lanes if spec.inputs[0].layout == "blocked" else 1
+        rows = spec.output.shape[0] * window.output[0]
+        inside = _rows_inside(window)
+        plain = super().work(spec, schedule, target)
+        cycles = loops = stores = times = 0.0
+        for group, columns in tiled(spec.output.channels, window.output[1], schedule, target):
+            blocks, times = len(group.widths), times + group.count
+            for _, size in tiles(window.output[1], columns):
+                count = group.count * rows
+                cycles += count * channels * taps * inside * tile_cycles(blocks, size)
+                loops += count * taps * inside * block_count(channels, depth)
+                stores += count * blocks * size
+        return replace(plain, cycles=cycles, loops=loops, stores=stores, again_bytes=times * plain.read_bytes)
 
     def build(self, name: str, spec: KernelSpec, schedule: Schedule, target: Target) -> Function:
         window = _flattened(window_of(spec))

@@ -13,7 +13,7 @@ their place is the kernel's scratch buffer. Points of the products lie blocked l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from edgeprune.compiler.kernels.base import Constants, Rule, Schedule, most_columns, padded
 from edgeprune.compiler.kernels.blocks import Groups, block_widths, groups_of
-from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function, when
+from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function, tiles, when
 from edgeprune.compiler.kernels.rows import Window, walk_row
-from edgeprune.compiler.kernels.tile import accumulate, multiplies_by_lane, tile_columns
+from edgeprune.compiler.kernels.tile import accumulate, multiplies_by_lane, row_cycles, tile_columns
+from edgeprune.compiler.kernels.work import FLOAT_BYTES, Work
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.targets import Target
 
@@ -175,6 +176,22 @@ class WinogradConv(Rule):
 
     def scratch(self, spec: KernelSpec, schedule: Schedule, target: Target) -> int:
         return _plan(spec, schedule, target).scratch
+
+    def work(self, spec: KernelSpec, schedule: Schedule, target: Target) -> Work:
+        """The products as a direct kernel's tiles; transforms of inputs and results as stores of vectors."""
+        plan, plain = _plan(spec, schedule, target), super().work(spec, schedule, target)
+        channels, strips = spec.inputs[0].channels, spec.output.shape[0] * plan.window.output[0] // plan.rows
+        blocks_in = block_count(channels, target.lanes)
+        cycles = loops = 0.0
+        for group in groups_of(block_widths(spec.output.channels, target.lanes), int(schedule["blocks"])):
+            count = strips * plan.points * group.count
+            columns = tile_columns(group.widths, int(schedule["columns"]), plan.tiles, target)
+            cycles += count * channels * row_cycles(plan.tiles, len(group.widths), columns)
+            loops += count * blocks_in * len(tiles(plan.tiles, columns))
+        transformed = strips * plan.tiles * plan.points
+        moved = transformed * (blocks_in + block_count(spec.output.channels, target.lanes))
+        again = moved * target.lanes * FLOAT_BYTES
+        return replace(plain, cycles=cycles, loops=loops, stores=moved, again_bytes=again)
 
     def build(self, name: str, spec: KernelSpec, schedule: Schedule, target: Target) -> Function:
         plan = _plan(spec, schedule, target)
