@@ -14,7 +14,7 @@ from edgeprune.home import store_path
 
 app = typer.Typer(rich_markup_mode=None)
 
-COLUMNS = columns("fingerprint target cpu threads clock kernels failed evidence file")
+COLUMNS = columns("fingerprint target cpu threads clock kernels failed networks evidence file")
 
 
 @app.callback(invoke_without_command=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeprune.errors import ProfileError
 from edgeprune.latency.jsonl import read_jsonl
+from edgeprune.latency.networks import NetworkRecord
 from edgeprune.latency.records import EVIDENCE, Fingerprint, KernelRecord
 from edgeprune.latency.store import Imported, Profile, ProfileStore
 from edgeprune.targets import data_folder
@@ -19,7 +20,7 @@ class Summary:
     """One profile in a line.
 
     Attributes:
-        kernels, failed: counts of records with a latency and without.
+        kernels, failed: counts of records with a latency and without; ``networks``: of whole networks that were timed.
         evidence: every level that occurs among them, from the strongest to the weakest.
         file: where it lies; None for one in a store.
     """
@@ -27,15 +28,27 @@ class Summary:
     fingerprint: Fingerprint
     kernels: int
     failed: int
+    networks: int
     evidence: tuple[str, ...]
     file: Path | None = None
 
     @classmethod
-    def of(cls, fingerprint: Fingerprint, records: Iterable[KernelRecord], file: Path | None = None) -> Summary:
+    def of(
+        cls,
+        fingerprint: Fingerprint,
+        records: Iterable[KernelRecord],
+        networks: Sequence[NetworkRecord],
+        file: Path | None = None,
+    ) -> Summary:
         found = tuple(records)
         levels = {r.evidence for r in found}
         ok = sum(r.ok for r in found)
-        return cls(fingerprint, ok, len(found) - ok, tuple(e for e in EVIDENCE if e in levels), file)
+        seen = tuple(e for e in EVIDENCE if e in levels)
+        return cls(fingerprint, ok, len(found) - ok, len(networks), seen, file)
+
+    @classmethod
+    def of_stored(cls, profile: Profile, file: Path | None = None) -> Summary:
+        return cls.of(profile.fingerprint, profile.records(), profile.networks(), file)
 
     def to_json(self) -> dict[str, Any]:
         fp = self.fingerprint
@@ -47,6 +60,7 @@ class Summary:
             "clock": fp.clock,
             "kernels": self.kernels,
             "failed": self.failed,
+            "networks": self.networks,
             "evidence": list(self.evidence),
             "file": None if self.file is None else str(self.file),
         }
@@ -57,7 +71,7 @@ def stored_profiles(path: Path) -> list[Summary]:
     if not path.exists():
         return []
     with ProfileStore(path) as store:
-        return [Summary.of(p.fingerprint, p.records()) for p in store.profiles()]
+        return [Summary.of_stored(p) for p in store.profiles()]
 
 
 def shipped_profiles() -> list[Summary]:
@@ -83,7 +97,7 @@ def export_profile(path: Path, digest: str, out: Path) -> Summary:
     with ProfileStore(path) as store:
         profile = _the_one(store, digest)
         store.export_jsonl(profile, out)
-        return Summary.of(profile.fingerprint, profile.records(), out)
+        return Summary.of_stored(profile, out)
 
 
 def import_profile(path: Path, file: Path) -> tuple[Summary, Imported]:
@@ -92,10 +106,10 @@ def import_profile(path: Path, file: Path) -> tuple[Summary, Imported]:
     Raises:
         ProfileError: the file does not check; no store is made then.
     """
-    fingerprint, records = read_jsonl(file)
+    found = read_jsonl(file)
     with ProfileStore(path) as store:
-        done = store.merge(fingerprint, records)
-        return Summary.of(done.profile.fingerprint, done.profile.records(), file), done
+        done = store.merge(*found)
+        return Summary.of_stored(done.profile, file), done
 
 
 def _the_one(store: ProfileStore, digest: str) -> Profile:

@@ -1,20 +1,26 @@
-"""A profile as sorted JSON lines, for sharing: a header with the fingerprint, then one record a line."""
+"""A profile as sorted JSON lines, for sharing: a header with the fingerprint, then one record a line, of kernels first
+and then of whole networks.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from edgeprune.errors import ProfileError
 from edgeprune.files import write_whole
+from edgeprune.latency.networks import NetworkRecord, check_network
 from edgeprune.latency.records import Fingerprint, KernelRecord, canonical_json, check_record, parse_json
 
-SCHEMA = "edgeprune.profile-file/2"
-READABLE = ("edgeprune.profile-file/1", SCHEMA)
-"""Records of the first know nothing of the clock that they were measured at."""
+SCHEMA = "edgeprune.profile-file/3"
+READABLE = ("edgeprune.profile-file/1", "edgeprune.profile-file/2", SCHEMA)
+"""Records of the first know nothing of the clock that they were measured at; the second has no whole networks."""
 
 
-def write_jsonl(path: Path, fingerprint: Fingerprint, records: Iterable[KernelRecord]) -> None:
+def write_jsonl(
+    path: Path, fingerprint: Fingerprint, records: Iterable[KernelRecord], networks: Iterable[NetworkRecord] = ()
+) -> None:
     """Write a profile. The file appears whole or not at all, and equal profiles give equal files.
 
     Raises:
@@ -25,7 +31,11 @@ def write_jsonl(path: Path, fingerprint: Fingerprint, records: Iterable[KernelRe
         check_record(record)
     checked.sort(key=lambda r: (r.spec.op, r.spec.family, tuple(r.spec.widths.values()), r.spec.key))
     header = {"schema": SCHEMA, "fingerprint": fingerprint.to_json()}
-    lines = [canonical_json(header), *(canonical_json(r.to_json()) for r in checked)]
+    whole = sorted(networks, key=lambda n: n.key)
+    for network in whole:
+        check_network(network)
+    said = [header, *(r.to_json() for r in checked), *(n.to_json() for n in whole)]
+    lines = [canonical_json(line) for line in said]
     try:
         write_whole(path, "".join(line + "\n" for line in lines))
     except OSError as e:
@@ -34,7 +44,15 @@ def write_jsonl(path: Path, fingerprint: Fingerprint, records: Iterable[KernelRe
         ) from e
 
 
-def read_jsonl(path: Path) -> tuple[Fingerprint, tuple[KernelRecord, ...]]:
+class ProfileFile(NamedTuple):
+    """What a file holds."""
+
+    fingerprint: Fingerprint
+    records: tuple[KernelRecord, ...]
+    networks: tuple[NetworkRecord, ...]
+
+
+def read_jsonl(path: Path) -> ProfileFile:
     """Read a profile, all of it or none.
 
     Raises:
@@ -50,10 +68,18 @@ def read_jsonl(path: Path) -> tuple[Fingerprint, tuple[KernelRecord, ...]]:
         raise ProfileError(f"{path} is empty", hint="copy or export it again", line=1)
     fingerprint = _read_header(path, lines[0])
     records: dict[str, KernelRecord] = {}
+    networks: dict[str, NetworkRecord] = {}
     faults: list[str] = []
     for number, line in enumerate(lines[1:], start=2):
         try:
-            record = KernelRecord.from_json(parse_json(line))
+            said = parse_json(line)
+            if isinstance(said, dict) and "network" in said:
+                network = NetworkRecord.from_json(said)
+                if network.key in networks:
+                    raise ProfileError(f"a network of {len(network.kernels)} kernels is there twice")
+                networks[network.key] = network
+                continue
+            record = KernelRecord.from_json(said)
             if record.spec.key in records:
                 raise ProfileError(f"{record.spec} is there twice")
         except ProfileError as e:
@@ -67,7 +93,7 @@ def read_jsonl(path: Path) -> tuple[Fingerprint, tuple[KernelRecord, ...]]:
             hint="measure these kernels again and export the profile anew",
             faults=faults,
         )
-    return fingerprint, tuple(records.values())
+    return ProfileFile(fingerprint, tuple(records.values()), tuple(networks.values()))
 
 
 def _read_header(path: Path, line: str) -> Fingerprint:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +15,15 @@ from numpy.typing import NDArray
 from edgeprune.budget.clock import nominal
 from edgeprune.errors import ProfileError
 from edgeprune.graph.spec import KernelSpec
+from edgeprune.latency.estimates import Estimator
+from edgeprune.latency.networks import Surplus
 from edgeprune.latency.records import EVIDENCE, KernelRecord, check_record
-from edgeprune.latency.tables import LatencyTable, Prediction, table_from_records
+from edgeprune.latency.tables import Array, Filling, LatencyTable, Prediction, table_from_records
+
+LEVEL = 0.95
+"""Share of networks that take what :attr:`NetworkPrediction.interval_ms` says."""
+QUARTILES = 1.349
+"""Interquartile range of a normal distribution, in standard deviations."""
 
 
 def nominal_ns(records: Iterable[KernelRecord]) -> float:
@@ -23,12 +33,20 @@ def nominal_ns(records: Iterable[KernelRecord]) -> float:
     return nominal([r.reference_ns for r in records if r.reference_ns])
 
 
+def at_one_clock(records: Iterable[KernelRecord]) -> list[KernelRecord]:
+    """Records of one profile with their latencies at its nominal clock."""
+    found = list(records)
+    clock = nominal_ns(found)
+    return [r.at_clock(clock) for r in found]
+
+
 @dataclass(frozen=True, slots=True)
 class NetworkPrediction:
-    """Sums over kernels. Spreads add up: what disturbs one kernel of a board tends to disturb the next.
+    """Sums over kernels, and what whole networks take beyond them where that is known.
 
-    ``interpolated`` counts the kernels whose figure was not measured. ``flash_bytes`` counts the code
-    of equal kernels each time, so the program is never larger.
+    ``spread_ms`` is the interquartile range of what the latency may be. Without an estimator those of the kernels add
+    up: what disturbs one kernel of a board tends to disturb the next. ``interpolated`` counts the kernels whose figure
+    was not measured. ``flash_bytes`` counts the code of equal kernels each time, so the program is never larger.
     """
 
     latency_ms: float
@@ -36,6 +54,14 @@ class NetworkPrediction:
     flash_bytes: float
     kernels: int
     interpolated: int
+
+    @property
+    def interval_ms(self) -> tuple[float, float]:
+        """Where the latency lies in :data:`LEVEL` of all cases; log-normal, so never below 0."""
+        if not self.latency_ms:
+            return 0.0, 0.0
+        factor = math.exp(NormalDist().inv_cdf((1 + LEVEL) / 2) * self.spread_ms / QUARTILES / self.latency_ms)
+        return self.latency_ms / factor, self.latency_ms * factor
 
 
 class LatencyModel:
@@ -45,21 +71,31 @@ class LatencyModel:
         records: all of one fingerprint; the last of a spec counts.
         correction: latency factor learnt from a measurement of the whole network (:meth:`corrected`);
             every latency and spread the model gives is multiplied with it.
+        estimator: of widths that were not measured, from these records at one clock (:func:`at_one_clock`). None:
+            widths between measured ones are interpolated, and others refused.
+        surplus: of whole networks over the sums of that estimator; it takes the place of the correction where a whole
+            network is predicted, until a measurement corrects the model.
 
     Raises:
         ProfileError: a record does not check, or the correction is not positive and finite.
     """
 
-    def __init__(self, records: Iterable[KernelRecord], *, correction: float = 1.0) -> None:
+    def __init__(
+        self,
+        records: Iterable[KernelRecord],
+        *,
+        correction: float = 1.0,
+        estimator: Estimator | None = None,
+        surplus: Surplus | None = None,
+    ) -> None:
         if not (math.isfinite(correction) and correction > 0):
             raise ProfileError(f"a latency correction of {correction} makes no sense")
-        self.correction = correction
+        self.correction, self._estimator, self._surplus = correction, estimator, surplus
         found: dict[str, KernelRecord] = {}
         for record in records:
             check_record(record)
             found[record.spec.key] = record
-        clock = nominal_ns(found.values())
-        self._by_key = {key: record.at_clock(clock) for key, record in found.items()}
+        self._by_key = dict(zip(found, at_one_clock(found.values()), strict=True))
         self._by_family: dict[str, list[KernelRecord]] = {}
         for record in self._by_key.values():
             self._by_family.setdefault(record.spec.family, []).append(record)
@@ -97,10 +133,14 @@ class LatencyModel:
                 spec_key=spec.key,
                 family=spec.family,
             )
-        return table_from_records(same, axes=tuple(spec.widths), grids=grids, estimate=estimate)
+        axes = tuple(spec.widths)
+        filling: bool | Filling = estimate
+        if estimate and self._estimator is not None:
+            filling = partial(_fill, spec, self._estimator)
+        return table_from_records(same, axes=axes, grids=grids, estimate=filling)
 
     def predict_kernel(self, spec: KernelSpec) -> Prediction:
-        """Measured if this very spec was, else interpolated between measured widths of its family.
+        """Measured if this very spec was, else estimated from measured widths of its family.
 
         Raises:
             ProfileError: neither is possible, or the kernel failed on the device (the error says why).
@@ -123,10 +163,19 @@ class LatencyModel:
 
     def network(self, specs: Iterable[KernelSpec]) -> NetworkPrediction:
         """The sum over a network's kernels. Raises what :meth:`predict_kernel` raises."""
-        parts = [self.predict_kernel(s) for s in specs]
+        specs = list(specs)
+        by_key = {s.key: self.predict_kernel(s) for s in {s.key: s for s in specs}.values()}
+        parts = [by_key[s.key] for s in specs]
+        latency_ms, spread_ms = (math.fsum(getattr(p, name) for p in parts) for name in ("latency_ms", "spread_ms"))
+        if self._estimator is not None and parts:
+            total = self._estimator.total(specs)
+            whole = total if self._surplus is None else self._surplus.of(total)
+            if self._surplus is not None:
+                latency_ms *= whole.latency_ns / total.latency_ns / self.correction
+            spread_ms = QUARTILES * latency_ms * whole.spread_ns / whole.latency_ns
         return NetworkPrediction(
-            latency_ms=math.fsum(p.latency_ms for p in parts),
-            spread_ms=math.fsum(p.spread_ms for p in parts),
+            latency_ms=latency_ms,
+            spread_ms=spread_ms,
             flash_bytes=math.fsum(p.flash_bytes for p in parts),
             kernels=len(parts),
             interpolated=sum(p.source == "interpolated" for p in parts),
@@ -144,4 +193,19 @@ class LatencyModel:
         for name, value in (("measured", measured_ms), ("predicted", predicted_ms)):
             if not (math.isfinite(value) and value > 0):
                 raise ProfileError(f"a {name} latency of {value} ms cannot correct the latency model")
-        return LatencyModel(self._by_key.values(), correction=self.correction * measured_ms / predicted_ms)
+        correction = self.correction * measured_ms / predicted_ms
+        return LatencyModel(self._by_key.values(), correction=correction, estimator=self._estimator)
+
+
+def _fill(spec: KernelSpec, estimator: Estimator, grids: Sequence[NDArray[np.int64]], values: Array) -> None:
+    """Gives estimates to the cells of a table of ``spec`` without values; none where no kernel is that wide."""
+    cells, specs = [], []
+    for cell in map(tuple, np.argwhere(np.isnan(values[..., 0]))):
+        widths = {axis: int(grid[i]) for axis, grid, i in zip(spec.widths, grids, cell, strict=True)}
+        with suppress(ValueError):
+            specs.append(spec.with_widths(**widths))
+            cells.append(cell)
+    if specs:
+        found = estimator.estimate(specs)
+        figures = (found.latency_ns * 1e-6, found.spread_ns * QUARTILES * 1e-6, found.object_bytes, found.weight_bytes)
+        values[tuple(np.array(cells).T)] = np.stack(figures, axis=-1)

@@ -56,7 +56,7 @@ class Fingerprint:
     @classmethod
     def from_json(cls, data: Any) -> Fingerprint:
         """Raises ProfileError naming each field that is missing, unknown or of the wrong type."""
-        return cls(**_checked_fields(data, _FINGERPRINT_FIELDS, "fingerprint"))
+        return cls(**checked_fields(data, _FINGERPRINT_FIELDS, "fingerprint"))
 
     @property
     def digest(self) -> str:
@@ -126,7 +126,7 @@ class KernelRecord:
         """
         if isinstance(data, dict):
             data = {**_ADDED, **data}
-        fields = _checked_fields(data, _RECORD_FIELDS, "record")
+        fields = checked_fields(data, _RECORD_FIELDS, "record")
         try:
             spec = KernelSpec.from_json(fields["spec"])
             if spec.to_json() != fields["spec"] or not spec.widths or not spec.family:
@@ -246,7 +246,7 @@ def _flat(fingerprint: Fingerprint) -> dict[str, Any]:
     return flat
 
 
-def _checked_fields(data: Any, types: Mapping[str, type | tuple[type, ...]], what: str) -> dict[str, Any]:
+def checked_fields(data: Any, types: Mapping[str, type | tuple[type, ...]], what: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ProfileError(f"a {what} is a JSON object, not {type(data).__name__}")
     faults = [f"{name} is missing" for name in types if name not in data]

@@ -18,9 +18,10 @@ from typing import Any
 
 from edgeprune.errors import BusyError, ProfileError, ProfileMismatchError
 from edgeprune.latency.jsonl import write_jsonl
+from edgeprune.latency.networks import NetworkRecord, check_network
 from edgeprune.latency.records import Fingerprint, KernelRecord, canonical_json, check_record, difference, parse_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 30.0
 
 _SCHEMA = """
@@ -31,6 +32,14 @@ CREATE TABLE records (
     profile INTEGER NOT NULL REFERENCES profiles (id), spec_key TEXT NOT NULL, family TEXT NOT NULL,
     status TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (profile, spec_key));
 """
+_UPGRADES = {
+    1: """
+CREATE TABLE networks (
+    profile INTEGER NOT NULL REFERENCES profiles (id), key TEXT NOT NULL, body TEXT NOT NULL,
+    PRIMARY KEY (profile, key));
+"""
+}
+"""What makes a store of each version one of the next; :data:`_SCHEMA` is that of the first."""
 
 _UPSERT = """
 INSERT INTO records (profile, spec_key, family, status, body) VALUES (?, ?, ?, ?, ?)
@@ -80,14 +89,17 @@ class Profile:
             ProfileError: the record does not check, or the profile was opened despite a mismatch.
             BusyError: another run holds the store for too long.
         """
+        self._require_own()
+        check_record(record)
+        with self._store.transaction() as connection:
+            return _store(connection, self._row, [record], _MEASURED) == 1
+
+    def _require_own(self) -> None:
         if self.mismatch:
             raise ProfileError(
                 f"a profile of another {', '.join(self.mismatch)} takes no measurements of this one",
                 hint="open the profile of this very fingerprint to measure",
             )
-        check_record(record)
-        with self._store.transaction() as connection:
-            return _store(connection, self._row, [record], _MEASURED) == 1
 
     def get(self, spec_key: str) -> KernelRecord | None:
         """The record of a spec (``KernelSpec.key``), or None."""
@@ -103,6 +115,22 @@ class Profile:
             family,
         )
         return tuple(KernelRecord.from_json(parse_json(body)) for (body,) in rows)
+
+    def add_network(self, network: NetworkRecord) -> None:
+        """Store the measurement of a whole network for good before returning; an earlier one of it is replaced.
+
+        Raises:
+            ProfileError, BusyError: as :meth:`add` does.
+        """
+        self._require_own()
+        check_network(network)
+        with self._store.transaction() as connection:
+            _store_networks(connection, self._row, [network], "REPLACE")
+
+    def networks(self) -> tuple[NetworkRecord, ...]:
+        """All measurements of whole networks, in a stable order."""
+        rows = self._store.query("SELECT body FROM networks WHERE profile = ? ORDER BY key", self._row)
+        return tuple(NetworkRecord.from_json(parse_json(body)) for (body,) in rows)
 
     def __len__(self) -> int:
         return int(self._store.query("SELECT count(*) FROM records WHERE profile = ?", self._row)[0][0])
@@ -128,10 +156,13 @@ class ProfileStore:
                 self._connection.execute("PRAGMA synchronous = FULL")
                 self._connection.execute("PRAGMA foreign_keys = ON")
             with self.transaction() as connection:
-                if self._check_version() is None:
-                    for statement in _SCHEMA.split(";\n"):
-                        connection.execute(statement)
-                    connection.execute("INSERT INTO schema_version VALUES (?)", (SCHEMA_VERSION,))
+                version = self._check_version()
+                if version is None:
+                    _execute(connection, _SCHEMA)
+                    connection.execute("INSERT INTO schema_version VALUES (1)")
+                for earlier in range(version or 1, SCHEMA_VERSION):
+                    _execute(connection, _UPGRADES[earlier])
+                connection.execute("UPDATE schema_version SET version = ?", (SCHEMA_VERSION,))
         except BaseException:
             self._connection.close()
             raise
@@ -180,9 +211,11 @@ class ProfileStore:
 
     def export_jsonl(self, profile: Profile, path: Path) -> None:
         """Write a profile as sorted JSON lines, atomically; see :mod:`edgeprune.latency.jsonl`."""
-        write_jsonl(path, profile.fingerprint, profile.records())
+        write_jsonl(path, profile.fingerprint, profile.records(), profile.networks())
 
-    def merge(self, fingerprint: Fingerprint, records: Sequence[KernelRecord]) -> Imported:
+    def merge(
+        self, fingerprint: Fingerprint, records: Sequence[KernelRecord], networks: Sequence[NetworkRecord] = ()
+    ) -> Imported:
         """Add a profile that was measured elsewhere, all of it or nothing: a latency that is here already stays.
 
         Args:
@@ -191,6 +224,7 @@ class ProfileStore:
         with self.transaction() as connection:
             row = _profile_row(connection, fingerprint)
             added = _store(connection, row, records, _IMPORTED)
+            _store_networks(connection, row, networks, "IGNORE")
         return Imported(Profile(self, row, fingerprint), added, len(records) - added)
 
     @contextmanager
@@ -240,13 +274,13 @@ class ProfileStore:
         if not tables:
             return None
         version = self.query("SELECT version FROM schema_version")[0][0] if "schema_version" in tables else None
-        if version != SCHEMA_VERSION:
+        if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
             raise ProfileError(
-                f"{self.path} has schema version {version}; this edgeprune reads version {SCHEMA_VERSION}",
+                f"{self.path} has schema version {version}; this edgeprune reads versions up to {SCHEMA_VERSION}",
                 hint="upgrade edgeprune, or use another profile store",
                 version=version,
             )
-        return SCHEMA_VERSION
+        return version
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
@@ -262,6 +296,12 @@ class ProfileStore:
                 f"the profile store {self.path} cannot be used: {e}",
                 hint="give the path of a profile store on a disk with room that you may write to",
             ) from e
+
+
+def _execute(connection: sqlite3.Connection, script: str) -> None:
+    """Statements one by one: a script as a whole would end the transaction that it is in."""
+    for statement in script.split(";\n"):
+        connection.execute(statement)
 
 
 def _is_busy(error: sqlite3.Error) -> bool:
@@ -284,3 +324,14 @@ def _store(connection: sqlite3.Connection, row: int, records: Iterable[KernelRec
         values = (row, r.spec.key, r.spec.family, r.status, canonical_json(r.to_json()))
         stored += connection.execute(statement, values).rowcount
     return stored
+
+
+def _store_networks(
+    connection: sqlite3.Connection, row: int, networks: Iterable[NetworkRecord], otherwise: str
+) -> None:
+    """Args:
+    otherwise: what becomes of a network that is there already, ``REPLACE`` or ``IGNORE``.
+    """
+    for n in networks:
+        values = (row, n.key, canonical_json(n.to_json()))
+        connection.execute(f"INSERT OR {otherwise} INTO networks (profile, key, body) VALUES (?, ?, ?)", values)

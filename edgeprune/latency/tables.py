@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,10 @@ QUANTITIES = ("latency_ms", "spread_ms", "object_bytes", "weight_bytes")
 _SHOWN = 8
 
 Array = NDArray[np.float64]
+Filling = Callable[[Sequence[NDArray[np.int64]], Array], None]
+"""Gives values to cells that have none (NaN), in place, where it can. Takes the widths along each axis and the values,
+as of :class:`LatencyTable`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +93,20 @@ def table_from_records(
     *,
     axes: tuple[str, ...] | None = None,
     grids: Sequence[NDArray[np.int64]] | None = None,
-    estimate: bool = False,
+    estimate: bool | Filling = False,
 ) -> LatencyTable:
     """A latency table of one family.
 
     A cell several kernels share (a concat's total made of different parts) holds their mean. A failed
-    record counts as missing. With ``estimate`` a missing cell is filled by bracket interpolation: along each
-    axis linearly between the nearest known cells below and above on its line, averaged over the axes that
-    have both, repeated with what was filled until nothing more is. Nothing is ever extrapolated.
+    record counts as missing. With ``estimate`` a missing cell is filled: by the function that is given, or by bracket
+    interpolation: along each axis linearly between the nearest known cells below and above on its line, averaged over
+    the axes that have both, repeated with what was filled until nothing more is. That never extrapolates.
 
     Args:
         records: all of one family.
         axes: those of the family; read off the first record if not given.
         grids: the widths wanted, one ascending array per axis; all measured ones if not given. Other
-            measured widths serve the estimate alone.
+            measured widths serve the interpolation alone.
         estimate: fill missing cells, and mark them in ``estimated``.
 
     Raises:
@@ -141,7 +145,8 @@ def table_from_records(
             hint="see why it failed, and profile it again",
         )
     lines = wanted
-    if estimate:
+    fill = _fill if estimate is True else estimate
+    if fill is _fill:
         lines = tuple(np.union1d(g, [w[i] for w in measured]).astype(np.int64) for i, g in enumerate(wanted))
     values = np.full([*map(len, lines), len(QUANTITIES)], np.nan)
     index = [{int(w): i for i, w in enumerate(g)} for g in lines]
@@ -149,8 +154,8 @@ def table_from_records(
         if all(w in at for w, at in zip(cell, index, strict=True)):
             values[tuple(at[w] for w, at in zip(cell, index, strict=True))] = np.mean(figures, axis=0)
     estimated = np.isnan(values[..., 0])
-    if estimate:
-        _fill(lines, values)
+    if fill:
+        fill(lines, values)
     part = np.ix_(*(np.searchsorted(g, w) for g, w in zip(lines, wanted, strict=True)))
     values, estimated = values[part], estimated[part]
     if (holes := np.argwhere(np.isnan(values[..., 0]))).size:

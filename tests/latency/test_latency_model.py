@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from latency_samples import bilinear, conv, depthwise, failed, record, swept
 
@@ -9,6 +10,8 @@ from edgeprune.errors import ProfileError
 from edgeprune.graph.spec import KernelSpec, TensorSpec
 from edgeprune.graph.walks import View
 from edgeprune.latency import LatencyModel
+from edgeprune.latency.estimates import Estimates, Total
+from edgeprune.latency.networks import Surplus
 
 GRID = {"in": (8, 16, 32), "out": (8, 24)}
 
@@ -101,3 +104,83 @@ def test_a_kernel_that_reads_through_a_walk_has_a_table_down_to_one_channel():
 def test_a_bad_record_does_not_become_a_model():
     with pytest.raises(ProfileError, match="median_ns"):
         LatencyModel([record(conv(8, 8), 0.0, spread_ns=0, min_ns=0)])
+
+
+# -- with an estimator ---------------------------------------------------------------------------
+
+
+class Stub:
+    """Every kernel that was not measured takes 7 us, give or take a tenth; doubts of a sum are in common."""
+
+    def __init__(self) -> None:
+        self.asked: list[KernelSpec] = []
+
+    def estimate(self, specs):
+        self.asked += specs
+        n = len(specs)
+        return Estimates(np.full(n, np.log(7000.0)), np.full(n, 0.1), np.full(n, 900.0), np.full(n, 50.0))
+
+    def total(self, specs):
+        return Total(1000.0 * len(specs), 100.0 * len(specs))
+
+
+def test_cells_that_were_not_measured_are_estimated_and_others_are_not_asked_for():
+    stub = Stub()
+    table = LatencyModel(swept(conv(32, 24), GRID), estimator=stub).table(
+        conv(32, 24), grids=(np.array([8, 64]), np.array([8, 12])), estimate=True
+    )
+    assert {tuple(s.widths.values()) for s in stub.asked} == {(8, 12), (64, 8), (64, 12)}
+    assert table.estimated.tolist() == [[False, True], [True, True]]
+    assert table.latency_ms[0, 0] == pytest.approx(bilinear(conv(8, 8)) * 1e-6)
+    assert table.latency_ms[1] == pytest.approx(7000e-6 * np.exp(0.005))
+    assert table.flash_bytes[1].tolist() == [950.0, 950.0]
+
+
+def test_without_leave_to_estimate_a_cell_that_is_missing_is_refused():
+    with pytest.raises(ProfileError, match="lacks"):
+        LatencyModel(swept(conv(32, 24), GRID), estimator=Stub()).table(
+            conv(32, 24), grids=(np.array([8]), np.array([8, 12]))
+        )
+
+
+def test_a_kernel_outside_of_what_was_measured_is_estimated():
+    found = LatencyModel(swept(conv(32, 24), GRID), estimator=Stub()).predict_kernel(conv(64, 24))
+    assert (found.source, found.latency_ms) == ("interpolated", pytest.approx(7000e-6 * np.exp(0.005)))
+    with pytest.raises(ProfileError, match="no record"):
+        LatencyModel(swept(conv(32, 24), GRID), estimator=Stub()).predict_kernel(conv(16, 24, 99))
+
+
+def test_widths_that_no_kernel_has_are_refused():
+    wide = depthwise(16).with_widths(out=16)
+    double = KernelSpec(wide.op, wide.inputs, wide.output.with_channels(32), wide.attrs, wide.epilogue)
+    assert double.multiplier == 2
+    model = LatencyModel([record(double)], estimator=Stub())
+    assert model.table(double, grids=(np.array([2, 32]),), estimate=True).latency_ms.shape == (2,)
+    with pytest.raises(ProfileError, match="lacks"):
+        model.table(double, grids=(np.array([3, 32]),), estimate=True)
+
+
+def test_the_doubts_of_a_network_are_those_of_its_sum():
+    model = LatencyModel(swept(conv(32, 24), GRID), estimator=Stub())
+    found = model.network([conv(16, 24)] * 4)
+    assert found.latency_ms == pytest.approx(4 * bilinear(conv(16, 24)) * 1e-6), "what was measured counts as it is"
+    assert found.spread_ms / found.latency_ms == pytest.approx(1.349 * 0.1)
+    low, high = found.interval_ms
+    assert (low, high) == (
+        pytest.approx(found.latency_ms * np.exp(-0.196), rel=1e-3),
+        pytest.approx(found.latency_ms * np.exp(0.196), rel=1e-3),
+    )
+    assert model.network([]).interval_ms == (0.0, 0.0)
+
+
+def test_what_whole_networks_take_beyond_their_kernels_is_predicted_until_one_is_measured():
+    sums = [Total(1000.0 * n, 0.0) for n in (2, 4, 6)]
+    surplus = Surplus(sums, [1.2 * s.latency_ns for s in sums])
+    records = swept(conv(32, 24), GRID)
+    plain = LatencyModel(records, estimator=Stub()).network([conv(16, 24)] * 4)
+    model = LatencyModel(records, correction=1.2, estimator=Stub(), surplus=surplus)
+    found = model.network([conv(16, 24)] * 4)
+    assert found.latency_ms == pytest.approx(1.2 * plain.latency_ms, rel=0.01)
+    assert model.predict_kernel(conv(16, 24)).latency_ms == pytest.approx(1.2 * bilinear(conv(16, 24)) * 1e-6)
+    measured = model.corrected(measured_ms=3.0 * found.latency_ms, predicted_ms=found.latency_ms)
+    assert measured.network([conv(16, 24)] * 4).latency_ms == pytest.approx(3.6 * plain.latency_ms)

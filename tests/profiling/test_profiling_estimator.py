@@ -1,0 +1,160 @@
+"""Estimates of kernels that were not measured: near where kernels are alike, wide where they are not, and honest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.optimize import check_grad
+
+from edgeprune.compiler.kernels.registry import rule_named, schedules_for
+from edgeprune.compiler.schedules import ScheduleBook
+from edgeprune.errors import ProfileError
+from edgeprune.graph.spec import KernelSpec, TensorSpec
+from edgeprune.latency.records import KernelRecord
+from edgeprune.profiling import estimator as estimators
+from edgeprune.profiling.estimator import WorkEstimator
+
+PRICES = (0.4, 2.0, 0.5, 0.01, 0.02, 0.01, 0.02, 300.0)
+"""ns of each count of a kernel on a computer that is made up."""
+
+
+def conv(cin: int, cout: int, size: int, kernel: int) -> KernelSpec:
+    attrs = {
+        "dilation": (1, 1),
+        "groups": 1,
+        "kernel": (kernel, kernel),
+        "padding": (kernel // 2, kernel // 2),
+        "stride": (1, 1),
+    }
+    shapes = (TensorSpec((1, cin, size, size)),), TensorSpec((1, cout, size, size))
+    return KernelSpec("conv2d", *shapes, tuple(sorted(attrs.items())), ("bias", "relu"))
+
+
+def measured(spec: KernelSpec, target, noise: float = 0.0, schedule=None) -> KernelRecord:
+    """What that computer takes: each family is off by its own part, each kernel by one that changes with its widths."""
+    schedule = schedule or schedules_for(spec, target)[0]
+    line = np.dot(rule_named(schedule).work(spec, schedule, target).counts(), PRICES)
+    of_family = 0.1 * np.sin(int(spec.family, 16) % 97)
+    of_widths = 0.1 * np.sin(np.log(spec.widths["in"])) * np.cos(np.log(spec.widths["out"]))
+    ns = float(line * np.exp(of_family + of_widths + noise))
+    return KernelRecord(spec, dict(schedule), "ok", ns, ns / 100, ns, 15, 900 + spec.widths["in"], 4)
+
+
+@pytest.fixture(scope="module")
+def kernels(target) -> list[KernelRecord]:
+    """200 kernels of eight families."""
+    random, found = np.random.default_rng(0), {}
+    families = [(size, kernel) for size in (7, 14, 28, 56) for kernel in (1, 3)]
+    while len(found) < 200:
+        size, kernel = families[len(found) % len(families)]
+        cin, cout = (int(np.exp(w)) for w in random.uniform(np.log(8), np.log(256), 2))
+        record = measured(conv(cin, cout, size, kernel), target, random.normal(0, 0.01))
+        found[record.spec.key] = record
+    return list(found.values())
+
+
+@pytest.fixture(scope="module")
+def halves(kernels, target) -> tuple[list[KernelRecord], list[KernelRecord]]:
+    """Those that are known, and others with the schedules that they get by these."""
+    known, book = kernels[:100], ScheduleBook(target, kernels[:100])
+    random = np.random.default_rng(1)
+    others = (r.spec for r in kernels[100:])
+    return known, [measured(s, target, random.normal(0, 0.01), book.choose(s).schedule) for s in others]
+
+
+def test_kernels_that_were_not_measured_are_near_what_they_take(halves, target):
+    known, others = halves
+    found = WorkEstimator(known, target).estimate([r.spec for r in others])
+    error = np.abs(found.log_ns - np.log([r.median_ns for r in others]))
+    assert np.median(error) < 0.03
+    inside = error < 1.96 * found.deviation
+    assert inside.mean() >= 0.9
+    assert np.median(found.deviation) < 0.1
+
+
+def test_what_was_measured_is_known_as_well_as_it_was_measured(halves, target):
+    known, _ = halves
+    found = WorkEstimator(known, target).estimate([r.spec for r in known])
+    assert np.abs(found.log_ns - np.log([r.median_ns for r in known])).max() < 0.02
+    assert found.deviation.max() < 0.01
+
+
+def test_the_further_from_what_was_measured_the_less_is_known(halves, target):
+    known, _ = halves
+    estimator = WorkEstimator(known, target)
+    near, strange = conv(64, 64, 14, 3), conv(64, 64, 14, 5)
+    assert strange.family not in {r.spec.family for r in known}
+    found = estimator.estimate([near, strange, conv(2048, 2048, 14, 3)])
+    assert found.deviation[0] < min(found.deviation[1:])
+
+
+def test_doubts_of_kernels_that_are_alike_add_up(halves, target):
+    """Six kernels side by side are about as unsure together as each alone; independent ones would cancel out."""
+    estimator = WorkEstimator(halves[0], target)
+    alike = [conv(101 + i, 203, 28, 3) for i in range(6)]
+    total, each = estimator.total(alike), estimator.estimate(alike)
+    assert total.latency_ns == pytest.approx(each.latency_ns.sum(), rel=1e-9)
+    assert 0.6 * each.spread_ns.sum() < total.spread_ns <= each.spread_ns.sum() * 1.001
+
+
+def test_a_kernel_that_comes_twice_counts_twice(halves, target):
+    estimator, spec = WorkEstimator(halves[0], target), conv(50, 60, 28, 3)
+    once, twice = estimator.total([spec]), estimator.total([spec, spec])
+    assert twice.latency_ns == pytest.approx(2 * once.latency_ns)
+    assert twice.spread_ns == pytest.approx(2 * once.spread_ns)
+
+
+def test_spreads_are_widened_where_kernels_lie_outside_of_them(halves, target):
+    known, _ = halves
+    wild = [replace(r, median_ns=r.median_ns * (4 if i % 12 == 0 else 1)) for i, r in enumerate(known)]
+    assert WorkEstimator(wild, target).wider > 1.2 > WorkEstimator(known, target).wider
+
+
+def test_a_kernel_that_was_disturbed_is_found(halves, target):
+    known, _ = halves
+    assert WorkEstimator(known, target).slow(4.0) == []
+    disturbed = [replace(known[0], median_ns=1.5 * known[0].median_ns), *known[1:]]
+    assert WorkEstimator(disturbed, target).slow(4.0) == [known[0].spec]
+
+
+def test_code_is_that_of_the_kernel_most_alike_and_weights_are_counted(halves, target):
+    known, _ = halves
+    spec = known[0].spec.with_widths(in_=known[0].spec.widths["in"], out=known[0].spec.widths["out"])
+    found = WorkEstimator(known, target).estimate([spec])
+    assert found.object_bytes[0] == known[0].object_bytes
+    schedule = known[0].schedule
+    assert found.weight_bytes[0] == 4 * sum(rule_named(schedule).constants(spec, schedule, target))
+
+
+def test_nothing_is_estimated_from_nothing(halves, target):
+    failed = replace(halves[0][0], status="failed", median_ns=0.0, error="no tile fits")
+    with pytest.raises(ProfileError, match="no measurement"):
+        WorkEstimator([failed], target)
+    assert len(WorkEstimator([failed, *halves[0][1:5]], target).estimate([halves[0][0].spec]).log_ns) == 1
+
+
+def test_one_measurement_is_a_beginning(halves, target):
+    (record, *_), others = halves[0], halves[1]
+    estimator = WorkEstimator([record], target)
+    assert estimator.estimate([record.spec]).latency_ns[0] == pytest.approx(record.median_ns, rel=0.01)
+    assert (estimator.estimate([r.spec for r in others]).deviation > 0.05).all()
+
+
+def test_the_fit_follows_its_gradient(halves, target, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(estimators, "minimize", lambda loss, start, **_: seen.update(loss=loss) or Start(start))
+    estimator = WorkEstimator(halves[0][:40], target)
+    assert estimator.estimate([halves[1][0].spec]).log_ns.shape == (1,)
+    for shift in (0.0, 0.3):
+        at = estimators.START + shift
+        error = check_grad(lambda x: seen["loss"](x)[0], lambda x: seen["loss"](x)[1], at)
+        assert error < 1e-3 * max(1.0, np.linalg.norm(seen["loss"](at)[1]))
+
+
+class Start:
+    """A fit that ends where it began."""
+
+    def __init__(self, x) -> None:
+        self.x = x
