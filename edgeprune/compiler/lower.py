@@ -31,12 +31,22 @@ class Lowered:
 
 
 def lower(
-    graph: KernelGraph, state: State, target: Target, book: ScheduleBook, *, name: str, progress: Progress = SILENT
+    graph: KernelGraph,
+    state: State | None,
+    target: Target,
+    book: ScheduleBook,
+    *,
+    name: str,
+    progress: Progress = SILENT,
 ) -> Lowered:
     """Build every kernel of the network and lay out arena and weights.
 
     Kernels that are equal in spec and schedule share one function. Weights keep the order of the
     calls, so that an inference streams through them.
+
+    Args:
+        state: values of the weights by name; None: constants have their sizes, and the board fills them with noise,
+            which is as quick.
 
     Raises:
         TargetError: nothing is built for that kind of target.
@@ -61,9 +71,12 @@ def lower(
     weights = Weights()
     buffers = {}
     for tensor, constant in graph.constants.items():
-        values, spec = state[constant] if isinstance(constant, str) else constant, graph.tensors[tensor]
-        blocked = spec.layout == "blocked"
-        buffers[tensor] = weights.add(to_blocked(values.reshape(spec.shape), target.lanes) if blocked else values)
+        spec = graph.tensors[tensor]
+        if state is None:
+            buffers[tensor] = weights.reserve(stored_elements(spec, target.lanes))
+        else:
+            values, blocked = state[constant] if isinstance(constant, str) else constant, spec.layout == "blocked"
+            buffers[tensor] = weights.add(to_blocked(values.reshape(spec.shape), target.lanes) if blocked else values)
     for tensor, spec in graph.tensors.items():
         if tensor not in buffers:
             offset = arena.offsets[place.get(tensor, tensor)]
@@ -71,8 +84,11 @@ def lower(
     calls = []
     for step, (node, schedule, kernel) in enumerate(zip(graph.nodes, schedules, objects, strict=True)):
         rule = rule_named(schedule)
-        constants = rule.pack(node.spec, schedule, target, *folded(node, state))
-        placed = [*(buffers[t] for t in node.inputs), *(weights.add(c) for c in constants)]
+        if state is None:
+            constants = [weights.reserve(elements) for elements in rule.constants(node.spec, schedule, target)]
+        else:
+            constants = [weights.add(c) for c in rule.pack(node.spec, schedule, target, *folded(node, state))]
+        placed = [*(buffers[t] for t in node.inputs), *constants]
         if elements := rule.scratch(node.spec, schedule, target):
             placed.append(Buffer("arena", arena.offsets[scratch_of(step)], elements))
         calls.append(Call(node.name, node.spec, schedule, kernel, (*placed, buffers[node.output])))
@@ -83,8 +99,8 @@ def lower(
         )
         for ports in (graph.inputs, graph.outputs)
     )
-    blob = weights.joined()
-    program = Program(name, tuple(calls), inputs, outputs, arena.bytes, 4 * blob.size, blob)
+    blob = None if state is None else weights.joined()
+    program = Program(name, tuple(calls), inputs, outputs, arena.bytes, weights.bytes, blob)
     return Lowered(program, tuple(chosen))
 
 
@@ -93,13 +109,17 @@ class Weights:
 
     def __init__(self) -> None:
         self._parts: list[NDArray[np.float32]] = []
-        self._bytes = 0
+        self.bytes = 0
+
+    def reserve(self, elements: int) -> Buffer:
+        """The place of a constant without its values; then all are without."""
+        at = self.bytes
+        self.bytes += aligned(4 * elements)
+        return Buffer("weights", at, elements)
 
     def add(self, values: NDArray[np.float32]) -> Buffer:
-        size = aligned(4 * values.size)
-        self._parts.append(np.pad(values.reshape(-1), (0, size // 4 - values.size)))
-        self._bytes += size
-        return Buffer("weights", self._bytes - size, values.size)
+        self._parts.append(np.pad(values.reshape(-1), (0, aligned(4 * values.size) // 4 - values.size)))
+        return self.reserve(values.size)
 
     def joined(self) -> NDArray[np.float32]:
         return np.concatenate(self._parts) if self._parts else np.zeros(0, np.float32)

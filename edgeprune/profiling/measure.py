@@ -19,7 +19,7 @@ from edgeprune.devices.scratch import scratch
 from edgeprune.errors import DeviceError, VerificationError
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.latency.records import KernelRecord
-from edgeprune.profiling.figures import ENOUGH, figure, nominal_clock, said
+from edgeprune.profiling.figures import ENOUGH, Clock, figure, nominal_clock, said
 from edgeprune.targets import Target
 
 FOLDER = "profiling"
@@ -74,7 +74,7 @@ def measure(
     *,
     threads: int,
     timing: TimingOptions,
-    nominal_ns: float = 0.0,
+    clock: Clock | None = None,
 ) -> list[KernelRecord]:
     """Time every candidate on the device; one record each, in order.
 
@@ -88,7 +88,7 @@ def measure(
     at the end, and where it takes much longer or shorter there all are measured again and flagged "drift".
 
     Args:
-        nominal_ns: the reference's time at the clock that counts, if it is known from earlier measurements.
+        clock: what is known of the device's clock from earlier measurements; it learns from these.
 
     Raises:
         DeviceError: its speed changes all the time, by far too much.
@@ -96,15 +96,16 @@ def measure(
         DeviceUnreachableError: the device is gone; nothing that came before is lost to the caller's
             store if it stores batch by batch.
     """
+    clock = clock or Clock()
     try:
-        return _time(candidates, target, device, info, threads, timing, nominal_ns)
+        return _time(candidates, target, device, info, threads, timing, clock)
     except _Hung as e:
         if len(candidates) == 1:
             return [_failed(candidates[0], info, str(e))]
         middle = len(candidates) // 2
         halves = (candidates[:middle], candidates[middle:])
-        again = partial(measure, target=target, device=device, info=info, threads=threads, timing=timing)
-        return [r for half in halves for r in again(half, nominal_ns=nominal_ns)]
+        again = partial(measure, target=target, device=device, info=info, threads=threads, timing=timing, clock=clock)
+        return [r for half in halves for r in again(half)]
 
 
 class _Hung(Exception):
@@ -118,7 +119,7 @@ def _time(
     info: DeviceInfo,
     threads: int,
     timing: TimingOptions,
-    nominal_ns: float,
+    clock: Clock,
 ) -> list[KernelRecord]:
     timed = candidates if info.counts else [*candidates, candidates[0]]
     with tempfile.TemporaryDirectory(prefix="edgeprune-") as here, scratch(device, FOLDER) as there:
@@ -128,10 +129,10 @@ def _time(
         device.put(built["program"], path, executable=True)
 
         def launch(repeats: int) -> list[Outcome]:
-            return _launch(timed, target, device, path, threads, timing, repeats, nominal_ns)
+            return _launch(timed, target, device, path, threads, timing, repeats, clock.nominal_ns)
 
-        def record(candidate: Candidate, rows: list[Outcome], nominal: float = 0.0) -> KernelRecord:
-            return _record(candidate, target, info, rows, nominal)
+        def record(candidate: Candidate, rows: list[Outcome]) -> KernelRecord:
+            return _record(candidate, target, info, rows, clock)
 
         if info.counts:
             return [record(c, [row]) for c, row in zip(candidates, launch(timing.repeats), strict=True)]
@@ -140,9 +141,9 @@ def _time(
         if not any(isinstance(row, KernelRow) and row.reference_ns for row in first):
             rows, flags = _steadily(device, first, lambda: launch(timing.repeats))
             return [replace(record(c, [row]), flags=flags) for c, row in zip(candidates, rows, strict=True)]
-        launches, nominal = _at_one_clock(first, lambda: launch(in_each), timing, nominal_ns)
+        launches = _at_one_clock(first, lambda: launch(in_each), timing, clock)
         of_each = zip(*(x[:-1] for x in launches), strict=True)
-        return [record(c, list(rows), nominal) for c, rows in zip(candidates, of_each, strict=True)]
+        return [record(c, list(rows)) for c, rows in zip(candidates, of_each, strict=True)]
 
 
 Outcome = KernelRow | str
@@ -150,15 +151,13 @@ Outcome = KernelRow | str
 
 
 def _at_one_clock(
-    first: list[Outcome], launch: Callable[[], list[Outcome]], timing: TimingOptions, known_ns: float
-) -> tuple[list[list[Outcome]], float]:
-    """The launches of a program, as many as planned, and more where the nominal clock was too rare for a kernel; and
-    the reference's time at that clock.
-    """
+    first: list[Outcome], launch: Callable[[], list[Outcome]], timing: TimingOptions, clock: Clock
+) -> list[list[Outcome]]:
+    """The launches of a program, as many as planned, and more where the nominal clock was too rare for a kernel."""
     launches = [first]
     while True:
         of_each = [[r for r in rows if isinstance(r, KernelRow)] for rows in zip(*launches, strict=True)]
-        nominal = nominal_clock(of_each, known_ns)
+        nominal = nominal_clock(of_each, clock.nominal_ns)
         # A kernel that failed once has failed.
         whole = [rows for rows in of_each if len(rows) == len(launches)]
         if len(launches) >= timing.launches and all(len(said(rows, nominal)) >= ENOUGH for rows in whole):
@@ -168,7 +167,8 @@ def _at_one_clock(
         if len(launches) >= timing.launches:
             time.sleep(REST_S)
         launches.append(launch())
-    return launches, nominal
+    clock.meet(of_each)
+    return launches
 
 
 def _steadily(
@@ -249,7 +249,7 @@ def _record(
     target: Target,
     info: DeviceInfo,
     outcomes: Sequence[Outcome],
-    nominal_ns: float,
+    clock: Clock,
 ) -> KernelRecord:
     rows = []
     for outcome in outcomes:
@@ -260,7 +260,7 @@ def _record(
         if min(outcome.samples_ns) <= 0:
             return _failed(candidate, info, f"the device's clock gave {min(outcome.samples_ns)} ns")
         rows.append(outcome)
-    found = figure(rows, nominal_ns)
+    found = figure(rows, clock)
     constants = rule_named(candidate.schedule).constants(candidate.spec, candidate.schedule, target)
     return KernelRecord(
         spec=candidate.spec,

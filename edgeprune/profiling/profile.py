@@ -6,35 +6,24 @@ they come, so a profile that is interrupted goes on where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from pydantic import Field, InstanceOf
 
-from edgeprune.compiler.kernels.base import Schedule
-from edgeprune.compiler.kernels.registry import schedules_for
-from edgeprune.compiler.objects import KernelObject
-from edgeprune.compiler.schedules import ScheduleBook
-from edgeprune.compiler.workers import build_all
 from edgeprune.devices.protocol import Device, DeviceInfo
 from edgeprune.graph.channels import ChannelGraph, KernelGraph
-from edgeprune.graph.spec import KernelSpec
 from edgeprune.jsonable import Jsonable
 from edgeprune.latency.grids import levels_of
-from edgeprune.latency.model import nominal_ns
 from edgeprune.latency.problem import kernels_to_measure
 from edgeprune.latency.records import KernelRecord
 from edgeprune.latency.store import Profile, ProfileStore
+from edgeprune.profiling.bench import Bench
 from edgeprune.profiling.fingerprint import fingerprint_of, require_match
-from edgeprune.profiling.measure import Candidate, TimingOptions, measure
+from edgeprune.profiling.measure import TimingOptions
 from edgeprune.progress import SILENT, Progress
 from edgeprune.targets import Target
-
-Tunable = tuple[KernelSpec, list[Schedule]]
-
-BATCH = 96
-"""Kernels in one timing program: few links and uploads, little lost when one is interrupted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +36,9 @@ class ProfileOptions:
         measured, the one that was best nearby and the one that is estimated best; with 1, the latter alone.
     workers: processes that build kernels; None: one a core.
     blocks: offer width 0 to the groups of blocks: whole blocks may go.
+    sampled: measure only what plans hang on, and estimate the rest (:mod:`edgeprune.sampling.sampled`).
+    seconds: after which a sampled profile is as sure as it is then; the network's own kernels are measured all the
+        same. None: until it is sure.
     """
 
     threads: int = 1
@@ -55,6 +47,8 @@ class ProfileOptions:
     tune: int = 8
     workers: int | None = None
     blocks: bool = False
+    sampled: bool = False
+    seconds: float | None = None
     timing: TimingOptions = field(default_factory=TimingOptions)
 
     def levels(self, channels: ChannelGraph, target: Target) -> dict[str, tuple[int, ...]]:
@@ -63,9 +57,25 @@ class ProfileOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Sureness(Jsonable):
+    """How sure a sampled profile is of the plans of one budget.
+
+    Attributes:
+        share: the budget, of the dense network's latency.
+        spread: standard deviation of what the plan's kernels take together, relative.
+        worth: by how much more saliency another plan may turn out to be better, relative.
+    """
+
+    share: float
+    spread: float
+    worth: float
+
+
+@dataclass(frozen=True, slots=True)
 class ProfileResult(Jsonable):
     """``levels``: group -> widths the tables cover. ``measured``, ``reused`` and ``drifted`` (measured again, for the
-    device's speed had changed) count kernels.
+    device's speed had changed) count kernels; ``timings`` counts kernels that were timed, each with each schedule.
+    ``sureness`` is that of a sampled profile.
     """
 
     profile: Annotated[InstanceOf[Profile], Field(exclude=True)]  # the store keeps it, and what failed
@@ -73,6 +83,8 @@ class ProfileResult(Jsonable):
     measured: int
     reused: int
     drifted: int
+    timings: int = 0
+    sureness: tuple[Sureness, ...] = ()
     failed: Annotated[tuple[InstanceOf[KernelRecord], ...], Field(exclude=True)] = ()
 
 
@@ -104,79 +116,31 @@ def profile(
     require_match(target, info)
     levels = options.levels(channels, target)
     wanted = kernels_to_measure(kernels, channels, levels)
-    fingerprint = fingerprint_of(target, info, options.threads, kernels)
-    options = replace(options, timing=replace(options.timing, weight_span=fingerprint.weight_span))
-    opened = store.open_profile(fingerprint, allow_mismatch=allow_mismatch)
-    known = {r.spec.key: r for r in opened.records()}
-    missing = [] if opened.mismatch else [s for s in wanted if s.key not in known or not known[s.key].ok]
-    failed: list[KernelRecord] = []
-    drifted: list[KernelRecord] = []
-    reused = sum(s.key in known and known[s.key].ok for s in wanted)
+    opened = store.open_profile(fingerprint_of(target, info, options.threads, kernels), allow_mismatch=allow_mismatch)
+    bench = bench_for(opened, target, device, info, options, progress)
+    missing = bench.lacks(wanted)
+    known = {r.spec.key for r in opened.records() if r.ok}
+    reused = sum(s.key in known for s in wanted)
     progress.stage("profiling kernels", len(missing))
     own = {n.spec.key for n in kernels.nodes}
-
-    def run(kernels: Sequence[Tunable]) -> None:
-        for batch in _batches(kernels):
-            for record in _measured(batch, target, device, info, options, nominal_ns(opened.records())):
-                opened.add(record)
-                progress.advance()
-                drifted.extend([record] * ("drift" in record.flags))
-                if not record.ok:
-                    failed.append(record)
-                    progress.note(f"{record.spec}: {record.error}")
-
-    run([(s, schedules_for(s, target)[: max(1, options.tune)]) for s in missing if s.key in own])
-    book = ScheduleBook(target, opened.records())
-    run([(s, _transferred(s, book, target, options.tune)) for s in missing if s.key not in own])
-    return ProfileResult(opened, levels, len(missing), reused, len(drifted), tuple(failed))
+    bench.tuned([s for s in missing if s.key in own], options.tune)
+    bench.transferred([s for s in missing if s.key not in own], options.tune)
+    return result_of(bench, levels, reused)
 
 
-def _transferred(spec: KernelSpec, book: ScheduleBook, target: Target, tune: int) -> list[Schedule]:
-    first = schedules_for(spec, target)[0]
-    known = book.choose(spec).schedule
-    return [first] if tune == 1 or dict(known) == dict(first) else [known, first]
+def bench_for(
+    opened: Profile, target: Target, device: Device, info: DeviceInfo, options: ProfileOptions, progress: Progress
+) -> Bench:
+    """The bench of a profile: weights of kernels come from as far away as in the network that was profiled."""
+    timing = replace(options.timing, weight_span=opened.fingerprint.weight_span)
+    workers, threads = options.workers, options.threads
+    return Bench(opened, target, device, info, threads=threads, timing=timing, workers=workers, progress=progress)
 
 
-def _batches(kernels: Sequence[Tunable]) -> Iterable[Sequence[Tunable]]:
-    """At most :data:`BATCH` schedules each."""
-    batch: list[Tunable] = []
-    for kernel in kernels:
-        if batch and sum(len(s) for _, s in batch) + len(kernel[1]) > BATCH:
-            yield batch
-            batch = []
-        batch.append(kernel)
-    if batch:
-        yield batch
-
-
-def _measured(
-    kernels: Sequence[Tunable],
-    target: Target,
-    device: Device,
-    info: DeviceInfo,
-    options: ProfileOptions,
-    nominal: float,
-) -> Iterable[KernelRecord]:
-    """One record a spec: the best of its candidates."""
-    requests = [(s, schedule) for s, schedules in kernels for schedule in schedules]
-    candidates: list[Candidate] = []
-    records: list[KernelRecord] = []
-    for (spec, schedule), built in zip(requests, build_all(requests, target, options.workers), strict=True):
-        if isinstance(built, KernelObject):
-            candidates.append(Candidate(spec, schedule, built))
-        else:
-            records.append(KernelRecord(spec, dict(schedule), "failed", evidence=info.evidence, error=built.message))
-    if candidates:
-        threads, timing = options.threads, options.timing
-        records += measure(candidates, target, device, info, threads=threads, timing=timing, nominal_ns=nominal)
-    best: dict[str, KernelRecord] = {}
-    for record in records:
-        rival = best.get(record.spec.key)
-        if rival is None or _rank(record) > _rank(rival):
-            best[record.spec.key] = record
-    return [best[s.key] for s, _ in kernels]
-
-
-def _rank(record: KernelRecord) -> tuple[bool, float]:
-    """Higher is better; latencies of one batch are compared at one clock."""
-    return record.ok, -record.median_ns / (record.reference_ns or 1.0)
+def result_of(
+    bench: Bench, levels: Mapping[str, tuple[int, ...]], reused: int, sureness: tuple[Sureness, ...] = ()
+) -> ProfileResult:
+    """What came of a bench."""
+    return ProfileResult(
+        bench.profile, levels, bench.measured, reused, bench.drifted, bench.timings, sureness, tuple(bench.failed)
+    )

@@ -9,7 +9,7 @@ from profiling_clocks import Clocked
 
 from edgeprune.devices.fake import FakeDevice
 from edgeprune.errors import DeviceError
-from edgeprune.profiling import measure, profile
+from edgeprune.profiling import bench, measure
 
 
 class Throttling(Clocked):
@@ -59,7 +59,7 @@ def test_of_attempts_that_all_drift_a_little_the_steadiest_is_kept_and_flagged(p
 def test_a_device_that_never_keeps_its_speed_is_refused_and_earlier_batches_stay(
     profiled, store, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(profile, "BATCH", 3)
+    monkeypatch.setattr(bench, "BATCH", 3)
     device = Throttling(tmp_path / "board", drifts=range(1, 99), by=2.5)
     with pytest.raises(DeviceError, match="in all 5 attempts its speed changed by 150% or more") as caught:
         profiled(device)

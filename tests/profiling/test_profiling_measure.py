@@ -20,7 +20,7 @@ from edgeprune.devices.fake import FakeDevice
 from edgeprune.devices.local.device import LocalDevice
 from edgeprune.devices.protocol import Completed
 from edgeprune.latency.records import spread
-from edgeprune.profiling import profile as profiling
+from edgeprune.profiling import bench
 from edgeprune.profiling.measure import Candidate, TimingOptions, measure
 from edgeprune.profiling.profile import ProfileOptions, profile
 
@@ -76,7 +76,7 @@ def in_process(monkeypatch):
             except KernelBuildError as e:
                 yield e
 
-    monkeypatch.setattr(profiling, "build_all", build_all)
+    monkeypatch.setattr(bench, "build_all", build_all)
 
 
 def candidates(specs, target) -> list[Candidate]:

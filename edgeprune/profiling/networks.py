@@ -1,0 +1,153 @@
+"""Whole networks at any widths, timed: what the sum of their kernels misses is in their latency.
+
+Nothing is traced and no weight is needed: the kernel graph of the network at other widths is known
+(:mod:`edgeprune.graph.resized`), and latency does not depend on the values of weights.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgeprune.board.client import KernelRow, Launch, NativeProgram
+from edgeprune.compiler.lower import Lowered, lower
+from edgeprune.compiler.program import write_program
+from edgeprune.compiler.schedules import ScheduleBook
+from edgeprune.devices.protocol import Device, DeviceInfo
+from edgeprune.devices.scratch import scratch
+from edgeprune.graph.channels import ChannelGraph, KernelGraph
+from edgeprune.graph.spec import KernelSpec
+from edgeprune.latency.networks import NetworkRecord
+from edgeprune.profiling.figures import Clock, figure, nominal_clock, said
+from edgeprune.profiling.measure import FOLDER
+from edgeprune.targets import Target
+
+ENOUGH_ROUNDS = 8
+"""Launches at the nominal clock that the figure of a network is made of, at least."""
+NARROWEST = 0.1
+"""Least share of its channels that a group of a random network has."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkTiming:
+    """Options of timing a whole network, as those of a kernel are.
+
+    Attributes:
+        warmup: inferences of each launch that do not count.
+        launch_ms: what one launch takes about; from ``fewest`` to ``most`` inferences.
+        most_rounds: launches of each network at most.
+        timeout_s: of one launch.
+    """
+
+    warmup: int = 1
+    launch_ms: float = 60.0
+    fewest: int = 4
+    most: int = 50
+    most_rounds: int = 60
+    timeout_s: float = 300.0
+
+
+def random_widths(channels: ChannelGraph, generator: np.random.Generator) -> dict[str, int]:
+    """Widths of all groups, irregular: each has its own share of its channels, from :data:`NARROWEST` to all."""
+    shares = generator.uniform(NARROWEST, 1.0, len(channels.groups))
+    return {
+        g.name: g.size if g.frozen else max(1, round(share * g.size))
+        for g, share in zip(channels.groups, shares, strict=True)
+    }
+
+
+class WholeNetworks:
+    """Programs of networks that lie on a device, launched in turns: a phase in which something disturbs it then costs
+    each of them a launch, and none its figure. Made by :func:`whole_networks`.
+    """
+
+    def __init__(self, device: Device, info: DeviceInfo, home: str, threads: int, timing: NetworkTiming) -> None:
+        self._device, self._info, self._home = device, info, home
+        self._threads, self._timing = threads, timing
+        self._placed: list[tuple[tuple[KernelSpec, ...], NativeProgram]] = []
+        self._repeats: list[int] = []
+        self._launches: list[list[Launch]] = []
+
+    def __len__(self) -> int:
+        return len(self._placed)
+
+    @property
+    def rounds(self) -> int:
+        return min(map(len, self._launches), default=0)
+
+    def put(self, graph: KernelGraph, target: Target, book: ScheduleBook) -> None:
+        """Add a network, its kernels with the schedules of ``book``.
+
+        Raises:
+            KernelBuildError, UnsupportedOperatorError: a kernel cannot be built.
+            VerificationError: the program crashes or does not end; it is left out.
+        """
+        self.place(lower(graph, None, target, book, name="timing"), target)
+
+    def place(self, lowered: Lowered, target: Target) -> None:
+        """Add a network that is lowered already, with its weights or without.
+
+        Raises:
+            VerificationError: the program crashes or does not end; it is left out.
+        """
+        path, timing = f"{self._home}/network{len(self)}", self._timing
+        with tempfile.TemporaryDirectory(prefix="edgeprune-") as here:
+            built = write_program(lowered.program, target, Path(here))
+            self._device.put(built["program"], path, executable=True)
+        program = NativeProgram(self._device.run, (f"./{path}",), timing.timeout_s)
+        repeats = timing.fewest
+        if not self._info.counts:
+            probe = program.bench(warmup=timing.warmup, repeats=timing.fewest, threads=self._threads)
+            repeats = int(min(timing.most, max(timing.fewest, timing.launch_ms / min(probe.samples_ms))))
+        self._placed.append((tuple(c.spec for c in lowered.program.calls), program))
+        self._repeats.append(repeats)
+        self._launches.append([])
+
+    def launch(self, rounds: int = 1) -> None:
+        """Launch each so many times, in turns; once is enough for a clock that counts."""
+        for _ in range(rounds):
+            if self._info.counts and self.rounds:
+                return
+            for (_, program), repeats, launches in zip(self._placed, self._repeats, self._launches, strict=True):
+                launches.append(program.bench(warmup=self._timing.warmup, repeats=repeats, threads=self._threads))
+
+    def settle(self, clock: Clock) -> None:
+        """Launch until each has met the nominal clock often enough, or as often as may be."""
+        while self._placed and not (self._info.counts and self.rounds):
+            nominal_ns = nominal_clock(self._rows(), clock.nominal_ns)
+            steady = [len(said(rows, nominal_ns)) for rows in self._rows()]
+            paced = all(row.reference_ns for rows in self._rows() for row in rows)
+            if self.rounds >= (self._timing.most_rounds if paced and min(steady) < ENOUGH_ROUNDS else ENOUGH_ROUNDS):
+                return
+            self.launch()
+
+    def records(self, clock: Clock) -> list[NetworkRecord]:
+        """What was measured."""
+        clock.meet(self._rows())
+        found = [figure(rows, clock) for rows in self._rows()]
+        return [
+            NetworkRecord(specs, f.latency_ns, f.spread_ns, f.samples, self._info.evidence, f.reference_ns)
+            for (specs, _), f in zip(self._placed, found, strict=True)
+        ]
+
+    def _rows(self) -> list[list[KernelRow]]:
+        return [[_row(launch) for launch in launches] for launches in self._launches]
+
+
+@contextmanager
+def whole_networks(
+    device: Device, info: DeviceInfo, *, threads: int, timing: NetworkTiming | None = None
+) -> Iterator[WholeNetworks]:
+    """Networks to be timed on a device; they are removed when the ``with`` block ends."""
+    with scratch(device, FOLDER) as home:
+        yield WholeNetworks(device, info, home, threads, timing or NetworkTiming())
+
+
+def _row(launch: Launch) -> KernelRow:
+    """A launch has the reference before each sample; the one after the last is taken for the last."""
+    return KernelRow(launch.samples_ns, True, (*launch.reference_ns, *launch.reference_ns[-1:]))

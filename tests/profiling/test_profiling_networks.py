@@ -1,0 +1,90 @@
+"""Whole networks at any widths, timed without their weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from profiling_clocks import Clocked
+
+from edgeprune.compiler.cost import virtual_cost_ns
+from edgeprune.compiler.schedules import ScheduleBook
+from edgeprune.devices.local.device import LocalDevice
+from edgeprune.devices.protocol import Completed
+from edgeprune.errors import VerificationError
+from edgeprune.graph.network import read_network
+from edgeprune.graph.resized import at_widths
+from edgeprune.profiling.figures import Clock
+from edgeprune.profiling.networks import ENOUGH_ROUNDS, NetworkTiming, random_widths, whole_networks
+from edgeprune.pruning.plan import Plan
+from edgeprune.pruning.shrink import shrink
+
+
+@pytest.fixture
+def random(network) -> dict[str, int]:
+    return random_widths(network.channels, np.random.default_rng(3))
+
+
+def test_random_widths_are_irregular_and_leave_frozen_groups_alone(network):
+    generator = np.random.default_rng(0)
+    drawn = [random_widths(network.channels, generator) for _ in range(50)]
+    for group in network.channels.groups:
+        widths = {d[group.name] for d in drawn}
+        assert widths == {group.size} if group.frozen else len(widths) > 5
+        assert all(1 <= w <= group.size for w in widths)
+
+
+def test_networks_take_what_their_kernels_take(network, target, device, random):
+    info, book = device.describe(), ScheduleBook(target)
+    with whole_networks(device, info, threads=1) as whole:
+        graphs = [network.kernels, at_widths(network.kernels, random)]
+        for graph in graphs:
+            whole.put(graph, target, book)
+        whole.launch(3)
+        whole.settle(Clock())
+        assert whole.rounds == 1, "a clock that counts says it all at once"
+        records = whole.records(Clock())
+    for graph, record in zip(graphs, records, strict=True):
+        assert record.kernels == tuple(n.spec for n in graph.nodes)
+        assert record.latency_ns == sum(virtual_cost_ns(s) for s in record.kernels)
+        assert (record.spread_ns, record.evidence, record.reference_ns) == (0, "simulated", 0)
+    assert list(device.root.rglob("*")) == [device.root / "profiling"], "nothing stays on the device"
+
+
+def test_they_are_the_networks_that_shrinking_would_give(network, random):
+    keep = {g.name: tuple(range(random[g.name])) for g in network.channels.prunable}
+    plan = Plan(keep, {g.name: g.size for g in network.channels.groups}, {}, {}, {})
+    small = read_network(shrink(network.module, network.channels, plan), network.example_inputs)
+    graph = at_widths(network.kernels, random)
+    assert [n.spec for n in graph.nodes] == [n.spec for n in small.kernels.nodes]
+
+
+def test_a_real_clock_takes_enough_launches(network, target, tmp_path):
+    device = LocalDevice(tmp_path / "device")
+    timing = NetworkTiming(launch_ms=1.0, most_rounds=2 * ENOUGH_ROUNDS)
+    with whole_networks(device, device.describe(), threads=1, timing=timing) as whole:
+        whole.put(network.kernels, target, ScheduleBook(target))
+        clock = Clock()
+        whole.settle(clock)
+        assert ENOUGH_ROUNDS <= whole.rounds <= timing.most_rounds
+        (record,) = whole.records(clock)
+    assert record.latency_ns > 0
+    assert record.evidence == "measured"
+
+
+class Dying(Clocked):
+    def slowed(self, rows) -> None: ...
+
+    def run(self, argv, *, timeout_s=60.0) -> Completed:
+        if "bench" in argv:
+            return Completed(139, "", "Segmentation fault\n")
+        return super().run(argv, timeout_s=timeout_s)
+
+
+def test_a_program_that_crashes_is_left_out(network, target, tmp_path):
+    device = Dying(tmp_path / "device")
+    with whole_networks(device, device.describe(), threads=1) as whole:
+        with pytest.raises(VerificationError, match="Segmentation fault"):
+            whole.put(network.kernels, target, ScheduleBook(target))
+        whole.launch(3)
+        whole.settle(Clock())
+        assert (len(whole), whole.records(Clock())) == (0, [])
