@@ -26,6 +26,7 @@ TIERS: tuple[frozenset[str], ...] = tuple(
         "latency",
         "pruning training compiler",
         "importance profiling deploy",
+        "sampling",
         "fitting",
         "acceptance report",
         "api",

@@ -31,9 +31,10 @@ from edgeprune.fitting.teaching import prepared
 from edgeprune.graph.network import Network, read_network
 from edgeprune.home import store_path
 from edgeprune.importance.curves import Saliency
-from edgeprune.latency.model import LatencyModel, NetworkPrediction
+from edgeprune.latency.model import NetworkPrediction
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.loading import LoadedModel
+from edgeprune.profiling.estimated import estimated_of
 from edgeprune.profiling.fingerprint import fingerprint_of
 from edgeprune.profiling.profile import ProfileOptions
 from edgeprune.progress import Progress
@@ -118,10 +119,11 @@ class Opened:
             if asked.blocks:
                 network = with_removable(network, bar)
             fingerprint = fingerprint_of(self.target, board.describe(), asked.threads, network.kernels)
-            records = store.find(fingerprint, allow_mismatch=asked.allow_mismatch).records()
-            tables = LatencyModel(records)
-            ram = PlannedRam(network, ScheduleBook(self.target, records), limited=ram_limited)
-            dense = tables.network(n.spec for n in network.kernels.nodes)
+            profile = store.find(fingerprint, allow_mismatch=asked.allow_mismatch)
+            own = [n.spec for n in network.kernels.nodes]
+            tables = estimated_of(profile, self.target, own)
+            ram = PlannedRam(network, ScheduleBook(self.target, profile.records()), limited=ram_limited)
+            dense = tables.network(own)
             if data is not None:
                 data, task, _ = prepared(network, data, task, bar)
             options = ProfileOptions(

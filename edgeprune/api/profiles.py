@@ -10,20 +10,23 @@ from typing import TYPE_CHECKING, Any
 from edgeprune.api.arguments import Inputs, Model, Shape, Where, board_of, open_model, open_target
 from edgeprune.api.progress import reporting
 from edgeprune.api.shown import Shown
+from edgeprune.budget.effort import parse_seconds
 from edgeprune.devices.protocol import Device, DeviceInfo
 from edgeprune.errors import UsageError
 from edgeprune.graph.network import Network, read_network
 from edgeprune.home import store_path
 from edgeprune.latency.jsonl import write_jsonl
 from edgeprune.latency.model import LatencyModel
+from edgeprune.latency.networks import NetworkRecord
 from edgeprune.latency.records import Fingerprint, KernelRecord
 from edgeprune.latency.store import ProfileStore
 from edgeprune.latency.tables import LatencyTable
-from edgeprune.profiling.profile import ProfileOptions
-from edgeprune.profiling.profile import profile as measure
+from edgeprune.profiling.estimated import estimated
+from edgeprune.profiling.profile import ProfileOptions, Sureness
 from edgeprune.progress import Progress
 from edgeprune.report.names import kernel_names
 from edgeprune.report.tables import Table, cell, written
+from edgeprune.sampling.sampled import profiled
 from edgeprune.targets import Target
 
 if TYPE_CHECKING:
@@ -51,6 +54,9 @@ class Profile(Shown):
         measured, reused, drifted: kernels measured now, taken from the store, and measured again for the device's speed
             had changed; ``failed`` are those that did not run.
         store: the file that keeps the profile.
+        networks: whole ones that were timed.
+        timings: kernels that were timed now, each with each of its schedules.
+        sureness: of a sampled profile: how sure plans of some budgets are of it.
     """
 
     model: str
@@ -65,6 +71,9 @@ class Profile(Shown):
     drifted: int
     failed: tuple[KernelRecord, ...]
     store: Path
+    networks: tuple[NetworkRecord, ...] = ()
+    timings: int = 0
+    sureness: tuple[Sureness, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -99,7 +108,7 @@ class Profile(Shown):
         """
         for found, node in zip(self.layers(), self.network.kernels.nodes, strict=True):
             if layer in (found.name, found.node):
-                return LatencyModel(self.records).table(node.spec, estimate=True)
+                return estimated(self.records, self.target).table(node.spec, estimate=True)
         names = [x.name for x in self.layers()]
         near = get_close_matches(layer, names, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"these exist: {', '.join(names)}"
@@ -114,7 +123,7 @@ class Profile(Shown):
     def export(self, path: Where) -> Path:
         """Write the profile as JSON lines, which ``edgeprune profiles import`` takes in elsewhere."""
         file = Path(path or f"{self.model}-{self.target.name}.jsonl")
-        write_jsonl(file, self.fingerprint, self.records)
+        write_jsonl(file, self.fingerprint, self.records, self.networks)
         return file
 
     def tables(self) -> tuple[Table, ...]:
@@ -122,7 +131,12 @@ class Profile(Shown):
             (x.name, x.spec, cell(x.widths), "failed" if x.latency_ms is None else written(x.latency_ms, "ms"))
             for x in self.layers()
         ]
-        return (Table(self.summary, ("layer", "kernel", "widths", "latency"), tuple(rows)),)
+        layers = Table(self.summary, ("layer", "kernel", "widths", "latency"), tuple(rows))
+        if not self.sureness:
+            return (layers,)
+        sure = tuple((f"{s.share:.0%}", f"{s.spread:.1%}", f"{s.worth:.2%}") for s in self.sureness)
+        head = ("of the dense latency", "latency known within", "another plan may retain more by")
+        return layers, Table("plans, by what was sampled", head, sure)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -134,6 +148,9 @@ class Profile(Shown):
             "kernels_measured": self.measured,
             "kernels_reused": self.reused,
             "kernels_drifted": self.drifted,
+            "timings": self.timings,
+            "networks": len(self.networks),
+            "sureness": [s.to_json() for s in self.sureness],
             "kernels_failed": [{"kernel": str(r.spec), "error": r.error} for r in self.failed],
             "store": self.store,
             "fingerprint": self.fingerprint.digest,
@@ -155,6 +172,8 @@ def profile(
     step: int | None = None,
     blocks: bool = False,
     tune: int = 8,
+    sampled: bool = False,
+    budget: str | float | None = None,
     store: Where = None,
     allow_mismatch: bool = False,
     progress: bool | Progress | None = None,
@@ -171,12 +190,19 @@ def profile(
     loaded, _ = open_model(model, example_inputs, weights, input_shape, example, seed)
     network = read_network(loaded.module, loaded.example_inputs, loaded.interface)
     kind, path = open_target(target), store_path(store)
-    options = ProfileOptions(threads=threads, points=points, step=step, tune=tune, blocks=blocks)
+    options = ProfileOptions(
+        threads=threads,
+        points=points,
+        step=step,
+        tune=tune,
+        blocks=blocks,
+        sampled=sampled or budget is not None,
+        seconds=None if budget is None else parse_seconds(budget),
+    )
     with board_of(device, kind) as board, ProfileStore(path) as opened, reporting(progress) as bar:
         info = board.describe()
-        made = measure(
-            network.kernels,
-            network.channels,
+        made = profiled(
+            network,
             kind,
             board,
             opened,
@@ -192,11 +218,14 @@ def profile(
             info=info,
             network=network,
             records=made.profile.records(),
+            networks=made.profile.networks(),
             fingerprint=made.profile.fingerprint,
             measured=made.measured,
             reused=made.reused,
             drifted=made.drifted,
             failed=made.failed,
+            timings=made.timings,
+            sureness=made.sureness,
             store=path,
         )
 

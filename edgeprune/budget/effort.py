@@ -1,12 +1,30 @@
-"""How long a solver may search, and how near to the best plan is near enough."""
+"""How long something may take: a solver that searches, and how near to the best plan is near enough."""
 
 from __future__ import annotations
 
 import math
+import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from edgeprune.errors import UsageError
+
+_SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+def parse_seconds(text: str | float) -> float:
+    """``"3m"``, ``"90s"``, ``"1h"`` or ``90`` -> seconds.
+
+    Raises:
+        UsageError: anything else.
+    """
+    found = re.fullmatch(r"\s*([0-9.]+)\s*(s|m|min|h)\s*", text) if isinstance(text, str) else None
+    with suppress(ValueError, TypeError):
+        seconds = float(found[1]) * _SECONDS[found[2]] if found else float("nan" if isinstance(text, str) else text)
+        if 0 < seconds < math.inf:
+            return seconds
+    raise UsageError(f"{text!r} is no time", hint="for example 3m, 90s or 1h")
 
 
 @dataclass(frozen=True, slots=True)

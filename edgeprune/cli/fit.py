@@ -23,6 +23,7 @@ app = typer.Typer(rich_markup_mode=None)
     *PROMISED,
     *LEARNING,
     *PROFILING,
+    "sampled",
     "image_input",
     "solver",
     "criterion",

@@ -7,14 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeprune.cli.options import LOADING, PROFILING, WHERE, ModelArgument, taking
+from edgeprune.cli.options import LOADING, PROFILING, WHERE, ModelArgument, option, taking
 from edgeprune.cli.output import JsonOption, QuietOption, emit, record
 
 app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command()
-@taking(*LOADING, *WHERE, *PROFILING)
+@taking(
+    *LOADING,
+    *WHERE,
+    *PROFILING,
+    "sampled",
+    option("budget", str | None, None, "Sample, and stop after this time: 3m, 90s."),
+)
 def profile(
     model: ModelArgument,
     export: Annotated[Path | None, typer.Option("--export", help="Also write the profile as JSON lines.")] = None,

@@ -37,9 +37,10 @@ from edgeprune.latency.grids import finer
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.loading import LoadedModel
-from edgeprune.profiling.profile import profile
+from edgeprune.profiling.estimated import estimated_of
 from edgeprune.progress import SILENT, Progress
 from edgeprune.pruning.plan import Plan
+from edgeprune.sampling.sampled import profiled as measured
 from edgeprune.targets import Target
 from edgeprune.training.data import DataSet
 from edgeprune.training.tasks.task import Task
@@ -102,9 +103,8 @@ def fit(
     with tempfile.TemporaryDirectory(prefix="edgeprune-fit-") as scratch, on_trial(device) as trials:
         profiled = stages.once(
             "profile",
-            lambda: profile(
-                network.kernels,
-                network.channels,
+            lambda: measured(
+                network,
                 target,
                 device,
                 store,
@@ -131,9 +131,8 @@ def fit(
         reference = Reference(trials, stages.run / DENSE, dense.manifest, dense.timing, promise, options.patience_s)
         step = options.profile.step or target.width_step
         limited = promise.ram is not None
-        planning = _Planning(
-            LatencyModel(records), profiled.levels, step, builder.book, options, progress, ram_limited=limited
-        )
+        tables = estimated_of(profiled.profile, target, [n.spec for n in network.kernels.nodes])
+        planning = _Planning(tables, profiled.levels, step, builder.book, options, progress, ram_limited=limited)
 
         def worth(of: Network) -> Saliency:
             return saliency_of(
@@ -274,8 +273,8 @@ class _Planning:
 
     def corrected(self, found: FitRound) -> LatencyModel:
         """The tables as the measurement of a round corrects them."""
-        predicted = found.proposal.latency_ms / found.proposal.plan.method["latency_correction"]
-        return self.tables.corrected(found.measured.judgement.latency_ms, predicted)
+        share = self.tables.correction / found.proposal.plan.method["latency_correction"]
+        return self.tables.corrected(found.measured.judgement.latency_ms, found.proposal.latency_ms * share)
 
 
 def _none_kept(rounds: list[FitRound], out: Path) -> VerificationError:

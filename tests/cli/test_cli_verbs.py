@@ -64,6 +64,30 @@ def test_profile(work):
     assert again["fingerprint"] == said["fingerprint"]
 
 
+def test_a_sampled_profile_serves_a_plan_and_a_fit(tmp_path):
+    shared = ("--store", tmp_path / "p.sqlite3", "--device", f"fake:{tmp_path / 'board'}", "-q")
+    said = done("profile", *MODEL, *WIDTHS, *shared, "--sampled", "--export", tmp_path / "p.jsonl")
+    assert [s["share"] for s in said["sureness"]] == [0.8, 0.55], "30 % cannot be reached"
+    assert said["timings"] >= said["kernels_measured"] > 7
+    assert said["networks"] == 4
+    assert sum('"network"' in line for line in (tmp_path / "p.jsonl").read_text().splitlines()) == 4
+    again = done("profile", *MODEL, *WIDTHS, *shared, "--budget", "1m")
+    assert (again["timings"], again["sureness"]) == (0, said["sureness"])
+    plan = done("prune", *MODEL, *WIDTHS, *shared, "--latency", "60%", "--out", tmp_path / "run")
+    assert any(g["kept"] < g["size"] for g in plan["groups"])
+    fit = ("--latency", "60%", "--criterion", "l2", "--no-baseline", "--out", tmp_path / "fitted")
+    fitted = done("fit", *MODEL, *WIDTHS, *shared, "--sampled", *fit)
+    assert fitted["met"] is True
+    assert fitted["measured_ms"] == pytest.approx(plan["predicted"]["latency_ms"], rel=0.1)
+
+
+@pytest.mark.parametrize("budget", ["3x", "0s", "-1m", "nan s", "soon"])
+def test_a_time_that_is_none_is_refused_before_anything_is_measured(tmp_path, budget):
+    error = refused(2, "UsageError", "profile", *MODEL, "--store", tmp_path / "p.sqlite3", f"--budget={budget}", "-q")
+    assert "3m, 90s or 1h" in error["hint"]
+    assert not (tmp_path / "p.sqlite3").exists()
+
+
 def test_prune_says_what_it_wrote(work):
     said = work["prune"]
     widths = json.loads((work["folder"] / "run" / "widths.json").read_text())
