@@ -118,7 +118,7 @@ def ready(
 NETS = ["residual", "squeeze_excite", "pyramid", "two_inputs", "resnet20", "varied"]
 
 
-@pytest.mark.parametrize("name", long(NETS, ["pyramid", "resnet20"]))
+@pytest.mark.parametrize("name", long(NETS, ["squeeze_excite", "pyramid", "two_inputs", "resnet20"]))
 def test_the_kernels_compute_what_torch_computes(name: str, ready: Callable[..., Callable[..., object]]) -> None:
     done = ready(*(varied() if name == "varied" else net(name)))("check")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from deploy_bundles import DOUBLED, SAMPLE, compile_program, make_bundle, variant
 from line_noise import QUIET, FaultyLink, Noise
+from long_tests import long
 
 from edgeprune.deploy.flash import flash
 from edgeprune.deploy.installed import installed
@@ -251,7 +252,10 @@ def test_fault_18_a_receiver_that_is_not_heard_any_more_is_cancelled(pi, connect
     assert names(device) == ["file"]
 
 
-@pytest.mark.parametrize("k", random.Random(5).sample(range(100, 6_000), 2))
+PULLED = random.Random(5).sample(range(100, 6_000), 2)
+
+
+@pytest.mark.parametrize("k", long(PULLED, PULLED[1:]))
 def test_fault_19_the_cable_is_pulled_in_the_middle_of_an_upload(pi, connect, k):
     """The old file stays, the part that arrived is gone on with, the console is found again."""
     device = connect()
