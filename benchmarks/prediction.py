@@ -69,6 +69,7 @@ class Predicted:
     low_ms: float
     high_ms: float
     sum_ms: float
+    """Of the kernels, without what whole networks take beyond them."""
 
     @property
     def error(self) -> float:
@@ -117,7 +118,8 @@ def shrunk(network: Network, widths: dict[str, int]) -> Network:
 
 
 def judged(model: LatencyModel, record: NetworkRecord, nominal: float) -> Predicted:
-    found, alone = model.network(record.kernels), sum(model.predict_kernel(s).latency_ms for s in record.kernels)
+    found = model.network(record.kernels)
+    alone = found.latency_ms / model.correction
     return Predicted(record.at_clock(nominal) / 1e6, found.latency_ms, *found.interval_ms, alone)
 
 
@@ -131,6 +133,10 @@ def part(name: str, pixels: int, url: str, target_name: str, count: int, real: i
         info, sampling = device.describe(), out / "sampling.json"
         note(f"{name} on {url}")
         if not sampling.exists():
+            if len(store.profiles()):
+                raise SystemExit(
+                    f"{out} has a profile that was interrupted: its seconds say nothing; remove the folder"
+                )
             began = time.monotonic()
             done = profiled(network, target, device, store, options, info=info, progress=Told())
             said = {
@@ -149,7 +155,7 @@ def part(name: str, pixels: int, url: str, target_name: str, count: int, real: i
             note(f"    building {count} networks")
             for widths in drawn:
                 whole.put(at_widths(network.kernels, widths), target, book)
-            for widths in drawn[:real]:
+            for widths in drawn[: min(real, count)]:
                 whole.place(lower_network(shrunk(network, widths), target, book, name=name), target)
             note("    timing them")
             whole.launch(ROUNDS)
@@ -157,7 +163,7 @@ def part(name: str, pixels: int, url: str, target_name: str, count: int, real: i
             measured = whole.records(clock)
         model = estimated_of(profile, target, [n.spec for n in network.kernels.nodes])
         rows = [judged(model, record, nominal) for record in measured[:count]]
-    pairs = zip(measured[count:], measured[:real], strict=True)
+    pairs = zip(measured[count:], measured, strict=False)
     ratios = [a.at_clock(nominal) / b.at_clock(nominal) for a, b in pairs]
     found = {
         "network": name,

@@ -108,7 +108,7 @@ class Profile(Shown):
         """
         for found, node in zip(self.layers(), self.network.kernels.nodes, strict=True):
             if layer in (found.name, found.node):
-                return estimated(self.records, self.target).table(node.spec, estimate=True)
+                return estimated(self.records, self.target, [node.spec]).table(node.spec, estimate=True)
         names = [x.name for x in self.layers()]
         near = get_close_matches(layer, names, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"these exist: {', '.join(names)}"
@@ -172,7 +172,7 @@ def profile(
     step: int | None = None,
     blocks: bool = False,
     tune: int = 8,
-    sampled: bool = False,
+    sampled: bool | None = None,
     budget: str | float | None = None,
     store: Where = None,
     allow_mismatch: bool = False,
@@ -187,6 +187,9 @@ def profile(
         UsageError, ModelLoadError, TargetError: what was asked for makes no sense.
         BusyError, DeviceError: store or device failed; what was measured is kept.
     """
+    if budget is not None and sampled is False:
+        raise UsageError("a budget of time is for sampled profiles", hint="leave --exhaustive or --budget away")
+    seconds = None if budget is None else parse_seconds(budget)
     loaded, _ = open_model(model, example_inputs, weights, input_shape, example, seed)
     network = read_network(loaded.module, loaded.example_inputs, loaded.interface)
     kind, path = open_target(target), store_path(store)
@@ -196,8 +199,8 @@ def profile(
         step=step,
         tune=tune,
         blocks=blocks,
-        sampled=sampled or budget is not None,
-        seconds=None if budget is None else parse_seconds(budget),
+        sampled=budget is not None if sampled is None else sampled,
+        seconds=seconds,
     )
     with board_of(device, kind) as board, ProfileStore(path) as opened, reporting(progress) as bar:
         info = board.describe()

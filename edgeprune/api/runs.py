@@ -165,7 +165,7 @@ def fit(
     step: int | None = None,
     blocks: bool = False,
     tune: int = 8,
-    sampled: bool = False,
+    sampled: bool | None = None,
     store: Where = None,
     allow_mismatch: bool = False,
     solver: str = "exact",
@@ -220,7 +220,9 @@ def fit(
         time_limit_s=time_limit_s,
         gap=gap,
         allow_mismatch=allow_mismatch,
-        profile=ProfileOptions(threads=threads, points=points, step=step, tune=tune, blocks=blocks, sampled=sampled),
+        profile=ProfileOptions(
+            threads=threads, points=points, step=step, tune=tune, blocks=blocks, sampled=bool(sampled)
+        ),
     )
     loaded, record = open_model(model, example_inputs, weights, input_shape, example, seed)
     image = ImageInput.parse(image_input)

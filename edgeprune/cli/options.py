@@ -60,7 +60,7 @@ _SHARED = (
         "blocks", bool, False, "Residual blocks and branches may go whole (docs/BLOCKS.md).", "--blocks/--no-blocks"
     ),
     option("tune", int, 8, "Schedules tried for each kernel; 1 is quick.", min=1),
-    option("sampled", bool, False, "Measure only what plans hang on, and estimate the rest.", "--sampled/--exhaustive"),
+    option("sampled", bool | None, None, "Only what plans hang on, or all widths.", "--sampled/--exhaustive"),
     inspect.Parameter("store", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=StoreOption),
     option("allow_mismatch", bool, False, "Use a profile of another device or version, as it is.", "--allow-mismatch"),
     option("solver", str, "exact", "exact, lagrangian, knapsack, greedy, uniform or brute_force (docs/SOLVERS.md)."),

@@ -24,7 +24,7 @@ from edgeprune.importance.curves import Saliency
 from edgeprune.importance.registry import criterion
 from edgeprune.latency.grids import finer
 from edgeprune.latency.model import LatencyModel
-from edgeprune.latency.problem import build_problem, usable_levels
+from edgeprune.latency.problem import build_problem, kernels_at, usable_levels
 from edgeprune.progress import SILENT, Progress
 from edgeprune.pruning.blocks import removable
 from edgeprune.pruning.mask import check_equal, mask
@@ -214,8 +214,18 @@ class Planner:
             solution.flash_bytes,
             solution.saliency,
             dense=not plan.keep,
+            estimated=self._untimed(solution),
             ram_bytes=solution.ram_bytes if ram is None else ram,
         )
+
+    def _untimed(self, solution: Solution) -> bool:
+        """Whether some kernel of a plan was never timed: it may turn out not to build."""
+        kernels, channels = self._network.kernels, self._network.channels
+        widths = {g.name: g.size for g in channels.groups} | dict(
+            zip((c.name for c in self.problem.choices), solution.widths, strict=True)
+        )
+        specs = kernels_at(kernels, channels, self._levels, widths)
+        return any((record := self._model.record(s)) is None or not record.ok for s in specs)
 
     def _plan(self, solution: Solution, method: Mapping[str, Any]) -> Plan:
         return make_plan(

@@ -42,6 +42,26 @@ class Estimates:
 
 
 @dataclass(frozen=True, slots=True)
+class Joint:
+    """Of n kernels: logarithms of their latencies in ns, normal, with their covariance, shape (n, n)."""
+
+    log_ns: Array
+    covariance: Array
+
+    @property
+    def latency_ns(self) -> Array:
+        """Means, shape (n,)."""
+        found: Array = np.exp(self.log_ns + np.diag(self.covariance) / 2)
+        return found
+
+    def total(self, counts: Array) -> Total:
+        """Of the sum in which each kernel comes as often as ``counts`` says."""
+        means = self.latency_ns * counts
+        variance = float(means @ np.expm1(self.covariance) @ means)
+        return Total(float(means.sum()), float(np.sqrt(max(0.0, variance))))
+
+
+@dataclass(frozen=True, slots=True)
 class Total:
     """A sum of latencies: its mean and standard deviation in ns."""
 

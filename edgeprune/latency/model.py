@@ -73,8 +73,8 @@ class LatencyModel:
             every latency and spread the model gives is multiplied with it.
         estimator: of widths that were not measured, from these records at one clock (:func:`at_one_clock`). None:
             widths between measured ones are interpolated, and others refused.
-        surplus: of whole networks over the sums of that estimator; it takes the place of the correction where a whole
-            network is predicted, until a measurement corrects the model.
+        surplus: of whole networks over the sums of that estimator: their factor is part of the correction, and what
+            they scatter by is part of what is not known of a network, until a measurement corrects the model.
 
     Raises:
         ProfileError: a record does not check, or the correction is not positive and finite.
@@ -90,7 +90,8 @@ class LatencyModel:
     ) -> None:
         if not (math.isfinite(correction) and correction > 0):
             raise ProfileError(f"a latency correction of {correction} makes no sense")
-        self.correction, self._estimator, self._surplus = correction, estimator, surplus
+        self.correction = correction if surplus is None else correction * surplus.factor
+        self._estimator, self._surplus = estimator, surplus
         found: dict[str, KernelRecord] = {}
         for record in records:
             check_record(record)
@@ -135,7 +136,7 @@ class LatencyModel:
             )
         axes = tuple(spec.widths)
         filling: bool | Filling = estimate
-        if estimate and self._estimator is not None:
+        if estimate and self._estimator is not None and any(r.ok for r in same):
             filling = partial(_fill, spec, self._estimator)
         return table_from_records(same, axes=axes, grids=grids, estimate=filling)
 
@@ -167,11 +168,10 @@ class LatencyModel:
         by_key = {s.key: self.predict_kernel(s) for s in {s.key: s for s in specs}.values()}
         parts = [by_key[s.key] for s in specs]
         latency_ms, spread_ms = (math.fsum(getattr(p, name) for p in parts) for name in ("latency_ms", "spread_ms"))
-        if self._estimator is not None and parts:
+        unsure = self._surplus is not None or any(p.source == "interpolated" for p in parts)
+        if self._estimator is not None and parts and unsure:
             total = self._estimator.total(specs)
             whole = total if self._surplus is None else self._surplus.of(total)
-            if self._surplus is not None:
-                latency_ms *= whole.latency_ns / total.latency_ns / self.correction
             spread_ms = QUARTILES * latency_ms * whole.spread_ns / whole.latency_ns
         return NetworkPrediction(
             latency_ms=latency_ms,

@@ -81,6 +81,27 @@ def build_problem(
     return Problem(choices, tuple(terms), base_latency_ms, base_flash_bytes, indices)
 
 
+def kernels_at(
+    kernels: KernelGraph, channels: ChannelGraph, levels: Levels, widths: Mapping[str, int]
+) -> list[KernelSpec]:
+    """The kernels that run where groups have ``widths``; those without channels, or gone with a block, do not.
+
+    Of a concat only the total is known here, not its parts.
+
+    Args:
+        levels: as of :func:`build_problem`: they say which blocks may go.
+    """
+    blocks = [b for b in channels.blocks if all(levels[g][0] == 0 for g in b.groups)]
+    specs = []
+    for node in kernels.nodes:
+        bindings = bindings_of(node, channels)
+        axes = {axis: b.base + sum(widths[g] for g in b.groups) for axis, b in bindings.items()}
+        gate = _gate(node, bindings, blocks)
+        if all(axes.values()) and not (gate and widths[gate] == 0):
+            specs.append(node.spec.with_widths(**axes))
+    return specs
+
+
 def _with_zeros(table: NDArray[np.float64], grids: tuple[NDArray[np.int64], ...]) -> NDArray[np.float64]:
     """The table, extended by width 0 where a grid begins with it: a kernel without channels costs nothing."""
     return np.pad(table, [(int(g[0] == 0), 0) for g in grids])

@@ -83,7 +83,8 @@ class KernelRecord:
     weight_bytes: int = 0  # packed weights as stored
     evidence: str = "measured"
     error: str = ""
-    flags: tuple[str, ...] = field(default=())  # "drift": measured again, for the device's speed had changed
+    # "drift": measured again, for the device's speed had changed; "tuned": its schedule was chosen among several
+    flags: tuple[str, ...] = field(default=())
     reference_ns: float = 0.0
 
     @property
@@ -127,13 +128,7 @@ class KernelRecord:
         if isinstance(data, dict):
             data = {**_ADDED, **data}
         fields = checked_fields(data, _RECORD_FIELDS, "record")
-        try:
-            spec = KernelSpec.from_json(fields["spec"])
-            if spec.to_json() != fields["spec"] or not spec.widths or not spec.family:
-                raise ValueError("it does not survive a round trip")
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as e:
-            raise ProfileError(f"the record's kernel spec cannot be read: {e!r}") from e
-        record = cls(**{**fields, "spec": spec, "flags": tuple(fields["flags"])})
+        record = cls(**{**fields, "spec": checked_spec(fields["spec"]), "flags": tuple(fields["flags"])})
         check_record(record)
         return record
 
@@ -165,6 +160,17 @@ _RECORD_FIELDS: Mapping[str, type | tuple[type, ...]] = {
 }
 _ADDED: Mapping[str, Any] = {"reference_ns": 0.0}
 """Fields that records of earlier versions lack, and what these mean."""
+
+
+def checked_spec(data: Any) -> KernelSpec:
+    """The spec that JSON says; raises ProfileError where it says none, or more."""
+    try:
+        spec = KernelSpec.from_json(data)
+        if spec.to_json() != data or not spec.widths or not spec.family:
+            raise ValueError("it does not survive a round trip")
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as e:
+        raise ProfileError(f"the record's kernel spec cannot be read: {e!r}") from e
+    return spec
 
 
 def check_record(record: KernelRecord) -> None:

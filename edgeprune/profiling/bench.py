@@ -6,6 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.registry import schedules_for
@@ -26,6 +27,10 @@ Tunable = tuple[KernelSpec, list[Schedule]]
 
 BATCH = 96
 """Kernels in one timing program: few links and uploads, little lost when one is interrupted."""
+
+
+TUNED = "tuned"
+"""Flag of a record whose schedule was chosen among several."""
 
 
 class Bench:
@@ -70,8 +75,9 @@ class Bench:
         return [s for s in specs if s.key not in known]
 
     def tuned(self, specs: Iterable[KernelSpec], tune: int) -> None:
-        """Measure kernels with the first schedules of each; the best is kept."""
-        self.run([(s, schedules_for(s, self._target)[: max(1, tune)]) for s in specs])
+        """Measure kernels with the first schedules of each; the best is kept, flagged "tuned" if there were several."""
+        flags = (TUNED,) if tune > 1 else ()
+        self.run([(s, schedules_for(s, self._target)[: max(1, tune)]) for s in specs], flags=flags)
 
     def transferred(self, specs: Iterable[KernelSpec], tune: int, until: float = math.inf) -> None:
         """Measure kernels with the schedule that was best nearby and with the one that is estimated best; with a
@@ -85,45 +91,51 @@ class Bench:
 
     def slow_clock(self) -> list[KernelSpec]:
         """Kernels of the profile that met the nominal clock too rarely."""
-        limit = self.clock.nominal_ns * (1 + NEAR)
-        return [r.spec for r in self.profile.records() if r.ok and r.reference_ns > limit]
+        return [r.spec for r in self.profile.records() if r.ok and not self._nominal(r)]
 
-    def again(self, specs: Iterable[KernelSpec]) -> None:
+    def again(self, specs: Iterable[KernelSpec], until: float = math.inf) -> None:
         """Measure kernels once more with the schedule that each has. What disturbs a measurement makes it slower, so
-        the quicker of two at the nominal clock is kept.
+        the quicker of two at the nominal clock is kept; one that did not meet it replaces none that did.
         """
         known = [found for spec in specs if (found := self.profile.get(spec.key)) is not None]
-        slow = {s.key for s in self.slow_clock()}
-        unless = {r.spec.key: r for r in known if r.spec.key not in slow}
-        self.run([(r.spec, [r.schedule]) for r in known], unless)
+        self.run([(r.spec, [r.schedule]) for r in known], {r.spec.key: r for r in known}, until=until)
 
     def run(
-        self, kernels: Sequence[Tunable], unless: Mapping[str, KernelRecord] | None = None, until: float = math.inf
+        self,
+        kernels: Sequence[Tunable],
+        unless: Mapping[str, KernelRecord] | None = None,
+        *,
+        flags: tuple[str, ...] = (),
+        until: float = math.inf,
     ) -> None:
-        """Measure kernels, and store each batch as it ends.
+        """Measure kernels, and store each batch as it ends. The best of several schedules is timed once more: it looks
+        better than it is by what it was lucky with.
 
         Args:
-            unless: by the keys of specs records that stay if they are quicker.
+            unless: by the keys of specs records that stay if they are better.
+            flags: of the records.
             until: as of :meth:`transferred`.
         """
         for batch in _batches(kernels):
             if time.monotonic() > until:
                 return
-            for record in self._batch(batch):
-                before = (unless or {}).get(record.spec.key)
-                if before is None or _rank(record) > _rank(before):
-                    self.profile.add(record)
+            best, winners = self._batch(batch)
+            for key, record in best.items():
+                before = (unless or {}).get(key)
+                if before is None or self._better(record, before):
+                    self.profile.add(replace(record, flags=(*record.flags, *flags)) if record.ok else record)
                 self._progress.advance()
-                self._measured.add(record.spec.key)
+                self._measured.add(key)
                 self.drifted += "drift" in record.flags
-                if not record.ok:
+                if not record.ok and (found := self.profile.get(key)) is not None and not found.ok:
                     self.failed.append(record)
                     self._progress.note(f"{record.spec}: {record.error}")
+            for record in self._timed(winners):
+                if record.ok and (self._nominal(record) or not self._nominal(best[record.spec.key])):
+                    self.profile.add(replace(record, flags=(*record.flags, *flags)))
 
-    def _batch(self, kernels: Sequence[Tunable]) -> Iterable[KernelRecord]:
-        """One record a spec: the best of its candidates, timed once more. The best of several looks better than it is
-        by what it was lucky with.
-        """
+    def _batch(self, kernels: Sequence[Tunable]) -> tuple[dict[str, KernelRecord], list[Candidate]]:
+        """One record a spec, by its key: the best of its candidates; and those that were chosen among several."""
         requests = [(s, schedule) for s, schedules in kernels for schedule in schedules]
         candidates: list[Candidate] = []
         best: dict[str, KernelRecord] = {}
@@ -139,9 +151,8 @@ class Bench:
             key = record.spec.key
             if key not in best or _rank(record) > _rank(best[key]):
                 best[key], winners[key] = record, candidate
-        chosen = [] if self.counts else [c for key, c in winners.items() if rivals[key] > 1 and best[key].ok]
-        best |= {r.spec.key: r for r in self._timed(chosen) if r.ok}
-        return [best[s.key] for s, _ in kernels]
+        again = [] if self.counts else [c for key, c in winners.items() if rivals[key] > 1 and best[key].ok]
+        return {s.key: best[s.key] for s, _ in kernels}, again
 
     def _timed(self, candidates: Sequence[Candidate]) -> list[KernelRecord]:
         self.timings += len(candidates)
@@ -156,6 +167,17 @@ class Bench:
             timing=self._timing,
             clock=self.clock,
         )
+
+    def _nominal(self, record: KernelRecord) -> bool:
+        """Whether it was measured at the nominal clock, or nothing is known of clocks."""
+        return record.reference_ns <= self.clock.nominal_ns * (1 + NEAR)
+
+    def _better(self, record: KernelRecord, before: KernelRecord) -> bool:
+        if not before.ok or bool(record.reference_ns) > bool(before.reference_ns):
+            return True
+        if not record.ok or self._nominal(record) != self._nominal(before):
+            return record.ok and self._nominal(record)
+        return _rank(record) > _rank(before)
 
 
 def _transferred(spec: KernelSpec, book: ScheduleBook, target: Target, tune: int) -> list[Schedule]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
+from edgeprune.errors import ProfileError
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.latency.model import LatencyModel, at_one_clock, nominal_ns
 from edgeprune.latency.networks import NetworkRecord, surplus_of
@@ -12,35 +15,49 @@ from edgeprune.latency.store import Profile
 from edgeprune.profiling.estimator import WorkEstimator
 from edgeprune.targets import Target
 
+TAUGHT = 2000
+"""Kernels that estimates are made from at most: they take memory by the square of that, and time by the cube."""
+
+
+def estimator_of(records: Iterable[KernelRecord], target: Target, network: Sequence[KernelSpec]) -> WorkEstimator:
+    """An estimator of the kernels of a network at other widths: from those of its families, and others of the store as
+    far as there is room.
+
+    Args:
+        records: at one clock.
+
+    Raises:
+        ProfileError: nothing was measured that teaches anything.
+    """
+    families, known = {s.family for s in network}, [r for r in records if r.ok]
+    if len(known) > TAUGHT:
+        order = np.random.default_rng(0).permutation(len(known))
+        known = sorted((known[i] for i in order), key=lambda r: r.spec.family not in families)[:TAUGHT]
+    return WorkEstimator(known, target)
+
 
 def estimated(
     records: Iterable[KernelRecord],
     target: Target,
+    network: Sequence[KernelSpec],
     networks: Sequence[NetworkRecord] = (),
-    around: Sequence[KernelSpec] = (),
 ) -> LatencyModel:
-    """A latency model of all widths of the families that were measured on a device of this target.
+    """A latency model of the kernels of a network at all widths.
 
     Args:
-        networks: whole ones that were measured there.
-        around: the kernels of a network: what whole networks take over the sums of their kernels at its size corrects
-            the model.
+        networks: whole ones that were measured on the same device; what they take beyond their kernels corrects the
+            model.
     """
     found = list(records)
     clock, steady = nominal_ns(found), at_one_clock(found)
-    if not any(r.ok for r in steady):
+    try:
+        estimator = estimator_of(steady, target, network)
+    except ProfileError:
         return LatencyModel(steady)
-    estimator = WorkEstimator(steady, target)
-    if not networks:
-        return LatencyModel(steady, estimator=estimator)
-    surplus = surplus_of(networks, estimator, clock)
-    correction = 1.0
-    if around:
-        total = estimator.total(around)
-        correction = surplus.of(total).latency_ns / total.latency_ns
-    return LatencyModel(steady, correction=correction, estimator=estimator, surplus=surplus)
+    surplus = surplus_of(networks, estimator, clock) if networks else None
+    return LatencyModel(steady, estimator=estimator, surplus=surplus)
 
 
-def estimated_of(profile: Profile, target: Target, around: Sequence[KernelSpec] = ()) -> LatencyModel:
+def estimated_of(profile: Profile, target: Target, network: Sequence[KernelSpec]) -> LatencyModel:
     """The same of all that a profile holds."""
-    return estimated(profile.records(), target, profile.networks(), around)
+    return estimated(profile.records(), target, network, profile.networks())

@@ -11,6 +11,7 @@ shows whether its spread is wide enough, and it is widened where it is not.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,9 +26,9 @@ from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.registry import rule_named
 from edgeprune.compiler.kernels.work import FLOAT_BYTES
 from edgeprune.compiler.schedules import ScheduleBook
-from edgeprune.errors import ProfileError
+from edgeprune.errors import ProfileError, UnsupportedOperatorError
 from edgeprune.graph.spec import KernelSpec
-from edgeprune.latency.estimates import Array, Estimates, Total
+from edgeprune.latency.estimates import Array, Estimates, Joint, Total
 from edgeprune.latency.records import KernelRecord
 from edgeprune.targets import Target
 
@@ -77,24 +78,34 @@ class WorkEstimator:
     """Estimates by what kernels do, from the records of one profile.
 
     Args:
-        records: failed ones teach nothing.
+        records: failed ones teach nothing, and neither do those with a schedule that no rule knows any more.
 
     Raises:
-        ProfileError: nothing was measured.
+        ProfileError: nothing is left.
     """
 
     def __init__(self, records: Iterable[KernelRecord], target: Target) -> None:
-        known = [r for r in records if r.ok]
+        self._target, self._numbers = target, dict[str, int]()
+        self._works: dict[str, tuple[float, ...]] = {}
+        known = [r for r in records if r.ok and self._counted(r)]
         if not known:
             raise ProfileError("nothing can be estimated from no measurement", hint="run: edgeprune profile MODEL")
-        self._target, self._book, self._numbers = target, ScheduleBook(target, known), dict[str, int]()
-        self._works: dict[str, tuple[float, ...]] = {}
+        self._book = ScheduleBook(target, known)
         self._specs = [r.spec for r in known]
         self._points = self._described(self._specs, [r.schedule for r in known])
         self._object_bytes = np.array([r.object_bytes for r in known], dtype=np.float64)
         self._measured = np.array([r.median_ns for r in known])
         spread = np.array([r.spread_ns for r in known]) / self._measured
         self._noise = np.clip(OF_LAUNCHES * spread, LEAST_NOISE, MOST_NOISE)
+
+    def _counted(self, record: KernelRecord) -> bool:
+        """Whether what the kernel does can be counted; it is then."""
+        try:
+            rule = rule_named(record.schedule)
+            self._works[record.spec.key] = rule.work(record.spec, record.schedule, self._target).counts()
+        except (UnsupportedOperatorError, KeyError, TypeError, ValueError):
+            return False
+        return True
 
     @cached_property
     def _weights(self) -> dict[int, Array]:
@@ -124,8 +135,13 @@ class WorkEstimator:
 
     @cached_property
     def wider(self) -> float:
-        """By how much spreads are widened: kernels left out one by one lie within them as often as they say."""
-        found = float(np.quantile(np.abs(self._left_out), COVERED))
+        """By how much spreads are widened: kernels left out one by one lie within them as often as they say.
+
+        Those left out had their part in the weights, each of which takes one kernel's worth of what there was to see.
+        """
+        count, weights = len(self._points), sum(np.count_nonzero(w) for rule, w in self._weights.items() if rule >= 0)
+        freedom = count / max(1.0, count - min(weights, 0.9 * count))
+        found = float(np.quantile(np.abs(self._left_out), COVERED)) * float(np.sqrt(freedom))
         return max(1.0, found / float(ndtri((1 + COVERED) / 2)))
 
     @cached_property
@@ -153,16 +169,16 @@ class WorkEstimator:
         return Estimates(log_ns, self.wider * np.sqrt(variance), code, weights)
 
     def total(self, specs: Sequence[KernelSpec]) -> Total:
-        keys: dict[str, tuple[KernelSpec, int]] = {}
-        for spec in specs:
-            keys[spec.key] = spec, keys.get(spec.key, (spec, 0))[1] + 1
-        alike = [s for s, _ in keys.values()]
-        points = self._described(alike, [self._book.choose(s).schedule for s in alike])
+        counts = Counter(s.key for s in specs)
+        alike = {s.key: s for s in specs}
+        return self.joint(list(alike.values())).total(np.array([counts[key] for key in alike], dtype=np.float64))
+
+    def joint(self, specs: Sequence[KernelSpec]) -> Joint:
+        """Of different kernels, with what they have in common; its size is the square of their number."""
+        points = self._described(specs, [self._book.choose(s).schedule for s in specs])
         log_ns, half = self._posterior(points)
         covariance = _Kinship.of(points, points).covariance(self._settings) - half.T @ half
-        covariance *= self.wider**2
-        means = np.exp(log_ns + np.diag(covariance) / 2) * np.array([count for _, count in keys.values()])
-        return Total(float(means.sum()), float(np.sqrt(max(0.0, means @ np.expm1(covariance) @ means))))
+        return Joint(log_ns, covariance * self.wider**2)
 
     def _posterior(self, points: _Points) -> tuple[Array, Array]:
         """Means of the logarithms, and what measurements take off the covariance, as the half of a product."""

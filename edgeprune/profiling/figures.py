@@ -84,11 +84,11 @@ class Clock:
 
 def _felt(rows: Sequence[KernelRow], nominal_ns: float) -> list[float]:
     """How much of the reference's slowness a kernel felt: one figure, or none where it did not meet both."""
-    good = [s for row in rows if row.reference_ns for s in steady(row, nominal_ns)]
+    paced = [row for row in rows if row.reference_ns and min(row.samples_ns) > 0]
+    good = [s for row in paced for s in steady(row, nominal_ns)]
     slow = [
-        (min(around) / nominal_ns, sample)
-        for row in rows
-        if row.reference_ns
+        (max(around) / nominal_ns, sample)
+        for row in paced
         for around, sample in zip(pairwise(row.reference_ns), row.samples_ns, strict=True)
         if min(around) > nominal_ns * (1 + 2 * NEAR)
     ]
@@ -99,7 +99,9 @@ def _felt(rows: Sequence[KernelRow], nominal_ns: float) -> list[float]:
 
 
 def steady(row: KernelRow, nominal_ns: float) -> list[float]:
-    """Samples before and after which the clock was the nominal one."""
+    """Samples before and after which the clock was the nominal one; none where there is no reference."""
+    if not row.reference_ns:
+        return []
     near = [r <= nominal_ns * (1 + NEAR) for r in row.reference_ns]
     return [s for s, around in zip(row.samples_ns, pairwise(near), strict=True) if all(around)]
 

@@ -6,10 +6,12 @@ Nothing is traced and no weight is needed: the kernel graph of the network at ot
 
 from __future__ import annotations
 
+import math
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from edgeprune.compiler.program import write_program
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.devices.protocol import Device, DeviceInfo
 from edgeprune.devices.scratch import scratch
+from edgeprune.errors import VerificationError
 from edgeprune.graph.channels import ChannelGraph, KernelGraph
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.latency.networks import NetworkRecord
@@ -61,6 +64,21 @@ def random_widths(channels: ChannelGraph, generator: np.random.Generator) -> dic
     }
 
 
+@dataclass(slots=True, eq=False)
+class _Placed:
+    """A network on the device; ``repeats`` inferences are one launch."""
+
+    kernels: tuple[KernelSpec, ...]
+    program: NativeProgram
+    repeats: int
+    launches: list[Launch] = field(default_factory=list)
+
+    @property
+    def rows(self) -> list[KernelRow]:
+        """Launches have the reference before each sample; the one after the last is taken for the last."""
+        return [KernelRow(x.samples_ns, True, (*x.reference_ns, *x.reference_ns[-1:])) for x in self.launches]
+
+
 class WholeNetworks:
     """Programs of networks that lie on a device, launched in turns: a phase in which something disturbs it then costs
     each of them a launch, and none its figure. Made by :func:`whole_networks`.
@@ -69,16 +87,15 @@ class WholeNetworks:
     def __init__(self, device: Device, info: DeviceInfo, home: str, threads: int, timing: NetworkTiming) -> None:
         self._device, self._info, self._home = device, info, home
         self._threads, self._timing = threads, timing
-        self._placed: list[tuple[tuple[KernelSpec, ...], NativeProgram]] = []
-        self._repeats: list[int] = []
-        self._launches: list[list[Launch]] = []
+        self._placed: list[_Placed] = []
+        self._put = 0
 
     def __len__(self) -> int:
         return len(self._placed)
 
     @property
     def rounds(self) -> int:
-        return min(map(len, self._launches), default=0)
+        return min((len(placed.launches) for placed in self._placed), default=0)
 
     def put(self, graph: KernelGraph, target: Target, book: ScheduleBook) -> None:
         """Add a network, its kernels with the schedules of ``book``.
@@ -95,48 +112,61 @@ class WholeNetworks:
         Raises:
             VerificationError: the program crashes or does not end; it is left out.
         """
-        path, timing = f"{self._home}/network{len(self)}", self._timing
+        path, timing = f"{self._home}/network{self._put}", self._timing
+        self._put += 1
         with tempfile.TemporaryDirectory(prefix="edgeprune-") as here:
             built = write_program(lowered.program, target, Path(here))
             self._device.put(built["program"], path, executable=True)
         program = NativeProgram(self._device.run, (f"./{path}",), timing.timeout_s)
         repeats = timing.fewest
         if not self._info.counts:
-            probe = program.bench(warmup=timing.warmup, repeats=timing.fewest, threads=self._threads)
+            probe = self._bench(program, timing.fewest)
             repeats = int(min(timing.most, max(timing.fewest, timing.launch_ms / min(probe.samples_ms))))
-        self._placed.append((tuple(c.spec for c in lowered.program.calls), program))
-        self._repeats.append(repeats)
-        self._launches.append([])
+        self._placed.append(_Placed(tuple(c.spec for c in lowered.program.calls), program, repeats))
 
-    def launch(self, rounds: int = 1) -> None:
-        """Launch each so many times, in turns; once is enough for a clock that counts."""
+    def launch(self, rounds: int = 1, until: float = math.inf) -> None:
+        """Launch each so many times, in turns; once is enough for a clock that counts. One that crashes or does not end
+        is left out from then on.
+
+        Args:
+            until: on the clock of :func:`time.monotonic`; no round but the first begins later.
+        """
         for _ in range(rounds):
-            if self._info.counts and self.rounds:
+            if self.rounds and (self._info.counts or time.monotonic() > until):
                 return
-            for (_, program), repeats, launches in zip(self._placed, self._repeats, self._launches, strict=True):
-                launches.append(program.bench(warmup=self._timing.warmup, repeats=repeats, threads=self._threads))
+            for placed in tuple(self._placed):
+                try:
+                    placed.launches.append(self._bench(placed.program, placed.repeats))
+                except VerificationError:
+                    self._placed.remove(placed)
 
-    def settle(self, clock: Clock) -> None:
-        """Launch until each has met the nominal clock often enough, or as often as may be."""
-        while self._placed and not (self._info.counts and self.rounds):
-            nominal_ns = nominal_clock(self._rows(), clock.nominal_ns)
-            steady = [len(said(rows, nominal_ns)) for rows in self._rows()]
-            paced = all(row.reference_ns for rows in self._rows() for row in rows)
-            if self.rounds >= (self._timing.most_rounds if paced and min(steady) < ENOUGH_ROUNDS else ENOUGH_ROUNDS):
+    def settle(self, clock: Clock, until: float = math.inf) -> None:
+        """Launch until each has met the nominal clock often enough, or as often as may be.
+
+        Args:
+            until: as of :meth:`launch`.
+        """
+        while self._placed and not (self.rounds and (self._info.counts or time.monotonic() > until)):
+            rows = [placed.rows for placed in self._placed]
+            nominal_ns = nominal_clock(rows, clock.nominal_ns)
+            paced = all(row.reference_ns for of_each in rows for row in of_each)
+            rare = paced and min(len(said(of_each, nominal_ns)) for of_each in rows) < ENOUGH_ROUNDS
+            if self.rounds >= (self._timing.most_rounds if rare else ENOUGH_ROUNDS):
                 return
             self.launch()
 
+    def _bench(self, program: NativeProgram, repeats: int) -> Launch:
+        return program.bench(warmup=self._timing.warmup, repeats=repeats, threads=self._threads)
+
     def records(self, clock: Clock) -> list[NetworkRecord]:
         """What was measured."""
-        clock.meet(self._rows())
-        found = [figure(rows, clock) for rows in self._rows()]
+        launched = [placed for placed in self._placed if placed.launches]
+        clock.meet([placed.rows for placed in launched])
+        found = [figure(placed.rows, clock) for placed in launched]
         return [
-            NetworkRecord(specs, f.latency_ns, f.spread_ns, f.samples, self._info.evidence, f.reference_ns)
-            for (specs, _), f in zip(self._placed, found, strict=True)
+            NetworkRecord(placed.kernels, f.latency_ns, f.spread_ns, f.samples, self._info.evidence, f.reference_ns)
+            for placed, f in zip(launched, found, strict=True)
         ]
-
-    def _rows(self) -> list[list[KernelRow]]:
-        return [[_row(launch) for launch in launches] for launches in self._launches]
 
 
 @contextmanager
@@ -146,8 +176,3 @@ def whole_networks(
     """Networks to be timed on a device; they are removed when the ``with`` block ends."""
     with scratch(device, FOLDER) as home:
         yield WholeNetworks(device, info, home, threads, timing or NetworkTiming())
-
-
-def _row(launch: Launch) -> KernelRow:
-    """A launch has the reference before each sample; the one after the last is taken for the last."""
-    return KernelRow(launch.samples_ns, True, (*launch.reference_ns, *launch.reference_ns[-1:]))

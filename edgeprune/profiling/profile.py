@@ -33,7 +33,8 @@ class ProfileOptions:
     points: most widths a group is offered; its step is a multiple of ``step``.
     step: smallest difference of widths; None: the finest that can pay on the target.
     tune: schedules measured for each kernel of the network as it is; the best is kept. At other widths two are
-        measured, the one that was best nearby and the one that is estimated best; with 1, the latter alone.
+        measured, the one that was best nearby and the one that is estimated best; with 1, the latter alone. A sampled
+        profile tunes the network's heavy kernels alone, with four schedules at most.
     workers: processes that build kernels; None: one a core.
     blocks: offer width 0 to the groups of blocks: whole blocks may go.
     sampled: measure only what plans hang on, and estimate the rest (:mod:`edgeprune.sampling.sampled`).

@@ -13,12 +13,11 @@ from edgeprune.budget.problem import Budget, Problem, Solution
 from edgeprune.budget.registry import get_solver
 from edgeprune.errors import InfeasibleBudgetError
 from edgeprune.graph.network import Network
-from edgeprune.graph.resized import axis_widths
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.importance.curves import Curves
 from edgeprune.latency.estimates import Estimates, Estimator, Total
 from edgeprune.latency.model import LatencyModel
-from edgeprune.latency.problem import build_problem, usable_levels
+from edgeprune.latency.problem import build_problem, kernels_at, usable_levels
 from edgeprune.latency.records import KernelRecord
 
 SHARES = (0.8, 0.55, 0.3)
@@ -49,14 +48,17 @@ class Asked(NamedTuple):
 
     Attributes:
         share: of the dense network's latency.
-        kernels: of the plan; ``lucky``: of the plan that would be best if kernels without a measurement were quick.
+        kernels: of the plan; of the other one where only that keeps the budget.
+        lucky: of the plan that would be best if kernels without a measurement were quick.
         worth: how much more saliency that other one would retain then, relative.
+        reached: whether a plan keeps the budget without luck.
     """
 
     share: float
-    kernels: tuple[KernelSpec, ...]
-    lucky: tuple[KernelSpec, ...]
+    kernels: Sequence[KernelSpec]
+    lucky: Sequence[KernelSpec]
     worth: float
+    reached: bool
 
 
 def asked(
@@ -66,11 +68,14 @@ def asked(
     records: Sequence[KernelRecord],
     estimator: Estimator,
 ) -> list[Asked]:
-    """Plans of the budgets :data:`SHARES` that can be reached.
+    """Plans of those of the budgets :data:`SHARES` that can be reached, with luck or without.
 
     Args:
         levels: group -> widths that are offered.
         records: at one clock; those that ``estimator`` was made of.
+
+    Raises:
+        ProfileError: kernels of the network were not measured at any width, or failed at widths that cannot be avoided.
     """
 
     def problem(of: Estimator) -> Problem:
@@ -78,28 +83,31 @@ def asked(
         usable, _ = usable_levels(network.kernels, network.channels, levels, model)
         return build_problem(network.kernels, network.channels, curves, usable, model, estimate=True)
 
+    def kernels(of: Problem, solution: Solution) -> list[KernelSpec]:
+        widths = {g.name: g.size for g in network.channels.groups}
+        widths |= {c.name: w for c, w in zip(of.choices, solution.widths, strict=True)}
+        return kernels_at(network.kernels, network.channels, levels, widths)
+
     sober, lucky = problem(estimator), problem(Lucky(estimator))
     dense_ms = LatencyModel(records, estimator=estimator).network(n.spec for n in network.kernels.nodes).latency_ms
     found = []
     for share in SHARES:
         budget = Budget(latency_ms=share * dense_ms)
-        try:
-            plan, other = (get_solver(SOLVER).solve(p, budget, effort=EFFORT) for p in (sober, lucky))
-        except InfeasibleBudgetError:
+        plan, other = (_solved(p, budget) for p in (sober, lucky))
+        if other is None:
             continue
-        worth = other.saliency / plan.saliency - 1 if plan.saliency else 0.0
-        kernels = (kernels_of(network, sober, plan), kernels_of(network, lucky, other))
-        found.append(Asked(share, *kernels, max(0.0, worth)))
+        best = kernels(lucky, other)
+        if plan is None:
+            found.append(Asked(share, best, best, 0.0, reached=False))
+        else:
+            worth = other.saliency / plan.saliency - 1 if plan.saliency else 0.0
+            found.append(Asked(share, kernels(sober, plan), best, max(0.0, worth), reached=True))
     return found
 
 
-def kernels_of(network: Network, problem: Problem, solution: Solution) -> tuple[KernelSpec, ...]:
-    """The kernels of a plan; those that are gone with a block are left out."""
-    widths = {g.name: g.size for g in network.channels.groups}
-    widths |= {c.name: w for c, w in zip(problem.choices, solution.widths, strict=True)}
-    specs = []
-    for node in network.kernels.nodes:
-        axes = axis_widths(node, widths)
-        if all(axes.values()):
-            specs.append(node.spec.with_widths(**axes))
-    return tuple(specs)
+def _solved(problem: Problem, budget: Budget) -> Solution | None:
+    """A plan that is nearly the best, or None if the budget cannot be kept."""
+    try:
+        return get_solver(SOLVER).solve(problem, budget, effort=EFFORT)
+    except InfeasibleBudgetError:
+        return None

@@ -1,10 +1,10 @@
 """A profile by sampling: few kernels are measured, those that plans hang on; the others are estimated.
 
-First comes the network as it is, then networks of random widths, whose kernels lie all over the tables, one by one and
-whole. What these leave unsure is narrowed down where it matters: plans of several budgets are solved for by the tables
-as they are estimated, and again with every unsure kernel as quick as it may well be (optimism in the face of
-uncertainty; Auer, Cesa-Bianchi and Fischer, 2002). Kernels of either plan that were not measured are, those first by
-which its latency is least sure, until it is sure enough or the time is over.
+First comes the network as it is, and the narrowest one. Then networks of random widths are drawn, and of their kernels
+those measured that tell most of what such networks take, until that is sure enough. Some are timed as a whole, for what
+sums of kernels miss. Last come plans: those of several budgets are solved for by the tables as they are estimated, and
+again with every unsure kernel as quick as it may well be (optimism in the face of uncertainty; Auer, Cesa-Bianchi and
+Fischer, 2002), and what tells most of either's latency is measured, until it is sure enough or the time is over.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from edgeprune.compiler.failures import KernelBuildError
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.devices.protocol import Device, DeviceInfo
-from edgeprune.errors import BadInputError, UnsupportedOperatorError, VerificationError
+from edgeprune.errors import BadInputError, DeviceUnreachableError, EdgepruneError, ProfileError
 from edgeprune.graph.channels import KernelGraph
 from edgeprune.graph.network import Network
 from edgeprune.graph.resized import at_widths
@@ -28,23 +27,29 @@ from edgeprune.importance.registry import criterion
 from edgeprune.latency.model import at_one_clock
 from edgeprune.latency.networks import network_key
 from edgeprune.latency.store import ProfileStore
-from edgeprune.profiling.bench import Bench
+from edgeprune.profiling.bench import TUNED, Bench
+from edgeprune.profiling.estimated import estimator_of
 from edgeprune.profiling.estimator import WorkEstimator
 from edgeprune.profiling.fingerprint import fingerprint_of, require_match
 from edgeprune.profiling.networks import NARROWEST, WholeNetworks, random_widths, whole_networks
 from edgeprune.profiling.profile import ProfileOptions, ProfileResult, Sureness, bench_for, profile, result_of
 from edgeprune.progress import SILENT, Progress
-from edgeprune.sampling.asked import Asked, asked
+from edgeprune.sampling.asked import asked
+from edgeprune.sampling.telling import most_telling
 from edgeprune.targets import Target
 
 CRITERION = "l2"
 """What widths are worth here: plans by other criteria pass the same parts of the tables."""
-RANDOM, SEEDS = 3, 2
-"""Networks of random widths that are measured whole; of so many the kernels are measured one by one, too."""
+RANDOM, POOL = 3, 8
+"""Networks of random widths that are measured whole, and among whose kernels the telling ones are looked for."""
+SURE_RANDOM, SPREAD_OUT = 0.012, 128
+"""Median standard deviation of such networks' latencies, relative, that is sure enough; kernels that are measured for
+that at most.
+"""
 HEAVY, TUNE = 0.01, 4
 """Share of the network's latency from which on one of its kernels is tuned, and with how many schedules at most."""
 AT_ONCE, REFINED = 16, 96
-"""Kernels that are measured before plans are made anew, and at most in all."""
+"""Kernels that are measured before it is looked again what else is unsure, and at most for plans."""
 ROUNDS = 3
 """Launches of each whole network after each of these: what disturbs the device in one does not in all."""
 DOUBTFUL = 2.5
@@ -69,7 +74,7 @@ def profiled(
     With ``allow_mismatch`` a stored profile of the same target is used as it is, whatever device it came from.
 
     Raises:
-        What :func:`edgeprune.profiling.profile.profile` raises.
+        What :func:`edgeprune.profiling.profile.profile` raises; ProfileError also where that profile lacks kernels.
     """
     if not options.sampled:
         kernels, channels = network.kernels, network.channels
@@ -82,11 +87,11 @@ def profiled(
     opened = store.open_profile(fingerprint, allow_mismatch=allow_mismatch)
     run = _Sampling(network, target, bench_for(opened, target, device, info, options, progress), options, progress)
     run.dense()
-    run.seeds(until)
+    run.spread_out(until)
     with whole_networks(device, info, threads=options.threads) as whole:
         run.put(whole, until)
         sureness = run.refine(whole, until)
-        run.keep(whole)
+        run.keep(whole, until)
     return result_of(run.bench, run.levels, run.reused, sureness)
 
 
@@ -102,9 +107,9 @@ class _Sampling:
         self._touched: set[str] = set()
         generator, groups = np.random.default_rng(0), network.channels.groups
         narrow = {g.name: g.size if g.frozen else max(1, round(NARROWEST * g.size)) for g in groups}
-        drawn = [self._at(random_widths(network.channels, generator)) for _ in range(RANDOM)]
+        drawn = [self._at(random_widths(network.channels, generator)) for _ in range(POOL)]
         self._random = [graph for graph in drawn if graph is not None]
-        self._seeds = [graph for graph in (*drawn[:SEEDS], self._at(narrow)) if graph is not None]
+        self._narrow = self._at(narrow)
 
     @property
     def reused(self) -> int:
@@ -124,15 +129,31 @@ class _Sampling:
         own = self._missing(n.spec for n in self._network.kernels.nodes)
         self._progress.stage("profiling the network's kernels", len(own))
         self.bench.tuned(own, 1)
-        heavy = self._heavy(own)
+        heavy = self._heavy() if self._tune > 1 else []
         self._progress.stage("tuning its heavy kernels", len(heavy))
         self.bench.tuned(heavy, min(TUNE, self._tune))
 
-    def seeds(self, until: float) -> None:
-        """Kernels of random networks, and of the narrowest: beyond them estimates would be anybody's guess."""
-        specs = self._missing(n.spec for graph in self._seeds for n in graph.nodes)
-        self._progress.stage("profiling kernels of random widths", len(specs))
-        self.bench.transferred(specs, self._tune, until)
+    def spread_out(self, until: float) -> None:
+        """Kernels that tell most of networks of random widths, and those of the narrowest network: beyond them
+        estimates would be anybody's guess.
+        """
+        narrow = [] if self._narrow is None else self._missing(n.spec for n in self._narrow.nodes)
+        self._progress.stage("profiling kernels of the narrowest network", len(narrow))
+        self.bench.transferred(narrow, self._tune, until)
+        pool, left = [[n.spec for n in graph.nodes] for graph in self._random], SPREAD_OUT
+        while left > 0 and time.monotonic() < until and not self.bench.profile.mismatch:
+            try:
+                estimator = self._estimator()
+            except ProfileError:
+                return
+            if np.median([_spread(kernels, estimator) for kernels in pool] or [0.0]) <= SURE_RANDOM:
+                return
+            specs = most_telling(pool, estimator, min(AT_ONCE, left), self._settled(s for k in pool for s in k))
+            if not specs:
+                return
+            self._progress.stage("profiling kernels of random widths", len(specs))
+            self.bench.transferred(specs, self._tune, until)
+            left -= len(specs)
 
     def put(self, whole: WholeNetworks, until: float) -> None:
         """Networks that are timed as a whole, those that are not known yet: the dense one, and random ones."""
@@ -140,7 +161,7 @@ class _Sampling:
         if opened.mismatch:
             return
         known = {n.key for n in opened.networks()}
-        keyed = {network_key(n.spec for n in g.nodes): g for g in (self._network.kernels, *self._random)}
+        keyed = {network_key(n.spec for n in g.nodes): g for g in (self._network.kernels, *self._random[:RANDOM])}
         wanted = [g for key, g in keyed.items() if key not in known]
         book = ScheduleBook(self._target, opened.records())
         self._progress.stage("building whole networks", len(wanted))
@@ -149,15 +170,17 @@ class _Sampling:
                 break
             try:
                 whole.put(graph, self._target, book)
-            except (KernelBuildError, UnsupportedOperatorError, VerificationError) as e:
-                self._progress.note(f"a network of random widths is not timed: {e.message}")
+            except DeviceUnreachableError:
+                raise
+            except EdgepruneError as e:
+                self._progress.note(f"a whole network is not timed: {e.message}")
             self._progress.advance()
-        whole.launch(ROUNDS)
+        whole.launch(ROUNDS, until)
 
-    def keep(self, whole: WholeNetworks) -> None:
+    def keep(self, whole: WholeNetworks, until: float) -> None:
         """Store what was measured of whole networks."""
         self._progress.stage("timing whole networks")
-        whole.settle(self.bench.clock)
+        whole.settle(self.bench.clock, until)
         for record in whole.records(self.bench.clock):
             self.bench.profile.add_network(record)
 
@@ -166,25 +189,43 @@ class _Sampling:
         curves, left, doubted = self._curves(), REFINED, set[str]()
         while True:
             records = at_one_clock(self.bench.profile.records())
-            estimator = WorkEstimator(records, self._target)
             late = time.monotonic() > until or bool(self.bench.profile.mismatch)
-            slow = [] if self.bench.counts else estimator.slow(DOUBTFUL)
-            suspects = {s.key: s for s in (*self.bench.slow_clock(), *slow)}
-            if not late and (again := [s for key, s in suspects.items() if key not in doubted]):
-                self._progress.stage("profiling kernels again that were slow", len(again))
-                self.bench.again(again)
-                doubted |= suspects.keys()
-                continue
-            plans = asked(self._network, curves, self.levels, records, estimator)
-            sureness = tuple(_sureness(plan, estimator) for plan in plans)
-            unsure = [p for p, s in zip(plans, sureness, strict=True) if s.spread > SURE or s.worth > WORTH]
-            specs = self._least_sure(unsure, estimator)[: min(AT_ONCE, left)]
-            if late or not specs:
-                return sureness
+            try:
+                estimator = self._estimator()
+                suspects = {s.key: s for s in self._suspects(estimator) if s.key not in doubted}
+                if suspects and not late:
+                    self._progress.stage("profiling kernels again that were slow", len(suspects))
+                    self.bench.again(suspects.values(), until)
+                    doubted |= suspects.keys()
+                    continue
+                plans = asked(self._network, curves, self.levels, records, estimator)
+            except ProfileError as e:
+                # Kernels failed that every plan has: the profile says which, and there is no plan to be sure of.
+                if self.bench.profile.mismatch or not self.bench.failed:
+                    raise
+                self._progress.note(f"no plans: {e.message}")
+                return ()
+            spreads = [_spread(plan.kernels, estimator) for plan in plans]
+            unsure = [p for p, s in zip(plans, spreads, strict=True) if s > SURE or p.worth > WORTH]
+            kernels = [k for plan in unsure for k in (plan.kernels, plan.lucky)]
+            settled = self._settled(s for k in kernels for s in k)
+            specs = [] if late else most_telling(kernels, estimator, min(AT_ONCE, left), settled)
+            if not specs:
+                pairs = zip(plans, spreads, strict=True)
+                return tuple(Sureness(p.share, spread, p.worth) for p, spread in pairs if p.reached)
             self._progress.stage("profiling kernels that plans hang on", len(specs))
-            self.bench.transferred(specs, self._tune)
+            self.bench.transferred(specs, self._tune, until)
             left -= len(specs)
-            whole.launch(ROUNDS)
+            whole.launch(ROUNDS, until)
+
+    def _estimator(self) -> WorkEstimator:
+        own = [n.spec for n in self._network.kernels.nodes]
+        return estimator_of(at_one_clock(self.bench.profile.records()), self._target, own)
+
+    def _suspects(self, estimator: WorkEstimator) -> list[KernelSpec]:
+        """Kernels of this run that met the nominal clock too rarely, or are slower than the others say."""
+        slow = [] if self.bench.counts else estimator.slow(DOUBTFUL)
+        return [s for s in (*self.bench.slow_clock(), *slow) if s.key in self._touched]
 
     def _curves(self) -> Curves:
         """By weights; by the number of channels where these are worth nothing, or are no numbers."""
@@ -196,19 +237,10 @@ class _Sampling:
             return curves
         return {g.name: np.arange(g.size + 1, dtype=np.float64) for g in self._network.channels.prunable}
 
-    def _least_sure(self, plans: Sequence[Asked], estimator: WorkEstimator) -> list[KernelSpec]:
-        """Kernels of plans that were not measured, those first by which latencies are least sure."""
-        missing = self._missing(s for p in plans for s in (*p.kernels, *p.lucky))
-        if not missing:
-            return []
-        spreads = dict(zip((s.key for s in missing), estimator.estimate(missing).spread_ns, strict=True))
-        doubt = dict.fromkeys(spreads, 0.0)
-        for kernels in (k for plan in plans for k in (plan.kernels, plan.lucky)):
-            latency_ns = estimator.total(kernels).latency_ns
-            for spec in kernels:
-                if spec.key in doubt:
-                    doubt[spec.key] += spreads[spec.key] / latency_ns
-        return sorted(missing, key=lambda s: -doubt[s.key])
+    def _settled(self, specs: Iterable[KernelSpec]) -> set[str]:
+        """Keys of those that were measured, or failed."""
+        wanted = {s.key: s for s in specs}
+        return wanted.keys() - {s.key for s in self._missing(wanted.values())}
 
     def _missing(self, specs: Iterable[KernelSpec]) -> list[KernelSpec]:
         """Those that were not measured, and did not fail in this run either; each once."""
@@ -217,16 +249,20 @@ class _Sampling:
         failed = {r.spec.key for r in self.bench.failed}
         return [s for s in self.bench.lacks(wanted.values()) if s.key not in failed]
 
-    def _heavy(self, specs: Sequence[KernelSpec]) -> list[KernelSpec]:
-        """Of the network's own kernels those that take :data:`HEAVY` of it."""
-        latency_ns: Mapping[str, float] = {r.spec.key: r.median_ns for r in at_one_clock(self.bench.profile.records())}
-        nodes = self._network.kernels.nodes
-        taken = dict.fromkeys((n.spec.key for n in nodes), 0.0)
-        for node in nodes:
-            taken[node.spec.key] += latency_ns.get(node.spec.key, 0.0)
-        return [s for s in specs if taken[s.key] >= HEAVY * sum(taken.values()) > 0]
+    def _heavy(self) -> list[KernelSpec]:
+        """Of the network's own kernels those that take :data:`HEAVY` of it and were not tuned."""
+        if self.bench.profile.mismatch:
+            return []
+        records = {r.spec.key: r for r in at_one_clock(self.bench.profile.records()) if r.ok}
+        taken: dict[str, float] = {}
+        for node in self._network.kernels.nodes:
+            if record := records.get(node.spec.key):
+                taken[node.spec.key] = taken.get(node.spec.key, 0.0) + record.median_ns
+        limit = HEAVY * sum(taken.values())
+        return [records[key].spec for key, ns in taken.items() if ns >= limit and TUNED not in records[key].flags]
 
 
-def _sureness(plan: Asked, estimator: WorkEstimator) -> Sureness:
-    total = estimator.total(plan.kernels)
-    return Sureness(plan.share, total.spread_ns / total.latency_ns, plan.worth)
+def _spread(kernels: Sequence[KernelSpec], estimator: WorkEstimator) -> float:
+    """Standard deviation of what kernels take together, relative."""
+    total = estimator.total(kernels)
+    return total.spread_ns / total.latency_ns

@@ -88,6 +88,11 @@ def test_a_time_that_is_none_is_refused_before_anything_is_measured(tmp_path, bu
     assert not (tmp_path / "p.sqlite3").exists()
 
 
+def test_a_time_for_all_widths_is_refused(tmp_path):
+    error = refused(2, "UsageError", "profile", *MODEL, "--store", tmp_path / "p", "--exhaustive", "--budget=3m", "-q")
+    assert "--exhaustive" in error["hint"]
+
+
 def test_prune_says_what_it_wrote(work):
     said = work["prune"]
     widths = json.loads((work["folder"] / "run" / "widths.json").read_text())

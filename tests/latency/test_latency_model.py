@@ -162,8 +162,8 @@ def test_widths_that_no_kernel_has_are_refused():
 
 def test_the_doubts_of_a_network_are_those_of_its_sum():
     model = LatencyModel(swept(conv(32, 24), GRID), estimator=Stub())
-    found = model.network([conv(16, 24)] * 4)
-    assert found.latency_ms == pytest.approx(4 * bilinear(conv(16, 24)) * 1e-6), "what was measured counts as it is"
+    found = model.network([conv(16, 24)] * 3 + [conv(64, 24)])
+    assert found.latency_ms == pytest.approx(3 * bilinear(conv(16, 24)) * 1e-6 + 7000e-6 * np.exp(0.005))
     assert found.spread_ms / found.latency_ms == pytest.approx(1.349 * 0.1)
     low, high = found.interval_ms
     assert (low, high) == (
@@ -173,14 +173,41 @@ def test_the_doubts_of_a_network_are_those_of_its_sum():
     assert model.network([]).interval_ms == (0.0, 0.0)
 
 
-def test_what_whole_networks_take_beyond_their_kernels_is_predicted_until_one_is_measured():
+def test_what_whole_networks_take_beyond_their_kernels_corrects_everything():
     sums = [Total(1000.0 * n, 0.0) for n in (2, 4, 6)]
     surplus = Surplus(sums, [1.2 * s.latency_ns for s in sums])
     records = swept(conv(32, 24), GRID)
     plain = LatencyModel(records, estimator=Stub()).network([conv(16, 24)] * 4)
-    model = LatencyModel(records, correction=1.2, estimator=Stub(), surplus=surplus)
+    model = LatencyModel(records, estimator=Stub(), surplus=surplus)
     found = model.network([conv(16, 24)] * 4)
     assert found.latency_ms == pytest.approx(1.2 * plain.latency_ms, rel=0.01)
-    assert model.predict_kernel(conv(16, 24)).latency_ms == pytest.approx(1.2 * bilinear(conv(16, 24)) * 1e-6)
-    measured = model.corrected(measured_ms=3.0 * found.latency_ms, predicted_ms=found.latency_ms)
-    assert measured.network([conv(16, 24)] * 4).latency_ms == pytest.approx(3.6 * plain.latency_ms)
+    assert found.latency_ms == pytest.approx(4 * model.predict_kernel(conv(16, 24)).latency_ms)
+    assert found.spread_ms / found.latency_ms > plain.spread_ms / plain.latency_ms
+
+
+@pytest.mark.parametrize("kernels", [1, 4, 40])
+def test_a_measurement_corrects_networks_of_any_size_alike(kernels):
+    surplus = Surplus([Total(4000.0, 0.0)], [5000.0])
+    model = LatencyModel(swept(conv(32, 24), GRID), estimator=Stub(), surplus=surplus)
+    before = model.network([conv(16, 24)] * kernels)
+    dense = model.network([conv(32, 24)])
+    assert model.corrected(dense.latency_ms, dense.latency_ms).network([conv(16, 24)] * kernels).latency_ms == (
+        pytest.approx(before.latency_ms)
+    )
+    after = model.corrected(measured_ms=3 * dense.latency_ms, predicted_ms=dense.latency_ms)
+    assert after.network([conv(16, 24)] * kernels).latency_ms == pytest.approx(3 * before.latency_ms)
+
+
+def test_where_all_was_measured_nothing_is_estimated():
+    class Silent(Stub):
+        def total(self, specs):
+            raise AssertionError("nobody is asked")
+
+    found = LatencyModel(swept(conv(32, 24), GRID), estimator=Silent()).network([conv(16, 24)] * 4)
+    assert found.spread_ms == pytest.approx(found.latency_ms / 50)
+
+
+def test_a_kernel_that_failed_at_every_width_is_not_estimated():
+    model = LatencyModel([failed(conv(8, 8)), failed(conv(16, 8))], estimator=Stub())
+    with pytest.raises(ProfileError, match="lacks"):
+        model.predict_kernel(conv(16, 16))

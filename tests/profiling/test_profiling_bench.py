@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from profiling_clocks import Clocked
 
 from edgeprune.compiler.cost import virtual_cost_ns
+from edgeprune.devices.protocol import Completed
+from edgeprune.errors import DeviceUnreachableError
 from edgeprune.profiling import measure
 from edgeprune.profiling.bench import Bench
 from edgeprune.profiling.fingerprint import fingerprint_of
@@ -20,18 +23,20 @@ PLANNED = TimingOptions().launches
 
 
 class Lucky(Clocked):
-    """Kernels of one program take what they take, but for one, which is lucky in the first program that it is in."""
+    """Kernels of one program take what they take, but for one, which is lucky in the first program that it is in. The
+    loop takes ``loop`` times as long in that, and ``later`` times as long in those that follow.
+    """
 
-    def __init__(self, root: Path, luck: float, loop: float = 1.0) -> None:
+    def __init__(self, root: Path, luck: float, loop: float = 1.0, later: float = 1.0) -> None:
         super().__init__(root)
-        self.luck, self.loop = luck, loop
+        self.luck, self.loop, self.later = luck, loop, later
 
     def slowed(self, rows) -> None:
         lucky = self.launches < PLANNED
         for row in rows:
             by = self.luck if lucky and row["index"] == 1 else 1.0
             row["samples"] = [s * by for s in row["samples"]]
-            row["reference"] = [LOOP_NS * (self.loop if lucky else 1.0)] * (len(row["samples"]) + 1)
+            row["reference"] = [LOOP_NS * (self.loop if lucky else self.later)] * (len(row["samples"]) + 1)
 
 
 @pytest.fixture
@@ -89,6 +94,56 @@ def test_a_figure_of_a_slow_clock_gives_way_to_one_of_the_nominal(bench_on, netw
     bench.again(bench.slow_clock())
     assert bench.slow_clock() == []
     assert {r.reference_ns for r in bench.profile.records()} == {LOOP_NS}
+
+
+def test_a_second_figure_that_met_a_slow_clock_alone_replaces_none_that_did_not(bench_on, network, tmp_path):
+    """Neither the winner's, nor one that was asked for again, however quick it looks at that clock."""
+    device = Lucky(tmp_path / "board", luck=0.9, later=1.4)
+    bench, spec = bench_on(device), network.kernels.nodes[0].spec
+    bench.tuned([spec], 4)
+    (record,) = bench.profile.records()
+    assert record.reference_ns == LOOP_NS
+    assert record.median_ns == pytest.approx(0.9 * virtual_cost_ns(spec))
+    bench.again([spec])
+    assert bench.profile.records() == (record,)
+
+
+def test_a_figure_of_an_unknown_clock_gives_way_to_one_of_a_known_one(bench_on, network, tmp_path):
+    bench, spec = bench_on(Lucky(tmp_path / "board", 1.0)), network.kernels.nodes[0].spec
+    bench.tuned([spec], 1)
+    (record,) = bench.profile.records()
+    bench.profile.add(replace(record, median_ns=record.median_ns / 2, reference_ns=0.0))
+    bench.again([spec])
+    assert bench.profile.records() == (record,)
+
+
+def test_a_kernel_that_fails_the_second_time_keeps_what_it_had(bench_on, network, tmp_path):
+    device = Lucky(tmp_path / "board", 1.0)
+    bench, spec = bench_on(device), network.kernels.nodes[0].spec
+    bench.tuned([spec], 1)
+    before, run = bench.profile.records(), device.run
+    device.run = lambda argv, *, timeout_s=60.0: (
+        Completed(139, "", "Segmentation fault\n") if "kernels" in argv else run(argv, timeout_s=timeout_s)
+    )
+    bench.again([spec])
+    assert (bench.profile.records(), bench.failed) == (before, [])
+
+
+def test_a_link_that_drops_while_winners_are_timed_loses_no_kernel(bench_on, network, tmp_path):
+    device = Lucky(tmp_path / "board", 1.0)
+    bench, run = bench_on(device), device.run
+
+    def dropping(argv, *, timeout_s=60.0):
+        if device.launches >= PLANNED and "kernels" in argv:
+            raise DeviceUnreachableError("the link is down")
+        return run(argv, timeout_s=timeout_s)
+
+    device.run = dropping
+    with pytest.raises(DeviceUnreachableError):
+        bench.tuned([network.kernels.nodes[0].spec], 4)
+    (record,) = bench.profile.records()
+    assert record.ok
+    assert record.flags == ("tuned",)
 
 
 def test_no_batch_begins_when_the_time_is_over(bench_on, network, device):

@@ -121,11 +121,19 @@ def test_a_kernel_that_was_disturbed_is_found(halves, target):
 
 def test_code_is_that_of_the_kernel_most_alike_and_weights_are_counted(halves, target):
     known, _ = halves
-    spec = known[0].spec.with_widths(in_=known[0].spec.widths["in"], out=known[0].spec.widths["out"])
-    found = WorkEstimator(known, target).estimate([spec])
+    spec, schedule = known[0].spec, known[0].schedule
+    near = spec.with_widths(in_=spec.widths["in"] + 1, out=spec.widths["out"])
+    found = WorkEstimator(known, target).estimate([near])
     assert found.object_bytes[0] == known[0].object_bytes
-    schedule = known[0].schedule
-    assert found.weight_bytes[0] == 4 * sum(rule_named(schedule).constants(spec, schedule, target))
+    assert found.weight_bytes[0] == 4 * sum(rule_named(schedule).constants(near, schedule, target))
+
+
+def test_code_is_that_of_the_same_kernel_before_that_of_another(halves, target):
+    """However far away: the family of a 3x3 kernel was measured at one width alone."""
+    known, _ = halves
+    one = replace(measured(conv(8, 8, 112, 3), target), object_bytes=77)
+    found = WorkEstimator([*known, one], target).estimate([conv(250, 250, 112, 3)])
+    assert found.object_bytes[0] == 77
 
 
 def test_nothing_is_estimated_from_nothing(halves, target):
@@ -133,6 +141,16 @@ def test_nothing_is_estimated_from_nothing(halves, target):
     with pytest.raises(ProfileError, match="no measurement"):
         WorkEstimator([failed], target)
     assert len(WorkEstimator([failed, *halves[0][1:5]], target).estimate([halves[0][0].spec]).log_ns) == 1
+
+
+def test_schedules_that_no_rule_knows_teach_nothing(halves, target):
+    known, _ = halves
+    strange = [replace(known[0], schedule=s) for s in ({"rule": "gone"}, {"rule": "conv_direct"}, {})]
+    with pytest.raises(ProfileError, match="no measurement"):
+        WorkEstimator(strange, target)
+    spec = known[1].spec
+    found, alone = (WorkEstimator([*more, *known[1:]], target).estimate([spec]) for more in (strange, []))
+    assert found.log_ns == alone.log_ns
 
 
 def test_one_measurement_is_a_beginning(halves, target):

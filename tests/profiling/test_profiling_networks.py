@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from profiling_clocks import Clocked
@@ -71,11 +73,40 @@ def test_a_real_clock_takes_enough_launches(network, target, tmp_path):
     assert record.evidence == "measured"
 
 
-class Dying(Clocked):
+class Unpaced(Clocked):
+    """A clock of time without a reference loop, as that of a GPU."""
+
     def slowed(self, rows) -> None: ...
 
+
+def test_a_clock_without_a_reference_takes_the_fewest_rounds(network, target, tmp_path):
+    device = Unpaced(tmp_path / "device")
+    with whole_networks(device, device.describe(), threads=1) as whole:
+        whole.put(network.kernels, target, ScheduleBook(target))
+        whole.settle(Clock())
+        assert whole.rounds == ENOUGH_ROUNDS
+        (record,) = whole.records(Clock())
+    assert record.latency_ns == sum(virtual_cost_ns(n.spec) for n in network.kernels.nodes)
+    assert record.reference_ns == 0
+
+
+def test_when_the_time_is_over_one_round_is_enough(network, target, tmp_path):
+    device, over = Unpaced(tmp_path / "device"), time.monotonic() - 1
+    with whole_networks(device, device.describe(), threads=1) as whole:
+        whole.put(network.kernels, target, ScheduleBook(target))
+        whole.launch(5, over)
+        whole.settle(Clock(), over)
+        assert whole.rounds == 1
+        assert len(whole.records(Clock())) == 1
+
+
+class Dying(Unpaced):
+    """Programs whose names end with one of ``dead`` crash."""
+
+    dead: tuple[str, ...] = ("network0",)
+
     def run(self, argv, *, timeout_s=60.0) -> Completed:
-        if "bench" in argv:
+        if argv[0].endswith(self.dead):
             return Completed(139, "", "Segmentation fault\n")
         return super().run(argv, timeout_s=timeout_s)
 
@@ -88,3 +119,16 @@ def test_a_program_that_crashes_is_left_out(network, target, tmp_path):
         whole.launch(3)
         whole.settle(Clock())
         assert (len(whole), whole.records(Clock())) == (0, [])
+
+
+def test_one_that_crashes_later_is_left_out_and_the_others_go_on(network, target, tmp_path, random):
+    device = Dying(tmp_path / "device")
+    device.dead = ()
+    with whole_networks(device, device.describe(), threads=1) as whole:
+        for graph in (network.kernels, at_widths(network.kernels, random)):
+            whole.put(graph, target, ScheduleBook(target))
+        whole.launch(2)
+        device.dead = ("network0",)
+        whole.settle(Clock())
+        (record,) = whole.records(Clock())
+    assert record.kernels == tuple(n.spec for n in at_widths(network.kernels, random).nodes)

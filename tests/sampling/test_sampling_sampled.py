@@ -18,6 +18,7 @@ from edgeprune.budget.registry import get_solver
 from edgeprune.compiler.cost import virtual_cost_ns
 from edgeprune.compiler.kernels.registry import schedules_for
 from edgeprune.devices.fake import FakeDevice, FakeFaults
+from edgeprune.devices.protocol import Completed
 from edgeprune.errors import DeviceUnreachableError, ProfileError
 from edgeprune.graph.network import Network
 from edgeprune.graph.resized import at_widths
@@ -145,6 +146,31 @@ def test_a_link_that_drops_loses_nothing_that_was_stored(once, network, target, 
     done = profiled(network, target, FakeDevice(tmp_path / "other"), store, OPTIONS)
     assert done.measured <= once.result.measured - len(kept)
     assert {r.spec.key for r in kept} <= {r.spec.key for r in profile.records()}
+
+
+def test_heavy_kernels_are_tuned_once_whatever_was_interrupted(network, target, device, store):
+    """By what is stored, not by what this run measured."""
+    first = replace(OPTIONS, seconds=1e-6, tune=1)
+    untuned = profiled(network, target, device, store, first)
+    assert {r.flags for r in untuned.profile.records()} == {()}
+    late = replace(OPTIONS, seconds=1e-6)
+    tuned = profiled(network, target, device, store, late)
+    heavy = {r.spec.key for r in tuned.profile.records() if "tuned" in r.flags}
+    assert 3 < tuned.measured == len(heavy) < len(tuned.profile)
+    assert profiled(network, target, device, store, late).measured == 0
+
+
+def test_where_no_kernel_runs_the_profile_says_which_failed(network, target, device, store, monkeypatch):
+    run = device.run
+
+    def dies(argv, *, timeout_s=60.0):
+        return Completed(139, "", "Illegal instruction\n") if "kernels" in argv else run(argv, timeout_s=timeout_s)
+
+    monkeypatch.setattr(device, "run", dies)
+    done = profiled(network, target, device, store, OPTIONS)
+    assert {r.spec.key for r in done.failed} >= {n.spec.key for n in network.kernels.nodes}
+    assert "Illegal instruction" in done.failed[0].error
+    assert done.sureness == ()
 
 
 def test_no_time_leaves_the_network_as_it_is(once, network, target, device, store):
