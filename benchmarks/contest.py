@@ -15,7 +15,7 @@ import digit_pairs
 import glyphs
 import numpy as np
 import torch
-from equal_latency import REACH, Meter, levelled
+from equal_latency import Meter, levelled, telling
 from rivals import Candidate, MacsRanking, Method, Recipe, Solver, TorchPruning, Widths, Workpiece, has_torch_pruning
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -192,8 +192,8 @@ class Contest:
             self._plan(workpiece, seed, unplanned)
         for budget in budgets:
             offered = self.folder.read(plans_name(self.data.name, seed, budget))["measured"]
-            for method, plan in ((m, p) for m in only for p in offered.get(m, ())):
-                if abs(plan["used"] - 1) <= REACH:
+            for method, plans in ((m, offered.get(m, ())) for m in only):
+                for plan in (plans[i] for i in telling([p["used"] for p in plans])):
                     said = f"{self.data.name} {seed}, {budget} %, {method} ({plan['used']:.3f})"
                     self._cell(workpiece, seed, plan["recipe"], said)
 

@@ -28,6 +28,10 @@ WINDOW = 0.015
 """How far from the target a network may be, as a share of the target."""
 REACH = 0.1
 """How far from it the two may be between which what a method does at the target is interpolated."""
+LEAP = 0.15
+"""A method that leaps over the target, without a faster network in reach, is taken at its slower one, which may be this
+much slower: in its favour.
+"""
 TURNS, RACE_TURNS = 21, 25
 TRIES, RACES = 12, 8
 """Most aims of a method's search for one target; most races, between which networks out of the window are replaced."""
@@ -226,14 +230,34 @@ def at_target(used: Sequence[float], values: Sequence[float]) -> float | None:
         used: latencies over the target.
 
     Returns:
-        None for a method that has no networks on both sides within :data:`REACH`: nothing is known at this latency.
+        None for a method of which nothing is known at this latency: it has no networks on both sides within
+        :data:`REACH`, and did not leap over the target either (:data:`LEAP`).
+    """
+    who = telling(used)
+    return spoken([used[i] for i in who], [values[i] for i in who]) if who else None
+
+
+def spoken(used: Sequence[float], values: Sequence[float]) -> float:
+    """What the networks that :func:`telling` names say: the one, or between two."""
+    if len(used) == 1:
+        return values[0]
+    (low, a), (high, b) = sorted(zip(used, values, strict=True))
+    return a + (b - a) * (1 - low) / (high - low)
+
+
+def telling(used: Sequence[float]) -> list[int]:
+    """Which of a method's networks say what it does at the target: the one in the window, both around it, or the slower
+    one that it leapt to.
+
+    Args:
+        used: latencies over the target.
     """
     if len(used) < 2:
-        return values[0] if used and abs(used[0] - 1) <= WINDOW else None
-    (low, a), (high, b) = sorted(zip(used, values, strict=True))
-    if not 1 - REACH <= low <= 1 <= high <= 1 + REACH:
-        return None
-    return a + (b - a) * (1 - low) / (high - low)
+        return [0] if used and abs(used[0] - 1) <= WINDOW else []
+    low, high = sorted(range(2), key=lambda i: used[i])
+    if 1 - REACH <= used[low] <= 1 <= used[high] <= 1 + REACH:
+        return [low, high]
+    return [high] if used[low] < 1 - REACH and 1 < used[high] <= 1 + LEAP else []
 
 
 def _said(found: Mapping[str, Sequence[Tuned]], target: float) -> str:

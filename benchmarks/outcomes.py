@@ -10,7 +10,7 @@ from typing import Any
 
 from bars import bar
 from contest import ALIKE, BY_SALIENCY, OWN, TRAINED, Folder, cell_name, plans_name
-from equal_latency import REACH, at_target
+from equal_latency import at_target, spoken, telling
 from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
@@ -53,13 +53,13 @@ def cells(folder: Folder, data: Sequence[str], seeds: Sequence[int], budgets: Se
                 plans = (folder.read(plans_name(name, seed, budget)) or {"measured": {}})["measured"]
                 for method in (m for m in TRAINED if m in plans):
                     place = {"data": name, "seed": seed, "budget": budget, "method": method}
-                    used = [p["used"] for p in plans[method]]
-                    near = [p for p in plans[method] if abs(p["used"] - 1) <= REACH]
+                    every = [p["used"] for p in plans[method]]
+                    near = [plans[method][i] for i in telling(every)]
+                    used = [p["used"] for p in near] or every
                     found = [folder.read(cell_name(name, seed, p["recipe"])) for p in near]
                     if None in found:
                         continue  # not recovered yet
-                    reached = len(near) == len(used)
-                    accuracy = at_target(used, [f["accuracy"] for f in found]) if reached else None
+                    accuracy = spoken(used, [f["accuracy"] for f in found]) if near else None
                     same = list(map(channels_in, near)) == list(map(channels_in, plans.get(OWN, ())))
                     networks = [
                         {**f, "used": p["used"], "widths": p["widths"]} for f, p in zip(found, near, strict=True)

@@ -121,8 +121,8 @@ class Surplus:
     """What whole networks take over the sums of their kernels: a factor, which networks scatter around.
 
     The logarithm of measured over summed is normal, with a mean of which :data:`OFFSET` is known beforehand and a
-    deviation of which :data:`SCATTER` is (Bishop, 2006, section 2.3.6). A slope over the size of the network was tried:
-    on real devices it was 0 within what could be told, and plans are sums that one factor corrects.
+    deviation of which :data:`SCATTER` is (Bishop, 2006, section 2.3.6). One factor for all sizes: plans are sums, and
+    stay such.
 
     Args:
         sums: of the kernels of each measured network.

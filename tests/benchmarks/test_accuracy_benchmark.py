@@ -55,7 +55,13 @@ def test_nothing_is_said_of_a_method_without_networks_on_both_sides_near_the_tar
     assert at_target([1.06], [0.8]) is None
     assert at_target([0.97], [0.8]) is None
     assert at_target([0.98, 1.11], [0.8, 0.9]) is None
-    assert at_target([0.89, 1.02], [0.8, 0.9]) is None
+    assert at_target([0.81, 1.16], [0.8, 0.9]) is None
+
+
+def test_a_method_that_leaps_over_the_target_is_taken_at_its_slower_network() -> None:
+    assert at_target([1.07, 0.81], [0.9, 0.8]) == 0.9
+    assert at_target([0.89, 1.15], [0.8, 0.9]) == 0.9
+    assert at_target([0.91, 1.15], [0.8, 0.9]) is None, "the faster one is near, and the slower too far to go between"
 
 
 class OneKnob:
