@@ -509,6 +509,32 @@ def test_an_upload_goes_on_only_after_bytes_that_are_right(me, tmp_path, there, 
     board.stop()
 
 
+def test_a_writer_whose_link_broke_may_still_write_what_had_reached_it(me, tmp_path):
+    """The upload that goes on from there then begins anew, in a file that the other one does not have open."""
+    board = Board(tmp_path / "board", me.public_key, sftp=False).start()
+    me.trust(None, board.host_key)
+    folder = tmp_path / "root"
+    late = leave_partial(folder, BIG, BIG[:300_000]).open("ab")
+    seen: list[int] = []
+
+    def progress(done: int, total: int) -> None:
+        if not seen:
+            late.write(BIG[300_000:310_000])
+            late.flush()
+        seen.append(done)
+
+    device = open_device(board.url(folder))
+    device.put(BIG, "file", progress=progress)
+    late.write(b"more")
+    late.close()
+    assert seen[0] > 300_000
+    assert seen.count(len(BIG)) == 2
+    assert (folder / "file").read_bytes() == BIG
+    assert not leftovers(folder)
+    device.close()
+    board.stop()
+
+
 def test_without_a_hash_tool_an_upload_begins_anew(known, monkeypatch):
     tools = known.home / "tools"
     tools.mkdir()

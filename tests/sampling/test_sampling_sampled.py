@@ -36,6 +36,9 @@ from edgeprune.sampling import sampled as sampling
 from edgeprune.sampling.asked import SHARES
 from edgeprune.sampling.sampled import profiled
 
+# One worker runs them all: the profile that they share takes a minute to make.
+pytestmark = pytest.mark.xdist_group("sampled")
+
 OPTIONS = ProfileOptions(points=8, step=4, tune=2, sampled=True, timing=TimingOptions(warmup=0, repeats=2))
 
 

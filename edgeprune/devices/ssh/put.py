@@ -34,8 +34,9 @@ if [ -s "$3" ]; then wc -c < "$3"; else rm -f "$3"; echo 0; fi
 df -P -k ."""
 _HASH = 'head -c "$2" "$1" | sha256sum'
 _APPEND = 'umask 077; exec cat >> "$1"'
-# Another cat, whose link broke a moment ago, may still have had something to append.
-_FINISH = """[ "$(wc -c < "$1")" -eq "$4" ] || { echo "the size is wrong, try again" >&2; exit 1; }
+# Another cat, whose link broke a moment ago, may still have had something to append (_Mixed).
+_WRONG_SIZE = "the size is wrong"
+_FINISH = f"""[ "$(wc -c < "$1")" -eq "$4" ] || {{ echo "{_WRONG_SIZE}, try again" >&2; exit 1; }}
 chmod "$3" "$1" && sync && mv -fT -- "$1" "$2\""""
 _RENAME = 'mv -fT -- "$1" "$2"'
 _ENDING_S = 5.0
@@ -63,6 +64,12 @@ def put_over(session: Session, source: Path | bytes, path: str, *, executable: b
     _Upload(session, source, size, path, digest.hexdigest()[:16]).send(0o755 if executable else 0o644, progress)
 
 
+class _Mixed(Exception):
+    """An upload that went on from an earlier one has not its size: the shell that wrote that one had not ended when its
+    link had, and went on writing what had reached it.
+    """
+
+
 class _Upload:
     def __init__(self, session: Session, source: Path | bytes, size: int, path: str, digest: str) -> None:
         self.session = session
@@ -71,7 +78,10 @@ class _Upload:
         self.path = path
         self.target = f"{session.root.rstrip('/')}/{path}"
         self.digest = digest
-        self.name = f".{digest}.{secrets.token_hex(4)}.partial"
+        self._rename()
+
+    def _rename(self) -> None:
+        self.name = f".{self.digest}.{secrets.token_hex(4)}.partial"
         self.partial = str(PurePosixPath(self.target).with_name(self.name))
 
     def send(self, mode: int, progress: Progress | None) -> None:
@@ -83,7 +93,13 @@ class _Upload:
                 progress(start, self.size)
             sftp = self.session.sftp()
             if sftp is None:
-                self._through_a_shell(start, mode, progress)
+                try:
+                    self._through_a_shell(start, mode, progress)
+                except _Mixed:
+                    # In a file of another name, which the writer of before does not have.
+                    self._must(self.session.script('rm -f -- "$1"', self.partial))
+                    self._rename()
+                    self._through_a_shell(0, mode, progress)
             else:
                 self._over_sftp(sftp, start, mode, progress)
         except DeviceUnreachableError:
@@ -168,7 +184,10 @@ class _Upload:
             raise
         finally:
             process.close()
-        self._must(self.session.script(_FINISH, self.partial, self.target, f"{mode:o}", str(self.size)))
+        finished = self.session.script(_FINISH, self.partial, self.target, f"{mode:o}", str(self.size))
+        if start and finished.returncode != 0 and _WRONG_SIZE in finished.stderr:
+            raise _Mixed
+        self._must(finished)
 
     def _chunks(self, start: int, end: int) -> Iterator[bytes]:
         at = 0
