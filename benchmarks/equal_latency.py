@@ -270,8 +270,7 @@ def _maker(workpiece: Workpiece, candidate: Candidate) -> Callable[[], Network]:
 
 
 def _repeats(placed: Placed) -> int:
-    probe = placed.launch(warmup=1, repeats=5)
-    return int(min(MOST, max(FEWEST, LAUNCH_MS / min(probe.samples_ms))))
+    return placed.launch(warmup=1, repeats=5).repeats_in(LAUNCH_MS, FEWEST, MOST)
 
 
 def _key(widths: Widths) -> str:

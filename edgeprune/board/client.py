@@ -83,6 +83,10 @@ class Launch(Jsonable):
     def reference_ms(self) -> float | None:
         return statistics.median(self.reference_ns) / 1e6 if self.reference_ns else None
 
+    def repeats_in(self, ms: float, fewest: int, most: int) -> int:
+        """Inferences of one more launch that takes about ``ms``, by the quickest of this one."""
+        return int(min(most, max(fewest, ms / min(self.samples_ms))))
+
 
 @dataclass(frozen=True, slots=True)
 class KernelRow:

@@ -169,6 +169,6 @@ class Turns:
             repeats = COUNTED
         if repeats is None:
             probe = placed.launch(warmup=1, repeats=3, threads=self._threads)
-            repeats = int(min(MOST, max(FEWEST, LAUNCH_MS / min(probe.samples_ms))))
+            repeats = probe.repeats_in(LAUNCH_MS, FEWEST, MOST)
         self._repeats[which] = repeats
         return placed.launch(warmup=self._warmup, repeats=repeats, threads=self._threads)

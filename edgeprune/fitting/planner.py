@@ -220,11 +220,8 @@ class Planner:
 
     def _untimed(self, solution: Solution) -> bool:
         """Whether some kernel of a plan was never timed: it may turn out not to build."""
-        kernels, channels = self._network.kernels, self._network.channels
-        widths = {g.name: g.size for g in channels.groups} | dict(
-            zip((c.name for c in self.problem.choices), solution.widths, strict=True)
-        )
-        specs = kernels_at(kernels, channels, self._levels, widths)
+        chosen = {c.name: w for c, w in zip(self.problem.choices, solution.widths, strict=True)}
+        specs = kernels_at(self._network.kernels, self._network.channels, self._levels, chosen)
         return any((record := self._model.record(s)) is None or not record.ok for s in specs)
 
     def _plan(self, solution: Solution, method: Mapping[str, Any]) -> Plan:

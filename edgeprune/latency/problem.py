@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from edgeprune.budget.problem import Axis, Choice, Problem, Term
 from edgeprune.errors import PlanError, ProfileError
 from edgeprune.graph.channels import AxisBinding, Block, ChannelGraph, KernelGraph, KernelNode, WidthGroup
+from edgeprune.graph.resized import width_of
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.latency.grids import grid_for, split
 from edgeprune.latency.model import LatencyModel
@@ -82,9 +83,10 @@ def build_problem(
 
 
 def kernels_at(
-    kernels: KernelGraph, channels: ChannelGraph, levels: Levels, widths: Mapping[str, int]
+    kernels: KernelGraph, channels: ChannelGraph, levels: Levels, chosen: Mapping[str, int]
 ) -> list[KernelSpec]:
-    """The kernels that run where groups have ``widths``; those without channels, or gone with a block, do not.
+    """The kernels that run where groups have the ``chosen`` widths, and others all their channels; those without
+    channels, or gone with a block, do not.
 
     Of a concat only the total is known here, not its parts.
 
@@ -92,10 +94,10 @@ def kernels_at(
         levels: as of :func:`build_problem`: they say which blocks may go.
     """
     blocks = [b for b in channels.blocks if all(levels[g][0] == 0 for g in b.groups)]
-    specs = []
+    widths, specs = {g.name: g.size for g in channels.groups} | dict(chosen), []
     for node in kernels.nodes:
         bindings = bindings_of(node, channels)
-        axes = {axis: b.base + sum(widths[g] for g in b.groups) for axis, b in bindings.items()}
+        axes = {axis: width_of(binding, widths) for axis, binding in bindings.items()}
         gate = _gate(node, bindings, blocks)
         if all(axes.values()) and not (gate and widths[gate] == 0):
             specs.append(node.spec.with_widths(**axes))

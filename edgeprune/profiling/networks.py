@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +57,15 @@ class NetworkTiming:
 
 def random_widths(channels: ChannelGraph, generator: np.random.Generator) -> dict[str, int]:
     """Widths of all groups, irregular: each has its own share of its channels, from :data:`NARROWEST` to all."""
-    shares = generator.uniform(NARROWEST, 1.0, len(channels.groups))
+    return _widths_of(channels, generator.uniform(NARROWEST, 1.0, len(channels.groups)))
+
+
+def narrowest_widths(channels: ChannelGraph) -> dict[str, int]:
+    """The smallest widths that random ones have."""
+    return _widths_of(channels, [NARROWEST] * len(channels.groups))
+
+
+def _widths_of(channels: ChannelGraph, shares: Iterable[float]) -> dict[str, int]:
     return {
         g.name: g.size if g.frozen else max(1, round(share * g.size))
         for g, share in zip(channels.groups, shares, strict=True)
@@ -121,7 +129,7 @@ class WholeNetworks:
         repeats = timing.fewest
         if not self._info.counts:
             probe = self._bench(program, timing.fewest)
-            repeats = int(min(timing.most, max(timing.fewest, timing.launch_ms / min(probe.samples_ms))))
+            repeats = probe.repeats_in(timing.launch_ms, timing.fewest, timing.most)
         self._placed.append(_Placed(tuple(c.spec for c in lowered.program.calls), program, repeats))
 
     def launch(self, rounds: int = 1, until: float = math.inf) -> None:

@@ -84,9 +84,8 @@ def asked(
         return build_problem(network.kernels, network.channels, curves, usable, model, estimate=True)
 
     def kernels(of: Problem, solution: Solution) -> list[KernelSpec]:
-        widths = {g.name: g.size for g in network.channels.groups}
-        widths |= {c.name: w for c, w in zip(of.choices, solution.widths, strict=True)}
-        return kernels_at(network.kernels, network.channels, levels, widths)
+        chosen = {c.name: w for c, w in zip(of.choices, solution.widths, strict=True)}
+        return kernels_at(network.kernels, network.channels, levels, chosen)
 
     sober, lucky = problem(estimator), problem(Lucky(estimator))
     dense_ms = LatencyModel(records, estimator=estimator).network(n.spec for n in network.kernels.nodes).latency_ms

@@ -26,12 +26,13 @@ from edgeprune.importance.curves import Curves, Saliency
 from edgeprune.importance.registry import criterion
 from edgeprune.latency.model import at_one_clock
 from edgeprune.latency.networks import network_key
+from edgeprune.latency.records import KernelRecord
 from edgeprune.latency.store import ProfileStore
 from edgeprune.profiling.bench import TUNED, Bench
 from edgeprune.profiling.estimated import estimator_of
 from edgeprune.profiling.estimator import WorkEstimator
 from edgeprune.profiling.fingerprint import fingerprint_of, require_match
-from edgeprune.profiling.networks import NARROWEST, WholeNetworks, random_widths, whole_networks
+from edgeprune.profiling.networks import WholeNetworks, narrowest_widths, random_widths, whole_networks
 from edgeprune.profiling.profile import ProfileOptions, ProfileResult, Sureness, bench_for, profile, result_of
 from edgeprune.progress import SILENT, Progress
 from edgeprune.sampling.asked import asked
@@ -105,11 +106,10 @@ class _Sampling:
         self._network, self._target, self._progress = network, target, progress
         self._tune, self._known = options.tune, {r.spec.key for r in bench.profile.records() if r.ok}
         self._touched: set[str] = set()
-        generator, groups = np.random.default_rng(0), network.channels.groups
-        narrow = {g.name: g.size if g.frozen else max(1, round(NARROWEST * g.size)) for g in groups}
+        generator = np.random.default_rng(0)
         drawn = [self._at(random_widths(network.channels, generator)) for _ in range(POOL)]
         self._random = [graph for graph in drawn if graph is not None]
-        self._narrow = self._at(narrow)
+        self._narrow = self._at(narrowest_widths(network.channels))
 
     @property
     def reused(self) -> int:
@@ -143,7 +143,7 @@ class _Sampling:
         pool, left = [[n.spec for n in graph.nodes] for graph in self._random], SPREAD_OUT
         while left > 0 and time.monotonic() < until and not self.bench.profile.mismatch:
             try:
-                estimator = self._estimator()
+                estimator = self._estimator(at_one_clock(self.bench.profile.records()))
             except ProfileError:
                 return
             if np.median([_spread(kernels, estimator) for kernels in pool] or [0.0]) <= SURE_RANDOM:
@@ -191,7 +191,7 @@ class _Sampling:
             records = at_one_clock(self.bench.profile.records())
             late = time.monotonic() > until or bool(self.bench.profile.mismatch)
             try:
-                estimator = self._estimator()
+                estimator = self._estimator(records)
                 suspects = {s.key: s for s in self._suspects(estimator) if s.key not in doubted}
                 if suspects and not late:
                     self._progress.stage("profiling kernels again that were slow", len(suspects))
@@ -218,9 +218,8 @@ class _Sampling:
             left -= len(specs)
             whole.launch(ROUNDS, until)
 
-    def _estimator(self) -> WorkEstimator:
-        own = [n.spec for n in self._network.kernels.nodes]
-        return estimator_of(at_one_clock(self.bench.profile.records()), self._target, own)
+    def _estimator(self, records: Sequence[KernelRecord]) -> WorkEstimator:
+        return estimator_of(records, self._target, [n.spec for n in self._network.kernels.nodes])
 
     def _suspects(self, estimator: WorkEstimator) -> list[KernelSpec]:
         """Kernels of this run that met the nominal clock too rarely, or are slower than the others say."""

@@ -7,27 +7,16 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
+from conv_specs import conv
 
 from edgeprune.compiler.kernels.registry import rule_named, schedules_for
 from edgeprune.compiler.kernels.tile import tile_cycles
 from edgeprune.graph.network import read_network
-from edgeprune.graph.spec import KernelSpec, TensorSpec
+from edgeprune.graph.spec import KernelSpec
 from edgeprune.models.zoo import build
 from edgeprune.targets import load_target
 
 TARGETS = ("x86_64_avx512", "x86_64_avx2", "rpi4", "armv7_generic")
-
-
-def conv(cin: int, cout: int, size: int, kernel: int = 1) -> KernelSpec:
-    attrs = {
-        "dilation": (1, 1),
-        "groups": 1,
-        "kernel": (kernel, kernel),
-        "padding": (kernel // 2, kernel // 2),
-        "stride": (1, 1),
-    }
-    shapes = (TensorSpec((1, cin, size, size)),), TensorSpec((1, cout, size, size))
-    return KernelSpec("conv2d", *shapes, tuple(sorted(attrs.items())), ("bias",))
 
 
 def work(spec: KernelSpec, schedule: dict, name: str = "x86_64_avx2"):

@@ -1,40 +1,26 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from board_fixtures import device, store, target
 
-from edgeprune.devices.fake import FakeDevice
 from edgeprune.devices.protocol import Device
 from edgeprune.graph.network import Network, read_network
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.loading import load_model
 from edgeprune.profiling import measure, profile
-from edgeprune.targets import Target, load_target
+from edgeprune.targets import Target
 
 NET = Path(__file__).parents[1] / "fitting" / "tiny_net.py"
+
+__all__ = ["device", "network", "profiled", "store", "target"]
 
 
 @pytest.fixture(scope="session")
 def network() -> Network:
     loaded = load_model(f"{NET}:net", input_shape=(1, 3, 8, 8))
     return read_network(loaded.module, loaded.example_inputs)
-
-
-@pytest.fixture(scope="session")
-def target() -> Target:
-    return load_target("host")
-
-
-@pytest.fixture
-def device(tmp_path: Path) -> FakeDevice:
-    return FakeDevice(tmp_path / "device")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[ProfileStore]:
-    with ProfileStore(tmp_path / "profiles.sqlite3") as opened:
-        yield opened
 
 
 @pytest.fixture

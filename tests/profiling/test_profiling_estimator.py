@@ -6,30 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conv_specs import conv
 from scipy.optimize import check_grad
 
 from edgeprune.compiler.kernels.registry import rule_named, schedules_for
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.errors import ProfileError
-from edgeprune.graph.spec import KernelSpec, TensorSpec
+from edgeprune.graph.spec import KernelSpec
 from edgeprune.latency.records import KernelRecord
 from edgeprune.profiling import estimator as estimators
 from edgeprune.profiling.estimator import WorkEstimator
 
 PRICES = (0.4, 2.0, 0.5, 0.01, 0.02, 0.01, 0.02, 300.0)
 """ns of each count of a kernel on a computer that is made up."""
-
-
-def conv(cin: int, cout: int, size: int, kernel: int) -> KernelSpec:
-    attrs = {
-        "dilation": (1, 1),
-        "groups": 1,
-        "kernel": (kernel, kernel),
-        "padding": (kernel // 2, kernel // 2),
-        "stride": (1, 1),
-    }
-    shapes = (TensorSpec((1, cin, size, size)),), TensorSpec((1, cout, size, size))
-    return KernelSpec("conv2d", *shapes, tuple(sorted(attrs.items())), ("bias", "relu"))
 
 
 def measured(spec: KernelSpec, target, noise: float = 0.0, schedule=None) -> KernelRecord:
