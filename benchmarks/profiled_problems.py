@@ -28,10 +28,10 @@ from edgeprune.graph.channels import ChannelGraph, KernelNode
 from edgeprune.graph.network import Network, read_network
 from edgeprune.importance.curves import Curves, Saliency
 from edgeprune.latency.grids import levels_for, split
-from edgeprune.latency.jsonl import read_jsonl, write_jsonl
+from edgeprune.latency.jsonl import ProfileFile, read_jsonl, write_jsonl
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.problem import bindings_of, build_problem, kernels_to_measure, usable_levels
-from edgeprune.latency.records import Fingerprint, KernelRecord
+from edgeprune.latency.records import KernelRecord
 from edgeprune.latency.store import ProfileStore
 from edgeprune.profiling.fingerprint import weight_span
 from edgeprune.profiling.measure import TimingOptions
@@ -130,7 +130,7 @@ def _total(found: tuple[int, KernelNode]) -> int:
 class Measured:
     """The committed profiles."""
 
-    files: tuple[tuple[Path, Fingerprint, tuple[KernelRecord, ...]], ...]
+    files: tuple[tuple[Path, ProfileFile], ...]
 
     @classmethod
     def read(cls, folder: Path) -> Measured:
@@ -138,7 +138,7 @@ class Measured:
         paths = sorted(folder.glob("*.jsonl"))
         if not paths:
             raise BadInputError(f"there are no profiles in {folder}", hint="measure some: --profile")
-        return cls(tuple((p, *read_jsonl(p)) for p in paths))
+        return cls(tuple((p, read_jsonl(p)) for p in paths))
 
     def of(self, net: Network) -> tuple[Path, Target, tuple[KernelRecord, ...]]:
         """The profile whose kernels pass through as many bytes of weights as those of a network.
@@ -147,9 +147,9 @@ class Measured:
             BadInputError: there is none, or there are several.
         """
         found = [
-            (path, target, records)
-            for path, fingerprint, records in self.files
-            if weight_span(net.kernels, target := load_target(fingerprint.target)) == fingerprint.weight_span
+            (path, target, file.records)
+            for path, file in self.files
+            if weight_span(net.kernels, target := load_target(file.fingerprint.target)) == file.fingerprint.weight_span
         ]
         if len(found) != 1:
             raise BadInputError(
