@@ -82,7 +82,13 @@ def rows_of(target: Target, mca: str, wanted: int) -> list[Row]:
 
 
 def conv(side: int, channels: int, out: int, image: int) -> KernelSpec:
-    attrs = {"kernel": (side, side), "stride": (1, 1), "padding": (side // 2,) * 2, "dilation": (1, 1), "groups": 1}
+    attrs: dict[str, Any] = {
+        "kernel": (side, side),
+        "stride": (1, 1),
+        "padding": (side // 2,) * 2,
+        "dilation": (1, 1),
+        "groups": 1,
+    }
     tensors = (TensorSpec((1, channels, image, image)),), TensorSpec((1, out, image, image))
     return KernelSpec("conv2d", *tensors, tuple(sorted(attrs.items())), ("bias", "relu"))
 

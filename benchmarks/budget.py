@@ -75,7 +75,7 @@ def one(
         "verdict": str(verdict.outcome),
         "verdict_used": verdict.share_of_limit,
         "margin": result.margin,
-        "rounds": [r.measured.judgement.of("latency").share_of_limit for r in result.rounds],
+        "rounds": [v.share_of_limit for r in result.rounds if (v := r.measured.judgement.of("latency"))],
         "smaller_networks": sum(k.startswith("tighter") for k in result.history),
         "saliency": result.plan.predicted["saliency_retained"],
         "minutes": minutes,

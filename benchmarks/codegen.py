@@ -189,9 +189,9 @@ def race(network: Network, bundle: Path, peer_name: str, threads: int) -> tuple[
 def onnx_bytes(module: nn.Module, image: torch.Tensor) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        buffer = io.BytesIO()
+        buffer: Any = io.BytesIO()  # what torch's types leave out, it takes
         torch.onnx.export(module, (image,), buffer, dynamo=False)
-        return buffer.getvalue()
+        return bytes(buffer.getvalue())
 
 
 def onnxruntime_peer(module: nn.Module, image: torch.Tensor, threads: int) -> Callable[[], Any]:

@@ -46,6 +46,7 @@ from edgeprune.pruning.shrink import shrink
 from edgeprune.training.data import DataSet, check
 from edgeprune.training.evaluate import predict
 from edgeprune.training.finetune import train
+from edgeprune.training.halves import Half
 from edgeprune.training.recalibrate import recalibrate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
@@ -96,8 +97,9 @@ def drawn(network: Network, count: int, random: np.random.Generator) -> list[tup
     return plans
 
 
-def loss_on(module: nn.Module, x: Tensor, y: Tensor) -> float:
-    return float(F.cross_entropy(predict(module, x), y))
+def loss_on(module: nn.Module, half: Half) -> float:
+    inputs, targets = half.take(torch.arange(half.size))
+    return float(F.cross_entropy(predict(module, inputs), targets))
 
 
 def real(
@@ -106,14 +108,14 @@ def real(
     """The losses that a plan really has, on the test half."""
     plan = make_plan(network.channels, widths, saliency.scores)
     masked = mask(network.module, network.channels, plan)
-    found = {"masked": loss_on(masked, *data.test)}
+    found = {"masked": loss_on(masked, data.test)}
     recalibrate(masked, (batch.inputs for batch in calibration(data)))
-    found["recalibrated"] = loss_on(masked, *data.test)
+    found["recalibrated"] = loss_on(masked, data.test)
     if epochs:
         small = shrink(network.module, network.channels, plan)
         recalibrate(small, (batch.inputs for batch in calibration(data)))
         train(small, data, epochs=epochs, lr=0.02, batch_size=64, teacher=network.module)
-        found["tuned"] = loss_on(small, *data.test)
+        found["tuned"] = loss_on(small, data.test)
     return found
 
 
@@ -154,8 +156,8 @@ def measured(name: str, criteria: list[str], count: int, epochs: int, seed: int)
     make, read = NETWORKS[name]
     data, module = check(read(), name), make()
     train(module, data, epochs=EPOCHS, lr=LR, batch_size=64, seed=seed)
-    network = read_network(module, (data.train.x[:1],))
-    say(f"{name}: trained, loss {loss_on(module, *data.test):.3f} on test images")
+    network = read_network(module, (data.train.take(torch.arange(1)).inputs,))
+    say(f"{name}: trained, loss {loss_on(module, data.test):.3f} on test images")
     plans = drawn(network, count, np.random.default_rng(seed))
     kept, levels = np.array([k for k, _ in plans]), levels_of(network.channels, 1, 8)
     rows = []

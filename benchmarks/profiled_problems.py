@@ -108,7 +108,7 @@ def spread_out(net: Network) -> Iterator[KernelNode]:
     the table is interpolated.
     """
     alike: dict[object, list[tuple[int, KernelNode]]] = defaultdict(list)
-    every = {g.name: (1, g.size) for g in net.channels.groups if not g.frozen}
+    every: Levels = {g.name: (1, g.size) for g in net.channels.groups if not g.frozen}
     every |= {g.name: (g.size,) for g in net.channels.groups if g.frozen}
     for node in net.kernels.nodes:
         bindings = bindings_of(node, net.channels)

@@ -7,7 +7,7 @@ do. What a solver finds hard is in there: shared groups, concatenations, stairs,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,13 +72,13 @@ class Network:
         if out is not None:
             axes.append(Axis((out,)))
         grids = [self._grid(a) for a in axes]
-        full = np.meshgrid(*grids, indexing="ij")
+        full = np.meshgrid(*(g.astype(np.float64) for g in grids), indexing="ij")
         i, o = (full[0], full[1]) if out is not None else (np.ones_like(full[0]), full[0])
-        macs = i * (-(-o // VECTOR) * VECTOR) * float(kernel * pixels)
+        macs: NDArray[np.float64] = i * (-(-o // VECTOR) * VECTOR) * float(kernel * pixels)
         moved = 4.0 * (i * pixels + o * pixels + i * o * kernel)
         ripple = np.exp(self._ripple * self._rng.standard_normal(macs.shape))
         latency = (CALL_MS + macs / GMACS_PER_MS + moved / BYTES_PER_MS) * ripple
-        flash = 200 + 4.0 * i * o * kernel
+        flash: NDArray[np.float64] = 200 + 4.0 * i * o * kernel
         open_axes = [n for n, a in enumerate(axes) if a.choices]
         closed = tuple(n for n, a in enumerate(axes) if not a.choices)
         self._terms.append(
@@ -104,7 +104,7 @@ class Network:
         low = sum(self._choices[c].levels[0] for c in axis.choices)
         high = sum(self._choices[c].levels[-1] for c in axis.choices)
         grid = np.array(sorted({low, high}), dtype=np.int64)
-        return Table((axis,), (grid,), grid * float(each))
+        return Table((axis,), (grid,), grid.astype(np.float64) * each)
 
     def problem(self) -> Problem:
         total = sum(float(c.saliency[-1]) for c in self._choices)
@@ -139,7 +139,8 @@ def resnet(blocks: Sequence[int], *, bottleneck: bool, seed: int = 0, candidates
         x = stream
     head = Axis((x,))
     grid = net._grid(head)
-    net._terms.append(Term("head", (head,), (grid,), CALL_MS + grid * 1e-4, 4e3 * grid))
+    widths = grid.astype(np.float64)
+    net._terms.append(Term("head", (head,), (grid,), CALL_MS + widths * 1e-4, 4e3 * widths))
     return net.problem()
 
 
@@ -229,10 +230,12 @@ def yolo(seed: int = 0, candidates: int = 32) -> Problem:
 
 def unet(seed: int = 0, candidates: int = 32) -> Problem:
     net = Network(seed, candidates=candidates)
-    pixels, x, skips = 128 * 128, None, []
+    pixels = 128 * 128
+    x = -1
+    skips: list[tuple[int, int, int]] = []
     for n, width in enumerate((32, 64, 128, 256, 512)):
         a, b = net.group(width), net.group(width)
-        net.conv(f"e{n}.1", 3 if x is None else [x], a, 9, pixels)
+        net.conv(f"e{n}.1", [x] if n else 3, a, 9, pixels)
         net.conv(
             f"e{n}.2", [a], b, 9, pixels, stays=[net.keep(f"skip{k}", [g], p) for k, (g, _, p) in enumerate(skips)]
         )
@@ -247,7 +250,7 @@ def unet(seed: int = 0, candidates: int = 32) -> Problem:
     return net.problem()
 
 
-NETWORKS = {
+NETWORKS: dict[str, Callable[[], Problem]] = {
     "resnet18": lambda: resnet((2, 2, 2, 2), bottleneck=False),
     "resnet50": lambda: resnet((3, 4, 6, 3), bottleneck=True),
     "resnet101": lambda: resnet((3, 4, 23, 3), bottleneck=True),

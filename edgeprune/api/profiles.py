@@ -55,7 +55,8 @@ class Profile(Shown):
             had changed; ``failed`` are those that did not run.
         store: the file that keeps the profile.
         networks: whole ones that were timed.
-        timings: kernels that were timed now, each with each of its schedules.
+        placed: kernels that were timed now in their places in whole networks.
+        timings: kernels that were timed now, each with each of its schedules, and ``placed`` ones.
         sureness: of a sampled profile: how sure plans of some budgets are of it.
     """
 
@@ -72,6 +73,7 @@ class Profile(Shown):
     failed: tuple[KernelRecord, ...]
     store: Path
     networks: tuple[NetworkRecord, ...] = ()
+    placed: int = 0
     timings: int = 0
     sureness: tuple[Sureness, ...] = ()
 
@@ -108,7 +110,7 @@ class Profile(Shown):
         """
         for found, node in zip(self.layers(), self.network.kernels.nodes, strict=True):
             if layer in (found.name, found.node):
-                return estimated(self.records, self.target, [node.spec]).table(node.spec, estimate=True)
+                return estimated(self.records, self.target, [node.spec], self.networks).table(node.spec, estimate=True)
         names = [x.name for x in self.layers()]
         near = get_close_matches(layer, names, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"these exist: {', '.join(names)}"
@@ -148,6 +150,7 @@ class Profile(Shown):
             "kernels_measured": self.measured,
             "kernels_reused": self.reused,
             "kernels_drifted": self.drifted,
+            "kernels_placed": self.placed,
             "timings": self.timings,
             "networks": len(self.networks),
             "sureness": [s.to_json() for s in self.sureness],
@@ -227,6 +230,7 @@ def profile(
             reused=made.reused,
             drifted=made.drifted,
             failed=made.failed,
+            placed=made.placed,
             timings=made.timings,
             sureness=made.sureness,
             store=path,

@@ -332,6 +332,7 @@ static int infer(ep_model *model, int floats, const void *const *inputs, void *c
   int code = copy_inputs(model, floats, inputs);
   if (code != 0) return code;
   for (int i = 0; i < ep_call_count; i++) {
+    if (ep_passes) ep_passes(model, i);
     if (start_call(model, i) != 0) {
       char reason[sizeof error_text];
       memcpy(reason, error_text, sizeof reason);
@@ -340,6 +341,7 @@ static int infer(ep_model *model, int floats, const void *const *inputs, void *c
     }
   }
   if (failed(cu.CtxSynchronize(), "running the kernels") != 0) return EP_FAILED;
+  if (ep_passes) ep_passes(model, ep_call_count);
   return copy_outputs(model, floats, outputs);
 }
 

@@ -94,6 +94,10 @@ extern const int ep_paced;
 int ep_run_call(ep_model *model, int index);
 int ep_finish(ep_model *model);
 
+/* What an inference calls before each of its calls, with the number of that call, and once more behind the last. NULL:
+ * nothing. */
+extern void (*ep_passes)(ep_model *model, int next);
+
 /* Has threads that fell asleep wait for a kernel awake, as they do for a while after each. */
 void ep_wake(void);
 

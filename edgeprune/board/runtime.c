@@ -202,6 +202,7 @@ static void *take(uint64_t bytes) {
 uint64_t ep_allocated(void) { return allocated; }
 
 const int ep_paced = 1;
+void (*ep_passes)(ep_model *model, int next);
 
 ep_model *ep_open(int threads) {
   allocated = 0;
@@ -301,6 +302,7 @@ static int infer(ep_model *model, int floats, const void *const *inputs, void *c
     if (code != 0) return code;
   }
   for (int i = 0; i < ep_call_count; i++) {
+    if (ep_passes) ep_passes(model, i);
     if (ep_run_call(model, i) != 0) {
       char reason[sizeof error_text];
       memcpy(reason, error_text, sizeof reason);
@@ -308,6 +310,7 @@ static int infer(ep_model *model, int floats, const void *const *inputs, void *c
       return EP_FAILED;
     }
   }
+  if (ep_passes) ep_passes(model, ep_call_count);
   for (int i = 0; i < ep_output_count; i++) {
     const ep_port *port = &ep_outputs[i];
     ep_give(floats ? EP_FLOAT32 : port->tensor.type, (const float *)(model->arena + port->offset), outputs[i],

@@ -64,3 +64,8 @@ def places(graph: KernelGraph, over: Mapping[int, int]) -> dict[str, str]:
 def scheduled(schedule: Schedule, over: int | None) -> Schedule:
     """The schedule of a kernel that writes over its input ``over`` (None: over none)."""
     return schedule if over is None else {**schedule, KEY: over}
+
+
+def chosen(schedule: Schedule) -> Schedule:
+    """The schedule without what its kernel writes over: as it was chosen, and as a profile knows it."""
+    return {name: value for name, value in schedule.items() if name != KEY}

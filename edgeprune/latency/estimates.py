@@ -70,7 +70,14 @@ class Total:
 
 
 class Estimator(Protocol):
-    """Estimates from the measurements of one profile."""
+    """Estimates from the measurements of one profile.
+
+    Attributes:
+        placed: whether they are of kernels in their places in a network, in place of kernels that are called alone.
+    """
+
+    @property
+    def placed(self) -> bool: ...
 
     def estimate(self, specs: Sequence[KernelSpec]) -> Estimates:
         """Of each kernel with the schedule that the compiler would give it."""

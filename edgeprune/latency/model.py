@@ -153,14 +153,15 @@ class LatencyModel:
                 hint="choose other widths, or see why it failed and profile it again",
                 spec_key=spec.key,
             )
-        if record is not None:
+        placed = self._estimator is not None and self._estimator.placed
+        if record is not None and not placed:
             ms = self.correction * 1e-6
             latency, spread = record.median_ns * ms, record.spread_ns * ms
             return Prediction(latency, spread, record.object_bytes, record.weight_bytes, "table")
         here = tuple(np.array([w], dtype=np.int64) for w in spec.widths.values())
         cell = self.table(spec, grids=here, estimate=True).predict(spec.widths)
         latency, spread = cell.latency_ms * self.correction, cell.spread_ms * self.correction
-        return Prediction(latency, spread, cell.object_bytes, cell.weight_bytes, "interpolated")
+        return Prediction(latency, spread, cell.object_bytes, cell.weight_bytes, cell.source)
 
     def network(self, specs: Iterable[KernelSpec]) -> NetworkPrediction:
         """The sum over a network's kernels. Raises what :meth:`predict_kernel` raises."""
@@ -198,9 +199,12 @@ class LatencyModel:
 
 
 def _fill(spec: KernelSpec, estimator: Estimator, grids: Sequence[NDArray[np.int64]], values: Array) -> None:
-    """Gives estimates to the cells of a table of ``spec`` without values; none where no kernel is that wide."""
+    """Gives estimates to the cells of a table of ``spec`` without values; none where no kernel is that wide. Latencies
+    that were measured are those of kernels alone: where the estimator knows better, they are replaced as well.
+    """
     cells, specs = [], []
-    for cell in map(tuple, np.argwhere(np.isnan(values[..., 0]))):
+    wanted = np.isnan(values[..., 0]) | estimator.placed
+    for cell in map(tuple, np.argwhere(wanted)):
         widths = {axis: int(grid[i]) for axis, grid, i in zip(spec.widths, grids, cell, strict=True)}
         with suppress(ValueError):
             specs.append(spec.with_widths(**widths))
@@ -208,4 +212,7 @@ def _fill(spec: KernelSpec, estimator: Estimator, grids: Sequence[NDArray[np.int
     if specs:
         found = estimator.estimate(specs)
         figures = (found.latency_ns * 1e-6, found.spread_ns * QUARTILES * 1e-6, found.object_bytes, found.weight_bytes)
-        values[tuple(np.array(cells).T)] = np.stack(figures, axis=-1)
+        at, said = tuple(np.array(cells).T), np.stack(figures, axis=-1)
+        measured = ~np.isnan(values[(*at, 0)])
+        said[measured, 2:] = values[at][measured, 2:]
+        values[at] = said

@@ -7,8 +7,8 @@ and the clock under load have their part. On one device that is alike from netwo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,26 @@ def network_key(kernels: Iterable[KernelSpec]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Placed:
+    """A kernel as it was timed inside a network, with the caches as those before it leave them.
+
+    Attributes:
+        latency_ns: the mean over its places in the network, at the clock of the network's own latency.
+        spread_ns: interquartile range of the samples of each.
+    """
+
+    spec: KernelSpec
+    schedule: Mapping[str, Any]
+    latency_ns: float
+    spread_ns: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Without the spec, which the record of the network has."""
+        figures = {"latency_ns": float(self.latency_ns), "spread_ns": float(self.spread_ns)}
+        return {"schedule": dict(self.schedule), **figures}
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkRecord:
     """The measurement of one network on one device.
 
@@ -32,6 +52,7 @@ class NetworkRecord:
         kernels: in the order in which they run.
         latency_ns: at the clock at which the reference loop takes ``reference_ns``; 0 where there is none.
         spread_ns: interquartile range of its samples.
+        placed: its different kernels, in the order in which each comes first; none where they were not timed.
     """
 
     kernels: tuple[KernelSpec, ...]
@@ -40,6 +61,7 @@ class NetworkRecord:
     samples: int
     evidence: str = "measured"
     reference_ns: float = 0.0
+    placed: tuple[Placed, ...] = ()
 
     @property
     def key(self) -> str:
@@ -49,6 +71,11 @@ class NetworkRecord:
     def at_clock(self, reference_ns: float) -> float:
         """The latency in ns at the clock at which the reference loop takes ``reference_ns``."""
         return self.latency_ns * (reference_ns / self.reference_ns if reference_ns and self.reference_ns else 1.0)
+
+    def placed_at(self, reference_ns: float) -> list[Placed]:
+        """Its kernels in their places, at the clock at which the reference loop takes ``reference_ns``."""
+        by = self.at_clock(reference_ns) / self.latency_ns
+        return [replace(p, latency_ns=by * p.latency_ns, spread_ns=by * p.spread_ns) for p in self.placed]
 
     def to_json(self) -> dict[str, Any]:
         """Each spec once: many kernels of a network are equal."""
@@ -62,6 +89,7 @@ class NetworkRecord:
             "samples": int(self.samples),
             "evidence": self.evidence,
             "reference_ns": float(self.reference_ns),
+            "placed": [p.to_json() for p in self.placed],
         }
 
     @classmethod
@@ -71,11 +99,17 @@ class NetworkRecord:
         Raises:
             ProfileError: a field is missing, unknown or of the wrong type, or :func:`check_network` refuses it.
         """
-        fields = {**checked_fields(data, _FIELDS, "record of a network")}
+        # Those of earlier versions have no kernels that were timed in their places.
+        said = {"placed": [], **data} if isinstance(data, dict) else data
+        fields = {**checked_fields(said, _FIELDS, "record of a network")}
         specs, places = [checked_spec(s) for s in fields.pop("specs")], fields.pop("network")
         if not all(type(i) is int for i in places) or set(places) != set(range(len(specs))):
             raise ProfileError("the kernels of a network cannot be read: its places are not those of its specs")
-        record = cls(tuple(specs[i] for i in places), **fields)
+        timed = [checked_fields(p, _PLACED, "kernel of a network") for p in fields.pop("placed")]
+        if timed and len(timed) != len(specs):
+            raise ProfileError(f"{len(timed)} of the {len(specs)} kernels of a network were timed in their places")
+        placed = tuple(Placed(s, **p) for s, p in zip(specs, timed, strict=bool(timed)))
+        record = cls(tuple(specs[i] for i in places), placed=placed, **fields)
         check_network(record)
         return record
 
@@ -88,6 +122,12 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "samples": int,
     "evidence": str,
     "reference_ns": (int, float),
+    "placed": list,
+}
+_PLACED: dict[str, type | tuple[type, ...]] = {
+    "schedule": dict,
+    "latency_ns": (int, float),
+    "spread_ns": (int, float),
 }
 
 
@@ -111,6 +151,9 @@ def _faults(record: NetworkRecord) -> Iterator[str]:
             yield f"{name} is {getattr(record, name)}"
     if not record.latency_ns > 0 or record.samples == 0:
         yield "it was not timed"
+    for p in record.placed:
+        if not (0 < p.latency_ns < 2**63 and 0 <= p.spread_ns < 2**63):
+            yield f"{p.spec} took {p.latency_ns} ns in it, with a spread of {p.spread_ns}"
     try:
         canonical_json(record.to_json())
     except (TypeError, ValueError) as e:

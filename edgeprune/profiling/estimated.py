@@ -19,12 +19,21 @@ TAUGHT = 2000
 """Kernels that estimates are made from at most: they take memory by the square of that, and time by the cube."""
 
 
-def estimator_of(records: Iterable[KernelRecord], target: Target, network: Sequence[KernelSpec]) -> WorkEstimator:
+def estimator_of(
+    records: Iterable[KernelRecord],
+    target: Target,
+    network: Sequence[KernelSpec],
+    networks: Sequence[NetworkRecord] = (),
+    *,
+    clock_ns: float = 0.0,
+) -> WorkEstimator:
     """An estimator of the kernels of a network at other widths: from those of its families, and others of the store as
     far as there is room.
 
     Args:
         records: at one clock.
+        networks: whole ones that were measured on the same device.
+        clock_ns: the reference loop's time at that clock.
 
     Raises:
         ProfileError: nothing was measured that teaches anything.
@@ -33,7 +42,8 @@ def estimator_of(records: Iterable[KernelRecord], target: Target, network: Seque
     if len(known) > TAUGHT:
         order = np.random.default_rng(0).permutation(len(known))
         known = sorted((known[i] for i in order), key=lambda r: r.spec.family not in families)[:TAUGHT]
-    return WorkEstimator(known, target)
+    placed = [p for n in networks for p in n.placed_at(clock_ns)]
+    return WorkEstimator(known, target, placed)
 
 
 def estimated(
@@ -51,7 +61,7 @@ def estimated(
     found = list(records)
     clock, steady = nominal_ns(found), at_one_clock(found)
     try:
-        estimator = estimator_of(steady, target, network)
+        estimator = estimator_of(steady, target, network, networks, clock_ns=clock)
     except ProfileError:
         return LatencyModel(steady)
     surplus = surplus_of(networks, estimator, clock) if networks else None

@@ -5,8 +5,11 @@ Kernels count what they do (:mod:`edgeprune.compiler.kernels.work`); a latency i
 weights that are not negative, one set for each rule. Kernels depart from that alike, and the more alike the closer
 their counts are: the logarithm of measured over expected is a Gaussian process over the logarithms of the counts
 (Rasmussen and Williams, 2006, chapters 2 and 5), with a share that all kernels of a rule have in common, one of each
-family, and one of each kernel, which measuring it alone tells. Leaving measured kernels out one by one (section 5.4.2)
-shows whether its spread is wide enough, and it is widened where it is not.
+family, and one of each kernel, which measuring it alone tells. In its place in a network a kernel finds other caches
+than when it is called again and again: what that changes is a share of its own, which kernels that were timed inside
+networks have and those that were timed alone have not; estimates are of kernels in their places, if any was timed in
+one. Leaving measured kernels out one by one (section 5.4.2) shows whether the spread is wide enough, and it is widened
+where it is not.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import cached_property
 
 import numpy as np
@@ -29,7 +33,8 @@ from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.errors import ProfileError, UnsupportedOperatorError
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.latency.estimates import Array, Estimates, Joint, Total
-from edgeprune.latency.records import KernelRecord
+from edgeprune.latency.networks import Placed
+from edgeprune.latency.records import KernelRecord, canonical_json
 from edgeprune.targets import Target
 
 Indices = NDArray[np.int64]
@@ -55,12 +60,14 @@ class _Points:
     Attributes:
         counts: what they do, shape (n, counts of :class:`~edgeprune.compiler.kernels.work.Work`).
         rules, families, kernels: numbers of their rules, their families and themselves, shape (n,).
+        placed: whether each is one in its place in a network, shape (n,).
     """
 
     counts: Array
     rules: Indices
     families: Indices
     kernels: Indices
+    placed: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.rules)
@@ -71,7 +78,8 @@ class _Points:
         return found
 
     def __getitem__(self, which: slice | Indices) -> _Points:
-        return _Points(self.counts[which], self.rules[which], self.families[which], self.kernels[which])
+        kinds = (self.rules[which], self.families[which], self.kernels[which])
+        return _Points(self.counts[which], *kinds, self.placed[which])
 
 
 class WorkEstimator:
@@ -79,33 +87,46 @@ class WorkEstimator:
 
     Args:
         records: failed ones teach nothing, and neither do those with a schedule that no rule knows any more.
+        placed: kernels that were timed inside networks, at the clock of ``records``.
+
+    Attributes:
+        placed: whether estimates are of kernels in their places in a network.
 
     Raises:
         ProfileError: nothing is left.
     """
 
-    def __init__(self, records: Iterable[KernelRecord], target: Target) -> None:
+    def __init__(self, records: Iterable[KernelRecord], target: Target, placed: Iterable[Placed] = ()) -> None:
         self._target, self._numbers = target, dict[str, int]()
-        self._works: dict[str, tuple[float, ...]] = {}
-        known = [r for r in records if r.ok and self._counted(r)]
+        self._works: dict[tuple[str, str], tuple[float, ...]] = {}
+        known = [r for r in records if r.ok and self._counted(r.spec, r.schedule)]
         if not known:
             raise ProfileError("nothing can be estimated from no measurement", hint="run: edgeprune profile MODEL")
+        inside = [p for p in placed if self._counted(p.spec, p.schedule)]
+        self.placed = bool(inside)
         self._book = ScheduleBook(target, known)
-        self._specs = [r.spec for r in known]
-        self._points = self._described(self._specs, [r.schedule for r in known])
+        self._alone = len(known)
+        measured: list[KernelRecord | Placed] = [*known, *inside]
+        self._specs, schedules = [x.spec for x in measured], [x.schedule for x in measured]
+        self._points = self._described(self._specs, schedules, np.arange(len(measured)) >= self._alone)
         self._object_bytes = np.array([r.object_bytes for r in known], dtype=np.float64)
-        self._measured = np.array([r.median_ns for r in known])
-        spread = np.array([r.spread_ns for r in known]) / self._measured
+        self._measured = np.array([*(r.median_ns for r in known), *(p.latency_ns for p in inside)])
+        spread = np.array([x.spread_ns for x in measured]) / self._measured
         self._noise = np.clip(OF_LAUNCHES * spread, LEAST_NOISE, MOST_NOISE)
 
-    def _counted(self, record: KernelRecord) -> bool:
-        """Whether what the kernel does can be counted; it is then."""
+    def _counted(self, spec: KernelSpec, schedule: Schedule) -> bool:
+        """Whether what the kernel does can be counted."""
         try:
-            rule = rule_named(record.schedule)
-            self._works[record.spec.key] = rule.work(record.spec, record.schedule, self._target).counts()
+            self._work(spec, schedule)
         except (UnsupportedOperatorError, KeyError, TypeError, ValueError):
             return False
         return True
+
+    def _work(self, spec: KernelSpec, schedule: Schedule) -> tuple[float, ...]:
+        key = _key(spec, schedule)
+        if key not in self._works:
+            self._works[key] = rule_named(schedule).work(spec, schedule, self._target).counts()
+        return self._works[key]
 
     @cached_property
     def _weights(self) -> dict[int, Array]:
@@ -146,24 +167,28 @@ class WorkEstimator:
 
     @cached_property
     def _left_out(self) -> Array:
-        """Of each kernel how far it lies above what the others say of it, in standard deviations."""
-        precision = np.diag(cho_solve(self._factor, np.eye(len(self._points))))
-        found: Array = self._solved / np.sqrt(precision)
+        """Of each measurement how far it lies above what those of other kernels say of it, in standard deviations."""
+        precision, found = cho_solve(self._factor, np.eye(len(self._points))), np.empty(len(self._points))
+        for kernel in np.unique(self._points.kernels):
+            own = np.flatnonzero(self._points.kernels == kernel)
+            covariance = np.linalg.inv(precision[np.ix_(own, own)])
+            found[own] = covariance @ self._solved[own] / np.sqrt(np.diag(covariance))
         return found
 
     def slow(self, deviations: float) -> list[KernelSpec]:
-        """Kernels whose measurement lies so many standard deviations above what the others say of them."""
-        return [s for s, far in zip(self._specs, self._left_out, strict=True) if far > deviations]
+        """Kernels whose measurement alone lies so many standard deviations above what the others say of them."""
+        far = self._left_out[: self._alone]
+        return [s for s, above in zip(self._specs, far, strict=False) if above > deviations]
 
     def estimate(self, specs: Sequence[KernelSpec]) -> Estimates:
         schedules = [self._book.choose(s).schedule for s in specs]
-        points = self._described(specs, schedules)
+        points, measured = self._asked(specs, schedules), self._points[: self._alone]
         log_ns, variance, code = (np.empty(len(points)) for _ in range(3))
         for begin in range(0, len(points), PART):
             part = slice(begin, begin + PART)
             log_ns[part], half = self._posterior(points[part])
-            variance[part] = _alone(self._settings) - (half**2).sum(axis=0)
-            code[part] = self._object_bytes[_nearest(points[part], self._points)]
+            variance[part] = _alone(self._settings, placed=self.placed) - (half**2).sum(axis=0)
+            code[part] = self._object_bytes[_nearest(points[part], measured)]
         constants = [sum(rule_named(c).constants(s, c, self._target)) for s, c in zip(specs, schedules, strict=True)]
         weights = FLOAT_BYTES * np.array(constants, dtype=np.float64)
         return Estimates(log_ns, self.wider * np.sqrt(variance), code, weights)
@@ -175,7 +200,7 @@ class WorkEstimator:
 
     def joint(self, specs: Sequence[KernelSpec]) -> Joint:
         """Of different kernels, with what they have in common; its size is the square of their number."""
-        points = self._described(specs, [self._book.choose(s).schedule for s in specs])
+        points = self._asked(specs, [self._book.choose(s).schedule for s in specs])
         log_ns, half = self._posterior(points)
         covariance = _Kinship.of(points, points).covariance(self._settings) - half.T @ half
         return Joint(log_ns, covariance * self.wider**2)
@@ -186,21 +211,27 @@ class WorkEstimator:
         mean: Array = np.log(self._expected(points)) + across @ self._solved
         return mean, solve_triangular(self._factor[0], across.T, lower=True)
 
-    def _described(self, specs: Sequence[KernelSpec], schedules: Sequence[Schedule]) -> _Points:
-        counts, numbers = [], self._numbers
-        for spec, schedule in zip(specs, schedules, strict=True):
-            if spec.key not in self._works:
-                self._works[spec.key] = rule_named(schedule).work(spec, schedule, self._target).counts()
-            counts.append(self._works[spec.key])
+    def _asked(self, specs: Sequence[KernelSpec], schedules: Sequence[Schedule]) -> _Points:
+        return self._described(specs, schedules, np.full(len(specs), self.placed))
+
+    def _described(
+        self, specs: Sequence[KernelSpec], schedules: Sequence[Schedule], placed: NDArray[np.bool_]
+    ) -> _Points:
+        numbers, pairs = self._numbers, list(zip(specs, schedules, strict=True))
+        counts = np.array([self._work(*pair) for pair in pairs], dtype=np.float64)
         rules = [numbers.setdefault(f"rule {schedule['rule']}", len(numbers)) for schedule in schedules]
         families = [numbers.setdefault(spec.family, len(numbers)) for spec in specs]
-        kernels = [numbers.setdefault(spec.key, len(numbers)) for spec in specs]
-        return _Points(np.array(counts, dtype=np.float64), np.array(rules), np.array(families), np.array(kernels))
+        kernels = [numbers.setdefault(" ".join(_key(*pair)), len(numbers)) for pair in pairs]
+        return _Points(counts, np.array(rules), np.array(families), np.array(kernels), placed)
 
     def _expected(self, points: _Points) -> Array:
         weights = np.array([self._weights.get(int(rule), self._weights[-1]) for rule in points.rules])
         found: Array = np.maximum((points.counts * weights).sum(axis=1), 1.0)
         return found
+
+
+def _key(spec: KernelSpec, schedule: Schedule) -> tuple[str, str]:
+    return spec.key, canonical_json(dict(schedule))
 
 
 def _weights(points: _Points, measured: Array) -> dict[int, Array]:
@@ -218,47 +249,71 @@ def _weights(points: _Points, measured: Array) -> dict[int, Array]:
     return weights
 
 
+class _Share(IntEnum):
+    """What kernels that have something in common depart by together from what their counts say: those of a rule, of a
+    family, and each by itself; and those in their places again. The first ones change with what kernels do.
+    """
+
+    RULE = 0
+    WIDTHS = 1
+    PLACED_RULE = 2
+    FAMILY = 3
+    KERNEL = 4
+    PLACED = 5
+    PLACED_KERNEL = 6
+
+
 @dataclass(frozen=True, slots=True)
 class _Kinship:
     """How alike the kernels of two lists are, arrays of shape (n, m).
 
     Attributes:
         apart: squared distances of what they do.
+        placed: whether both are kernels in their places in networks.
     """
 
     apart: Array
     same_rule: NDArray[np.bool_]
     same_family: NDArray[np.bool_]
     same: NDArray[np.bool_]
+    placed: NDArray[np.bool_]
 
     @classmethod
     def of(cls, a: _Points, b: _Points) -> _Kinship:
         ours, theirs = a.places, b.places
         apart = (ours**2).sum(axis=1)[:, None] + (theirs**2).sum(axis=1)[None, :] - 2 * ours @ theirs.T
         pairs = ((a.rules, b.rules), (a.families, b.families), (a.kernels, b.kernels))
-        return cls(np.maximum(apart, 0.0), *(x[:, None] == y[None, :] for x, y in pairs))
+        both = a.placed[:, None] & b.placed[None, :]
+        rule, family, kernel = (x[:, None] == y[None, :] for x, y in pairs)
+        return cls(np.maximum(apart, 0.0), rule, family, kernel, both)
 
     def shares(self, settings: Array) -> tuple[Array, ...]:
-        """Covariances of what weights leave: those of a rule, of a family as a whole, of its kernels, and of each.
+        """Covariances of what weights leave, in the order of :class:`_Share`.
 
         Args:
-            settings: logarithms of the deviations of these four, and of the distances over which the first and the
-                third change.
+            settings: logarithms of the deviations of these, and of the distances over which the first of them change.
         """
-        of_rule, of_family, of_place, of_kernel, rule_reach, place_reach = np.exp(settings)
-        shared = of_rule**2 * np.exp(-self.apart / (2 * rule_reach**2)) * self.same_rule
-        whole = of_family**2 * self.same_family
-        near = of_place**2 * np.exp(-self.apart / (2 * place_reach**2)) * self.same_family
-        return shared, whole, near, of_kernel**2 * self.same
+        of, reach = np.exp(settings[: len(_Share)]) ** 2, np.exp(settings[len(_Share) :])
+        near = [np.exp(-self.apart / (2 * r**2)) for r in reach]
+        return (
+            of[_Share.RULE] * near[_Share.RULE] * self.same_rule,
+            of[_Share.WIDTHS] * near[_Share.WIDTHS] * self.same_family,
+            of[_Share.PLACED_RULE] * near[_Share.PLACED_RULE] * (self.same_rule & self.placed),
+            of[_Share.FAMILY] * self.same_family,
+            of[_Share.KERNEL] * self.same,
+            of[_Share.PLACED] * self.placed,
+            of[_Share.PLACED_KERNEL] * (self.same & self.placed),
+        )
 
     def covariance(self, settings: Array) -> Array:
         found: Array = np.sum(self.shares(settings), axis=0)
         return found
 
 
-def _alone(settings: Array) -> float:
-    """Variance of a kernel before anything is measured."""
-    return float((np.exp(settings[:4]) ** 2).sum())
+def _alone(settings: Array, *, placed: bool) -> float:
+    """Variance of a kernel before anything is measured, alone or in its place."""
+    shares = [s for s in _Share if placed or s not in (_Share.PLACED, _Share.PLACED_RULE, _Share.PLACED_KERNEL)]
+    return float((np.exp(settings[shares]) ** 2).sum())
 
 
 def _nearest(a: _Points, b: _Points) -> Indices:
@@ -268,7 +323,7 @@ def _nearest(a: _Points, b: _Points) -> Indices:
     return found
 
 
-START = np.log([0.15, 0.08, 0.08, 0.02, 2.0, 0.7])
+START = np.log([0.15, 0.08, 0.04, 0.08, 0.02, 0.04, 0.02, 2.0, 0.7, 2.0])
 """Settings before anything is known, and what fitted ones are drawn towards."""
 DRAWN = 0.7
 """Standard deviation of the logarithm of each around that."""
@@ -290,7 +345,7 @@ def _fitted(points: _Points, left: Array, noise: Array) -> Array:
         solved = cho_solve(factor, left)
         fit = float(0.5 * left @ solved + np.log(np.diag(factor[0])).sum())
         slope = 0.5 * (cho_solve(factor, unit) - np.outer(solved, solved))
-        reaches = [share * kin.apart / np.exp(2 * of) for share, of in zip(shares[::2], settings[4:], strict=True)]
+        reaches = [share * kin.apart / np.exp(2 * r) for share, r in zip(shares, settings[len(_Share) :], strict=False)]
         gradient = np.array([(slope * change).sum() for change in (*(2 * share for share in shares), *reaches)])
         drawn = (settings - START) / DRAWN
         return fit + float(0.5 * (drawn**2).sum()), gradient + drawn / DRAWN

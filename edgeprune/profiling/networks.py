@@ -9,14 +9,19 @@ from __future__ import annotations
 import math
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
+from scipy.stats import qmc
 
-from edgeprune.board.client import KernelRow, Launch, NativeProgram
+from edgeprune.board.client import ExitCode, KernelRow, Launch, NativeProgram, crashed
+from edgeprune.compiler.inplace import chosen
+from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.lower import Lowered, lower
 from edgeprune.compiler.program import write_program
 from edgeprune.compiler.schedules import ScheduleBook
@@ -25,8 +30,8 @@ from edgeprune.devices.scratch import scratch
 from edgeprune.errors import VerificationError
 from edgeprune.graph.channels import ChannelGraph, KernelGraph
 from edgeprune.graph.spec import KernelSpec
-from edgeprune.latency.networks import NetworkRecord
-from edgeprune.profiling.figures import Clock, figure, nominal_clock, said
+from edgeprune.latency.networks import NetworkRecord, Placed
+from edgeprune.profiling.figures import Clock, Figure, figure, nominal_clock, said
 from edgeprune.profiling.measure import FOLDER
 from edgeprune.targets import Target
 
@@ -60,9 +65,13 @@ def random_widths(channels: ChannelGraph, generator: np.random.Generator) -> dic
     return _widths_of(channels, generator.uniform(NARROWEST, 1.0, len(channels.groups)))
 
 
-def narrowest_widths(channels: ChannelGraph) -> dict[str, int]:
-    """The smallest widths that random ones have."""
-    return _widths_of(channels, [NARROWEST] * len(channels.groups))
+def widths_apart(channels: ChannelGraph, count: int) -> list[dict[str, int]]:
+    """Widths of ``count`` networks, as random ones, but far from each other: any few of the first have, in each group,
+    widths from all parts of the range (Sobol's sequence, scrambled).
+    """
+    sobol = qmc.Sobol(len(channels.groups), rng=np.random.default_rng(0))
+    shares = NARROWEST + (1 - NARROWEST) * sobol.random_base2(math.ceil(math.log2(count)))
+    return [_widths_of(channels, of_each) for of_each in shares[:count]]
 
 
 def _widths_of(channels: ChannelGraph, shares: Iterable[float]) -> dict[str, int]:
@@ -77,9 +86,11 @@ class _Placed:
     """A network on the device; ``repeats`` inferences are one launch."""
 
     kernels: tuple[KernelSpec, ...]
+    schedules: tuple[Schedule, ...]
     program: NativeProgram
     repeats: int
     launches: list[Launch] = field(default_factory=list)
+    calls: list[tuple[KernelRow, ...]] = field(default_factory=list)
 
     @property
     def rows(self) -> list[KernelRow]:
@@ -100,6 +111,11 @@ class WholeNetworks:
 
     def __len__(self) -> int:
         return len(self._placed)
+
+    @property
+    def timed(self) -> int:
+        """Different kernels of all networks that were timed in their places."""
+        return len({spec.key for placed in self._placed if placed.calls for spec in placed.kernels})
 
     @property
     def rounds(self) -> int:
@@ -130,11 +146,14 @@ class WholeNetworks:
         if not self._info.counts:
             probe = self._bench(program, timing.fewest)
             repeats = probe.repeats_in(timing.launch_ms, timing.fewest, timing.most)
-        self._placed.append(_Placed(tuple(c.spec for c in lowered.program.calls), program, repeats))
+        calls = lowered.program.calls
+        self._placed.append(
+            _Placed(tuple(c.spec for c in calls), tuple(chosen(c.schedule) for c in calls), program, repeats)
+        )
 
     def launch(self, rounds: int = 1, until: float = math.inf) -> None:
-        """Launch each so many times, in turns; once is enough for a clock that counts. One that crashes or does not end
-        is left out from then on.
+        """Launch each so many times, in turns, once as a whole and once with a clock around each kernel; once is enough
+        for a clock that counts. One that crashes or does not end is left out from then on.
 
         Args:
             until: on the clock of :func:`time.monotonic`; no round but the first begins later.
@@ -144,7 +163,9 @@ class WholeNetworks:
                 return
             for placed in tuple(self._placed):
                 try:
-                    placed.launches.append(self._bench(placed.program, placed.repeats))
+                    whole, calls = self._bench(placed.program, placed.repeats), self._calls(placed)
+                    placed.launches.append(whole)
+                    placed.calls.append(calls)
                 except VerificationError:
                     self._placed.remove(placed)
 
@@ -166,15 +187,33 @@ class WholeNetworks:
     def _bench(self, program: NativeProgram, repeats: int) -> Launch:
         return program.bench(warmup=self._timing.warmup, repeats=repeats, threads=self._threads)
 
+    def _calls(self, placed: _Placed) -> tuple[KernelRow, ...]:
+        """Rows of the kernels in their places."""
+        timing = self._timing
+        found = placed.program.kernels(warmup=timing.warmup, repeats=placed.repeats, threads=self._threads)
+        if found.ended.returncode != ExitCode.OK:
+            raise crashed("kernels", found.ended)
+        if len(found.rows) != len(placed.kernels):
+            raise VerificationError(f"the program timed {len(found.rows)} of {len(placed.kernels)} kernels")
+        return found.rows
+
     def records(self, clock: Clock) -> list[NetworkRecord]:
         """What was measured."""
         launched = [placed for placed in self._placed if placed.launches]
         clock.meet([placed.rows for placed in launched])
-        found = [figure(placed.rows, clock) for placed in launched]
-        return [
-            NetworkRecord(placed.kernels, f.latency_ns, f.spread_ns, f.samples, self._info.evidence, f.reference_ns)
-            for placed, f in zip(launched, found, strict=True)
-        ]
+        return [self._record(placed, clock) for placed in launched]
+
+    def _record(self, placed: _Placed, clock: Clock) -> NetworkRecord:
+        whole, taken = figure(placed.rows, clock), defaultdict[KernelSpec, list[Figure]](list)
+        schedules = dict(zip(placed.kernels, placed.schedules, strict=True))
+        for spec, *rows in zip(placed.kernels, *placed.calls, strict=True):
+            taken[spec].append(figure(rows, clock).at_clock(whole.reference_ns))
+        kernels = tuple(
+            Placed(spec, schedules[spec], fmean(f.latency_ns for f in of_each), fmean(f.spread_ns for f in of_each))
+            for spec, of_each in taken.items()
+        )
+        figures = (whole.latency_ns, whole.spread_ns, whole.samples, self._info.evidence, whole.reference_ns)
+        return NetworkRecord(placed.kernels, *figures, placed=kernels)
 
 
 @contextmanager

@@ -75,8 +75,9 @@ class Sureness(Jsonable):
 @dataclass(frozen=True, slots=True)
 class ProfileResult(Jsonable):
     """``levels``: group -> widths the tables cover. ``measured``, ``reused`` and ``drifted`` (measured again, for the
-    device's speed had changed) count kernels; ``timings`` counts kernels that were timed, each with each schedule.
-    ``sureness`` is that of a sampled profile.
+    device's speed had changed) count kernels; ``placed`` those that were timed in their places in whole networks.
+    ``timings`` counts kernels that were timed, each with each schedule, and ``placed`` ones. ``sureness`` is that of a
+    sampled profile.
     """
 
     profile: Annotated[InstanceOf[Profile], Field(exclude=True)]  # the store keeps it, and what failed
@@ -85,6 +86,7 @@ class ProfileResult(Jsonable):
     reused: int
     drifted: int
     timings: int = 0
+    placed: int = 0
     sureness: tuple[Sureness, ...] = ()
     failed: Annotated[tuple[InstanceOf[KernelRecord], ...], Field(exclude=True)] = ()
 
@@ -139,9 +141,12 @@ def bench_for(
 
 
 def result_of(
-    bench: Bench, levels: Mapping[str, tuple[int, ...]], reused: int, sureness: tuple[Sureness, ...] = ()
+    bench: Bench,
+    levels: Mapping[str, tuple[int, ...]],
+    reused: int,
+    placed: int = 0,
+    sureness: tuple[Sureness, ...] = (),
 ) -> ProfileResult:
-    """What came of a bench."""
-    return ProfileResult(
-        bench.profile, levels, bench.measured, reused, bench.drifted, bench.timings, sureness, tuple(bench.failed)
-    )
+    """What came of a bench, and of whole networks."""
+    counts = (bench.measured, reused, bench.drifted, bench.timings + placed, placed)
+    return ProfileResult(bench.profile, levels, *counts, sureness, tuple(bench.failed))

@@ -35,6 +35,10 @@ class Lucky:
 
     estimator: Estimator
 
+    @property
+    def placed(self) -> bool:
+        return self.estimator.placed
+
     def estimate(self, specs: Sequence[KernelSpec]) -> Estimates:
         found = self.estimator.estimate(specs)
         return replace(found, log_ns=found.log_ns - LUCK * found.deviation, deviation=np.zeros_like(found.deviation))

@@ -1,10 +1,11 @@
 """A profile by sampling: few kernels are measured, those that plans hang on; the others are estimated.
 
-First comes the network as it is, and the narrowest one. Then networks of random widths are drawn, and of their kernels
-those measured that tell most of what such networks take, until that is sure enough. Some are timed as a whole, for what
-sums of kernels miss. Last come plans: those of several budgets are solved for by the tables as they are estimated, and
-again with every unsure kernel as quick as it may well be (optimism in the face of uncertainty; Auer, Cesa-Bianchi and
-Fischer, 2002), and what tells most of either's latency is measured, until it is sure enough or the time is over.
+First come the network's own kernels, alone, each with the schedules that it may have. Then whole networks are timed,
+the one as it is and some of widths far from each other, with a clock around each kernel: what a kernel takes in its
+place is what sums of kernels have to be made of. Last come plans: those of several budgets are solved for by the tables
+as they are estimated, and again with every unsure kernel as quick as it may well be (optimism in the face of
+uncertainty; Auer, Cesa-Bianchi and Fischer, 2002), and what tells most of either's latency is measured, until that is
+sure enough or the time is over.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from edgeprune.graph.resized import at_widths
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.importance.curves import Curves, Saliency
 from edgeprune.importance.registry import criterion
-from edgeprune.latency.model import at_one_clock
+from edgeprune.latency.model import at_one_clock, nominal_ns
 from edgeprune.latency.networks import network_key
 from edgeprune.latency.records import KernelRecord
 from edgeprune.latency.store import ProfileStore
@@ -32,7 +33,7 @@ from edgeprune.profiling.bench import TUNED, Bench
 from edgeprune.profiling.estimated import estimator_of
 from edgeprune.profiling.estimator import WorkEstimator
 from edgeprune.profiling.fingerprint import fingerprint_of, require_match
-from edgeprune.profiling.networks import WholeNetworks, narrowest_widths, random_widths, whole_networks
+from edgeprune.profiling.networks import WholeNetworks, random_widths, whole_networks, widths_apart
 from edgeprune.profiling.profile import ProfileOptions, ProfileResult, Sureness, bench_for, profile, result_of
 from edgeprune.progress import SILENT, Progress
 from edgeprune.sampling.asked import asked
@@ -41,12 +42,10 @@ from edgeprune.targets import Target
 
 CRITERION = "l2"
 """What widths are worth here: plans by other criteria pass the same parts of the tables."""
-RANDOM, POOL = 3, 8
-"""Networks of random widths that are measured whole, and among whose kernels the telling ones are looked for."""
-SURE_RANDOM, SPREAD_OUT = 0.012, 128
-"""Median standard deviation of such networks' latencies, relative, that is sure enough; kernels that are measured for
-that at most.
-"""
+FEWEST, MOST = 3, 8
+"""Networks of other widths that are timed as a whole."""
+POOL, SURE_RANDOM = 8, 0.012
+"""Networks of random widths, and the median standard deviation of their latencies, relative, that is sure enough."""
 HEAVY, TUNE = 0.01, 4
 """Share of the network's latency from which on one of its kernels is tuned, and with how many schedules at most."""
 AT_ONCE, REFINED = 16, 96
@@ -88,12 +87,11 @@ def profiled(
     opened = store.open_profile(fingerprint, allow_mismatch=allow_mismatch)
     run = _Sampling(network, target, bench_for(opened, target, device, info, options, progress), options, progress)
     run.dense()
-    run.spread_out(until)
     with whole_networks(device, info, threads=options.threads) as whole:
-        run.put(whole, until)
-        sureness = run.refine(whole, until)
-        run.keep(whole, until)
-    return result_of(run.bench, run.levels, run.reused, sureness)
+        run.spread_out(whole, until)
+        run.settle(whole, until)
+        sureness = run.refine(until)
+        return result_of(run.bench, run.levels, run.reused, whole.timed, sureness)
 
 
 class _Sampling:
@@ -109,7 +107,8 @@ class _Sampling:
         generator = np.random.default_rng(0)
         drawn = [self._at(random_widths(network.channels, generator)) for _ in range(POOL)]
         self._random = [graph for graph in drawn if graph is not None]
-        self._narrow = self._at(narrowest_widths(network.channels))
+        apart = [self._at(widths) for widths in widths_apart(network.channels, MOST)]
+        self._spread = [graph for graph in apart if graph is not None]
 
     @property
     def reused(self) -> int:
@@ -133,58 +132,53 @@ class _Sampling:
         self._progress.stage("tuning its heavy kernels", len(heavy))
         self.bench.tuned(heavy, min(TUNE, self._tune))
 
-    def spread_out(self, until: float) -> None:
-        """Kernels that tell most of networks of random widths, and those of the narrowest network: beyond them
-        estimates would be anybody's guess.
+    def spread_out(self, whole: WholeNetworks, until: float) -> None:
+        """Time whole networks, and each kernel in its place in them: the network as it is, and others with widths far
+        from each other, until it is sure enough what random ones take.
         """
-        narrow = [] if self._narrow is None else self._missing(n.spec for n in self._narrow.nodes)
-        self._progress.stage("profiling kernels of the narrowest network", len(narrow))
-        self.bench.transferred(narrow, self._tune, until)
-        pool, left = [[n.spec for n in graph.nodes] for graph in self._random], SPREAD_OUT
-        while left > 0 and time.monotonic() < until and not self.bench.profile.mismatch:
-            try:
-                estimator = self._estimator(at_one_clock(self.bench.profile.records()))
-            except ProfileError:
-                return
-            if np.median([_spread(kernels, estimator) for kernels in pool] or [0.0]) <= SURE_RANDOM:
-                return
-            specs = most_telling(pool, estimator, min(AT_ONCE, left), self._settled(s for k in pool for s in k))
-            if not specs:
-                return
-            self._progress.stage("profiling kernels of random widths", len(specs))
-            self.bench.transferred(specs, self._tune, until)
-            left -= len(specs)
-
-    def put(self, whole: WholeNetworks, until: float) -> None:
-        """Networks that are timed as a whole, those that are not known yet: the dense one, and random ones."""
         opened = self.bench.profile
         if opened.mismatch:
             return
         known = {n.key for n in opened.networks()}
-        keyed = {network_key(n.spec for n in g.nodes): g for g in (self._network.kernels, *self._random[:RANDOM])}
-        wanted = [g for key, g in keyed.items() if key not in known]
-        book = ScheduleBook(self._target, opened.records())
-        self._progress.stage("building whole networks", len(wanted))
-        for graph in wanted:
-            if time.monotonic() > until:
-                break
-            try:
-                whole.put(graph, self._target, book)
-            except DeviceUnreachableError:
-                raise
-            except EdgepruneError as e:
-                self._progress.note(f"a whole network is not timed: {e.message}")
-            self._progress.advance()
-        whole.launch(ROUNDS, until)
+        for number, graph in enumerate((self._network.kernels, *self._spread)):
+            if time.monotonic() > until or (number > FEWEST and self._sure()):
+                return
+            if network_key(n.spec for n in graph.nodes) not in known:
+                self._progress.stage("timing whole networks", None)
+                self._put(graph, whole)
+                whole.launch(ROUNDS, until)
+                self.keep(whole)
 
-    def keep(self, whole: WholeNetworks, until: float) -> None:
-        """Store what was measured of whole networks."""
-        self._progress.stage("timing whole networks")
-        whole.settle(self.bench.clock, until)
+    def _put(self, graph: KernelGraph, whole: WholeNetworks) -> None:
+        try:
+            whole.put(graph, self._target, ScheduleBook(self._target, self.bench.profile.records()))
+        except DeviceUnreachableError:
+            raise
+        except EdgepruneError as e:
+            self._progress.note(f"a whole network is not timed: {e.message}")
+
+    def _sure(self) -> bool:
+        """Whether it is sure enough what networks of random widths take."""
+        pool = [[n.spec for n in graph.nodes] for graph in self._random]
+        try:
+            estimator = self._estimator(at_one_clock(self.bench.profile.records()))
+        except ProfileError:
+            return True
+        return float(np.median([_spread(kernels, estimator) for kernels in pool] or [0.0])) <= SURE_RANDOM
+
+    def settle(self, whole: WholeNetworks, until: float) -> None:
+        """Launch whole networks until each met the nominal clock often enough."""
+        if len(whole):
+            self._progress.stage("timing whole networks")
+            whole.settle(self.bench.clock, until)
+            self.keep(whole)
+
+    def keep(self, whole: WholeNetworks) -> None:
+        """Store what is known of whole networks by now."""
         for record in whole.records(self.bench.clock):
             self.bench.profile.add_network(record)
 
-    def refine(self, whole: WholeNetworks, until: float) -> tuple[Sureness, ...]:
+    def refine(self, until: float) -> tuple[Sureness, ...]:
         """Measure what plans hang on; returns how sure they are then."""
         curves, left, doubted = self._curves(), REFINED, set[str]()
         while True:
@@ -216,10 +210,10 @@ class _Sampling:
             self._progress.stage("profiling kernels that plans hang on", len(specs))
             self.bench.transferred(specs, self._tune, until)
             left -= len(specs)
-            whole.launch(ROUNDS, until)
 
     def _estimator(self, records: Sequence[KernelRecord]) -> WorkEstimator:
-        return estimator_of(records, self._target, [n.spec for n in self._network.kernels.nodes])
+        own, networks = [n.spec for n in self._network.kernels.nodes], self.bench.profile.networks()
+        return estimator_of(records, self._target, own, networks, clock_ns=nominal_ns(self.bench.profile.records()))
 
     def _suspects(self, estimator: WorkEstimator) -> list[KernelSpec]:
         """Kernels of this run that met the nominal clock too rarely, or are slower than the others say."""

@@ -9,14 +9,10 @@ DEVICE is ``fake:`` or ``local:``; each fit has a board of its own.
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
 import sys
 import time
-import traceback
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +30,9 @@ from edgeprune.profiling.profile import ProfileOptions
 from edgeprune.pruning.widths import WIDTHS_FILE
 from edgeprune.targets import load_target
 from edgeprune.training.data import load_data
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "fakes"))
+from forks import in_a_fork
 
 NET = Path(__file__).with_name("tiny_net.py")
 OPTIONS = FitOptions(
@@ -60,29 +59,6 @@ def one(folder: Path, device: Device, resume: bool) -> None:
             record=record,
             resume=resume,
         )
-
-
-def in_a_fork(work: Callable[[], None], after_s: float | None = None) -> int:
-    """Exit status of ``work`` in a process of its own, killed without warning after so many seconds."""
-    pid = os.fork()
-    if pid == 0:
-        os.setsid()
-        try:
-            work()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    began = time.monotonic()
-    while True:
-        done, code = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return code
-        if after_s is not None and time.monotonic() - began >= after_s:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            return -signal.SIGKILL
-        time.sleep(0.005)
 
 
 def facts(folder: Path, device: Device) -> dict[str, Any]:

@@ -112,7 +112,8 @@ def test_a_bad_record_does_not_become_a_model():
 class Stub:
     """Every kernel that was not measured takes 7 us, give or take a tenth; doubts of a sum are in common."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, placed: bool = False) -> None:
+        self.placed = placed
         self.asked: list[KernelSpec] = []
 
     def estimate(self, specs):
@@ -196,6 +197,18 @@ def test_a_measurement_corrects_networks_of_any_size_alike(kernels):
     )
     after = model.corrected(measured_ms=3 * dense.latency_ms, predicted_ms=dense.latency_ms)
     assert after.network([conv(16, 24)] * kernels).latency_ms == pytest.approx(3 * before.latency_ms)
+
+
+def test_kernels_take_what_they_take_in_their_places_where_that_is_known():
+    """Those that were measured, too, which were called alone; what their code and weights take stays."""
+    model = LatencyModel(swept(conv(32, 24), GRID), estimator=Stub(placed=True))
+    alone = LatencyModel(swept(conv(32, 24), GRID)).predict_kernel(conv(16, 24))
+    found = model.predict_kernel(conv(16, 24))
+    assert found.latency_ms == pytest.approx(7e-3, rel=0.01) != pytest.approx(alone.latency_ms, rel=0.1)
+    assert (found.object_bytes, found.weight_bytes, found.source) == (alone.object_bytes, alone.weight_bytes, "table")
+    table = model.table(conv(32, 24), grids=(np.array([8, 64]), np.array([8, 12])), estimate=True)
+    assert table.latency_ms == pytest.approx(np.full((2, 2), 7e-3), rel=0.01)
+    assert table.estimated.tolist() == [[False, True], [True, True]]
 
 
 def test_where_all_was_measured_nothing_is_estimated():

@@ -14,9 +14,12 @@ from edgeprune.errors import ProfileError
 from edgeprune.latency import ProfileStore
 from edgeprune.latency.estimates import Total
 from edgeprune.latency.jsonl import read_jsonl, write_jsonl
-from edgeprune.latency.networks import NetworkRecord, Surplus, network_key
+from edgeprune.latency.networks import NetworkRecord, Placed, Surplus, network_key
 
-NETWORK = NetworkRecord((conv(8, 16), depthwise(16), conv(8, 16)), 5000.0, 50.0, 40, "measured", 20_000.0)
+PLACED = (Placed(conv(8, 16), {"rule": "a"}, 2000.0, 20.0), Placed(depthwise(16), {"rule": "b", "n": 4}, 900.0, 9.0))
+NETWORK = NetworkRecord(
+    (conv(8, 16), depthwise(16), conv(8, 16)), 5000.0, 50.0, 40, "measured", 20_000.0, placed=PLACED
+)
 
 
 def said(**changes) -> dict:
@@ -48,12 +51,29 @@ def test_a_record_is_read_as_it_was_written():
         {"specs": [{**conv(8, 16).to_json(), "inputs": []}, depthwise(16).to_json()]},
         {"evidence": "hearsay"},
         {"latency_ns": "7"},
+        {"placed": [PLACED[0].to_json()]},
+        {"placed": [PLACED[0].to_json(), {**PLACED[1].to_json(), "latency_ns": 0.0}]},
+        {"placed": [PLACED[0].to_json(), {**PLACED[1].to_json(), "latency_ns": float("nan")}]},
+        {"placed": [PLACED[0].to_json(), {**PLACED[1].to_json(), "more": 1}]},
+        {"placed": [PLACED[0].to_json(), {**PLACED[1].to_json(), "schedule": "b"}]},
+        {"placed": {}},
         {"more": 1},
     ],
 )
 def test_what_is_no_measurement_is_refused(changes):
     with pytest.raises(ProfileError):
         NetworkRecord.from_json(said(**changes))
+
+
+def test_one_of_before_has_no_kernels_in_their_places():
+    before = said()
+    del before["placed"]
+    assert NetworkRecord.from_json(before) == replace(NETWORK, placed=())
+
+
+def test_kernels_in_their_places_are_brought_to_a_clock():
+    assert [(p.latency_ns, p.spread_ns) for p in NETWORK.placed_at(10_000.0)] == [(1000.0, 10.0), (450.0, 4.5)]
+    assert NETWORK.placed_at(0.0) == list(PLACED)
 
 
 def test_a_record_is_brought_to_a_clock():

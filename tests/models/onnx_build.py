@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime  # type: ignore[import-untyped]
+import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch.utils._pytree import tree_leaves

@@ -13,6 +13,7 @@ from edgeprune.compiler.kernels.registry import rule_named, schedules_for
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.errors import ProfileError
 from edgeprune.graph.spec import KernelSpec
+from edgeprune.latency.networks import Placed
 from edgeprune.latency.records import KernelRecord
 from edgeprune.profiling import estimator as estimators
 from edgeprune.profiling.estimator import WorkEstimator
@@ -165,3 +166,50 @@ class Start:
 
     def __init__(self, x) -> None:
         self.x = x
+
+
+# -- kernels in their places ----------------------------------------------------------------------
+
+
+def in_place(record: KernelRecord, by: float) -> Placed:
+    return Placed(record.spec, record.schedule, by * record.median_ns, by * record.spread_ns)
+
+
+def test_estimates_are_of_kernels_in_their_places_if_any_was_timed_there(halves, target):
+    """All take a tenth more there: kernels that were timed alone only, and those that were not timed at all, too."""
+    known, others = halves
+    inside = [in_place(r, 1.1) for r in known[:30]]
+    alone, placed = WorkEstimator(known, target), WorkEstimator(known, target, inside)
+    assert (alone.placed, placed.placed) == (False, True)
+    for records in (known[50:], others):
+        specs = [r.spec for r in records]
+        ratio = np.exp(placed.estimate(specs).log_ns - alone.estimate(specs).log_ns)
+        assert np.median(ratio) == pytest.approx(1.1, abs=0.02)
+        assert ratio.std() < 0.03
+
+
+def test_one_that_was_timed_in_its_place_takes_what_it_took_there(halves, target):
+    known, others = halves
+    inside = [in_place(r, 1.05 + 0.1 * (i % 2)) for i, r in enumerate(others[:40])]
+    found = WorkEstimator(known, target, inside).estimate([p.spec for p in inside])
+    assert np.abs(found.log_ns - np.log([p.latency_ns for p in inside])).max() < 0.03
+
+
+def test_it_is_not_known_of_a_kernel_alone_what_it_takes_in_its_place(halves, target):
+    """Kernels depart from what they take alone by 10 % either way, as their counts do not say."""
+    known, _ = halves
+    random = np.random.default_rng(5)
+    inside = [in_place(r, np.exp(random.normal(0, 0.1))) for r in known[:60]]
+    estimator = WorkEstimator(known, target, inside)
+    there, not_there = ([r.spec for r in records] for records in (known[:60], known[60:]))
+    assert np.median(estimator.estimate(there).deviation) < 0.03
+    assert 0.06 < np.median(estimator.estimate(not_there).deviation) < 0.2
+
+
+def test_kernels_with_another_schedule_are_others(halves, target):
+    known, _ = halves
+    spec = known[0].spec
+    another = next(s for s in schedules_for(spec, target) if dict(s) != dict(known[0].schedule))
+    slow = Placed(spec, another, 3 * known[0].median_ns, 1.0)
+    found = WorkEstimator(known, target, [in_place(known[0], 1.0), slow]).estimate([spec])
+    assert np.exp(found.log_ns[0]) == pytest.approx(known[0].median_ns, rel=0.1)

@@ -16,7 +16,7 @@ from edgeprune.errors import VerificationError
 from edgeprune.graph.network import read_network
 from edgeprune.graph.resized import at_widths
 from edgeprune.profiling.figures import Clock
-from edgeprune.profiling.networks import ENOUGH_ROUNDS, NetworkTiming, random_widths, whole_networks
+from edgeprune.profiling.networks import ENOUGH_ROUNDS, NetworkTiming, random_widths, whole_networks, widths_apart
 from edgeprune.pruning.plan import Plan
 from edgeprune.pruning.shrink import shrink
 
@@ -35,6 +35,18 @@ def test_random_widths_are_irregular_and_leave_frozen_groups_alone(network):
         assert all(1 <= w <= group.size for w in widths)
 
 
+def test_widths_apart_come_from_all_parts_of_the_range(network):
+    drawn = widths_apart(network.channels, 8)
+    assert drawn == widths_apart(network.channels, 8)
+    assert drawn[:3] == widths_apart(network.channels, 3)
+    for group in network.channels.groups:
+        shares = sorted(d[group.name] / group.size for d in drawn)
+        if group.frozen:
+            assert set(shares) == {1.0}
+        else:
+            assert shares[0] < 0.3 < 0.8 < shares[-1], "of eight, one in each eighth"
+
+
 def test_networks_take_what_their_kernels_take(network, target, device, random):
     info, book = device.describe(), ScheduleBook(target)
     with whole_networks(device, info, threads=1) as whole:
@@ -49,6 +61,9 @@ def test_networks_take_what_their_kernels_take(network, target, device, random):
         assert record.kernels == tuple(n.spec for n in graph.nodes)
         assert record.latency_ns == sum(virtual_cost_ns(s) for s in record.kernels)
         assert (record.spread_ns, record.evidence, record.reference_ns) == (0, "simulated", 0)
+        assert [p.spec for p in record.placed] == list(dict.fromkeys(record.kernels))
+        assert [p.latency_ns for p in record.placed] == [virtual_cost_ns(p.spec) for p in record.placed]
+        assert [p.schedule for p in record.placed] == [book.choose(p.spec).schedule for p in record.placed]
     assert list(device.root.rglob("*")) == [device.root / "profiling"], "nothing stays on the device"
 
 
