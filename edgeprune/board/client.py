@@ -101,10 +101,13 @@ class KernelRow:
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """Rows in call order, up to the kernel that stopped the program; ``ended`` is how it left."""
+    """Rows in call order, up to the kernel that stopped the program; ``ended`` is how it left. ``whole_ns`` has the
+    inferences that kernels of a network were timed in: none of unrelated kernels, and none from earlier programs.
+    """
 
     rows: tuple[KernelRow, ...]
     ended: Ended
+    whole_ns: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,12 +206,14 @@ class NativeProgram:
             arguments += ["--retakes", str(retakes), "--nominal-ns", str(nominal_ns)]
         done = self._run("kernels", *arguments)
         rows: list[KernelRow] = []
+        whole: tuple[float, ...] = ()
         for line in done.stdout.splitlines():
             row = _kernel_row(line, first + len(rows))
             if row is None or len(rows) == most:
+                whole = _whole(line, repeats)
                 break
             rows.append(row)
-        return Kernels(tuple(rows), done)
+        return Kernels(tuple(rows), done, whole)
 
     def run(self, inputs: Sequence[str], outputs: Sequence[str], *, batch: int = 1, threads: int = 1) -> None:
         """Outputs of ``batch`` stacked samples, written into files beside the program.
@@ -314,6 +319,15 @@ def _is_size(value: object) -> bool:
 
 def _lists(value: object, of: Callable[[object], bool]) -> bool:
     return isinstance(value, list) and all(map(of, value))
+
+
+def _whole(line: str, repeats: int) -> tuple[float, ...]:
+    """The inferences around the kernels of a network, if this is the line that tells them."""
+    try:
+        found = tuple(float(s) for s in json.loads(line)["whole"])
+    except _NOT_THIS:
+        return ()
+    return found if len(found) == repeats and all(math.isfinite(s) and s > 0 for s in found) else ()
 
 
 def _kernel_row(line: str, index: int) -> KernelRow | None:

@@ -256,6 +256,10 @@ static int alone(ep_model *model, const options *o) {
   return code;
 }
 
+static void print_samples(const double *ns, long count) {
+  for (long r = 0; r < count; r++) printf("%s%.1f", r ? "," : "", ns[r]);
+}
+
 /* When the inference that is timed passed each call, and the end of the last. */
 static uint64_t *passed;
 static const options *passing;
@@ -268,7 +272,7 @@ static void pass(ep_model *model, int next) {
 
 /* The kernels of a network: in their places, with the caches as the kernels before leave them. */
 static int in_place(ep_model *model, const options *o) {
-  double *reference = NULL, *ns = calloc((size_t)ep_call_count * (size_t)o->repeats + 1, sizeof *ns);
+  double *reference = NULL, *ns = calloc((size_t)(ep_call_count + 1) * (size_t)o->repeats, sizeof *ns);
   int code = open_ports();
   passed = calloc((size_t)ep_call_count + 1, sizeof *passed);
   if (code == OK && (ns == NULL || passed == NULL || !references(o, &reference)))
@@ -277,18 +281,26 @@ static int in_place(ep_model *model, const options *o) {
   ep_passes = pass;
   for (long r = -o->warmup; code == OK && r < o->repeats; r++) {
     if (reference && r == 0) reference[0] = reference_ns(o);
+    uint64_t begin = clock_ns(o);
     if (whole(model, 0) != 0) code = fail(INTERNAL, ep_error(), NULL);
+    uint64_t end = clock_ns(o);
     for (int i = 0; code == OK && r >= 0 && i < ep_call_count; i++)
       ns[(long)i * o->repeats + r] = (double)(passed[i + 1] - passed[i]);
+    if (r >= 0) ns[(long)ep_call_count * o->repeats + r] = (double)(end - begin);
     if (reference && r >= 0) reference[r + 1] = reference_ns(o);
   }
   ep_passes = NULL;
   for (int i = (int)o->first; code == OK && i < ep_call_count; i++) {
     printf("{\"index\":%d,\"name\":\"%s\",\"samples\":[", i, ep_calls[i].name);
-    for (long r = 0; r < o->repeats; r++) printf("%s%.1f", r ? "," : "", ns[(long)i * o->repeats + r]);
+    print_samples(ns + (long)i * o->repeats, o->repeats);
     printf("],\"finite\":%s,", ep_call_finite(model, i) ? "true" : "false");
     print_references(reference, o->repeats);
     printf("}\n");
+  }
+  if (code == OK) {
+    printf("{\"whole\":[");
+    print_samples(ns + (long)ep_call_count * o->repeats, o->repeats);
+    printf("]}\n");
   }
   close_ports();
   free(reference);

@@ -29,18 +29,19 @@ class Placed:
     """A kernel as it was timed inside a network, with the caches as those before it leave them.
 
     Attributes:
-        latency_ns: the mean over its places in the network, at the clock of the network's own latency.
-        spread_ns: interquartile range of the samples of each.
+        latency_ns: the mean over its places in the network, at the clock of the network's own latency. Times the places
+            of each these add up to that, but for what is not done in kernels.
+        error_ns: its standard error.
     """
 
     spec: KernelSpec
     schedule: Mapping[str, Any]
     latency_ns: float
-    spread_ns: float
+    error_ns: float
 
     def to_json(self) -> dict[str, Any]:
         """Without the spec, which the record of the network has."""
-        figures = {"latency_ns": float(self.latency_ns), "spread_ns": float(self.spread_ns)}
+        figures = {"latency_ns": float(self.latency_ns), "error_ns": float(self.error_ns)}
         return {"schedule": dict(self.schedule), **figures}
 
 
@@ -75,7 +76,7 @@ class NetworkRecord:
     def placed_at(self, reference_ns: float) -> list[Placed]:
         """Its kernels in their places, at the clock at which the reference loop takes ``reference_ns``."""
         by = self.at_clock(reference_ns) / self.latency_ns
-        return [replace(p, latency_ns=by * p.latency_ns, spread_ns=by * p.spread_ns) for p in self.placed]
+        return [replace(p, latency_ns=by * p.latency_ns, error_ns=by * p.error_ns) for p in self.placed]
 
     def to_json(self) -> dict[str, Any]:
         """Each spec once: many kernels of a network are equal."""
@@ -127,7 +128,7 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
 _PLACED: dict[str, type | tuple[type, ...]] = {
     "schedule": dict,
     "latency_ns": (int, float),
-    "spread_ns": (int, float),
+    "error_ns": (int, float),
 }
 
 
@@ -152,8 +153,8 @@ def _faults(record: NetworkRecord) -> Iterator[str]:
     if not record.latency_ns > 0 or record.samples == 0:
         yield "it was not timed"
     for p in record.placed:
-        if not (0 < p.latency_ns < 2**63 and 0 <= p.spread_ns < 2**63):
-            yield f"{p.spec} took {p.latency_ns} ns in it, with a spread of {p.spread_ns}"
+        if not (0 < p.latency_ns < 2**63 and 0 <= p.error_ns < 2**63):
+            yield f"{p.spec} took {p.latency_ns} ns in it, with an error of {p.error_ns}"
     try:
         canonical_json(record.to_json())
     except (TypeError, ValueError) as e:

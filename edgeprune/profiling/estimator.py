@@ -39,8 +39,8 @@ from edgeprune.targets import Target
 
 Indices = NDArray[np.int64]
 
-WORTH = 0.1
-"""How many of its kernels the weights of all rules count for in those of one."""
+WORTH = 0.5
+"""How many kernels the prices of all rules count for in those of one, and those of a rule in those of a family."""
 LEAST_NOISE, MOST_NOISE = 0.002, 0.1
 """Standard deviations of a measurement (of the logarithm) lie between these."""
 OF_LAUNCHES = 0.4
@@ -111,8 +111,8 @@ class WorkEstimator:
         self._points = self._described(self._specs, schedules, np.arange(len(measured)) >= self._alone)
         self._object_bytes = np.array([r.object_bytes for r in known], dtype=np.float64)
         self._measured = np.array([*(r.median_ns for r in known), *(p.latency_ns for p in inside)])
-        spread = np.array([x.spread_ns for x in measured]) / self._measured
-        self._noise = np.clip(OF_LAUNCHES * spread, LEAST_NOISE, MOST_NOISE)
+        errors = np.array([*(OF_LAUNCHES * r.spread_ns for r in known), *(p.error_ns for p in inside)])
+        self._noise = np.clip(errors / self._measured, LEAST_NOISE, MOST_NOISE)
 
     def _counted(self, spec: KernelSpec, schedule: Schedule) -> bool:
         """Whether what the kernel does can be counted."""
@@ -129,13 +129,13 @@ class WorkEstimator:
         return self._works[key]
 
     @cached_property
-    def _weights(self) -> dict[int, Array]:
-        return _weights(self._points, self._measured)
+    def _prices(self) -> _Prices:
+        return _Prices(self._points, self._measured)
 
     @cached_property
     def _left(self) -> Array:
         """Logarithms of what was measured over what weights give."""
-        found: Array = np.log(self._measured) - np.log(self._expected(self._points))
+        found: Array = np.log(self._measured) - np.log(self._prices.expected(self._points))
         return found
 
     @cached_property
@@ -158,10 +158,10 @@ class WorkEstimator:
     def wider(self) -> float:
         """By how much spreads are widened: kernels left out one by one lie within them as often as they say.
 
-        Those left out had their part in the weights, each of which takes one kernel's worth of what there was to see.
+        Those left out had their part in the prices, which took some of what there was to see.
         """
-        count, weights = len(self._points), sum(np.count_nonzero(w) for rule, w in self._weights.items() if rule >= 0)
-        freedom = count / max(1.0, count - min(weights, 0.9 * count))
+        count = len(self._points)
+        freedom = count / (count - min(self._prices.freedom, 0.9 * count))
         found = float(np.quantile(np.abs(self._left_out), COVERED)) * float(np.sqrt(freedom))
         return max(1.0, found / float(ndtri((1 + COVERED) / 2)))
 
@@ -208,7 +208,7 @@ class WorkEstimator:
     def _posterior(self, points: _Points) -> tuple[Array, Array]:
         """Means of the logarithms, and what measurements take off the covariance, as the half of a product."""
         across = _Kinship.of(points, self._points).covariance(self._settings)
-        mean: Array = np.log(self._expected(points)) + across @ self._solved
+        mean: Array = np.log(self._prices.expected(points)) + across @ self._solved
         return mean, solve_triangular(self._factor[0], across.T, lower=True)
 
     def _asked(self, specs: Sequence[KernelSpec], schedules: Sequence[Schedule]) -> _Points:
@@ -224,29 +224,51 @@ class WorkEstimator:
         kernels = [numbers.setdefault(" ".join(_key(*pair)), len(numbers)) for pair in pairs]
         return _Points(counts, np.array(rules), np.array(families), np.array(kernels), placed)
 
-    def _expected(self, points: _Points) -> Array:
-        weights = np.array([self._weights.get(int(rule), self._weights[-1]) for rule in points.rules])
-        found: Array = np.maximum((points.counts * weights).sum(axis=1), 1.0)
-        return found
-
 
 def _key(spec: KernelSpec, schedule: Schedule) -> tuple[str, str]:
     return spec.key, canonical_json(dict(schedule))
 
 
-def _weights(points: _Points, measured: Array) -> dict[int, Array]:
-    """Of each rule, and with -1 of rules without a measurement: least squares of the relative error, none negative.
+class _Prices:
+    """What one of each count takes, none of it negative: least squares of the relative error, for all kernels, for
+    those of each rule, and for those of each rule and family. Each of these is drawn towards the one before, as
+    strongly as :data:`WORTH` of its kernels draw it elsewhere.
 
-    Those of a rule are drawn towards those of all, as strongly as :data:`WORTH` of its kernels draw them elsewhere.
+    Attributes:
+        freedom: how many kernels' worth of what there was to see the prices took.
     """
-    relative = points.counts / measured[:, None]
-    common, _ = nnls(relative, np.ones(len(measured)))
-    weights: dict[int, Array] = {-1: common}
-    for rule in np.unique(points.rules):
-        own = relative[points.rules == rule]
-        drawn = np.diag(np.sqrt(WORTH * (own**2).mean(axis=0)))
-        weights[int(rule)], _ = nnls(np.vstack([own, drawn]), np.concatenate([np.ones(len(own)), drawn @ common]))
-    return weights
+
+    def __init__(self, points: _Points, measured: Array) -> None:
+        relative = points.counts / measured[:, None]
+        self._all, _ = nnls(relative, np.ones(len(measured)))
+        self._rules: dict[int, Array] = {}
+        self._families: dict[tuple[int, int], Array] = {}
+        self.freedom = 0.0
+        for rule in np.unique(points.rules):
+            of_rule = points.rules == rule
+            self._rules[int(rule)], _ = _drawn(relative[of_rule], self._all)
+            for family in np.unique(points.families[of_rule]):
+                own = relative[of_rule & (points.families == family)]
+                self._families[int(rule), int(family)], freedom = _drawn(own, self._rules[int(rule)])
+                self.freedom += freedom
+
+    def expected(self, points: _Points) -> Array:
+        """Latencies in ns of kernels, measured or not."""
+        pairs = zip(points.rules, points.families, strict=True)
+        prices = [self._families.get((r, f), self._rules.get(r, self._all)) for r, f in pairs]
+        found: Array = np.maximum((points.counts * np.array(prices)).sum(axis=1), 1.0)
+        return found
+
+
+def _drawn(relative: Array, towards: Array) -> tuple[Array, float]:
+    """Prices by which counts over latencies sum up to one, drawn towards others; and their degrees of freedom."""
+    drawn = np.diag(np.sqrt(WORTH * (relative**2).mean(axis=0)))
+    prices, _ = nnls(np.vstack([relative, drawn]), np.concatenate([np.ones(len(relative)), drawn @ towards]))
+    used = relative[:, prices > 0]
+    if not used.size:
+        return prices, 0.0
+    gram = used.T @ used
+    return prices, float(np.trace(np.linalg.pinv(gram + drawn[np.ix_(prices > 0, prices > 0)] ** 2) @ gram))
 
 
 class _Share(IntEnum):

@@ -36,14 +36,6 @@ class Figure:
     samples: int
     reference_ns: float = 0.0
 
-    def at_clock(self, reference_ns: float) -> Figure:
-        """The same at the clock at which the reference takes ``reference_ns``, where both are known."""
-        if not self.reference_ns or not reference_ns:
-            return self
-        by = reference_ns / self.reference_ns
-        figures = (self.latency_ns * by, self.spread_ns * by, self.min_ns * by, self.samples)
-        return Figure(*figures, reference_ns)
-
 
 def nominal_clock(launches: Iterable[Sequence[KernelRow]], known_ns: float = 0.0) -> float:
     """The reference's time at the quickest clock that is no exception; 0 without references.

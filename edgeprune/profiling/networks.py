@@ -12,18 +12,16 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import fmean
 
 import numpy as np
 from scipy.stats import qmc
 
-from edgeprune.board.client import ExitCode, KernelRow, Launch, NativeProgram, crashed
+from edgeprune.board.client import ExitCode, Kernels, NativeProgram, crashed
 from edgeprune.compiler.inplace import chosen
-from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.lower import Lowered, lower
-from edgeprune.compiler.program import write_program
+from edgeprune.compiler.program import Call, write_program
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.devices.protocol import Device, DeviceInfo
 from edgeprune.devices.scratch import scratch
@@ -31,12 +29,11 @@ from edgeprune.errors import VerificationError
 from edgeprune.graph.channels import ChannelGraph, KernelGraph
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.latency.networks import NetworkRecord, Placed
-from edgeprune.profiling.figures import Clock, Figure, figure, nominal_clock, said
+from edgeprune.profiling.figures import Clock
+from edgeprune.profiling.inferences import inferences, steady_launches
 from edgeprune.profiling.measure import FOLDER
 from edgeprune.targets import Target
 
-ENOUGH_ROUNDS = 8
-"""Launches at the nominal clock that the figure of a network is made of, at least."""
 NARROWEST = 0.1
 """Least share of its channels that a group of a random network has."""
 
@@ -47,16 +44,17 @@ class NetworkTiming:
 
     Attributes:
         warmup: inferences of each launch that do not count.
-        launch_ms: what one launch takes about; from ``fewest`` to ``most`` inferences.
-        most_rounds: launches of each network at most.
+        repeats: inferences of each launch that do. Few, in many launches: what disturbs a device lasts for seconds.
+        rounds, most_rounds: launches of each network at the nominal clock, and altogether at most.
+        sure: standard error of a network's latency, relative, from which on half as many are enough.
         timeout_s: of one launch.
     """
 
     warmup: int = 1
-    launch_ms: float = 60.0
-    fewest: int = 4
-    most: int = 50
+    repeats: int = 3
+    rounds: int = 16
     most_rounds: int = 60
+    sure: float = 0.003
     timeout_s: float = 300.0
 
 
@@ -83,19 +81,15 @@ def _widths_of(channels: ChannelGraph, shares: Iterable[float]) -> dict[str, int
 
 @dataclass(slots=True, eq=False)
 class _Placed:
-    """A network on the device; ``repeats`` inferences are one launch."""
+    """A network on the device."""
 
-    kernels: tuple[KernelSpec, ...]
-    schedules: tuple[Schedule, ...]
+    calls: tuple[Call, ...]
     program: NativeProgram
-    repeats: int
-    launches: list[Launch] = field(default_factory=list)
-    calls: list[tuple[KernelRow, ...]] = field(default_factory=list)
+    launches: list[Kernels] = field(default_factory=list)
 
     @property
-    def rows(self) -> list[KernelRow]:
-        """Launches have the reference before each sample; the one after the last is taken for the last."""
-        return [KernelRow(x.samples_ns, True, (*x.reference_ns, *x.reference_ns[-1:])) for x in self.launches]
+    def kernels(self) -> tuple[KernelSpec, ...]:
+        return tuple(c.spec for c in self.calls)
 
 
 class WholeNetworks:
@@ -107,7 +101,7 @@ class WholeNetworks:
         self._device, self._info, self._home = device, info, home
         self._threads, self._timing = threads, timing
         self._placed: list[_Placed] = []
-        self._put = 0
+        self._put, self._new = 0, False
 
     def __len__(self) -> int:
         return len(self._placed)
@@ -115,7 +109,7 @@ class WholeNetworks:
     @property
     def timed(self) -> int:
         """Different kernels of all networks that were timed in their places."""
-        return len({spec.key for placed in self._placed if placed.calls for spec in placed.kernels})
+        return len({spec.key for placed in self._placed if placed.launches for spec in placed.kernels})
 
     @property
     def rounds(self) -> int:
@@ -142,18 +136,14 @@ class WholeNetworks:
             built = write_program(lowered.program, target, Path(here))
             self._device.put(built["program"], path, executable=True)
         program = NativeProgram(self._device.run, (f"./{path}",), timing.timeout_s)
-        repeats = timing.fewest
-        if not self._info.counts:
-            probe = self._bench(program, timing.fewest)
-            repeats = probe.repeats_in(timing.launch_ms, timing.fewest, timing.most)
-        calls = lowered.program.calls
-        self._placed.append(
-            _Placed(tuple(c.spec for c in calls), tuple(chosen(c.schedule) for c in calls), program, repeats)
-        )
+        placed = _Placed(lowered.program.calls, program)
+        placed.launches.append(self._launched(placed))
+        self._placed.append(placed)
+        self._new = True
 
     def launch(self, rounds: int = 1, until: float = math.inf) -> None:
-        """Launch each so many times, in turns, once as a whole and once with a clock around each kernel; once is enough
-        for a clock that counts. One that crashes or does not end is left out from then on.
+        """Launch each so many times, in turns, with a clock around each kernel; once is enough for a clock that counts.
+        One that crashes or does not end is left out from then on.
 
         Args:
             until: on the clock of :func:`time.monotonic`; no round but the first begins later.
@@ -163,56 +153,68 @@ class WholeNetworks:
                 return
             for placed in tuple(self._placed):
                 try:
-                    whole, calls = self._bench(placed.program, placed.repeats), self._calls(placed)
-                    placed.launches.append(whole)
-                    placed.calls.append(calls)
+                    placed.launches.append(self._launched(placed))
                 except VerificationError:
                     self._placed.remove(placed)
 
     def settle(self, clock: Clock, until: float = math.inf) -> None:
-        """Launch until each has met the nominal clock often enough, or as often as may be.
+        """Launch all in turns, until each has met the nominal clock often enough, or as often as may be.
+
+        What was launched before the last network came is forgotten: something disturbs every device for seconds or
+        minutes, memory more than arithmetic, and networks can be compared only if all of them met it.
 
         Args:
             until: as of :meth:`launch`.
         """
+        if self._new and not self._info.counts:
+            for placed in self._placed:
+                placed.launches = placed.launches[-1:]
+        self._new = False
         while self._placed and not (self.rounds and (self._info.counts or time.monotonic() > until)):
-            rows = [placed.rows for placed in self._placed]
-            nominal_ns = nominal_clock(rows, clock.nominal_ns)
-            paced = all(row.reference_ns for of_each in rows for row in of_each)
-            rare = paced and min(len(said(of_each, nominal_ns)) for of_each in rows) < ENOUGH_ROUNDS
-            if self.rounds >= (self._timing.most_rounds if rare else ENOUGH_ROUNDS):
+            self._meet(clock)
+            if all(self._known(placed, clock) for placed in self._placed):
                 return
             self.launch()
 
-    def _bench(self, program: NativeProgram, repeats: int) -> Launch:
-        return program.bench(warmup=self._timing.warmup, repeats=repeats, threads=self._threads)
+    def _known(self, placed: _Placed, clock: Clock) -> bool:
+        """Whether a network was launched often enough at the nominal clock, or as often as may be."""
+        if len(placed.launches) >= self._timing.most_rounds:
+            return True
+        steady = len(steady_launches(placed.launches, clock.nominal_ns))
+        if steady >= self._timing.rounds or steady < self._timing.rounds // 2:
+            return steady >= self._timing.rounds
+        found = inferences(placed.launches, clock)
+        return found.error_ns <= self._timing.sure * found.latency_ns
 
-    def _calls(self, placed: _Placed) -> tuple[KernelRow, ...]:
-        """Rows of the kernels in their places."""
+    def _launched(self, placed: _Placed) -> Kernels:
+        """Inferences of one launch, and the kernels in their places in them."""
         timing = self._timing
-        found = placed.program.kernels(warmup=timing.warmup, repeats=placed.repeats, threads=self._threads)
+        found = placed.program.kernels(warmup=timing.warmup, repeats=timing.repeats, threads=self._threads)
         if found.ended.returncode != ExitCode.OK:
             raise crashed("kernels", found.ended)
-        if len(found.rows) != len(placed.kernels):
-            raise VerificationError(f"the program timed {len(found.rows)} of {len(placed.kernels)} kernels")
-        return found.rows
+        if len(found.rows) != len(placed.calls) or not found.whole_ns:
+            raise VerificationError(f"the program timed {len(found.rows)} of {len(placed.calls)} kernels")
+        return found
+
+    def _meet(self, clock: Clock) -> None:
+        """The whole inferences of all networks say what the clock is like."""
+        clock.meet([[replace(x.rows[0], samples_ns=x.whole_ns) for x in p.launches] for p in self._placed])
 
     def records(self, clock: Clock) -> list[NetworkRecord]:
         """What was measured."""
-        launched = [placed for placed in self._placed if placed.launches]
-        clock.meet([placed.rows for placed in launched])
-        return [self._record(placed, clock) for placed in launched]
+        self._meet(clock)
+        return [self._record(placed, clock) for placed in self._placed if placed.launches]
 
     def _record(self, placed: _Placed, clock: Clock) -> NetworkRecord:
-        whole, taken = figure(placed.rows, clock), defaultdict[KernelSpec, list[Figure]](list)
-        schedules = dict(zip(placed.kernels, placed.schedules, strict=True))
-        for spec, *rows in zip(placed.kernels, *placed.calls, strict=True):
-            taken[spec].append(figure(rows, clock).at_clock(whole.reference_ns))
+        found, calls = inferences(placed.launches, clock), placed.calls
+        places = defaultdict[KernelSpec, list[int]](list)
+        for i, call in enumerate(calls):
+            places[call.spec].append(i)
         kernels = tuple(
-            Placed(spec, schedules[spec], fmean(f.latency_ns for f in of_each), fmean(f.spread_ns for f in of_each))
-            for spec, of_each in taken.items()
+            Placed(spec, chosen(calls[at[0]].schedule), found.calls_ns[at].mean(), found.errors_ns[at].mean())
+            for spec, at in places.items()
         )
-        figures = (whole.latency_ns, whole.spread_ns, whole.samples, self._info.evidence, whole.reference_ns)
+        figures = (found.latency_ns, found.spread_ns, found.samples, self._info.evidence, found.reference_ns)
         return NetworkRecord(placed.kernels, *figures, placed=kernels)
 
 

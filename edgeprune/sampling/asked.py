@@ -52,15 +52,16 @@ class Asked(NamedTuple):
 
     Attributes:
         share: of the dense network's latency.
-        kernels: of the plan; of the other one where only that keeps the budget.
-        lucky: of the plan that would be best if kernels without a measurement were quick.
+        widths, kernels: of the plan; of the other one where only that keeps the budget.
+        lucky_widths: of the plan that would be best if kernels without a measurement were quick.
         worth: how much more saliency that other one would retain then, relative.
         reached: whether a plan keeps the budget without luck.
     """
 
     share: float
+    widths: Mapping[str, int]
     kernels: Sequence[KernelSpec]
-    lucky: Sequence[KernelSpec]
+    lucky_widths: Mapping[str, int]
     worth: float
     reached: bool
 
@@ -87,9 +88,12 @@ def asked(
         usable, _ = usable_levels(network.kernels, network.channels, levels, model)
         return build_problem(network.kernels, network.channels, curves, usable, model, estimate=True)
 
-    def kernels(of: Problem, solution: Solution) -> list[KernelSpec]:
+    def widths(of: Problem, solution: Solution) -> dict[str, int]:
         chosen = {c.name: w for c, w in zip(of.choices, solution.widths, strict=True)}
-        return kernels_at(network.kernels, network.channels, levels, chosen)
+        return {g.name: chosen.get(g.name, g.size) for g in network.channels.groups}
+
+    def kernels(of: Mapping[str, int]) -> list[KernelSpec]:
+        return kernels_at(network.kernels, network.channels, levels, of)
 
     sober, lucky = problem(estimator), problem(Lucky(estimator))
     dense_ms = LatencyModel(records, estimator=estimator).network(n.spec for n in network.kernels.nodes).latency_ms
@@ -99,12 +103,13 @@ def asked(
         plan, other = (_solved(p, budget) for p in (sober, lucky))
         if other is None:
             continue
-        best = kernels(lucky, other)
+        best = widths(lucky, other)
         if plan is None:
-            found.append(Asked(share, best, best, 0.0, reached=False))
+            found.append(Asked(share, best, kernels(best), best, 0.0, reached=False))
         else:
             worth = other.saliency / plan.saliency - 1 if plan.saliency else 0.0
-            found.append(Asked(share, kernels(sober, plan), best, max(0.0, worth), reached=True))
+            own = widths(sober, plan)
+            found.append(Asked(share, own, kernels(own), best, max(0.0, worth), reached=True))
     return found
 
 

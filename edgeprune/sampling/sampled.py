@@ -4,8 +4,7 @@ First come the network's own kernels, alone, each with the schedules that it may
 the one as it is and some of widths far from each other, with a clock around each kernel: what a kernel takes in its
 place is what sums of kernels have to be made of. Last come plans: those of several budgets are solved for by the tables
 as they are estimated, and again with every unsure kernel as quick as it may well be (optimism in the face of
-uncertainty; Auer, Cesa-Bianchi and Fischer, 2002), and what tells most of either's latency is measured, until that is
-sure enough or the time is over.
+uncertainty; Auer, Cesa-Bianchi and Fischer, 2002), and those that are not sure enough are timed as networks.
 """
 
 from __future__ import annotations
@@ -33,25 +32,20 @@ from edgeprune.profiling.bench import TUNED, Bench
 from edgeprune.profiling.estimated import estimator_of
 from edgeprune.profiling.estimator import WorkEstimator
 from edgeprune.profiling.fingerprint import fingerprint_of, require_match
-from edgeprune.profiling.networks import WholeNetworks, random_widths, whole_networks, widths_apart
+from edgeprune.profiling.networks import WholeNetworks, whole_networks, widths_apart
 from edgeprune.profiling.profile import ProfileOptions, ProfileResult, Sureness, bench_for, profile, result_of
 from edgeprune.progress import SILENT, Progress
-from edgeprune.sampling.asked import asked
-from edgeprune.sampling.telling import most_telling
+from edgeprune.sampling.asked import Asked, asked
 from edgeprune.targets import Target
 
 CRITERION = "l2"
 """What widths are worth here: plans by other criteria pass the same parts of the tables."""
-FEWEST, MOST = 3, 8
-"""Networks of other widths that are timed as a whole."""
-POOL, SURE_RANDOM = 8, 0.012
-"""Networks of random widths, and the median standard deviation of their latencies, relative, that is sure enough."""
+FEWEST, MOST, KERNELS = 3, 8, 160
+"""Networks of other widths that are timed as a whole, and how many different kernels in them are enough."""
 HEAVY, TUNE = 0.01, 4
 """Share of the network's latency from which on one of its kernels is tuned, and with how many schedules at most."""
-AT_ONCE, REFINED = 16, 96
-"""Kernels that are measured before it is looked again what else is unsure, and at most for plans."""
-ROUNDS = 3
-"""Launches of each whole network after each of these: what disturbs the device in one does not in all."""
+PLANS = 3
+"""Plans that are timed as networks, at most."""
 DOUBTFUL = 2.5
 """Standard deviations above what the others say of it from which on a kernel is measured once more."""
 SURE, WORTH = 0.005, 0.002
@@ -89,8 +83,7 @@ def profiled(
     run.dense()
     with whole_networks(device, info, threads=options.threads) as whole:
         run.spread_out(whole, until)
-        run.settle(whole, until)
-        sureness = run.refine(until)
+        sureness = run.refine(whole, until)
         return result_of(run.bench, run.levels, run.reused, whole.timed, sureness)
 
 
@@ -104,9 +97,6 @@ class _Sampling:
         self._network, self._target, self._progress = network, target, progress
         self._tune, self._known = options.tune, {r.spec.key for r in bench.profile.records() if r.ok}
         self._touched: set[str] = set()
-        generator = np.random.default_rng(0)
-        drawn = [self._at(random_widths(network.channels, generator)) for _ in range(POOL)]
-        self._random = [graph for graph in drawn if graph is not None]
         apart = [self._at(widths) for widths in widths_apart(network.channels, MOST)]
         self._spread = [graph for graph in apart if graph is not None]
 
@@ -133,21 +123,29 @@ class _Sampling:
         self.bench.tuned(heavy, min(TUNE, self._tune))
 
     def spread_out(self, whole: WholeNetworks, until: float) -> None:
-        """Time whole networks, and each kernel in its place in them: the network as it is, and others with widths far
-        from each other, until it is sure enough what random ones take.
-        """
-        opened = self.bench.profile
-        if opened.mismatch:
+        """Time the network as it is, and others with widths far from each other, until they have kernels enough."""
+        if self.bench.profile.mismatch:
             return
-        known = {n.key for n in opened.networks()}
-        for number, graph in enumerate((self._network.kernels, *self._spread)):
-            if time.monotonic() > until or (number > FEWEST and self._sure()):
-                return
-            if network_key(n.spec for n in graph.nodes) not in known:
-                self._progress.stage("timing whole networks", None)
+        chosen, kernels = list[KernelGraph](), set[str]()
+        for graph in (self._network.kernels, *self._spread):
+            if len(chosen) <= FEWEST or len(kernels) < KERNELS:
+                chosen.append(graph)
+                kernels |= {n.spec.key for n in graph.nodes}
+        self._time(chosen, whole, until)
+
+    def _time(self, graphs: Sequence[KernelGraph], whole: WholeNetworks, until: float) -> None:
+        """Time those of the networks that were not, in turns, and store what they take."""
+        known = {n.key for n in self.bench.profile.networks()}
+        wanted = [g for g in graphs if network_key(n.spec for n in g.nodes) not in known]
+        self._progress.stage("building whole networks", len(wanted))
+        for graph in wanted:
+            if time.monotonic() < until:
                 self._put(graph, whole)
-                whole.launch(ROUNDS, until)
-                self.keep(whole)
+            self._progress.advance()
+        self._progress.stage("timing whole networks")
+        whole.settle(self.bench.clock, until)
+        for record in whole.records(self.bench.clock):
+            self.bench.profile.add_network(record)
 
     def _put(self, graph: KernelGraph, whole: WholeNetworks) -> None:
         try:
@@ -157,30 +155,9 @@ class _Sampling:
         except EdgepruneError as e:
             self._progress.note(f"a whole network is not timed: {e.message}")
 
-    def _sure(self) -> bool:
-        """Whether it is sure enough what networks of random widths take."""
-        pool = [[n.spec for n in graph.nodes] for graph in self._random]
-        try:
-            estimator = self._estimator(at_one_clock(self.bench.profile.records()))
-        except ProfileError:
-            return True
-        return float(np.median([_spread(kernels, estimator) for kernels in pool] or [0.0])) <= SURE_RANDOM
-
-    def settle(self, whole: WholeNetworks, until: float) -> None:
-        """Launch whole networks until each met the nominal clock often enough."""
-        if len(whole):
-            self._progress.stage("timing whole networks")
-            whole.settle(self.bench.clock, until)
-            self.keep(whole)
-
-    def keep(self, whole: WholeNetworks) -> None:
-        """Store what is known of whole networks by now."""
-        for record in whole.records(self.bench.clock):
-            self.bench.profile.add_network(record)
-
-    def refine(self, until: float) -> tuple[Sureness, ...]:
-        """Measure what plans hang on; returns how sure they are then."""
-        curves, left, doubted = self._curves(), REFINED, set[str]()
+    def refine(self, whole: WholeNetworks, until: float) -> tuple[Sureness, ...]:
+        """Time plans as networks until it is sure which are the best and what they take; returns how sure that is."""
+        curves, left, doubted = self._curves(), PLANS, set[str]()
         while True:
             records = at_one_clock(self.bench.profile.records())
             late = time.monotonic() > until or bool(self.bench.profile.mismatch)
@@ -200,16 +177,24 @@ class _Sampling:
                 self._progress.note(f"no plans: {e.message}")
                 return ()
             spreads = [_spread(plan.kernels, estimator) for plan in plans]
-            unsure = [p for p, s in zip(plans, spreads, strict=True) if s > SURE or p.worth > WORTH]
-            kernels = [k for plan in unsure for k in (plan.kernels, plan.lucky)]
-            settled = self._settled(s for k in kernels for s in k)
-            specs = [] if late else most_telling(kernels, estimator, min(AT_ONCE, left), settled)
-            if not specs:
-                pairs = zip(plans, spreads, strict=True)
+            pairs = list(zip(plans, spreads, strict=True))
+            unsure = [plan for plan, spread in pairs if spread > SURE or plan.worth > WORTH]
+            graphs = [] if late else self._untimed(unsure)[:left]
+            if not graphs:
                 return tuple(Sureness(p.share, spread, p.worth) for p, spread in pairs if p.reached)
-            self._progress.stage("profiling kernels that plans hang on", len(specs))
-            self.bench.transferred(specs, self._tune, until)
-            left -= len(specs)
+            self._time(graphs, whole, until)
+            left -= len(graphs)
+
+    def _untimed(self, plans: Sequence[Asked]) -> list[KernelGraph]:
+        """The networks of plans that were not timed yet; where all were, those that would be better with luck."""
+        known = {n.key for n in self.bench.profile.networks()}
+        for offered in ([p.widths for p in plans], [p.lucky_widths for p in plans]):
+            # Where blocks are gone, the graph of the network is another one.
+            graphs = [self._at(widths) for widths in offered if 0 not in widths.values()]
+            keyed = {network_key(n.spec for n in graph.nodes): graph for graph in graphs if graph is not None}
+            if found := [graph for key, graph in keyed.items() if key not in known]:
+                return found
+        return []
 
     def _estimator(self, records: Sequence[KernelRecord]) -> WorkEstimator:
         own, networks = [n.spec for n in self._network.kernels.nodes], self.bench.profile.networks()

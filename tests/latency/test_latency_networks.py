@@ -72,7 +72,7 @@ def test_one_of_before_has_no_kernels_in_their_places():
 
 
 def test_kernels_in_their_places_are_brought_to_a_clock():
-    assert [(p.latency_ns, p.spread_ns) for p in NETWORK.placed_at(10_000.0)] == [(1000.0, 10.0), (450.0, 4.5)]
+    assert [(p.latency_ns, p.error_ns) for p in NETWORK.placed_at(10_000.0)] == [(1000.0, 10.0), (450.0, 4.5)]
     assert NETWORK.placed_at(0.0) == list(PLACED)
 
 

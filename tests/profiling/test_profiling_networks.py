@@ -16,7 +16,7 @@ from edgeprune.errors import VerificationError
 from edgeprune.graph.network import read_network
 from edgeprune.graph.resized import at_widths
 from edgeprune.profiling.figures import Clock
-from edgeprune.profiling.networks import ENOUGH_ROUNDS, NetworkTiming, random_widths, whole_networks, widths_apart
+from edgeprune.profiling.networks import NetworkTiming, random_widths, whole_networks, widths_apart
 from edgeprune.pruning.plan import Plan
 from edgeprune.pruning.shrink import shrink
 
@@ -77,12 +77,12 @@ def test_they_are_the_networks_that_shrinking_would_give(network, random):
 
 def test_a_real_clock_takes_enough_launches(network, target, tmp_path):
     device = LocalDevice(tmp_path / "device")
-    timing = NetworkTiming(launch_ms=1.0, most_rounds=2 * ENOUGH_ROUNDS)
+    timing = NetworkTiming(rounds=8, most_rounds=16)
     with whole_networks(device, device.describe(), threads=1, timing=timing) as whole:
         whole.put(network.kernels, target, ScheduleBook(target))
         clock = Clock()
         whole.settle(clock)
-        assert ENOUGH_ROUNDS <= whole.rounds <= timing.most_rounds
+        assert timing.rounds // 2 <= whole.rounds <= timing.most_rounds
         (record,) = whole.records(clock)
     assert record.latency_ns > 0
     assert record.evidence == "measured"
@@ -99,7 +99,7 @@ def test_a_clock_without_a_reference_takes_the_fewest_rounds(network, target, tm
     with whole_networks(device, device.describe(), threads=1) as whole:
         whole.put(network.kernels, target, ScheduleBook(target))
         whole.settle(Clock())
-        assert whole.rounds == ENOUGH_ROUNDS
+        assert whole.rounds == NetworkTiming().rounds // 2
         (record,) = whole.records(Clock())
     assert record.latency_ns == sum(virtual_cost_ns(n.spec) for n in network.kernels.nodes)
     assert record.reference_ns == 0

@@ -178,7 +178,9 @@ class WinogradConv(Rule):
         return _plan(spec, schedule, target).scratch
 
     def work(self, spec: KernelSpec, schedule: Schedule, target: Target) -> Work:
-        """The products as a direct kernel's tiles; transforms of inputs and results as stores of vectors."""
+        """The products as a direct kernel's tiles; transforms of results as stores of vectors, and those of inputs as
+        what is gone through again: an input tile takes other work than a result's.
+        """
         plan, plain = _plan(spec, schedule, target), super().work(spec, schedule, target)
         channels, strips = spec.inputs[0].channels, spec.output.shape[0] * plan.window.output[0] // plan.rows
         blocks_in = block_count(channels, target.lanes)
@@ -189,9 +191,9 @@ class WinogradConv(Rule):
             cycles += count * channels * row_cycles(plan.tiles, len(group.widths), columns)
             loops += count * blocks_in * len(tiles(plan.tiles, columns))
         transformed = strips * plan.tiles * plan.points
-        moved = transformed * (blocks_in + block_count(spec.output.channels, target.lanes))
-        again = moved * target.lanes * FLOAT_BYTES
-        return replace(plain, cycles=cycles, loops=loops, stores=moved, again_bytes=again)
+        stores = transformed * block_count(spec.output.channels, target.lanes)
+        again = transformed * blocks_in * target.lanes * FLOAT_BYTES
+        return replace(plain, cycles=cycles, loops=loops, stores=stores, again_bytes=again)
 
     def build(self, name: str, spec: KernelSpec, schedule: Schedule, target: Target) -> Function:
         plan = _plan(spec, schedule, target)

@@ -1,0 +1,87 @@
+"""From whole inferences, with a clock around each kernel, to figures of the network and of its kernels in their places.
+
+The figures of kernels have to add up to that of the network. Medians do not add up, and low quantiles still less: the
+sum of the lucky moments of forty kernels is no moment of the network. So inferences are chosen by what they took as a
+whole, and all figures are means over the same ones. These are the middle half: what takes a network from its usual time
+goes either way, by neighbours on the chip that come and go, and by where memory lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.board.client import Kernels
+from edgeprune.profiling.figures import ENOUGH, NEAR, Clock
+
+Array = NDArray[np.float64]
+
+MIDDLE = 0.5
+"""Share of the inferences that count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inferences:
+    """What launches of one network say, in ns at the clock at which the reference takes ``reference_ns``; 0 where that
+    is not known.
+
+    Attributes:
+        spread_ns: interquartile range of the inferences.
+        calls_ns, errors_ns: of each call, and its standard error by how launches differ; shape (calls,).
+        error_ns: that of ``latency_ns``.
+    """
+
+    latency_ns: float
+    spread_ns: float
+    error_ns: float
+    samples: int
+    reference_ns: float
+    calls_ns: Array
+    errors_ns: Array
+
+
+def steady_launches(launches: Sequence[Kernels], nominal_ns: float) -> list[Array]:
+    """The inferences of each launch that met the nominal clock, of launches that have enough of them: arrays of shape
+    (inferences, calls + 1), the last column the whole one. All of them where there is no reference.
+    """
+    found = []
+    for launch in launches:
+        around = _around(launch)
+        kept = _table(launch)[around <= nominal_ns * (1 + NEAR)] if around.any() else _table(launch)
+        if len(kept) >= min(ENOUGH, len(launch.whole_ns)):
+            found.append(kept)
+    return found
+
+
+def inferences(launches: Sequence[Kernels], clock: Clock) -> Inferences:
+    """Figures of a network from its launches, of which there is at least one.
+
+    Where the nominal clock was too rare, all inferences are brought to it, as far as kernels feel another.
+    """
+    paced = all(_around(launch).any() for launch in launches)
+    of_each = steady_launches(launches, clock.nominal_ns)
+    if len(of_each) < min(ENOUGH, len(launches)):
+        felt = np.vectorize(clock.as_felt)
+        of_each = [_table(x) * (clock.nominal_ns / felt(_around(x)))[:, None] for x in launches]
+    every = np.concatenate(of_each)
+    low, high = np.quantile(every[:, -1], [(1 - MIDDLE) / 2, (1 + MIDDLE) / 2])
+    figures = every[(every[:, -1] >= low) & (every[:, -1] <= high)].mean(axis=0)
+    errors = np.std([x.mean(axis=0) for x in of_each], axis=0) / np.sqrt(len(of_each))
+    reference_ns = clock.nominal_ns if paced else 0.0
+    spread = float(high - low)
+    return Inferences(
+        float(figures[-1]), spread, float(errors[-1]), len(every), reference_ns, figures[:-1], errors[:-1]
+    )
+
+
+def _table(launch: Kernels) -> Array:
+    return np.array([*(row.samples_ns for row in launch.rows), launch.whole_ns]).T
+
+
+def _around(launch: Kernels) -> Array:
+    """The slower of the reference's times before and after each inference; zeros where there is no reference."""
+    reference = np.array(launch.rows[0].reference_ns)
+    return np.maximum(reference[:-1], reference[1:]) if len(reference) else np.zeros(len(launch.whole_ns))
