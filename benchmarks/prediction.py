@@ -4,9 +4,13 @@
 
 For each network: a profile by sampling, from an empty store of profiles and of kernels; ``--count`` networks of
 random widths (other ones than the profile has seen), predicted with an interval at 95 %; and what these take, launched
-in turns with each other, at the nominal clock. Programs that are timed have noise for weights; ``--real`` of each
-network's plans are also shrunk, traced and compiled with their weights, and timed in turns with the others, so that
-the two can be compared. ``--emulated`` adds a small network on the instruction counter of an emulated Cortex-A53.
+in turns with each other and with the networks that were timed for the profile, at the nominal clock. Shared computers
+have minutes in which memory is slower for all: what the latter take now, and took when they were profiled, says by how
+much (the median), and the others' latencies are brought to the time of the profile by that. The errors without this are
+told beside (``raw``).
+Programs that are timed have noise for weights; ``--real`` of each network's plans are also shrunk, traced and compiled
+with their weights, and timed in turns with the others, so that the two can be compared. ``--emulated`` adds a small
+network on the instruction counter of an emulated Cortex-A53.
 
 With ``--folder`` profiles and figures are kept there, and a run goes on where another stopped.
 """
@@ -36,16 +40,16 @@ from edgeprune.files import write_whole
 from edgeprune.graph.network import Network, read_network
 from edgeprune.graph.resized import at_widths
 from edgeprune.latency.model import LEVEL, LatencyModel, nominal_ns
-from edgeprune.latency.networks import NetworkRecord
+from edgeprune.latency.networks import NetworkRecord, network_key
 from edgeprune.latency.store import Profile, ProfileStore
 from edgeprune.models.zoo import build
 from edgeprune.profiling.estimated import estimated_of
 from edgeprune.profiling.figures import Clock
-from edgeprune.profiling.networks import random_widths, whole_networks
+from edgeprune.profiling.networks import NetworkTiming, random_widths, whole_networks, widths_apart
 from edgeprune.profiling.profile import ProfileOptions
 from edgeprune.pruning.plan import Plan
 from edgeprune.pruning.shrink import shrink
-from edgeprune.sampling.sampled import profiled
+from edgeprune.sampling.sampled import MOST, profiled
 from edgeprune.targets import load_target
 
 NETWORKS = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_small")
@@ -54,7 +58,8 @@ EMULATED = ("emulated:a53", "emulated_a53", "resnet8", 32)
 """Device, target, network and pixels of the part that counts instructions."""
 SEED = 1000
 """Of the random networks; profiles draw theirs from another."""
-ROUNDS = 15
+ROUNDS = 24
+"""Launches of each network at the nominal clock."""
 MEAN, WORST, INSIDE, WIDTH = 0.02, 0.05, 0.95, 0.08
 COUNTED_MEAN = 0.01
 TIMINGS, SECONDS, OF = 300, 300.0, "resnet50"
@@ -65,6 +70,9 @@ class Predicted:
     """One network: milliseconds at the nominal clock."""
 
     measured_ms: float
+    """Brought to the time of the profile."""
+    raw_ms: float
+    """As it was measured."""
     predicted_ms: float
     low_ms: float
     high_ms: float
@@ -117,10 +125,13 @@ def shrunk(network: Network, widths: dict[str, int]) -> Network:
     return read_network(module, network.example_inputs, network.interface)
 
 
-def judged(model: LatencyModel, record: NetworkRecord, nominal: float) -> Predicted:
-    found = model.network(record.kernels)
-    alone = found.latency_ms / model.correction
-    return Predicted(record.at_clock(nominal) / 1e6, found.latency_ms, *found.interval_ms, alone)
+def judged(model: LatencyModel, record: NetworkRecord, nominal: float, then: float) -> Predicted:
+    """Args:
+    then: what networks took when they were profiled, over what they take now.
+    """
+    found, raw = model.network(record.kernels), record.at_clock(nominal) / 1e6
+    alone = (found.latency_ms - model.beyond_ms) / model.correction
+    return Predicted(then * raw, raw, found.latency_ms, *found.interval_ms, alone)
 
 
 def part(name: str, pixels: int, url: str, target_name: str, count: int, real: int, folder: Path) -> dict[str, Any]:
@@ -143,6 +154,7 @@ def part(name: str, pixels: int, url: str, target_name: str, count: int, real: i
                 "seconds": time.monotonic() - began,
                 "timings": done.timings,
                 "kernels": done.measured,
+                "placed": done.placed,
                 "failed": len(done.failed),
                 "sureness": [asdict(s) for s in done.sureness],
             }
@@ -151,28 +163,37 @@ def part(name: str, pixels: int, url: str, target_name: str, count: int, real: i
         records = profile.records()
         nominal = nominal_ns(records)
         book, clock = ScheduleBook(target, records), Clock(nominal)
-        with whole_networks(device, info, threads=options.threads) as whole:
+        timing = NetworkTiming(rounds=ROUNDS)
+        with whole_networks(device, info, threads=options.threads, timing=timing) as whole:
             note(f"    building {count} networks")
+            known = {n.key: n.at_clock(nominal) for n in profile.networks()}
+            apart = [at_widths(network.kernels, w) for w in widths_apart(network.channels, MOST)]
+            yardsticks = [g for g in (network.kernels, *apart) if network_key(n.spec for n in g.nodes) in known]
+            for graph in yardsticks:
+                whole.put(graph, target, book)
             for widths in drawn:
                 whole.put(at_widths(network.kernels, widths), target, book)
             for widths in drawn[: min(real, count)]:
                 whole.place(lower_network(shrunk(network, widths), target, book, name=name), target)
             note("    timing them")
-            whole.launch(ROUNDS)
             whole.settle(clock)
-            measured = whole.records(clock)
+            timed = whole.records(clock)
+        again, measured = timed[: len(yardsticks)], timed[len(yardsticks) :]
         model = estimated_of(profile, target, [n.spec for n in network.kernels.nodes])
-        rows = [judged(model, record, nominal) for record in measured[:count]]
+        ratios = [known[n.key] / n.at_clock(nominal) for n in again]
+        then = float(np.median(ratios))
+        rows = [judged(model, record, nominal, then) for record in measured[:count]]
     pairs = zip(measured[count:], measured, strict=False)
-    ratios = [a.at_clock(nominal) / b.at_clock(nominal) for a, b in pairs]
+    real_over_noise = [a.at_clock(nominal) / b.at_clock(nominal) for a, b in pairs]
     found = {
         "network": name,
         "device": url,
         "evidence": info.evidence,
         "felt": clock.felt,
+        "then_over_now": ratios,
         **json.loads(sampling.read_text()),
         **summary(rows),
-        "real_over_noise": ratios,
+        "real_over_noise": real_over_noise,
         "rows": [asdict(r) for r in rows],
     }
     note(f"    {said_of(found)}")
@@ -180,12 +201,14 @@ def part(name: str, pixels: int, url: str, target_name: str, count: int, real: i
 
 
 def summary(rows: Sequence[Predicted]) -> dict[str, float]:
-    errors = np.abs([r.error for r in rows])
+    errors, raw = np.abs([r.error for r in rows]), np.array([r.predicted_ms / r.raw_ms - 1 for r in rows])
     sums = np.array([r.sum_ms / r.measured_ms - 1 for r in rows])
     return {
         "mean_error": float(errors.mean()),
         "p95_error": float(np.quantile(errors, 0.95)),
         "bias": float(np.mean([r.error for r in rows])),
+        "raw_mean_error": float(np.abs(raw).mean()),
+        "raw_bias": float(raw.mean()),
         "inside": float(np.mean([r.inside for r in rows])),
         "width": float(np.median([(r.high_ms - r.low_ms) / r.predicted_ms for r in rows])),
         "sum_mean_error": float(np.abs(sums).mean()),
@@ -195,8 +218,9 @@ def summary(rows: Sequence[Predicted]) -> dict[str, float]:
 
 def said_of(found: dict[str, Any]) -> str:
     return (
-        f"{found['network']}: {found['timings']} timings of {found['kernels']} kernels in {found['seconds']:.0f} s; "
-        f"error {found['mean_error']:.1%} (95th percentile {found['p95_error']:.1%}, bias {found['bias']:+.1%}), "
+        f"{found['network']}: {found['timings']} timings in {found['seconds']:.0f} s, {found['kernels']} kernels alone "
+        f"and {found['placed']} in their places; error {found['mean_error']:.1%} (95th percentile "
+        f"{found['p95_error']:.1%}, bias {found['bias']:+.1%}; raw {found['raw_mean_error']:.1%}), "
         f"{found['inside']:.0%} inside intervals {found['width']:.1%} wide"
     )
 

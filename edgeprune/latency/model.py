@@ -71,10 +71,12 @@ class LatencyModel:
         records: all of one fingerprint; the last of a spec counts.
         correction: latency factor learnt from a measurement of the whole network (:meth:`corrected`);
             every latency and spread the model gives is multiplied with it.
+        beyond_ms: what a network takes beside its kernels.
         estimator: of widths that were not measured, from these records at one clock (:func:`at_one_clock`). None:
             widths between measured ones are interpolated, and others refused.
-        surplus: of whole networks over the sums of that estimator: their factor is part of the correction, and what
-            they scatter by is part of what is not known of a network, until a measurement corrects the model.
+        surplus: of whole networks over the sums of that estimator: its factor is part of the correction, its constant
+            of ``beyond_ms``, and what networks scatter by is part of what is not known of one, until a measurement
+            corrects the model.
 
     Raises:
         ProfileError: a record does not check, or the correction is not positive and finite.
@@ -85,12 +87,14 @@ class LatencyModel:
         records: Iterable[KernelRecord],
         *,
         correction: float = 1.0,
+        beyond_ms: float = 0.0,
         estimator: Estimator | None = None,
         surplus: Surplus | None = None,
     ) -> None:
         if not (math.isfinite(correction) and correction > 0):
             raise ProfileError(f"a latency correction of {correction} makes no sense")
         self.correction = correction if surplus is None else correction * surplus.factor
+        self.beyond_ms = beyond_ms if surplus is None else beyond_ms + correction * surplus.beyond_ns * 1e-6
         self._estimator, self._surplus = estimator, surplus
         found: dict[str, KernelRecord] = {}
         for record in records:
@@ -164,11 +168,16 @@ class LatencyModel:
         return Prediction(latency, spread, cell.object_bytes, cell.weight_bytes, cell.source)
 
     def network(self, specs: Iterable[KernelSpec]) -> NetworkPrediction:
-        """The sum over a network's kernels. Raises what :meth:`predict_kernel` raises."""
+        """The sum over a network's kernels, and what it takes beside them.
+
+        Raises:
+            What :meth:`predict_kernel` raises.
+        """
         specs = list(specs)
         by_key = {s.key: self.predict_kernel(s) for s in {s.key: s for s in specs}.values()}
         parts = [by_key[s.key] for s in specs]
         latency_ms, spread_ms = (math.fsum(getattr(p, name) for p in parts) for name in ("latency_ms", "spread_ms"))
+        latency_ms += self.beyond_ms
         unsure = self._surplus is not None or any(p.source == "interpolated" for p in parts)
         if self._estimator is not None and parts and unsure:
             total = self._estimator.total(specs)
@@ -194,8 +203,11 @@ class LatencyModel:
         for name, value in (("measured", measured_ms), ("predicted", predicted_ms)):
             if not (math.isfinite(value) and value > 0):
                 raise ProfileError(f"a {name} latency of {value} ms cannot correct the latency model")
-        correction = self.correction * measured_ms / predicted_ms
-        return LatencyModel(self._by_key.values(), correction=correction, estimator=self._estimator)
+        by = measured_ms / predicted_ms
+        correction, beyond_ms = by * self.correction, by * self.beyond_ms
+        return LatencyModel(
+            self._by_key.values(), correction=correction, beyond_ms=beyond_ms, estimator=self._estimator
+        )
 
 
 def _fill(spec: KernelSpec, estimator: Estimator, grids: Sequence[NDArray[np.int64]], values: Array) -> None:

@@ -7,8 +7,11 @@ and the clock under load have their part. On one device that is alike from netwo
 from __future__ import annotations
 
 import hashlib
+import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -72,6 +75,14 @@ class NetworkRecord:
     def at_clock(self, reference_ns: float) -> float:
         """The latency in ns at the clock at which the reference loop takes ``reference_ns``."""
         return self.latency_ns * (reference_ns / self.reference_ns if reference_ns and self.reference_ns else 1.0)
+
+    @property
+    def beyond_ns(self) -> float:
+        """What it takes beside its kernels: inputs are brought in, results out. 0 where they were not timed in it."""
+        if not self.placed:
+            return 0.0
+        count = Counter(s.key for s in self.kernels)
+        return self.latency_ns - math.fsum(count[p.spec.key] * p.latency_ns for p in self.placed)
 
     def placed_at(self, reference_ns: float) -> list[Placed]:
         """Its kernels in their places, at the clock at which the reference loop takes ``reference_ns``."""
@@ -162,7 +173,8 @@ def _faults(record: NetworkRecord) -> Iterator[str]:
 
 
 class Surplus:
-    """What whole networks take over the sums of their kernels: a factor, which networks scatter around.
+    """What whole networks take over the sums of their kernels: a constant, for what is not done in kernels, and a
+    factor, which networks scatter around.
 
     The logarithm of measured over summed is normal, with a mean of which :data:`OFFSET` is known beforehand and a
     deviation of which :data:`SCATTER` is (Bishop, 2006, section 2.3.6). One factor for all sizes: plans are sums, and
@@ -171,6 +183,7 @@ class Surplus:
     Args:
         sums: of the kernels of each measured network.
         measured: latencies of the same, in ns.
+        beyond_ns: the constant.
     """
 
     OFFSET = 0.1
@@ -178,8 +191,9 @@ class Surplus:
     SCATTER, WORTH = 0.015, 4.0
     """Standard deviation of networks around it before anything is measured, and how many networks that counts for."""
 
-    def __init__(self, sums: Sequence[Total], measured: Sequence[float]) -> None:
-        left = np.array([np.log(m / t.latency_ns) for t, m in zip(sums, measured, strict=True)])
+    def __init__(self, sums: Sequence[Total], measured: Sequence[float], beyond_ns: float = 0.0) -> None:
+        self.beyond_ns = beyond_ns
+        left = np.array([np.log((m - beyond_ns) / t.latency_ns) for t, m in zip(sums, measured, strict=True)])
         known = np.array([t.spread_ns / t.latency_ns for t in sums]) ** 2
         scatter = self.SCATTER**2
         # What they scatter by decides how much each tells of the factor, and the factor what they scatter by.
@@ -197,7 +211,7 @@ class Surplus:
         """The network whose kernels have this sum."""
         own = (total.spread_ns / total.latency_ns) ** 2
         latency_ns = total.latency_ns * self.factor
-        return Total(latency_ns, latency_ns * float(np.sqrt(self._variance + own)))
+        return Total(latency_ns + self.beyond_ns, latency_ns * float(np.sqrt(self._variance + own)))
 
 
 def surplus_of(networks: Sequence[NetworkRecord], estimator: Estimator, reference_ns: float) -> Surplus:
@@ -206,5 +220,6 @@ def surplus_of(networks: Sequence[NetworkRecord], estimator: Estimator, referenc
     Args:
         reference_ns: the reference loop's time at the clock that the estimator's latencies are at.
     """
-    sums = [estimator.total(n.kernels) for n in networks]
-    return Surplus(sums, [n.at_clock(reference_ns) for n in networks])
+    sums, measured = [estimator.total(n.kernels) for n in networks], [n.at_clock(reference_ns) for n in networks]
+    beside = [n.beyond_ns * m / n.latency_ns for n, m in zip(networks, measured, strict=True) if n.placed]
+    return Surplus(sums, measured, max(0.0, median(beside)) if beside else 0.0)

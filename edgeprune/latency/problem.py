@@ -54,7 +54,7 @@ def build_problem(
     choices = _choices(channels, free, curves, levels)
     blocks = [b for b in channels.blocks if all(levels[g][0] == 0 for g in b.groups)]
     terms: list[Term] = []
-    base_latency_ms = base_flash_bytes = 0.0
+    base_latency_ms, base_flash_bytes = model.beyond_ms, 0.0
     for node in kernels.nodes:
         bindings = bindings_of(node, channels)
         split_axes = {name: split(binding, levels) for name, binding in bindings.items()}

@@ -74,20 +74,21 @@ class Bench:
         known = {r.spec.key for r in self.profile.records() if r.ok}
         return [s for s in specs if s.key not in known]
 
-    def tuned(self, specs: Iterable[KernelSpec], tune: int) -> None:
-        """Measure kernels with the first schedules of each; the best is kept, flagged "tuned" if there were several."""
-        flags = (TUNED,) if tune > 1 else ()
-        self.run([(s, schedules_for(s, self._target)[: max(1, tune)]) for s in specs], flags=flags)
-
-    def transferred(self, specs: Iterable[KernelSpec], tune: int, until: float = math.inf) -> None:
-        """Measure kernels with the schedule that was best nearby and with the one that is estimated best; with a
-        ``tune`` of 1 with the latter alone.
+    def tuned(self, specs: Iterable[KernelSpec], tune: int, *, again: bool = True) -> None:
+        """Measure kernels with the first schedules of each; the best is kept, flagged "tuned" if there were several.
 
         Args:
-            until: on the clock of :func:`time.monotonic`; no batch begins later.
+            again: as of :meth:`run`.
+        """
+        flags = (TUNED,) if tune > 1 else ()
+        self.run([(s, schedules_for(s, self._target)[: max(1, tune)]) for s in specs], flags=flags, again=again)
+
+    def transferred(self, specs: Iterable[KernelSpec], tune: int) -> None:
+        """Measure kernels with the schedule that was best nearby and with the one that is estimated best; with a
+        ``tune`` of 1 with the latter alone.
         """
         book = ScheduleBook(self._target, self.profile.records())
-        self.run([(s, _transferred(s, book, self._target, tune)) for s in specs], until=until)
+        self.run([(s, _transferred(s, book, self._target, tune)) for s in specs])
 
     def slow_clock(self) -> list[KernelSpec]:
         """Kernels of the profile that met the nominal clock too rarely."""
@@ -106,15 +107,16 @@ class Bench:
         unless: Mapping[str, KernelRecord] | None = None,
         *,
         flags: tuple[str, ...] = (),
+        again: bool = True,
         until: float = math.inf,
     ) -> None:
-        """Measure kernels, and store each batch as it ends. The best of several schedules is timed once more: it looks
-        better than it is by what it was lucky with.
+        """Measure kernels, and store each batch as it ends.
 
         Args:
             unless: by the keys of specs records that stay if they are better.
             flags: of the records.
-            until: as of :meth:`transferred`.
+            again: time the best of several schedules once more: it looks better than it is by what it was lucky with.
+            until: on the clock of :func:`time.monotonic`; no batch begins later.
         """
         for batch in _batches(kernels):
             if time.monotonic() > until:
@@ -130,7 +132,7 @@ class Bench:
                 if not record.ok and (found := self.profile.get(key)) is not None and not found.ok:
                     self.failed.append(record)
                     self._progress.note(f"{record.spec}: {record.error}")
-            for record in self._timed(winners):
+            for record in self._timed(winners if again else []):
                 if record.ok and (self._nominal(record) or not self._nominal(best[record.spec.key])):
                     self.profile.add(replace(record, flags=(*record.flags, *flags)))
 

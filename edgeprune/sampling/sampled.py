@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -27,12 +29,12 @@ from edgeprune.importance.registry import criterion
 from edgeprune.latency.model import at_one_clock, nominal_ns
 from edgeprune.latency.networks import network_key
 from edgeprune.latency.records import KernelRecord
-from edgeprune.latency.store import ProfileStore
+from edgeprune.latency.store import Profile, ProfileStore
 from edgeprune.profiling.bench import TUNED, Bench
 from edgeprune.profiling.estimated import estimator_of
 from edgeprune.profiling.estimator import WorkEstimator
 from edgeprune.profiling.fingerprint import fingerprint_of, require_match
-from edgeprune.profiling.networks import WholeNetworks, whole_networks, widths_apart
+from edgeprune.profiling.networks import WholeNetworks, random_widths, whole_networks, widths_apart
 from edgeprune.profiling.profile import ProfileOptions, ProfileResult, Sureness, bench_for, profile, result_of
 from edgeprune.progress import SILENT, Progress
 from edgeprune.sampling.asked import Asked, asked
@@ -40,10 +42,16 @@ from edgeprune.targets import Target
 
 CRITERION = "l2"
 """What widths are worth here: plans by other criteria pass the same parts of the tables."""
-FEWEST, MOST, KERNELS = 3, 8, 160
-"""Networks of other widths that are timed as a whole, and how many different kernels in them are enough."""
-HEAVY, TUNE = 0.01, 4
-"""Share of the network's latency from which on one of its kernels is tuned, and with how many schedules at most."""
+MOST, MORE, KERNELS = 8, 2, 120
+"""Networks of other widths that are timed as a whole at most, and how many come at once; different kernels in the first
+ones at least.
+"""
+POOL, SURE_RANDOM = 8, 0.012
+"""Networks of random widths, and the median standard deviation of their latencies, relative, that is sure enough."""
+HEAVY, TUNE = 0.01, 3
+"""Share of the network's multiplications from which on one of its kernels is tuned, and with how many schedules at
+most: the first of each rule that builds it come first.
+"""
 PLANS = 3
 """Plans that are timed as networks, at most."""
 DOUBTFUL = 2.5
@@ -79,12 +87,30 @@ def profiled(
     require_match(target, info)
     fingerprint = fingerprint_of(target, info, options.threads, network.kernels)
     opened = store.open_profile(fingerprint, allow_mismatch=allow_mismatch)
+    if not opened.mismatch:
+        _borrow(opened, store, network.kernels)
     run = _Sampling(network, target, bench_for(opened, target, device, info, options, progress), options, progress)
     run.dense()
     with whole_networks(device, info, threads=options.threads) as whole:
         run.spread_out(whole, until)
         sureness = run.refine(whole, until)
         return result_of(run.bench, run.levels, run.reused, whole.timed, sureness)
+
+
+def _borrow(opened: Profile, store: ProfileStore, kernels: KernelGraph) -> None:
+    """Give a profile the kernels of a network that the device's other profiles know, which were taken with more or
+    fewer weights around: alone, kernels are timed to choose their schedules, and these are the same.
+    """
+    known = {r.spec.key for r in opened.records() if r.ok}
+    wanted = {n.spec.key for n in kernels.nodes} - known
+    for other in store.profiles():
+        if (
+            other.fingerprint != opened.fingerprint
+            and replace(other.fingerprint, weight_span=opened.fingerprint.weight_span) == opened.fingerprint
+        ):
+            for record in other.records():
+                if record.ok and record.spec.key in wanted:
+                    opened.add(record)
 
 
 class _Sampling:
@@ -97,6 +123,9 @@ class _Sampling:
         self._network, self._target, self._progress = network, target, progress
         self._tune, self._known = options.tune, {r.spec.key for r in bench.profile.records() if r.ok}
         self._touched: set[str] = set()
+        generator = np.random.default_rng(0)
+        drawn = [self._at(random_widths(network.channels, generator)) for _ in range(POOL)]
+        self._random = [graph for graph in drawn if graph is not None]
         apart = [self._at(widths) for widths in widths_apart(network.channels, MOST)]
         self._spread = [graph for graph in apart if graph is not None]
 
@@ -114,24 +143,40 @@ class _Sampling:
             return None
 
     def dense(self) -> None:
-        """The network's own kernels, and those that weigh with more schedules."""
-        own = self._missing(n.spec for n in self._network.kernels.nodes)
-        self._progress.stage("profiling the network's kernels", len(own))
-        self.bench.tuned(own, 1)
+        """The network's own kernels, alone: those that weigh with some schedules each. What the best of them really
+        takes, whole networks will tell.
+        """
+        own = {n.spec.key: n.spec for n in self._network.kernels.nodes}
+        missing = {s.key for s in self._missing(own.values())}
         heavy = self._heavy() if self._tune > 1 else []
-        self._progress.stage("tuning its heavy kernels", len(heavy))
-        self.bench.tuned(heavy, min(TUNE, self._tune))
+        self._progress.stage("tuning the network's heavy kernels", len(heavy))
+        self.bench.tuned(heavy, min(TUNE, self._tune), again=False)
+        light = [own[key] for key in sorted(missing - {s.key for s in heavy})]
+        self._progress.stage("profiling its other kernels", len(light))
+        self.bench.tuned(light, 1)
 
     def spread_out(self, whole: WholeNetworks, until: float) -> None:
-        """Time the network as it is, and others with widths far from each other, until they have kernels enough."""
-        if self.bench.profile.mismatch:
-            return
-        chosen, kernels = list[KernelGraph](), set[str]()
-        for graph in (self._network.kernels, *self._spread):
-            if len(chosen) <= FEWEST or len(kernels) < KERNELS:
-                chosen.append(graph)
-                kernels |= {n.spec.key for n in graph.nodes}
-        self._time(chosen, whole, until)
+        """Time the network as it is, and others with widths far from each other: until they have kernels enough, and it
+        is sure enough what random ones take.
+        """
+        queue, kernels = [self._network.kernels, *self._spread], set[str]()
+        while queue and time.monotonic() < until and not self.bench.profile.mismatch:
+            chosen = list[KernelGraph]()
+            while queue and (len(chosen) < MORE or len(kernels) < KERNELS):
+                chosen.append(queue.pop(0))
+                kernels |= {n.spec.key for n in chosen[-1].nodes}
+            self._time(chosen, whole, until)
+            if self._sure():
+                return
+
+    def _sure(self) -> bool:
+        """Whether it is sure enough what networks of random widths take."""
+        pool = [[n.spec for n in graph.nodes] for graph in self._random]
+        try:
+            estimator = self._estimator(at_one_clock(self.bench.profile.records()))
+        except ProfileError:
+            return True
+        return float(np.median([_spread(kernels, estimator) for kernels in pool] or [0.0])) <= SURE_RANDOM
 
     def _time(self, graphs: Sequence[KernelGraph], whole: WholeNetworks, until: float) -> None:
         """Time those of the networks that were not, in turns, and store what they take."""
@@ -228,16 +273,16 @@ class _Sampling:
         return [s for s in self.bench.lacks(wanted.values()) if s.key not in failed]
 
     def _heavy(self) -> list[KernelSpec]:
-        """Of the network's own kernels those that take :data:`HEAVY` of it and were not tuned."""
-        if self.bench.profile.mismatch:
+        """Of the network's own kernels those that have :data:`HEAVY` of its work and were not tuned."""
+        opened = self.bench.profile
+        if opened.mismatch:
             return []
-        records = {r.spec.key: r for r in at_one_clock(self.bench.profile.records()) if r.ok}
-        taken: dict[str, float] = {}
-        for node in self._network.kernels.nodes:
-            if record := records.get(node.spec.key):
-                taken[node.spec.key] = taken.get(node.spec.key, 0.0) + record.median_ns
-        limit = HEAVY * sum(taken.values())
-        return [records[key].spec for key, ns in taken.items() if ns >= limit and TUNED not in records[key].flags]
+        nodes = self._network.kernels.nodes
+        own, work = {n.spec.key: n.spec for n in nodes}, Counter[str]()
+        for node in nodes:
+            work[node.spec.key] += node.spec.macs
+        tuned = {r.spec.key for r in opened.records() if r.ok and TUNED in r.flags}
+        return [own[key] for key, macs in work.items() if macs >= HEAVY * work.total() and key not in tuned]
 
 
 def _spread(kernels: Sequence[KernelSpec], estimator: WorkEstimator) -> float:
