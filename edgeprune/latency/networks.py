@@ -188,7 +188,7 @@ class Surplus:
 
     OFFSET = 0.1
     """Standard deviation of the factor's logarithm before anything is measured."""
-    SCATTER, WORTH = 0.015, 4.0
+    SCATTER, WORTH = 0.008, 4.0
     """Standard deviation of networks around it before anything is measured, and how many networks that counts for."""
 
     def __init__(self, sums: Sequence[Total], measured: Sequence[float], beyond_ns: float = 0.0) -> None:
@@ -201,9 +201,11 @@ class Surplus:
             weights = 1 / (known + scatter)
             variance = 1 / (self.OFFSET**-2 + float(weights.sum()))
             offset = variance * float(weights @ left)
-            apart = float(((left - offset) ** 2 - known).sum())
-            # What the factor took of the networks' freedom is not left for them to scatter by.
-            freedom = self.WORTH + len(left) - variance * float(weights.sum())
+            # A network whose sum is not well known says little of the scatter; and what the factor took of their
+            # freedom is not left for them to scatter by.
+            says = (scatter * weights) ** 2
+            apart = float(says @ ((left - offset) ** 2 - known))
+            freedom = self.WORTH + float(says @ (1 - variance * weights))
             scatter = (self.WORTH * self.SCATTER**2 + max(0.0, apart)) / freedom
         self.factor, self._variance = float(np.exp(offset)), variance + scatter
 

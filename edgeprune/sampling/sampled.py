@@ -42,11 +42,11 @@ from edgeprune.targets import Target
 
 CRITERION = "l2"
 """What widths are worth here: plans by other criteria pass the same parts of the tables."""
-MOST, MORE, KERNELS = 8, 2, 120
-"""Networks of other widths that are timed as a whole at most, and how many come at once; different kernels in the first
-ones at least.
-"""
-POOL, SURE_RANDOM = 8, 0.012
+MOST, MORE = 16, 2
+"""Networks of other widths that are timed as a whole at most, and how many come at once."""
+KERNELS, ENOUGH = 120, 360
+"""Different kernels in the first ones at least, and from how many on no more networks come."""
+POOL, SURE_RANDOM = 8, 0.015
 """Networks of random widths, and the median standard deviation of their latencies, relative, that is sure enough."""
 HEAVY, TUNE = 0.01, 3
 """Share of the network's multiplications from which on one of its kernels is tuned, and with how many schedules at
@@ -166,7 +166,7 @@ class _Sampling:
                 chosen.append(queue.pop(0))
                 kernels |= {n.spec.key for n in chosen[-1].nodes}
             self._time(chosen, whole, until)
-            if self._sure():
+            if not len(whole) or len(kernels) >= ENOUGH or self._sure():
                 return
 
     def _sure(self) -> bool:
@@ -187,6 +187,8 @@ class _Sampling:
             if time.monotonic() < until:
                 self._put(graph, whole)
             self._progress.advance()
+            if not len(whole):
+                return  # where the first one does not run, no other would
         self._progress.stage("timing whole networks")
         whole.settle(self.bench.clock, until)
         for record in whole.records(self.bench.clock):

@@ -11,6 +11,7 @@ import pytest
 from profiling_clocks import Clocked
 
 from edgeprune.compiler.cost import virtual_cost_ns
+from edgeprune.compiler.kernels.registry import schedules_for
 from edgeprune.devices.protocol import Completed
 from edgeprune.errors import DeviceUnreachableError
 from edgeprune.profiling import measure
@@ -146,9 +147,10 @@ def test_a_link_that_drops_while_winners_are_timed_loses_no_kernel(bench_on, net
     assert record.flags == ("tuned",)
 
 
-def test_no_batch_begins_when_the_time_is_over(bench_on, network, device):
+def test_no_batch_begins_when_the_time_is_over(bench_on, network, device, target):
     bench, specs = bench_on(device), [n.spec for n in network.kernels.nodes]
-    bench.transferred(specs, 1, until=time.monotonic() - 1)
+    kernels = [(s, schedules_for(s, target)[:1]) for s in specs]
+    bench.run(kernels, until=time.monotonic() - 1)
     assert bench.measured == len(bench.profile) == 0
-    bench.transferred(specs, 1, until=math.inf)
+    bench.run(kernels, until=math.inf)
     assert bench.measured == len(bench.profile) == 7

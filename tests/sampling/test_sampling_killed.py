@@ -8,15 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-MOMENTS = 20
+import pytest
+from long_tests import long
 
 
-def test_fault_25_kill_9_of_a_sampled_profile_at_random_moments(tmp_path):
-    command = [sys.executable, str(Path(__file__).with_name("killed_child.py")), str(tmp_path), str(MOMENTS), "3"]
+@pytest.mark.parametrize("moments", long([4, 20], [20]))
+def test_fault_25_kill_9_of_a_sampled_profile_at_random_moments(moments, tmp_path):
+    command = [sys.executable, str(Path(__file__).with_name("killed_child.py")), str(tmp_path), str(moments), "3"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr[-3000:]
     whole, *rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(rows) == MOMENTS
+    assert len(rows) == moments
     for row in rows:
         before, after = row["before"], row.get("after")
         assert row["again"] == 0, done.stderr[-3000:]
@@ -28,5 +30,5 @@ def test_fault_25_kill_9_of_a_sampled_profile_at_random_moments(tmp_path):
         both = after["kernels"].keys() & whole["kernels"].keys()
         assert len(both) > len(whole["kernels"]) / 2
         assert all(after["kernels"][key] == whole["kernels"][key] for key in both)
-    assert sum(row["killed"] for row in rows) > MOMENTS / 2
-    assert len({len(row["before"]["kernels"]) for row in rows}) > 2, "the moments differ"
+    assert sum(row["killed"] for row in rows) >= moments / 2
+    assert len({len(row["before"]["kernels"]) for row in rows}) > 1, "the moments differ"

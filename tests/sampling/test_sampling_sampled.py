@@ -75,8 +75,8 @@ def problem(network: Network, levels, model: LatencyModel) -> Problem:
 
 def test_few_of_the_kernels_are_measured(once, network):
     every = kernels_to_measure(network.kernels, network.channels, once.result.levels)
-    assert once.result.measured + once.result.placed < len(every) / 2
-    assert once.result.timings < len(every) / 2
+    assert once.result.measured < len(every) / 20
+    assert once.result.timings < len(every) * 2 / 3, "of which a complete profile times most with two schedules"
     assert (once.result.failed, once.result.reused) == ((), 0)
 
 
