@@ -14,13 +14,38 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.board.client import Kernels
 from edgeprune.profiling.figures import ENOUGH, NEAR, Clock
 
 Array = NDArray[np.float64]
 
 MIDDLE = 0.5
 """Share of the inferences that count."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkLaunch:
+    """Inferences of one launch of a network, in ns.
+
+    Attributes:
+        whole_ns: each as a whole.
+        calls_ns: of each call, those in each inference; none where calls were not timed.
+        reference_ns: the reference's time before the first and after each; none where there is no reference.
+    """
+
+    whole_ns: tuple[float, ...]
+    calls_ns: tuple[tuple[float, ...], ...] = ()
+    reference_ns: tuple[float, ...] = ()
+
+    @property
+    def table(self) -> Array:
+        """Shape (inferences, calls + 1), the last column the whole ones."""
+        return np.array([*self.calls_ns, self.whole_ns]).T
+
+    @property
+    def around(self) -> Array:
+        """The slower of the reference's times before and after each inference; zeros where there is no reference."""
+        reference = np.array(self.reference_ns)
+        return np.maximum(reference[:-1], reference[1:]) if len(reference) else np.zeros(len(self.whole_ns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,29 +68,28 @@ class Inferences:
     errors_ns: Array
 
 
-def steady_launches(launches: Sequence[Kernels], nominal_ns: float) -> list[Array]:
-    """The inferences of each launch that met the nominal clock, of launches that have enough of them: arrays of shape
-    (inferences, calls + 1), the last column the whole one. All of them where there is no reference.
+def steady_launches(launches: Sequence[NetworkLaunch], nominal_ns: float) -> list[Array]:
+    """The inferences of each launch that met the nominal clock, of launches that have enough of them; all where there
+    is no reference.
     """
     found = []
     for launch in launches:
-        around = _around(launch)
-        kept = _table(launch)[around <= nominal_ns * (1 + NEAR)] if around.any() else _table(launch)
+        kept = launch.table[launch.around <= nominal_ns * (1 + NEAR)] if launch.reference_ns else launch.table
         if len(kept) >= min(ENOUGH, len(launch.whole_ns)):
             found.append(kept)
     return found
 
 
-def inferences(launches: Sequence[Kernels], clock: Clock) -> Inferences:
+def inferences(launches: Sequence[NetworkLaunch], clock: Clock) -> Inferences:
     """Figures of a network from its launches, of which there is at least one.
 
     Where the nominal clock was too rare, all inferences are brought to it, as far as kernels feel another.
     """
-    paced = all(_around(launch).any() for launch in launches)
+    paced = all(launch.reference_ns for launch in launches)
     of_each = steady_launches(launches, clock.nominal_ns)
     if len(of_each) < min(ENOUGH, len(launches)):
         felt = np.vectorize(clock.as_felt)
-        of_each = [_table(x) * (clock.nominal_ns / felt(_around(x)))[:, None] for x in launches]
+        of_each = [x.table * (clock.nominal_ns / felt(x.around))[:, None] for x in launches]
     every = np.concatenate(of_each)
     low, high = np.quantile(every[:, -1], [(1 - MIDDLE) / 2, (1 + MIDDLE) / 2])
     figures = every[(every[:, -1] >= low) & (every[:, -1] <= high)].mean(axis=0)
@@ -75,13 +99,3 @@ def inferences(launches: Sequence[Kernels], clock: Clock) -> Inferences:
     return Inferences(
         float(figures[-1]), spread, float(errors[-1]), len(every), reference_ns, figures[:-1], errors[:-1]
     )
-
-
-def _table(launch: Kernels) -> Array:
-    return np.array([*(row.samples_ns for row in launch.rows), launch.whole_ns]).T
-
-
-def _around(launch: Kernels) -> Array:
-    """The slower of the reference's times before and after each inference; zeros where there is no reference."""
-    reference = np.array(launch.rows[0].reference_ns)
-    return np.maximum(reference[:-1], reference[1:]) if len(reference) else np.zeros(len(launch.whole_ns))

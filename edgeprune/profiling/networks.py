@@ -12,13 +12,13 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import qmc
 
-from edgeprune.board.client import ExitCode, Kernels, NativeProgram, crashed
+from edgeprune.board.client import ExitCode, KernelRow, NativeProgram, crashed
 from edgeprune.compiler.inplace import chosen
 from edgeprune.compiler.lower import Lowered, lower
 from edgeprune.compiler.program import Call, write_program
@@ -30,7 +30,7 @@ from edgeprune.graph.channels import ChannelGraph, KernelGraph
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.latency.networks import NetworkRecord, Placed
 from edgeprune.profiling.figures import Clock
-from edgeprune.profiling.inferences import inferences, steady_launches
+from edgeprune.profiling.inferences import NetworkLaunch, inferences, steady_launches
 from edgeprune.profiling.measure import FOLDER
 from edgeprune.targets import Target
 
@@ -44,14 +44,17 @@ class NetworkTiming:
 
     Attributes:
         warmup: inferences of each launch that do not count.
-        repeats: inferences of each launch that do. Few, in many launches: what disturbs a device lasts for seconds.
+        fewest, most, launch_ms: inferences of each launch that do: as many as fill so many ms. Few, in many launches:
+            what disturbs a device lasts for seconds.
         rounds, most_rounds: launches of each network at the nominal clock, and altogether at most.
         sure: standard error of a network's latency, relative, from which on half as many are enough.
         timeout_s: of one launch.
     """
 
     warmup: int = 1
-    repeats: int = 3
+    fewest: int = 3
+    most: int = 16
+    launch_ms: float = 20.0
     rounds: int = 16
     most_rounds: int = 60
     sure: float = 0.003
@@ -81,11 +84,13 @@ def _widths_of(channels: ChannelGraph, shares: Iterable[float]) -> dict[str, int
 
 @dataclass(slots=True, eq=False)
 class _Placed:
-    """A network on the device."""
+    """A network on the device. ``calls_apart``: calls are timed, each; on a GPU that would take longer than they do."""
 
     calls: tuple[Call, ...]
     program: NativeProgram
-    launches: list[Kernels] = field(default_factory=list)
+    calls_apart: bool
+    repeats: int
+    launches: list[NetworkLaunch] = field(default_factory=list)
 
     @property
     def kernels(self) -> tuple[KernelSpec, ...]:
@@ -109,7 +114,7 @@ class WholeNetworks:
     @property
     def timed(self) -> int:
         """Different kernels of all networks that were timed in their places."""
-        return len({spec.key for placed in self._placed if placed.launches for spec in placed.kernels})
+        return len({spec.key for placed in self._placed if placed.calls_apart for spec in placed.kernels})
 
     @property
     def rounds(self) -> int:
@@ -136,8 +141,12 @@ class WholeNetworks:
             built = write_program(lowered.program, target, Path(here))
             self._device.put(built["program"], path, executable=True)
         program = NativeProgram(self._device.run, (f"./{path}",), timing.timeout_s)
-        placed = _Placed(lowered.program.calls, program)
-        placed.launches.append(self._launched(placed))
+        placed = _Placed(lowered.program.calls, program, not target.cuda, self._timing.fewest)
+        first = self._launched(placed)
+        if not self._info.counts:
+            wanted = int(self._timing.launch_ms * 1e6 / min(first.whole_ns))
+            placed.repeats = min(self._timing.most, max(self._timing.fewest, wanted))
+        placed.launches.append(first)
         self._placed.append(placed)
         self._new = True
 
@@ -166,8 +175,10 @@ class WholeNetworks:
         Args:
             until: as of :meth:`launch`.
         """
+        earlier: dict[int, list[NetworkLaunch]] = {}
         if self._new and not self._info.counts:
             for placed in self._placed:
+                earlier[id(placed)] = placed.launches[:-1]
                 placed.launches = placed.launches[-1:]
         self._new = False
         while self._placed and not (self.rounds and (self._info.counts or time.monotonic() > until)):
@@ -175,6 +186,9 @@ class WholeNetworks:
             if all(self._known(placed, clock) for placed in self._placed):
                 return
             self.launch()
+        for placed in self._placed:
+            # The time was over: what was forgotten is worth more than the little that was seen since.
+            placed.launches = [*earlier.get(id(placed), ()), *placed.launches]
 
     def _known(self, placed: _Placed, clock: Clock) -> bool:
         """Whether a network was launched often enough at the nominal clock, or as often as may be."""
@@ -186,19 +200,24 @@ class WholeNetworks:
         found = inferences(placed.launches, clock)
         return found.error_ns <= self._timing.sure * found.latency_ns
 
-    def _launched(self, placed: _Placed) -> Kernels:
+    def _launched(self, placed: _Placed) -> NetworkLaunch:
         """Inferences of one launch, and the kernels in their places in them."""
         timing = self._timing
-        found = placed.program.kernels(warmup=timing.warmup, repeats=timing.repeats, threads=self._threads)
+        options = {"warmup": timing.warmup, "repeats": placed.repeats, "threads": self._threads}
+        if not placed.calls_apart:
+            bench = placed.program.bench(**options)
+            # That has the reference before each inference; the one after the last is taken for the last.
+            return NetworkLaunch(bench.samples_ns, reference_ns=(*bench.reference_ns, *bench.reference_ns[-1:]))
+        found = placed.program.kernels(**options)
         if found.ended.returncode != ExitCode.OK:
             raise crashed("kernels", found.ended)
         if len(found.rows) != len(placed.calls) or not found.whole_ns:
             raise VerificationError(f"the program timed {len(found.rows)} of {len(placed.calls)} kernels")
-        return found
+        return NetworkLaunch(found.whole_ns, tuple(r.samples_ns for r in found.rows), found.rows[0].reference_ns)
 
     def _meet(self, clock: Clock) -> None:
         """The whole inferences of all networks say what the clock is like."""
-        clock.meet([[replace(x.rows[0], samples_ns=x.whole_ns) for x in p.launches] for p in self._placed])
+        clock.meet([[KernelRow(x.whole_ns, True, x.reference_ns) for x in p.launches] for p in self._placed])
 
     def records(self, clock: Clock) -> list[NetworkRecord]:
         """What was measured."""
@@ -213,6 +232,7 @@ class WholeNetworks:
         kernels = tuple(
             Placed(spec, chosen(calls[at[0]].schedule), found.calls_ns[at].mean(), found.errors_ns[at].mean())
             for spec, at in places.items()
+            if placed.calls_apart
         )
         figures = (found.latency_ns, found.spread_ns, found.samples, self._info.evidence, found.reference_ns)
         return NetworkRecord(placed.kernels, *figures, placed=kernels)

@@ -165,8 +165,7 @@ class _Sampling:
             while queue and (len(chosen) < MORE or len(kernels) < KERNELS):
                 chosen.append(queue.pop(0))
                 kernels |= {n.spec.key for n in chosen[-1].nodes}
-            self._time(chosen, whole, until)
-            if not len(whole) or len(kernels) >= ENOUGH or self._sure():
+            if not self._time(chosen, whole, until) or len(kernels) >= ENOUGH or self._sure():
                 return
 
     def _sure(self) -> bool:
@@ -178,21 +177,24 @@ class _Sampling:
             return True
         return float(np.median([_spread(kernels, estimator) for kernels in pool] or [0.0])) <= SURE_RANDOM
 
-    def _time(self, graphs: Sequence[KernelGraph], whole: WholeNetworks, until: float) -> None:
-        """Time those of the networks that were not, in turns, and store what they take."""
+    def _time(self, graphs: Sequence[KernelGraph], whole: WholeNetworks, until: float) -> bool:
+        """Time those of the networks that were not, in turns, and store what they take. False if the first that was
+        tried does not run: no other would.
+        """
         known = {n.key for n in self.bench.profile.networks()}
         wanted = [g for g in graphs if network_key(n.spec for n in g.nodes) not in known]
         self._progress.stage("building whole networks", len(wanted))
         for graph in wanted:
             if time.monotonic() < until:
                 self._put(graph, whole)
+                if not len(whole):
+                    return False
             self._progress.advance()
-            if not len(whole):
-                return  # where the first one does not run, no other would
         self._progress.stage("timing whole networks")
         whole.settle(self.bench.clock, until)
         for record in whole.records(self.bench.clock):
             self.bench.profile.add_network(record)
+        return True
 
     def _put(self, graph: KernelGraph, whole: WholeNetworks) -> None:
         try:
@@ -261,11 +263,6 @@ class _Sampling:
         if sum(float(curve[-1]) for curve in curves.values()) > 0:
             return curves
         return {g.name: np.arange(g.size + 1, dtype=np.float64) for g in self._network.channels.prunable}
-
-    def _settled(self, specs: Iterable[KernelSpec]) -> set[str]:
-        """Keys of those that were measured, or failed."""
-        wanted = {s.key: s for s in specs}
-        return wanted.keys() - {s.key for s in self._missing(wanted.values())}
 
     def _missing(self, specs: Iterable[KernelSpec]) -> list[KernelSpec]:
         """Those that were not measured, and did not fail in this run either; each once."""
