@@ -184,14 +184,20 @@ class Surplus:
         sums: of the kernels of each measured network.
         measured: latencies of the same, in ns.
         beyond_ns: the constant.
+        session: standard deviation, relative, by which figures of one network differ from one session to another.
+            Networks of the same session do not show it.
     """
 
     OFFSET = 0.1
     """Standard deviation of the factor's logarithm before anything is measured."""
     SCATTER, WORTH = 0.008, 4.0
     """Standard deviation of networks around it before anything is measured, and how many networks that counts for."""
+    SESSION = 0.011
+    """Deviation between two sessions on a device whose clock is of time, beside what all networks have in common."""
 
-    def __init__(self, sums: Sequence[Total], measured: Sequence[float], beyond_ns: float = 0.0) -> None:
+    def __init__(
+        self, sums: Sequence[Total], measured: Sequence[float], beyond_ns: float = 0.0, session: float = 0.0
+    ) -> None:
         self.beyond_ns = beyond_ns
         left = np.array([np.log((m - beyond_ns) / t.latency_ns) for t, m in zip(sums, measured, strict=True)])
         known = np.array([t.spread_ns / t.latency_ns for t in sums]) ** 2
@@ -207,7 +213,7 @@ class Surplus:
             apart = float(says @ ((left - offset) ** 2 - known))
             freedom = self.WORTH + float(says @ (1 - variance * weights))
             scatter = (self.WORTH * self.SCATTER**2 + max(0.0, apart)) / freedom
-        self.factor, self._variance = float(np.exp(offset)), variance + scatter
+        self.factor, self._variance = float(np.exp(offset)), variance + scatter + session**2
 
     def of(self, total: Total) -> Total:
         """The network whose kernels have this sum."""
@@ -224,4 +230,6 @@ def surplus_of(networks: Sequence[NetworkRecord], estimator: Estimator, referenc
     """
     sums, measured = [estimator.total(n.kernels) for n in networks], [n.at_clock(reference_ns) for n in networks]
     beside = [n.beyond_ns * m / n.latency_ns for n, m in zip(networks, measured, strict=True) if n.placed]
-    return Surplus(sums, measured, max(0.0, median(beside)) if beside else 0.0)
+    # Where inferences do not differ at all, the clock counts.
+    session = Surplus.SESSION if any(n.spread_ns for n in networks) else 0.0
+    return Surplus(sums, measured, max(0.0, median(beside)) if beside else 0.0, session)
