@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune.latency.records import spread
 from edgeprune.profiling.figures import ENOUGH, NEAR, Clock
 
 Array = NDArray[np.float64]
@@ -91,11 +92,10 @@ def inferences(launches: Sequence[NetworkLaunch], clock: Clock) -> Inferences:
         felt = np.vectorize(clock.as_felt)
         of_each = [x.table * (clock.nominal_ns / felt(x.around))[:, None] for x in launches]
     every = np.concatenate(of_each)
-    low, high = np.quantile(every[:, -1], [(1 - MIDDLE) / 2, (1 + MIDDLE) / 2])
-    figures = every[(every[:, -1] >= low) & (every[:, -1] <= high)].mean(axis=0)
+    ends = int(len(every) * (1 - MIDDLE) / 2)
+    order = np.argsort(every[:, -1])
+    figures = every[order[ends : len(every) - ends]].mean(axis=0)
     errors = np.std([x.mean(axis=0) for x in of_each], axis=0) / np.sqrt(len(of_each))
     reference_ns = clock.nominal_ns if paced else 0.0
-    spread = float(high - low)
-    return Inferences(
-        float(figures[-1]), spread, float(errors[-1]), len(every), reference_ns, figures[:-1], errors[:-1]
-    )
+    said = (float(figures[-1]), spread(list(every[:, -1])), float(errors[-1]), len(every))
+    return Inferences(*said, reference_ns, figures[:-1], errors[:-1])

@@ -45,7 +45,8 @@ class NetworkTiming:
     Attributes:
         warmup: inferences of each launch that do not count.
         fewest, most, launch_ms: inferences of each launch that do: as many as fill so many ms. Few, in many launches:
-            what disturbs a device lasts for seconds.
+            what disturbs a device lasts for seconds. Of a clock that counts there is one launch, of ``most``: what
+            interrupts a program costs it instructions.
         rounds, most_rounds: launches of each network at the nominal clock, and altogether at most.
         sure: standard error of a network's latency, relative, from which on half as many are enough.
         timeout_s: of one launch.
@@ -135,17 +136,17 @@ class WholeNetworks:
         Raises:
             VerificationError: the program crashes or does not end; it is left out.
         """
-        path, timing = f"{self._home}/network{self._put}", self._timing
+        path, timing, counts = f"{self._home}/network{self._put}", self._timing, self._info.counts
         self._put += 1
         with tempfile.TemporaryDirectory(prefix="edgeprune-") as here:
             built = write_program(lowered.program, target, Path(here))
             self._device.put(built["program"], path, executable=True)
         program = NativeProgram(self._device.run, (f"./{path}",), timing.timeout_s)
-        placed = _Placed(lowered.program.calls, program, not target.cuda, self._timing.fewest)
+        placed = _Placed(lowered.program.calls, program, not target.cuda, timing.most if counts else timing.fewest)
         first = self._launched(placed)
-        if not self._info.counts:
-            wanted = int(self._timing.launch_ms * 1e6 / min(first.whole_ns))
-            placed.repeats = min(self._timing.most, max(self._timing.fewest, wanted))
+        if not counts:
+            wanted = int(timing.launch_ms * 1e6 / min(first.whole_ns))
+            placed.repeats = min(timing.most, max(timing.fewest, wanted))
         placed.launches.append(first)
         self._placed.append(placed)
         self._new = True

@@ -83,3 +83,10 @@ def test_calls_need_not_have_been_timed():
     found = inferences([NetworkLaunch((5000.0, 5100.0, 4900.0))], Clock())
     assert found.latency_ns == pytest.approx(5000.0)
     assert found.calls_ns.shape == (0,)
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_however_few_there_are_some_count(count):
+    whole = tuple(5000.0 + 10 * i for i in range(count))
+    found = inferences([NetworkLaunch(whole, (whole,))], Clock())
+    assert found.latency_ns == found.calls_ns[0] == pytest.approx(np.median(whole))
