@@ -145,7 +145,11 @@ def main() -> int:
             rows = compared(sampled, complete, target, device, nominal_ns(made["sampled"].profile.records()))
         note(f"{given.second}, its own kernels")
         options = replace(ProfileOptions(sampled=True), seconds=1e-3)
-        with ProfileStore(folder / "sampled.sqlite3") as store, empty_home(folder / "home"):
+        (folder / "second.sqlite3").unlink(missing_ok=True)
+        with ProfileStore(folder / "second.sqlite3") as store:
+            kept = made["sampled"].profile
+            store.merge(kept.fingerprint, kept.records(), kept.networks())
+        with ProfileStore(folder / "second.sqlite3") as store, empty_home(folder / "home"):
             again = profiled(second, target, device, store, options, progress=Told())
         own = len({n.spec.key for n in second.kernels.nodes})
         found["second"] = {"network": given.second, "kernels": own, "measured": again.measured, "known": again.reused}

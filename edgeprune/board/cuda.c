@@ -143,6 +143,7 @@ const ep_tensor *ep_output(int i) { return i >= 0 && i < ep_output_count ? &ep_o
 uint64_t ep_allocated(void) { return allocated; }
 
 const int ep_paced = 0;
+void (*ep_passes)(ep_model *model, int next);
 
 static float noise(uint32_t *state) {
   *state = *state * 1664525u + 1013904223u;

@@ -309,9 +309,9 @@ static int in_place(ep_model *model, const options *o) {
   return code;
 }
 
-/* A network has inputs; kernels that are only here to be timed have none. */
+/* A network has inputs, or weights of its own; kernels that are only here to be timed have neither. */
 static int kernels(ep_model *model, const options *o) {
-  return ep_input_count ? in_place(model, o) : alone(model, o);
+  return ep_input_count || !ep_synthetic_weights ? in_place(model, o) : alone(model, o);
 }
 
 static void print_tensor(const ep_tensor *t) {

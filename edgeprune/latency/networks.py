@@ -182,8 +182,8 @@ class Surplus:
 
     Args:
         sums: of the kernels of each measured network.
-        measured: latencies of the same, in ns.
-        beyond_ns: the constant.
+        measured: latencies of the same, in ns, without the constant of each.
+        beyond_ns: the constant of the networks that are asked for.
         session: standard deviation, relative, by which figures of one network differ from one session to another.
             Networks of the same session do not show it.
     """
@@ -199,7 +199,7 @@ class Surplus:
         self, sums: Sequence[Total], measured: Sequence[float], beyond_ns: float = 0.0, session: float = 0.0
     ) -> None:
         self.beyond_ns = beyond_ns
-        left = np.array([np.log((m - beyond_ns) / t.latency_ns) for t, m in zip(sums, measured, strict=True)])
+        left = np.array([np.log(m / t.latency_ns) for t, m in zip(sums, measured, strict=True)])
         known = np.array([t.spread_ns / t.latency_ns for t in sums]) ** 2
         scatter = self.SCATTER**2
         # What they scatter by decides how much each tells of the factor, and the factor what they scatter by.
@@ -222,14 +222,31 @@ class Surplus:
         return Total(latency_ns + self.beyond_ns, latency_ns * float(np.sqrt(self._variance + own)))
 
 
-def surplus_of(networks: Sequence[NetworkRecord], estimator: Estimator, reference_ns: float) -> Surplus:
+def surplus_of(
+    networks: Sequence[NetworkRecord],
+    estimator: Estimator,
+    reference_ns: float,
+    network: Sequence[KernelSpec],
+) -> Surplus:
     """The surplus of measured networks over what an estimator says of their kernels.
+
+    Those whose kernels were timed in their places count alone, if there are any: others are figures of another kind.
 
     Args:
         reference_ns: the reference loop's time at the clock that the estimator's latencies are at.
+        network: kernels of the network that is asked for, at any widths. Another one brings in other inputs.
     """
-    sums, measured = [estimator.total(n.kernels) for n in networks], [n.at_clock(reference_ns) for n in networks]
-    beside = [n.beyond_ns * m / n.latency_ns for n, m in zip(networks, measured, strict=True) if n.placed]
-    # Where inferences do not differ at all, the clock counts.
-    session = Surplus.SESSION if any(n.spread_ns for n in networks) else 0.0
-    return Surplus(sums, measured, max(0.0, median(beside)) if beside else 0.0, session)
+    placed = [n for n in networks if n.placed] or list(networks)
+    measured = [n.at_clock(reference_ns) for n in placed]
+    beside = [n.beyond_ns * m / n.latency_ns for n, m in zip(placed, measured, strict=True)]
+    shape = _shape(network)
+    own = [b for n, b in zip(placed, beside, strict=True) if n.placed and _shape(n.kernels) == shape]
+    sums = [estimator.total(n.kernels) for n in placed]
+    inside = [m - b for m, b in zip(measured, beside, strict=True)]
+    session = Surplus.SESSION if any(n.evidence == "measured" for n in placed) else 0.0
+    return Surplus(sums, inside, max(0.0, median(own)) if own else 0.0, session)
+
+
+def _shape(kernels: Sequence[KernelSpec]) -> list[tuple[str, int]]:
+    """What networks of the same layers have in common, whatever their widths."""
+    return [(s.op, s.output.pixels) for s in kernels]

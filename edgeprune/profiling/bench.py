@@ -31,6 +31,8 @@ BATCH = 96
 
 TUNED = "tuned"
 """Flag of a record whose schedule was chosen among several."""
+BORROWED = "borrowed"
+"""Flag of a record that was measured with more or fewer weights around: its schedule is right, its latency nearly."""
 
 
 class Bench:
@@ -67,11 +69,13 @@ class Bench:
     def measured(self) -> int:
         return len(self._measured)
 
-    def lacks(self, specs: Iterable[KernelSpec]) -> list[KernelSpec]:
-        """Those without a latency in the profile; none where it is not this device's."""
+    def lacks(self, specs: Iterable[KernelSpec], *, borrowed: bool = False) -> list[KernelSpec]:
+        """Those without a latency in the profile, or with a borrowed one if that is not enough; none where it is not
+        this device's.
+        """
         if self.profile.mismatch:
             return []
-        known = {r.spec.key for r in self.profile.records() if r.ok}
+        known = {r.spec.key for r in self.profile.records() if r.ok and (borrowed or BORROWED not in r.flags)}
         return [s for s in specs if s.key not in known]
 
     def tuned(self, specs: Iterable[KernelSpec], tune: int, *, again: bool = True) -> None:

@@ -16,7 +16,9 @@ from edgeprune.profiling.estimator import WorkEstimator
 from edgeprune.targets import Target
 
 TAUGHT = 2000
-"""Kernels that estimates are made from at most: they take memory by the square of that, and time by the cube."""
+"""Kernels alone, and kernels in their places, that estimates are made from at most: they take memory by the square of
+their number, and time by the cube.
+"""
 
 
 def estimator_of(
@@ -43,7 +45,8 @@ def estimator_of(
         order = np.random.default_rng(0).permutation(len(known))
         known = sorted((known[i] for i in order), key=lambda r: r.spec.family not in families)[:TAUGHT]
     placed = [p for n in networks for p in n.placed_at(clock_ns)]
-    return WorkEstimator(known, target, placed)
+    placed.sort(key=lambda p: p.spec.family not in families)
+    return WorkEstimator(known, target, placed[:TAUGHT])
 
 
 def estimated(
@@ -64,7 +67,7 @@ def estimated(
         estimator = estimator_of(steady, target, network, networks, clock_ns=clock)
     except ProfileError:
         return LatencyModel(steady)
-    surplus = surplus_of(networks, estimator, clock) if networks else None
+    surplus = surplus_of(networks, estimator, clock, network) if networks else None
     return LatencyModel(steady, estimator=estimator, surplus=surplus)
 
 

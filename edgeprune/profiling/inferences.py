@@ -95,7 +95,10 @@ def inferences(launches: Sequence[NetworkLaunch], clock: Clock) -> Inferences:
     ends = int(len(every) * (1 - MIDDLE) / 2)
     order = np.argsort(every[:, -1])
     figures = every[order[ends : len(every) - ends]].mean(axis=0)
-    errors = np.std([x.mean(axis=0) for x in of_each], axis=0) / np.sqrt(len(of_each))
+    if len(of_each) > 1:
+        errors = np.std([x.mean(axis=0) for x in of_each], axis=0, ddof=1) / np.sqrt(len(of_each))
+    else:
+        errors = np.std(every, axis=0)  # how launches differ is not known; not less than inferences of one
     reference_ns = clock.nominal_ns if paced else 0.0
     said = (float(figures[-1]), spread(list(every[:, -1])), float(errors[-1]), len(every))
     return Inferences(*said, reference_ns, figures[:-1], errors[:-1])

@@ -29,7 +29,7 @@ from edgeprune.errors import VerificationError
 from edgeprune.graph.channels import ChannelGraph, KernelGraph
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.latency.networks import NetworkRecord, Placed
-from edgeprune.profiling.figures import Clock
+from edgeprune.profiling.figures import Clock, nominal_clock
 from edgeprune.profiling.inferences import NetworkLaunch, inferences, steady_launches
 from edgeprune.profiling.measure import FOLDER
 from edgeprune.targets import Target
@@ -92,6 +92,12 @@ class _Placed:
     calls_apart: bool
     repeats: int
     launches: list[NetworkLaunch] = field(default_factory=list)
+    met: int = 0
+
+    @property
+    def rows(self) -> list[KernelRow]:
+        """Of whole inferences."""
+        return [KernelRow(x.whole_ns, True, x.reference_ns) for x in self.launches]
 
     @property
     def kernels(self) -> tuple[KernelSpec, ...]:
@@ -180,11 +186,11 @@ class WholeNetworks:
         if self._new and not self._info.counts:
             for placed in self._placed:
                 earlier[id(placed)] = placed.launches[:-1]
-                placed.launches = placed.launches[-1:]
+                placed.launches, placed.met = placed.launches[-1:], 0
         self._new = False
         while self._placed and not (self.rounds and (self._info.counts or time.monotonic() > until)):
-            self._meet(clock)
-            if all(self._known(placed, clock) for placed in self._placed):
+            nominal = Clock(nominal_clock((p.rows for p in self._placed), clock.nominal_ns))
+            if all(self._known(placed, nominal) for placed in self._placed):
                 return
             self.launch()
         for placed in self._placed:
@@ -216,13 +222,11 @@ class WholeNetworks:
             raise VerificationError(f"the program timed {len(found.rows)} of {len(placed.calls)} kernels")
         return NetworkLaunch(found.whole_ns, tuple(r.samples_ns for r in found.rows), found.rows[0].reference_ns)
 
-    def _meet(self, clock: Clock) -> None:
-        """The whole inferences of all networks say what the clock is like."""
-        clock.meet([[KernelRow(x.whole_ns, True, x.reference_ns) for x in p.launches] for p in self._placed])
-
     def records(self, clock: Clock) -> list[NetworkRecord]:
-        """What was measured."""
-        self._meet(clock)
+        """What was measured; the clock learns from it, but from no launch twice."""
+        clock.meet([p.rows[p.met :] for p in self._placed])
+        for placed in self._placed:
+            placed.met = len(placed.launches)
         return [self._record(placed, clock) for placed in self._placed if placed.launches]
 
     def _record(self, placed: _Placed, clock: Clock) -> NetworkRecord:
@@ -235,6 +239,8 @@ class WholeNetworks:
             for spec, at in places.items()
             if placed.calls_apart
         )
+        if not all(p.latency_ns > 0 for p in kernels):
+            kernels = ()  # a clock too coarse for them says nothing of any
         figures = (found.latency_ns, found.spread_ns, found.samples, self._info.evidence, found.reference_ns)
         return NetworkRecord(placed.kernels, *figures, placed=kernels)
 

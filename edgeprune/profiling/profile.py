@@ -34,7 +34,7 @@ class ProfileOptions:
     step: smallest difference of widths; None: the finest that can pay on the target.
     tune: schedules measured for each kernel of the network as it is; the best is kept. At other widths two are
         measured, the one that was best nearby and the one that is estimated best; with 1, the latter alone. A sampled
-        profile tunes the network's heavy kernels alone, with four schedules at most.
+        profile tunes the network's heavy kernels alone, with three schedules at most.
     workers: processes that build kernels; None: one a core.
     blocks: offer width 0 to the groups of blocks: whole blocks may go.
     sampled: measure only what plans hang on, and estimate the rest (:mod:`edgeprune.sampling.sampled`).

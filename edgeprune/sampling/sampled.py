@@ -30,7 +30,7 @@ from edgeprune.latency.model import at_one_clock, nominal_ns
 from edgeprune.latency.networks import network_key
 from edgeprune.latency.records import KernelRecord
 from edgeprune.latency.store import Profile, ProfileStore
-from edgeprune.profiling.bench import TUNED, Bench
+from edgeprune.profiling.bench import BORROWED, TUNED, Bench
 from edgeprune.profiling.estimated import estimator_of
 from edgeprune.profiling.estimator import WorkEstimator
 from edgeprune.profiling.fingerprint import fingerprint_of, require_match
@@ -87,7 +87,7 @@ def profiled(
     require_match(target, info)
     fingerprint = fingerprint_of(target, info, options.threads, network.kernels)
     opened = store.open_profile(fingerprint, allow_mismatch=allow_mismatch)
-    if not opened.mismatch:
+    if not opened.mismatch and not target.cuda:
         _borrow(opened, store, network.kernels)
     run = _Sampling(network, target, bench_for(opened, target, device, info, options, progress), options, progress)
     run.dense()
@@ -110,7 +110,7 @@ def _borrow(opened: Profile, store: ProfileStore, kernels: KernelGraph) -> None:
         ):
             for record in other.records():
                 if record.ok and record.spec.key in wanted:
-                    opened.add(record)
+                    opened.add(replace(record, flags=tuple({*record.flags, BORROWED})))
 
 
 class _Sampling:
@@ -150,7 +150,7 @@ class _Sampling:
         missing = {s.key for s in self._missing(own.values())}
         heavy = self._heavy() if self._tune > 1 else []
         self._progress.stage("tuning the network's heavy kernels", len(heavy))
-        self.bench.tuned(heavy, min(TUNE, self._tune), again=False)
+        self.bench.tuned(heavy, min(TUNE, self._tune), again=bool(self._target.cuda))
         light = [own[key] for key in sorted(missing - {s.key for s in heavy})]
         self._progress.stage("profiling its other kernels", len(light))
         self.bench.tuned(light, 1)
@@ -181,8 +181,8 @@ class _Sampling:
         """Time those of the networks that were not, in turns, and store what they take. False if the first that was
         tried does not run: no other would.
         """
-        known = {n.key for n in self.bench.profile.networks()}
-        wanted = [g for g in graphs if network_key(n.spec for n in g.nodes) not in known]
+        keyed, timed = {network_key(n.spec for n in g.nodes): g for g in graphs}, self._timed()
+        wanted = [g for key, g in keyed.items() if key not in timed]
         self._progress.stage("building whole networks", len(wanted))
         for graph in wanted:
             if time.monotonic() < until:
@@ -195,6 +195,18 @@ class _Sampling:
         for record in whole.records(self.bench.clock):
             self.bench.profile.add_network(record)
         return True
+
+    def _timed(self) -> set[str]:
+        """Keys of the networks that were timed as they would be timed now."""
+        opened = self.bench.profile
+        if self._target.cuda:
+            return {n.key for n in opened.networks()}
+        book = ScheduleBook(self._target, opened.records())
+        return {
+            n.key
+            for n in opened.networks()
+            if n.placed and all(dict(p.schedule) == dict(book.choose(p.spec).schedule) for p in n.placed)
+        }
 
     def _put(self, graph: KernelGraph, whole: WholeNetworks) -> None:
         try:
@@ -236,7 +248,7 @@ class _Sampling:
 
     def _untimed(self, plans: Sequence[Asked]) -> list[KernelGraph]:
         """The networks of plans that were not timed yet; where all were, those that would be better with luck."""
-        known = {n.key for n in self.bench.profile.networks()}
+        known = self._timed()
         for offered in ([p.widths for p in plans], [p.lucky_widths for p in plans]):
             # Where blocks are gone, the graph of the network is another one.
             graphs = [self._at(widths) for widths in offered if 0 not in widths.values()]
@@ -269,7 +281,7 @@ class _Sampling:
         wanted = {s.key: s for s in specs}
         self._touched |= wanted.keys()
         failed = {r.spec.key for r in self.bench.failed}
-        return [s for s in self.bench.lacks(wanted.values()) if s.key not in failed]
+        return [s for s in self.bench.lacks(wanted.values(), borrowed=True) if s.key not in failed]
 
     def _heavy(self) -> list[KernelSpec]:
         """Of the network's own kernels those that have :data:`HEAVY` of its work and were not tuned."""

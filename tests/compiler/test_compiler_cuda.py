@@ -132,7 +132,8 @@ def test_the_whole_interface_of_a_program(ready: Callable[..., Callable[..., obj
     bench = json.loads(run("bench", "--warmup", "1", "--repeats", "3").stdout)
     assert bench["allocated_bytes"] == info["peak_ram_bytes"]
     assert len(bench["samples"]) == 3
-    rows = [json.loads(line) for line in run("kernels", "--warmup", "0", "--repeats", "1").stdout.splitlines()]
+    *rows, whole = [json.loads(x) for x in run("kernels", "--warmup", "0", "--repeats", "1").stdout.splitlines()]
+    assert len(whole["whole"]) == 1
     assert [row["name"] for row in rows] == info["kernels"]
     assert all(row["finite"] for row in rows)
 

@@ -178,10 +178,12 @@ def test_what_a_network_takes_beside_its_kernels_is_a_constant():
         def total(self, specs) -> Total:
             return Total(2470.0, 1.0)
 
-    surplus = surplus_of([network], Known(), 10_000.0)
+    surplus = surplus_of([network], Known(), 10_000.0, [s.with_widths(**s.widths) for s in network.kernels])
     assert surplus.beyond_ns == pytest.approx(30.0)
     assert surplus.factor == pytest.approx(1.0, abs=1e-4)
     assert surplus.of(Total(0.001, 0.0)).latency_ns == pytest.approx(30.0, rel=1e-3)
+    other = surplus_of([network], Known(), 10_000.0, network.kernels[:1])
+    assert (other.beyond_ns, other.factor) == (0.0, surplus.factor), "another network brings in other inputs"
 
 
 def test_networks_that_scatter_are_less_well_known():
