@@ -68,9 +68,9 @@ def test_a_sampled_profile_serves_a_plan_and_a_fit(tmp_path):
     shared = ("--store", tmp_path / "p.sqlite3", "--device", f"fake:{tmp_path / 'board'}", "-q")
     said = done("profile", *MODEL, *WIDTHS, *shared, "--sampled", "--export", tmp_path / "p.jsonl")
     assert [s["share"] for s in said["sureness"]] == [0.8, 0.55], "30 % cannot be reached"
-    assert said["timings"] >= said["kernels_measured"] > 7
-    assert said["networks"] == 4
-    assert sum('"network"' in line for line in (tmp_path / "p.jsonl").read_text().splitlines()) == 4
+    assert said["timings"] >= said["kernels_measured"] + said["kernels_placed"]
+    assert said["kernels_placed"] > said["kernels_measured"] > 6
+    assert sum('"network"' in line for line in (tmp_path / "p.jsonl").read_text().splitlines()) == said["networks"] > 2
     again = done("profile", *MODEL, *WIDTHS, *shared, "--budget", "1m")
     assert (again["timings"], again["sureness"]) == (0, said["sureness"])
     plan = done("prune", *MODEL, *WIDTHS, *shared, "--latency", "60%", "--out", tmp_path / "run")

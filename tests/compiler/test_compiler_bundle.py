@@ -267,13 +267,15 @@ def test_the_virtual_clock_is_the_cost_model(name: str, compiled: Callable[[str]
     allocated = bundle.manifest.memory.peak_ram
     said = {"clock": "virtual", "unit": "ns", "reference": [], "allocated_bytes": allocated}
     assert bench == {**said, "samples": [sum(costs)] * 4}
-    rows = bundle.rows("kernels", "--virtual-clock", "--warmup", 0, "--repeats", 2)
+    *rows, whole = bundle.rows("kernels", "--virtual-clock", "--warmup", 0, "--repeats", 2)
+    assert whole == {"whole": [sum(costs)] * 2}
     assert rows == [
         {"index": i, "name": k.node, "samples": [costs[i]] * 2, "finite": True, "reference": []}
         for i, k in enumerate(bundle.manifest.kernels)
     ]
-    assert bundle.rows("kernels", "--virtual-clock", "--warmup", 0, "--repeats", 2, "--first", 2) == rows[2:]
-    assert bundle.rows("kernels", "--virtual-clock", "--first", len(rows)) == []
+    assert bundle.rows("kernels", "--virtual-clock", "--warmup", 0, "--repeats", 2, "--first", 2) == [*rows[2:], whole]
+    (last,) = bundle.rows("kernels", "--virtual-clock", "--warmup", 0, "--repeats", 2, "--first", len(rows))
+    assert last == whole
 
 
 def test_the_real_clock_gives_times(compiled: Callable[[str], Compiled]) -> None:
@@ -282,7 +284,9 @@ def test_the_real_clock_gives_times(compiled: Callable[[str], Compiled]) -> None
     assert len(bench["samples"]) == 3
     assert len(bench["reference"]) == 3
     assert all(ns > 0 for ns in (*bench["samples"], *bench["reference"]))
-    rows = compiled("residual").rows("kernels", "--repeats", 2)
+    *rows, whole = compiled("residual").rows("kernels", "--repeats", 2)
+    for one, calls in zip(whole["whole"], zip(*(row["samples"] for row in rows), strict=True), strict=True):
+        assert one >= sum(calls), "what is in an inference takes no longer than it"
     assert all((len(row["samples"]), len(row["reference"])) == (2, 3) for row in rows)
     assert all(ns > 0 for row in rows for ns in row["reference"])
 
