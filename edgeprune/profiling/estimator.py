@@ -2,8 +2,8 @@
 Gaussian process for what that leaves.
 
 Kernels count what they do (:mod:`edgeprune.compiler.kernels.work`); a latency is about a sum of these counts with
-weights that are not negative, one set for each rule. Kernels depart from that alike, and the more alike the closer
-their counts are: the logarithm of measured over expected is a Gaussian process over the logarithms of the counts
+weights that are not negative, one set for each rule and family. Kernels depart from that alike, and the more alike the
+closer their counts are: the logarithm of measured over expected is a Gaussian process over the logarithms of the counts
 (Rasmussen and Williams, 2006, chapters 2 and 5), with a share that all kernels of a rule have in common, one of each
 family, and one of each kernel, which measuring it alone tells. In its place in a network a kernel finds other caches
 than when it is called again and again: what that changes is a share of its own, which kernels that were timed inside
