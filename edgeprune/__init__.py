@@ -14,10 +14,12 @@ from edgeprune import errors
 if TYPE_CHECKING:
     from edgeprune.api.boards import bench, flash, rollback, run
     from edgeprune.api.explaining import Explained, explain
+    from edgeprune.api.fitted import Fit
     from edgeprune.api.frontiers import Frontier, frontier
     from edgeprune.api.networks import Bundle, Exported, Pruned, compile, export, prune
     from edgeprune.api.profiles import Profile, profile
-    from edgeprune.api.runs import Fit, Run, fit, load_run
+    from edgeprune.api.runs import Run, fit, load_run
+    from edgeprune.api.stored import StoredProfile, load_profile
     from edgeprune.compiler.library import load_bundle
     from edgeprune.devices.registry import open_device
     from edgeprune.models.loading import load_model
@@ -32,11 +34,12 @@ _HOMES = {
     "DataSet": "edgeprune.training.data",
     "Explained": "edgeprune.api.explaining",
     "Exported": "edgeprune.api.networks",
-    "Fit": "edgeprune.api.runs",
+    "Fit": "edgeprune.api.fitted",
     "Frontier": "edgeprune.api.frontiers",
     "Profile": "edgeprune.api.profiles",
     "Pruned": "edgeprune.api.networks",
     "Run": "edgeprune.api.runs",
+    "StoredProfile": "edgeprune.api.stored",
     "Task": "edgeprune.training.tasks.task",
     "bench": "edgeprune.api.boards",
     "compile": "edgeprune.api.networks",
@@ -48,6 +51,7 @@ _HOMES = {
     "load_bundle": "edgeprune.compiler.library",
     "load_data": "edgeprune.training.data",
     "load_model": "edgeprune.models.loading",
+    "load_profile": "edgeprune.api.stored",
     "load_run": "edgeprune.api.runs",
     "load_target": "edgeprune.targets",
     "open_device": "edgeprune.devices.registry",
@@ -68,6 +72,7 @@ __all__ = [
     "Profile",
     "Pruned",
     "Run",
+    "StoredProfile",
     "Task",
     "__version__",
     "bench",
@@ -81,6 +86,7 @@ __all__ = [
     "load_bundle",
     "load_data",
     "load_model",
+    "load_profile",
     "load_run",
     "load_target",
     "open_device",

@@ -109,11 +109,13 @@ def _fault(command: typer.core.TyperCommand, words: list[str], whole: bool) -> s
 
 
 def _fault_of_values(given: dict[str, object]) -> str:
-    target, device, model = (str(given.get(name) or "") for name in ("target", "device", "model"))
+    target, model = (str(given.get(name) or "") for name in ("target", "model"))
+    named = given.get("device") or ()
     if target and target not in TARGETS and not PLACEHOLDER.fullmatch(target):
         return f"there is no target {target!r}"
-    if device and device.partition(":")[0] not in SCHEMES and not PLACEHOLDER.fullmatch(device):
-        return f"no device is reached by {device!r}"
+    for device in (named,) if isinstance(named, str) else named:
+        if device.partition(":")[0] not in SCHEMES and not PLACEHOLDER.fullmatch(device):
+            return f"no device is reached by {device!r}"
     if model.startswith("zoo:") and model.removeprefix("zoo:") not in ZOO:
         return f"there is no model {model!r}"
     return ""

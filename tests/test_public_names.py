@@ -11,9 +11,21 @@ import pytest
 
 import edgeprune
 
-CALLS = ["bench", "compile", "explain", "export", "fit", "flash", "frontier", "load_run", "profile", "prune"]
+CALLS = [
+    "bench",
+    "compile",
+    "explain",
+    "export",
+    "fit",
+    "flash",
+    "frontier",
+    "load_profile",
+    "load_run",
+    "profile",
+    "prune",
+]
 CALLS += ["rollback", "run"]
-RESULTS = ["Bundle", "Explained", "Exported", "Fit", "Frontier", "Profile", "Pruned", "Run"]
+RESULTS = ["Bundle", "Explained", "Exported", "Fit", "Frontier", "Profile", "Pruned", "Run", "StoredProfile"]
 PARTS = ["DataSet", "Task", "load_bundle", "load_data", "load_model", "load_target", "open_device"]
 PUBLIC = sorted([*CALLS, *RESULTS, *PARTS, "__version__", "errors"])
 HEAVY = {"torch", "tvm", "numpy", "scipy", "onnx", "matplotlib", "pydantic", "rich", "typer"}

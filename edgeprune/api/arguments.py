@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from edgeprune.training.tasks.classification import learns_labels
 from edgeprune.training.tasks.registry import TASKS, load_task
 from edgeprune.training.tasks.task import Task
 
+Boards = str | Device | Sequence[str | Device] | None
+"""A URL, an open device, or several of them; None for the target's own."""
 Model = str | nn.Module | LoadedModel | Network
 """``zoo:NAME``, a file or a factory as on the command line; a torch module; what ``load_model`` or a call returned."""
 Inputs = Tensor | Sequence[Tensor] | Sequence[int] | None
@@ -142,4 +144,22 @@ def board_of(device: str | Device | None, target: Target | None = None) -> Itera
         yield device
         return
     with open_device(device or (target.default_device if target else "local:")) as opened:
+        yield opened
+
+
+@contextmanager
+def boards_of(devices: Boards, target: Target | None = None) -> Iterator[list[Device]]:
+    """The devices of a call that may have several; as :func:`board_of`, each.
+
+    Raises:
+        UsageError: one of them is named twice. A tracker's URL may be: it stands for another free board each time.
+    """
+    several: list[str | Device | None] = (
+        [devices] if devices is None or isinstance(devices, str | Device) else [*devices] or [None]
+    )
+    with ExitStack() as stack:
+        opened = [stack.enter_context(board_of(device, target)) for device in several]
+        urls = [board.url for board in opened]
+        if twice := sorted({url for url in urls if urls.count(url) > 1}):
+            raise UsageError(f"{', '.join(twice)} is named twice", hint="name each board once")
         yield opened

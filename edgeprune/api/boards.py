@@ -25,7 +25,7 @@ from edgeprune.deploy.placed import Placed
 from edgeprune.deploy.rollback import Rollback
 from edgeprune.deploy.rollback import rollback as go_back
 from edgeprune.deploy.standard import Standard
-from edgeprune.deploy.timing import WARMUP, Timing, timed
+from edgeprune.deploy.timing import WARMUP, Timing
 from edgeprune.deploy.trials import on_trial
 from edgeprune.devices.protocol import Device
 from edgeprune.errors import BadInputError
@@ -66,17 +66,9 @@ def flash(
         if standard is not None:
             standard = replace(standard, patience_s=patience_s)
             dense = Path(beside) if beside is not None else folder.parent / "dense"
-            relative = any(limit.relative for limit in standard.promise.limits.values())
-            if relative and (beside is not None or (dense / MANIFEST).is_file()):
+            if standard.promise.relative and (beside is not None or (dense / MANIFEST).is_file()):
                 bar.stage("dense network")
-                placed = stack.enter_context(on_trial(board)).keep(dense)
-                standard = replace(
-                    standard,
-                    dense=placed,
-                    dense_ms=timed(placed).statistic(standard.promise.statistic),
-                    dense_flash_bytes=float(placed.manifest.memory.flash),
-                    dense_ram_bytes=float(placed.manifest.memory.peak_ram),
-                )
+                standard = standard.beside(stack.enter_context(on_trial(board)).keep(dense))
         return install(folder, board, resume=resume, standard=standard, progress=bar)
 
 

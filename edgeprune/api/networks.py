@@ -75,6 +75,12 @@ class Pruned(Network):
         return float(self.plan.predicted["latency_ms"])
 
     @property
+    def interval_ms(self) -> tuple[float, float]:
+        """Where the latency lies in 95 % of all cases, by what the profile does not know of it."""
+        low, high = self.plan.predicted.get("latency_interval_ms", (self.latency_ms, self.latency_ms))
+        return float(low), float(high)
+
+    @property
     def flash_bytes(self) -> float:
         """Predicted from the profile."""
         return float(self.plan.predicted["flash_bytes"])
@@ -87,7 +93,8 @@ class Pruned(Network):
 
     @property
     def summary(self) -> str:
-        said = f"{written(self.latency_ms, 'ms')}, {size(self.flash_bytes)}"
+        low, high = (written(ms, "ms") for ms in self.interval_ms)
+        said = f"{written(self.latency_ms, 'ms')} ({low} to {high} in 95 %), {size(self.flash_bytes)}"
         said += "" if self.ram_bytes is None else f", {size(self.ram_bytes)} of RAM"
         return f"{self.small.name}, {said}, predicted ({self.plan.predicted['evidence']})"
 

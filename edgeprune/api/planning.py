@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgeprune.api.arguments import (
     Data,
@@ -20,6 +21,7 @@ from edgeprune.api.arguments import (
     open_task,
 )
 from edgeprune.api.progress import reporting
+from edgeprune.api.shipped import shipped_for
 from edgeprune.budget.effort import UNLIMITED, Effort
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.devices.protocol import Device
@@ -31,8 +33,9 @@ from edgeprune.fitting.teaching import prepared
 from edgeprune.graph.network import Network, read_network
 from edgeprune.home import store_path
 from edgeprune.importance.curves import Saliency
+from edgeprune.latency.catalogue import stored_profiles
 from edgeprune.latency.model import NetworkPrediction
-from edgeprune.latency.store import ProfileStore
+from edgeprune.latency.store import Profile, ProfileStore
 from edgeprune.models.loading import LoadedModel
 from edgeprune.profiling.estimated import estimated_of
 from edgeprune.profiling.fingerprint import fingerprint_of
@@ -111,15 +114,9 @@ class Opened:
         """
         asked, data, task = self.question, self.data, self.task
         network = read_network(self.loaded.module, self.loaded.example_inputs, self.loaded.interface)
-        with (
-            board_of(asked.device, self.target) as board,
-            ProfileStore(store_path(asked.store)) as store,
-            reporting(progress) as bar,
-        ):
+        with reporting(progress) as bar, self._profile(network, bar) as profile:
             if asked.blocks:
                 network = with_removable(network, bar)
-            fingerprint = fingerprint_of(self.target, board.describe(), asked.threads, network.kernels)
-            profile = store.find(fingerprint, allow_mismatch=asked.allow_mismatch)
             own = [n.spec for n in network.kernels.nodes]
             tables = estimated_of(profile, self.target, own)
             ram = PlannedRam(network, ScheduleBook(self.target, profile.records()), limited=ram_limited)
@@ -152,6 +149,27 @@ class Opened:
                 progress=bar,
             )
             yield Planning(network, planner, saliency, ram, dense, tables.evidence, bar)
+
+    @contextmanager
+    def _profile(self, network: Network, progress: Progress) -> Iterator[Profile]:
+        """The profile of the board in the store. Where no board is named and the store has none of the target, one that
+        edgeprune ships, if there is one; the board is not asked then.
+        """
+        asked, path = self.question, store_path(self.question.store)
+        if asked.device is None and not _knows(path, self.target):
+            with shipped_for(network, self.target, asked.threads) as shipped:
+                if shipped is not None:
+                    progress.note(f"planned by the profile that edgeprune ships for {self.target.name}")
+                    yield shipped
+                    return
+        with board_of(asked.device, self.target) as board, ProfileStore(path) as store:
+            fingerprint = fingerprint_of(self.target, board.describe(), asked.threads, network.kernels)
+            yield store.find(fingerprint, allow_mismatch=asked.allow_mismatch)
+
+
+def _knows(store: Path, target: Target) -> bool:
+    """Whether a store holds a profile of a target."""
+    return any(found.fingerprint.target == target.name for found in stored_profiles(store))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeprune.api.arguments import Inputs, Model, Shape, Where, board_of, open_model, open_target
+from edgeprune.api.arguments import Boards, Inputs, Model, Shape, Where, boards_of, open_model, open_target
 from edgeprune.api.progress import reporting
 from edgeprune.api.shown import Shown
 from edgeprune.budget.effort import parse_seconds
-from edgeprune.devices.protocol import Device, DeviceInfo
+from edgeprune.compiler.elsewhere import building_on
+from edgeprune.devices.protocol import DeviceInfo
 from edgeprune.errors import UsageError
 from edgeprune.graph.network import Network, read_network
 from edgeprune.home import store_path
@@ -22,6 +24,7 @@ from edgeprune.latency.records import Fingerprint, KernelRecord
 from edgeprune.latency.store import ProfileStore
 from edgeprune.latency.tables import LatencyTable
 from edgeprune.profiling.estimated import estimated
+from edgeprune.profiling.farm import BoardShare
 from edgeprune.profiling.profile import ProfileOptions, Sureness
 from edgeprune.progress import Progress
 from edgeprune.report.names import kernel_names
@@ -58,6 +61,7 @@ class Profile(Shown):
         placed: kernels that were timed now in their places in whole networks.
         timings: kernels that were timed now, each with each of its schedules, and ``placed`` ones.
         sureness: of a sampled profile: how sure plans of some budgets are of it.
+        boards: what each board had to do with it, how quick it is, and why it was dropped if it was.
     """
 
     model: str
@@ -76,6 +80,7 @@ class Profile(Shown):
     placed: int = 0
     timings: int = 0
     sureness: tuple[Sureness, ...] = ()
+    boards: tuple[BoardShare, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -122,6 +127,14 @@ class Profile(Shown):
 
         return draw_table(self.table(layer), f"{layer} of {self.model} on {self.board}", self.evidence)
 
+    def heat_map(self, layer: str) -> Figure:
+        """Latency of a layer over its input and output widths.
+
+        Raises:
+            UsageError: there is no such layer, or it has one width alone.
+        """
+        return heat_map_of(self.table(layer), f"{layer} of {self.model} on {self.board}", self.evidence)
+
     def export(self, path: Where) -> Path:
         """Write the profile as JSON lines, which ``edgeprune profiles import`` takes in elsewhere."""
         file = Path(path or f"{self.model}-{self.target.name}.jsonl")
@@ -134,11 +147,18 @@ class Profile(Shown):
             for x in self.layers()
         ]
         layers = Table(self.summary, ("layer", "kernel", "widths", "latency"), tuple(rows))
-        if not self.sureness:
-            return (layers,)
-        sure = tuple((f"{s.share:.0%}", f"{s.spread:.1%}", f"{s.worth:.2%}") for s in self.sureness)
-        head = ("of the dense latency", "latency known within", "another plan may retain more by")
-        return layers, Table("plans, by what was sampled", head, sure)
+        found = [layers]
+        if self.sureness:
+            sure = tuple((f"{s.share:.0%}", f"{s.spread:.1%}", f"{s.worth:.2%}") for s in self.sureness)
+            head = ("of the dense latency", "latency known within", "another plan may retain more by")
+            found.append(Table("plans, by what was sampled", head, sure))
+        if len(self.boards) > 1:
+            shares = tuple(
+                (b.url, "" if b.slowness is None else f"{b.slowness:.1%}", str(b.timed), b.lost) for b in self.boards
+            )
+            lead = next(b.url for b in self.boards if b.leads)
+            found.append(Table("boards", ("board", f"latency, of {lead}", "timings", "dropped"), shares))
+        return tuple(found)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -154,6 +174,7 @@ class Profile(Shown):
             "timings": self.timings,
             "networks": len(self.networks),
             "sureness": [s.to_json() for s in self.sureness],
+            "boards": [b.to_json() for b in self.boards],
             "kernels_failed": [{"kernel": str(r.spec), "error": r.error} for r in self.failed],
             "store": self.store,
             "fingerprint": self.fingerprint.digest,
@@ -164,7 +185,8 @@ def profile(
     model: Model,
     *,
     target: str | Target = "host",
-    device: str | Device | None = None,
+    device: Boards = None,
+    fleet: bool = False,
     example_inputs: Inputs = None,
     weights: Where = None,
     input_shape: Shape = None,
@@ -178,13 +200,15 @@ def profile(
     sampled: bool | None = None,
     budget: str | float | None = None,
     store: Where = None,
+    build_on: str | Executor | None = None,
     allow_mismatch: bool = False,
     progress: bool | Progress | None = None,
 ) -> Profile:
     """Latency tables of a network's kernels, measured on a device over the widths that pruning can choose.
 
-    What was measured before is taken from the store, so an interrupted profile goes on where it stopped. Arguments
-    and results are described in docs/API.md.
+    What was measured before is taken from the store, so an interrupted profile goes on where it stopped. Several
+    devices of one kind share the work; figures are of the first, or with ``fleet`` of the slowest. Arguments and
+    results are described in docs/API.md.
 
     Raises:
         UsageError, ModelLoadError, TargetError: what was asked for makes no sense.
@@ -202,25 +226,33 @@ def profile(
         step=step,
         tune=tune,
         blocks=blocks,
-        sampled=budget is not None if sampled is None else sampled,
+        sampled=True if budget is not None else sampled,
         seconds=seconds,
+        fleet=fleet,
     )
-    with board_of(device, kind) as board, ProfileStore(path) as opened, reporting(progress) as bar:
-        info = board.describe()
+    with (
+        boards_of(device, kind) as boards,
+        ProfileStore(path) as opened,
+        reporting(progress) as bar,
+        building_on(build_on),
+    ):
+        first, *others = boards
+        info = first.describe()
         made = profiled(
             network,
             kind,
-            board,
+            first,
             opened,
             options,
             info=info,
+            others=others,
             allow_mismatch=allow_mismatch,
             progress=bar,
         )
         return Profile(
             model=loaded.name,
             target=kind,
-            device=board.url,
+            device=next(b.url for b in made.boards if b.leads),
             info=info,
             network=network,
             records=made.profile.records(),
@@ -233,8 +265,22 @@ def profile(
             placed=made.placed,
             timings=made.timings,
             sureness=made.sureness,
+            boards=made.boards,
             store=path,
         )
+
+
+def heat_map_of(table: LatencyTable, title: str, evidence: str) -> Figure:
+    """A table over input and output widths as a picture.
+
+    Raises:
+        UsageError: it has one width alone.
+    """
+    from edgeprune.report.plots.profiles import draw_heat_map
+
+    if len(table.axes) != 2:
+        raise UsageError(f"{title} has one width alone, which a heat map cannot show", hint="draw it as a plot")
+    return draw_heat_map(table, title, evidence)
 
 
 @dataclass(frozen=True, slots=True)

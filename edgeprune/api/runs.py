@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
 from functools import cached_property
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeprune.api.arguments import (
+    Boards,
     Data,
     Frames,
     Inputs,
@@ -18,26 +20,26 @@ from edgeprune.api.arguments import (
     Shape,
     TaskArgument,
     Where,
-    board_of,
+    boards_of,
     open_data,
     open_model,
     open_target,
     open_task,
 )
 from edgeprune.api.call import sign, signed
+from edgeprune.api.fitted import Fit
 from edgeprune.api.networks import Bundle
 from edgeprune.api.progress import reporting
 from edgeprune.api.shown import Network, folder_of, plot_of
 from edgeprune.budget.effort import USUAL
 from edgeprune.budget.promise import Promise
-from edgeprune.budget.verdict import PATIENCE_S, Verdict
+from edgeprune.budget.verdict import PATIENCE_S
+from edgeprune.compiler.elsewhere import building_on
 from edgeprune.compiler.manifest import MANIFEST, read_manifest
-from edgeprune.devices.protocol import Device
 from edgeprune.errors import BadInputError, UsageError
 from edgeprune.fitting.fit import fit as run_fit
 from edgeprune.fitting.options import FitOptions
 from edgeprune.fitting.request import DONE, FREE
-from edgeprune.fitting.result import FitResult
 from edgeprune.fitting.run_folder import absolute
 from edgeprune.fitting.run_folder import load_run as load_folder
 from edgeprune.fitting.stages import FOLDER, LOG, Stages
@@ -53,99 +55,21 @@ from edgeprune.pruning.plan import Plan
 from edgeprune.pruning.widths import load_plan, load_pruned
 from edgeprune.report.from_fit import report_of
 from edgeprune.report.schema import Report, read_report
-from edgeprune.report.tables import Table, facts_table, written
+from edgeprune.report.tables import Table, facts_table
 from edgeprune.report.whole import report_tables
 from edgeprune.report.write import write_report
 from edgeprune.targets import Target
-from edgeprune.training.tasks.task import Score
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Fit(Network):
-    """A fitted network: installed, proved, and reported.
-
-    Attributes:
-        report: every figure with how it was obtained (docs/REPORT.md).
-        paths: what was written, by name: weights, widths, bundle, report_json, report_html, …
-        result: all else that the fit found out: rounds, timings, training histories.
-    """
-
-    result: FitResult
-    report: Report
-    paths: Mapping[str, Path]
-
-    @property
-    def met(self) -> bool:
-        """Whether the installed network keeps every limit that was asked for."""
-        return self.result.met
-
-    @property
-    def verdicts(self) -> tuple[Verdict, ...]:
-        """One for each limit, on the installed program."""
-        return self.result.verdicts
-
-    @property
-    def plan(self) -> Plan:
-        return self.result.plan
-
-    @property
-    def latency_ms(self) -> float:
-        """Of the installed network, at the device's nominal clock."""
-        return self.result.pruned.latency_ms
-
-    @property
-    def accuracy(self) -> float | None:
-        """Share of right labels from the program on the device; None without data, or where the metric is another."""
-        return self.result.pruned.accuracy
-
-    @property
-    def metric(self) -> Score | None:
-        """The figure of the task's metric from the program on the device; None without data."""
-        return self.result.pruned.metric
-
-    @property
-    def bundle(self) -> Path:
-        return self.paths["bundle"]
-
-    @property
-    def loaded(self) -> LoadedModel:
-        network, said = self.result.pruned.network, self.result
-        return LoadedModel(
-            network.module, network.example_inputs, said.model_name, said.model_source, network.interface
-        )
-
-    @property
-    def summary(self) -> str:
-        said, dense = self.result, self.result.dense.latency_ms
-        figures = f"{written(dense, 'ms')} dense, {written(self.latency_ms, 'ms')} pruned, {said.evidence}"
-        return f"{said.model_name} on {said.target.name}, {figures}, {'met' if self.met else 'not met'}"
-
-    def plot(self, what: str = "milliseconds") -> Figure:
-        """A plot of the report; see :func:`plot_of`."""
-        return plot_of(self.report, what)
-
-    def tables(self) -> tuple[Table, ...]:
-        return report_tables(self.report)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "met": self.met,
-            "budget_ms": self.result.budget.latency_ms,
-            "measured_ms": self.latency_ms,
-            "verdicts": [v.to_json() for v in self.verdicts],
-            "report": self.report.to_json(),
-            "paths": dict(self.paths),
-        }
 
 
 def fit(
     model: Model,
     *,
     target: str | Target = "host",
-    device: str | Device | None = None,
+    device: Boards = None,
+    fleet: bool = False,
     latency: str | float | None = None,
     flash: str | float | None = None,
     ram: str | float | None = None,
@@ -167,6 +91,7 @@ def fit(
     tune: int = 8,
     sampled: bool | None = None,
     store: Where = None,
+    build_on: str | Executor | None = None,
     allow_mismatch: bool = False,
     solver: str = "exact",
     time_limit_s: float | None = USUAL.time_limit_s,
@@ -189,7 +114,8 @@ def fit(
     """A trained network fitted to a budget of latency, size or RAM: profiled, pruned, trained, compiled, proved.
 
     Every finished stage is kept in ``out``; the same call with ``resume=True`` goes on from there after whatever
-    interrupted it. Arguments and results are described in docs/API.md.
+    interrupted it. Several devices of one kind share the profile; the network is fitted to the first of them, or with
+    ``fleet`` to the slowest, and installed and judged on each. Arguments and results are described in docs/API.md.
 
     Raises:
         UsageError, ModelLoadError, BadInputError, TargetError: what was asked for makes no sense; nothing was written.
@@ -221,7 +147,7 @@ def fit(
         gap=gap,
         allow_mismatch=allow_mismatch,
         profile=ProfileOptions(
-            threads=threads, points=points, step=step, tune=tune, blocks=blocks, sampled=bool(sampled)
+            threads=threads, points=points, step=step, tune=tune, blocks=blocks, sampled=sampled, fleet=fleet
         ),
     )
     loaded, record = open_model(model, example_inputs, weights, input_shape, example, seed)
@@ -235,7 +161,8 @@ def fit(
 
     def began() -> None:
         """Write down how the run was called, where text can say it: ``fit --resume`` then needs no more."""
-        texts = all(isinstance(given, str | None) for given in (target, device, task))
+        boards = device if isinstance(device, tuple | list) else [device]
+        texts = all(isinstance(given, str | None) for given in (target, task, *boards))
         if record is None or not texts or not isinstance(data, str | Path | None):
             return
         said = {k: v for k, v in call.items() if k not in _OF_THIS_TIME}
@@ -244,14 +171,20 @@ def fit(
         said |= {"example": record.example, "image_input": record.image_input, "task": named}
         sign(folder, {**said, "data": absolute(None if data is None else str(data)), "store": str(kept.resolve())})
 
-    with board_of(device, kind) as board, ProfileStore(kept) as opened, reporting(progress) as bar:
+    with (
+        boards_of(device, kind) as boards,
+        ProfileStore(kept) as opened,
+        reporting(progress) as bar,
+        building_on(build_on),
+    ):
         result = run_fit(
             loaded,
             kind,
-            board,
+            boards[0],
             opened,
             folder,
             promise,
+            others=boards[1:],
             data=examples,
             task=lesson,
             options=options,
@@ -265,7 +198,7 @@ def fit(
     return Fit(result, report, {**result.paths, "report_json": json_path, "report_html": html_path})
 
 
-_OF_THIS_TIME = ("out", "resume", "example_inputs", "command", "progress")
+_OF_THIS_TIME = ("out", "resume", "example_inputs", "command", "progress", "build_on")
 """Arguments that do not say what the run is."""
 
 

@@ -111,6 +111,11 @@ class Promise:
         """The limits that were asked for, by resource."""
         return {name: limit for name in _LIMITS if (limit := getattr(self, name)) is not None}
 
+    @property
+    def relative(self) -> bool:
+        """Whether a limit is relative to what the dense network costs."""
+        return any(limit.relative for limit in self.limits.values())
+
     def require_limit(self) -> None:
         """Raises UsageError where nothing is limited."""
         if not self.limits:

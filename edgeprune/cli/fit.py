@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeprune.cli.options import LEARNING, LOADING, PROFILING, PROMISED, WHERE, ModelArgument, option, taking
+from edgeprune.cli.options import BOARDS, LEARNING, LOADING, PROFILING, PROMISED, ModelArgument, option, taking
 from edgeprune.cli.output import JsonOption, QuietOption, Result, emit
 from edgeprune.errors import UsageError
 
@@ -19,11 +19,14 @@ app = typer.Typer(rich_markup_mode=None)
 @app.command()
 @taking(
     *LOADING,
-    *WHERE,
+    "target",
+    BOARDS,
+    "fleet",
     *PROMISED,
     *LEARNING,
     *PROFILING,
     "sampled",
+    "build_on",
     "image_input",
     "solver",
     "criterion",

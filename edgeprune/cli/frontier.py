@@ -17,7 +17,6 @@ app = typer.Typer(rich_markup_mode=None)
 SCHEMA = "edgeprune.frontier/1"
 _OF_A_MODEL = (*LOADING, *WHERE, *LEARNING, *PROFILING, "criterion", "objective")
 _CRITERION = "l2"
-_PLOTS = (".svg", ".png", ".pdf")
 
 
 @app.command()
@@ -51,11 +50,12 @@ def frontier(
     from edgeprune.api.frontiers import frontier as of_model
     from edgeprune.api.frontiers import frontier_of
     from edgeprune.files import require_writable, write_whole
+    from edgeprune.report.plots.canvas import require_picture, save_picture
 
     for path in filter(None, (out, plot)):
         require_writable(path)
-    if plot is not None and plot.suffix not in _PLOTS:
-        raise UsageError(f"{plot} is no picture that can be drawn", hint=f"name it {', '.join(_PLOTS)}")
+    if plot is not None:
+        require_picture(plot)
     asked: dict[str, Any] = {
         "against": against or "latency",
         "count": count,
@@ -74,7 +74,7 @@ def frontier(
     if out is not None:
         write_whole(out, json.dumps({"schema": SCHEMA, **body}, indent=2, allow_nan=False) + "\n")
     if plot is not None:
-        _save(done.plot(), plot)
+        save_picture(done.plot(), plot)
     emit(Result(SCHEMA, body, done.tables()), as_json)
 
 
@@ -84,14 +84,3 @@ def _refuse_options(given: dict[str, Any]) -> None:
     if strange := [name for name, value in given.items() if value != usual[name]]:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in strange)
         raise UsageError(f"a problem in a file knows nothing of {flags}", hint="leave them away, or name a model")
-
-
-def _save(figure: Any, path: Path) -> None:
-    from edgeprune.files import whole_file, write_whole
-    from edgeprune.report.plots.canvas import svg_of
-
-    if path.suffix == ".svg":
-        write_whole(path, svg_of(figure))
-        return
-    with whole_file(path) as partial:
-        figure.savefig(partial)

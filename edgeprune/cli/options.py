@@ -44,6 +44,7 @@ _SHARED = (
     option("seed", int, 0, "Seed of everything that is random."),
     option("target", str, "host", "A kind of board (edgeprune targets); host, host_gpu: this computer."),
     option("device", str | None, None, "URL of the board, local: for this computer; the target's by default."),
+    option("fleet", bool, False, "Of several boards the slowest counts: what is promised holds on each.", "--fleet"),
     option("latency", str | None, None, "Latency budget: 12ms, 800us, or 50% of the dense network's."),
     option("flash", str | None, None, "Budget of the program's size: 2MB, 512KiB, or 50% of the dense one's."),
     option("ram", str | None, None, "Budget of the RAM that it allocates: 512KiB, or 50% of the dense program's."),
@@ -61,6 +62,7 @@ _SHARED = (
     ),
     option("tune", int, 8, "Schedules tried for each kernel; 1 is quick.", min=1),
     option("sampled", bool | None, None, "Only what plans hang on, or all widths.", "--sampled/--exhaustive"),
+    option("build_on", str | None, None, "Build kernels on a Dask cluster: tcp://SCHEDULER:8786. Here by default."),
     inspect.Parameter("store", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=StoreOption),
     option("allow_mismatch", bool, False, "Use a profile of another device or version, as it is.", "--allow-mismatch"),
     option("solver", str, "exact", "exact, lagrangian, knapsack, greedy, uniform or brute_force (docs/SOLVERS.md)."),
@@ -84,6 +86,12 @@ _SHARED = (
 )
 _TRUST = option("accept_new_host_key", bool, False, "Trust an SSH board that is not known yet (docs/SSH.md).")
 SHARED = {shared.name: shared for shared in _SHARED}
+BOARDS = option(
+    "device",
+    list[str] | None,
+    None,
+    "URL of the board, local: for this computer; the target's by default. Several of one kind share the work.",
+)
 
 LEARNING = ("data", "task", "pixels")
 LOADING = ("weights", "input_shape", "example", "seed")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeprune.cli.options import LOADING, PROFILING, WHERE, ModelArgument, option, taking
+from edgeprune.cli.options import BOARDS, LOADING, PROFILING, ModelArgument, option, taking
 from edgeprune.cli.output import JsonOption, QuietOption, emit, record
 
 app = typer.Typer(rich_markup_mode=None)
@@ -16,9 +16,12 @@ app = typer.Typer(rich_markup_mode=None)
 @app.command()
 @taking(
     *LOADING,
-    *WHERE,
+    "target",
+    BOARDS,
+    "fleet",
     *PROFILING,
     "sampled",
+    "build_on",
     option("budget", str | None, None, "Sample, and stop after this time: 3m, 90s."),
 )
 def profile(
@@ -28,7 +31,7 @@ def profile(
     quiet: QuietOption = False,
     **given: Any,
 ) -> None:
-    """Measure a network's kernels over their widths on a device.
+    """Measure a network's kernels over their widths on a device, or on several of one kind.
 
     What was measured before is kept, so an interrupted profile goes on where it stopped.
     """

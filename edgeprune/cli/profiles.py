@@ -1,4 +1,4 @@
-"""``edgeprune profiles``: the stored profiles; ``profiles export`` and ``profiles import`` pass one on as a file."""
+"""``edgeprune profiles``: the stored profiles; each can be shown, compared with another, and passed on as a file."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from typing import Annotated
 import typer
 
 from edgeprune.cli.options import StoreOption
-from edgeprune.cli.output import JsonOption, columns, emit, listing, record, wants_json
+from edgeprune.cli.output import JsonOption, Result, columns, emit, listing, record, wants_json
 from edgeprune.errors import UsageError
 from edgeprune.home import store_path
 
 app = typer.Typer(rich_markup_mode=None)
 
+ProfileArgument = Annotated[
+    str, typer.Argument(help="A file, or a fingerprint as edgeprune profiles lists it, or its beginning.")
+]
 COLUMNS = columns("fingerprint target cpu threads clock kernels failed networks evidence file")
 
 
 @app.callback(invoke_without_command=True)
 def profiles(ctx: typer.Context, store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """List the profiles at hand; pass one on: profiles export, profiles import.
+    """List the profiles at hand; show, compare and pass on: profiles show, diff, export, import, merge.
 
     Those of the store, and the files that edgeprune ships.
     """
@@ -68,3 +71,64 @@ def import_(
     found, done = import_profile(path, file)
     fields = {**found.to_json(), "added": done.added, "kept": done.kept, "store": path}
     emit(record("edgeprune.profiles_import/1", fields), wants_json(ctx, as_json))
+
+
+@app.command()
+def show(
+    ctx: typer.Context,
+    profile: ProfileArgument,
+    family: Annotated[str | None, typer.Option("--family", help="A kernel to draw, as the list names it.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Its latency against its width: FILE.svg or .png.")
+    ] = None,
+    heat_map: Annotated[Path | None, typer.Option("--heat-map", help="Its latency over in and out widths.")] = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a profile holds, kernel by kernel; draw one of them."""
+    from edgeprune.api.stored import load_profile
+    from edgeprune.files import require_writable
+    from edgeprune.report.plots.canvas import require_picture, save_picture
+
+    pictures = [path for path in (plot, heat_map) if path is not None]
+    if bool(pictures) != (family is not None):
+        raise UsageError("a picture is of one kernel", hint="give --family KEY and --plot FILE.svg")
+    for path in pictures:
+        require_picture(path)
+        require_writable(path)
+    found = load_profile(profile, store=store)
+    if family is not None:
+        if plot is not None:
+            save_picture(found.plot(family), plot)
+        if heat_map is not None:
+            save_picture(found.heat_map(family), heat_map)
+    emit(Result("edgeprune.profiles_show/1", found.to_json(), found.tables()), wants_json(ctx, as_json))
+
+
+@app.command()
+def diff(
+    ctx: typer.Context,
+    first: ProfileArgument,
+    second: ProfileArgument,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two profiles: fingerprints, kernels that both have, and whole networks."""
+    from edgeprune.api.stored import load_profile
+
+    found = load_profile(first, store=store).difference(load_profile(second, store=store))
+    emit(Result("edgeprune.profiles_diff/1", found.to_json(), found.tables()), wants_json(ctx, as_json))
+
+
+@app.command()
+def merge(
+    ctx: typer.Context,
+    files: Annotated[list[Path], typer.Argument(help="Files of one fingerprint; the first that has a kernel counts.")],
+    out: Annotated[Path, typer.Option("--out", help="The file to write, NAME.profile.jsonl.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Make one file of several that were measured on boards of one kind."""
+    from edgeprune.latency.catalogue import merge_profiles
+
+    found, twice = merge_profiles(files, out)
+    emit(record("edgeprune.profiles_merge/1", {**found.to_json(), "twice": twice}), wants_json(ctx, as_json))

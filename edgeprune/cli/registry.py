@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 COMMANDS: Mapping[str, str] = {
     "fit": "Profile, prune to a budget, fine-tune, compile, flash and prove: the whole chain.",
-    "profile": "Measure a network's kernels over their widths on a device.",
+    "profile": "Measure a network's kernels over their widths on a device, or on several of one kind.",
     "prune": "Choose widths inside a budget from a stored profile; write the smaller network.",
     "explain": "Say which limits shaped the widths of a run, and what other widths would cost.",
     "frontier": "Show what any budget would retain: plans from the smallest to the widest, each with its gap.",
@@ -23,7 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "run": "Run the installed network, or that of a bundle, on data.",
     "bench": "Time the installed network.",
     "report": "Show the report of a run, and draw its page anew.",
-    "profiles": "List the profiles at hand; pass one on: profiles export, profiles import.",
+    "profiles": "List the profiles at hand; show, compare and pass on: profiles show, diff, export, import, merge.",
     "targets": "List the kinds of board edgeprune knows, or show one.",
     "devices": "List the boards and emulators that can be reached from here.",
     "board-check": "Try everything on a board: identity, build, transfer, numerics, timing, flash, rollback.",

@@ -11,22 +11,22 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edgeprune.children import Child, ChildGoneError, Waiting, answering, running
+from edgeprune.compiler.elsewhere import Request, answer, answer_with_bytes, executor_here, question_of
 from edgeprune.compiler.failures import KernelBuildError
-from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.objects import KernelObject, build_object, find_object, symbol_of
-from edgeprune.graph.spec import KernelSpec
+from edgeprune.files import write_whole
 from edgeprune.home import home
 from edgeprune.targets import Target
 
-Request = tuple[KernelSpec, Schedule]
-
 COMMAND = running("edgeprune.compiler.workers")
 WAITING = Waiting()
+MOST_THREADS = 256
 
 
 def build_all(
@@ -43,9 +43,13 @@ def build_all(
         for symbol, request in zip(symbols, requests, strict=True)
         if find_object(*request, target) is None
     }
-    with ThreadPoolExecutor(min(workers or os.cpu_count() or 1, max(1, len(missing)))) as pool:
+    elsewhere = executor_here()
+    # Threads that wait for processes here, or for the executor: it has as many workers as it likes.
+    most = len(missing) if elsewhere is not None else workers or os.cpu_count() or 1
+    with ThreadPoolExecutor(max(1, min(most, len(missing), MOST_THREADS))) as pool:
         try:
-            pending = {symbol: pool.submit(_build, request, target) for symbol, request in missing.items()}
+            build = partial(_build, target=target) if elsewhere is None else partial(_had_built, elsewhere, target)
+            pending = {symbol: pool.submit(build, request) for symbol, request in missing.items()}
             for symbol, request in zip(symbols, requests, strict=True):
                 yield pending[symbol].result() if symbol in pending else build_object(*request, target)
         finally:
@@ -56,14 +60,9 @@ def _build(request: Request, target: Target) -> KernelObject | KernelBuildError:
     """One kernel by a worker of its own for as long as it takes."""
     spec, schedule = request
     worker = WAITING.take() or Child(COMMAND)
-    question = {
-        "spec": spec.to_json(),
-        "schedule": dict(schedule),
-        "target": target.to_json(),
-        "folder": str(home() / "objects"),
-    }
+    question = {**question_of(request, target), "folder": str(home() / "objects")}
     try:
-        answer = worker.exchange(question)
+        said = worker.exchange(question)
     except ChildGoneError:
         return KernelBuildError(
             f"the process that built {spec} with {dict(schedule)} for {target.name} {worker.end()}",
@@ -75,27 +74,46 @@ def _build(request: Request, target: Target) -> KernelObject | KernelBuildError:
         WAITING.dismiss(worker)  # its answer would be taken for that of the next question
         raise
     WAITING.keep(worker)
-    if error := answer.get("error"):
-        return KernelBuildError(error["message"], hint=error["hint"], **error["details"])
-    return KernelObject(answer["symbol"], Path(answer["path"]))
+    return _refused(said) or KernelObject(said["symbol"], Path(said["path"]))
+
+
+def _had_built(executor: Executor, target: Target, request: Request) -> KernelObject | KernelBuildError:
+    """One kernel by an executor; its object is kept here."""
+    spec, schedule = request
+    facts: dict[str, Any] = {"spec": spec.to_json(), "schedule": dict(schedule)}
+    try:
+        said = executor.submit(answer_with_bytes, question_of(request, target)).result()
+    except Exception as e:  # whatever a cluster fails with
+        return KernelBuildError(
+            f"the executor that was to build {spec} for {target.name} failed: {type(e).__name__}: {e}",
+            hint="see the log of its worker; without --build-on kernels are built here",
+            **facts,
+        )
+    if error := _refused(said):
+        return error
+    symbol = symbol_of(spec, schedule, target)
+    if said["symbol"] != symbol:
+        return KernelBuildError(
+            f"{spec} was built for {target.name} by another version of edgeprune or of its compiler",
+            hint="install the same versions on the workers as here",
+            **facts,
+        )
+    path = home() / "objects" / f"{symbol}.o"
+    write_whole(path, said["object"])
+    return KernelObject(symbol, path)
+
+
+def _refused(said: dict[str, Any]) -> KernelBuildError | None:
+    error = said.get("error")
+    return KernelBuildError(error["message"], hint=error["hint"], **error["details"]) if error else None
 
 
 def main() -> None:
     """The answering end: one answer a line of stdin, until stdin ends."""
     say = answering()
     for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            built = build_object(
-                KernelSpec.from_json(request["spec"]),
-                request["schedule"],
-                Target.model_validate(request["target"]),
-                Path(request["folder"]),
-            )
-            answer: dict[str, Any] = {"symbol": built.symbol, "path": str(built.path)}
-        except KernelBuildError as e:
-            answer = {"error": e.to_json()}
-        say(answer)
+        question = json.loads(line)
+        say(answer(question, Path(question["folder"])))
 
 
 if __name__ == "__main__":

@@ -107,6 +107,21 @@ class Standard:
         verdict = decide(question, turns, time.monotonic)
         return Judgement((*verdicts, replace(verdict, evidence=turns.timing.evidence)), turns.timing, turns.beside)
 
+    def beside(self, dense: Placed) -> Standard:
+        """The standard on the device of ``dense``, in turns with which a relative limit is judged.
+
+        Raises:
+            VerificationError: the dense network crashes or does not end.
+        """
+        memory = dense.manifest.memory
+        return replace(
+            self,
+            dense=dense,
+            dense_ms=timed(dense).statistic(self.promise.statistic),
+            dense_flash_bytes=float(memory.flash),
+            dense_ram_bytes=float(memory.peak_ram),
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The standard as JSON for a manifest, with the limits in ms and bytes for readers."""
         known = {n: v for n in _KNOWN if (v := getattr(self, n)) is not None}

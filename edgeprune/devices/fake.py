@@ -113,7 +113,7 @@ class FakeDevice(Closing):
                 return Completed(1, "", f"{tool}: {os.strerror(errno.EROFS)}\n")
             if self.faults.disk_bytes is not None and tool == "df":
                 return self._df(self.faults.disk_bytes)
-            return self._computer.run(_with_virtual_clock(argv), timeout_s=timeout_s)
+            return self._computer.run(with_virtual_clock(argv), timeout_s=timeout_s)
 
     def remove(self, path: str) -> None:
         with self._link():
@@ -170,7 +170,8 @@ class FakeDevice(Closing):
         return Completed(0, f"Filesystem 1024-blocks Used Available Capacity Mounted on\n{row}\n", "")
 
 
-def _with_virtual_clock(argv: Sequence[str]) -> Sequence[str]:
+def with_virtual_clock(argv: Sequence[str]) -> Sequence[str]:
+    """A command, with its clock virtual if it runs a native program that times."""
     # Wherever it stands: a command that enters a folder first runs the program behind it.
     native = any("/" in program and command in _TIMED_COMMANDS for program, command in pairwise(argv))
     return [*argv, "--virtual-clock"] if native and "--virtual-clock" not in argv else argv

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from edgeprune.devices.protocol import Device
 from edgeprune.errors import InfeasibleBudgetError, ProfileError, VerificationError
 from edgeprune.fitting.baseline import uniform
 from edgeprune.fitting.build import Builder
+from edgeprune.fitting.fleet import check_fleet, install_on_others, slowest
 from edgeprune.fitting.install import install
 from edgeprune.fitting.judging import frame_distance
 from edgeprune.fitting.objective import saliency_of
@@ -54,6 +55,7 @@ def fit(
     out: Path,
     promise: Promise,
     *,
+    others: Sequence[Device] = (),
     data: DataSet | None = None,
     task: Task | None = None,
     options: FitOptions | None = None,
@@ -69,6 +71,8 @@ def fit(
     is kept in ``out`` as it ends (fitting/stages.py).
 
     Args:
+        others: boards of the device's kind. They share the work of the profile; where the options ask for a fleet, the
+            network is fitted to the slowest of all, and installed and judged on each.
         task: what the network is for: its loss and its metric; by the targets of ``data`` if None.
         promise: limits in ms and bytes, or as fractions of what the dense network costs, measured in this run.
         out: the run folder: stages, plan, weights, bundle.
@@ -88,6 +92,8 @@ def fit(
     options = options or FitOptions()
     promise.require_limit()
     options.check(has_data=data is not None)
+    fleet, of_profile = options.profile.fleet, replace(options.profile, fleet=False)
+    check_fleet(fleet=fleet, others=others)
     network = read_network(model.module, model.example_inputs, model.interface)
     if options.profile.blocks:
         network = with_removable(network, progress)
@@ -100,6 +106,10 @@ def fit(
                 f"test images go to the board as camera frames, {distance:.2g} grey levels beside them at most"
             )
     stages = open_run(out, model, target, promise, options, resume=resume, began=began)
+    if fleet:
+        boards, threads = (device, *others), options.profile.threads
+        device = slowest(network, target, boards, stages, threads=threads, progress=progress)
+        others = [board for board in boards if board is not device]
     with tempfile.TemporaryDirectory(prefix="edgeprune-fit-") as scratch, on_trial(device) as trials:
         profiled = stages.once(
             "profile",
@@ -108,8 +118,9 @@ def fit(
                 target,
                 device,
                 store,
-                options.profile,
+                of_profile,
                 info=trials.info,
+                others=others,
                 allow_mismatch=options.allow_mismatch,
                 progress=progress,
             ),
@@ -186,6 +197,11 @@ def fit(
             return None if found is None else found.proposal.plan
 
         done = install(workshop, device, reference, plan, small, smaller)
+        members = (
+            install_on_others(others, out / "bundle", stages.run / DENSE, promise, options.patience_s, progress)
+            if fleet
+            else ()
+        )
         judged = Judgement(done.deployment.verdicts, done.deployment.timing)
         placed = trials.installed()
         proved: Measured = stages.once(
@@ -233,6 +249,7 @@ def fit(
             task=task,
             data=data,
             solved=solved,
+            fleet=members,
         )
 
 

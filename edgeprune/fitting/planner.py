@@ -19,11 +19,12 @@ from edgeprune.errors import InfeasibleBudgetError, ProfileError, UnsupportedOpe
 from edgeprune.fitting.planned_ram import PlannedRam
 from edgeprune.fitting.search import Proposal
 from edgeprune.graph.network import Network, read_network
+from edgeprune.graph.spec import KernelSpec
 from edgeprune.importance.criterion import LossFn, OfModule, Scores
 from edgeprune.importance.curves import Saliency
 from edgeprune.importance.registry import criterion
 from edgeprune.latency.grids import finer
-from edgeprune.latency.model import LatencyModel
+from edgeprune.latency.model import LEVEL, LatencyModel
 from edgeprune.latency.problem import build_problem, kernels_at, usable_levels
 from edgeprune.progress import SILENT, Progress
 from edgeprune.pruning.blocks import removable
@@ -203,6 +204,7 @@ class Planner:
 
     def _proposal(self, solution: Solution, method: Mapping[str, Any]) -> Proposal[Plan]:
         plan = self._plan(solution, method)
+        plan = replace(plan, predicted={**plan.predicted, **self._interval(solution)})
         ram = None if self._ram is None else self._ram.of(plan)
         if ram is not None:
             plan = replace(plan, predicted={**plan.predicted, "ram_bytes": ram})
@@ -220,9 +222,20 @@ class Planner:
 
     def _untimed(self, solution: Solution) -> bool:
         """Whether some kernel of a plan was never timed: it may turn out not to build."""
+        found = (self._model.record(s) for s in self._kernels(solution))
+        return any(record is None or not record.ok for record in found)
+
+    def _kernels(self, solution: Solution) -> list[KernelSpec]:
         chosen = {c.name: w for c, w in zip(self.problem.choices, solution.widths, strict=True)}
-        specs = kernels_at(self._network.kernels, self._network.channels, self._levels, chosen)
-        return any((record := self._model.record(s)) is None or not record.ok for s in specs)
+        return kernels_at(self._network.kernels, self._network.channels, self._levels, chosen)
+
+    def _interval(self, solution: Solution) -> dict[str, Any]:
+        """Where the latency of a plan lies, by what is not known of its kernels."""
+        found = self._model.network(self._kernels(solution))
+        if not found.latency_ms:
+            return {}
+        low, high = (solution.latency_ms * x / found.latency_ms for x in found.interval_ms)
+        return {"latency_interval_ms": [low, high], "level": LEVEL}
 
     def _plan(self, solution: Solution, method: Mapping[str, Any]) -> Plan:
         return make_plan(

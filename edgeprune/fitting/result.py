@@ -18,6 +18,7 @@ from edgeprune.deploy.flash import Deployment
 from edgeprune.deploy.standard import Judgement
 from edgeprune.deploy.timing import Timing
 from edgeprune.devices.protocol import DeviceInfo
+from edgeprune.fitting.fleet import Member
 from edgeprune.fitting.search import Round
 from edgeprune.graph.network import Network
 from edgeprune.jsonable import Jsonable
@@ -87,6 +88,7 @@ class FitResult:
         dropped: group -> width -> why it was not offered.
         paths: what was written, by name.
         task, data: what the network was judged by, and on; None without data.
+        fleet: the other boards that it was installed on, with what was found there.
         solved: the question that the plan before any further shrinking answers, and the answer.
     """
 
@@ -115,6 +117,7 @@ class FitResult:
     task: Task | None = None
     data: DataSet | None = None
     solved: Solved | None = None
+    fleet: tuple[Member, ...] = ()
 
     @property
     def evidence(self) -> str:
@@ -122,5 +125,6 @@ class FitResult:
 
     @property
     def met(self) -> bool:
-        """Whether the installed network keeps every limit that was asked for."""
-        return all(v.kept for v in self.verdicts)
+        """Whether the installed network keeps every limit that was asked for, on every board."""
+        others = [v for member in self.fleet for v in member.deployment.verdicts]
+        return all(v.kept for v in (*self.verdicts, *others))

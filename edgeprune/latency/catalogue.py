@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune.errors import ProfileError
-from edgeprune.latency.jsonl import read_jsonl
+from edgeprune.latency.jsonl import ProfileFile, read_jsonl, write_jsonl
 from edgeprune.latency.networks import NetworkRecord
-from edgeprune.latency.records import EVIDENCE, Fingerprint, KernelRecord
+from edgeprune.latency.records import EVIDENCE, Fingerprint, KernelRecord, difference
 from edgeprune.latency.store import Imported, Profile, ProfileStore
 from edgeprune.targets import data_folder
 
@@ -80,8 +80,20 @@ def shipped_profiles() -> list[Summary]:
     Raises:
         ProfileError: one of them does not check.
     """
-    files = sorted(data_folder("profiles").glob("*.jsonl"))
-    return [Summary.of(*read_jsonl(file), file) for file in files]
+    return [Summary.of(*read_jsonl(file), file) for file in _shipped()]
+
+
+def shipped_files() -> list[ProfileFile]:
+    """What is in them.
+
+    Raises:
+        ProfileError: one of them does not check.
+    """
+    return [read_jsonl(file) for file in _shipped()]
+
+
+def _shipped() -> list[Path]:
+    return sorted(data_folder("profiles").glob("*.jsonl"))
 
 
 def export_profile(path: Path, digest: str, out: Path) -> Summary:
@@ -98,6 +110,53 @@ def export_profile(path: Path, digest: str, out: Path) -> Summary:
         profile = _the_one(store, digest)
         store.export_jsonl(profile, out)
         return Summary.of_stored(profile, out)
+
+
+def read_profile(path: Path, name: str) -> ProfileFile:
+    """The one profile of a store whose fingerprint's digest begins with ``name``, or of a file of that name.
+
+    Raises:
+        ProfileError: there is no such profile, or several; or the file does not check.
+    """
+    if Path(name).suffix or Path(name).exists():
+        return read_jsonl(Path(name))
+    if not path.exists():
+        raise ProfileError(
+            f"there is no profile store {path}", hint="edgeprune profile MODEL makes one; or give --store, or a file"
+        )
+    with ProfileStore(path) as store:
+        profile = _the_one(store, name)
+        return ProfileFile(profile.fingerprint, profile.records(), profile.networks())
+
+
+def merge_profiles(files: Sequence[Path], out: Path) -> tuple[Summary, int]:
+    """Write several files of one fingerprint as one; what an earlier file says of a kernel or a network stands.
+
+    Returns:
+        What is written, and how many kernels with a latency were there more than once.
+
+    Raises:
+        ProfileError: a file does not check, is of another fingerprint, or ``out`` cannot be written.
+    """
+    found = [(file, read_jsonl(file)) for file in files]
+    (first, (fingerprint, _, _)), *others = found
+    for file, (other, _, _) in others:
+        if fields := difference(fingerprint, other):
+            raise ProfileError(
+                f"{file} is no profile of what {first} is one of: they differ in {', '.join(fields)}",
+                hint="merge profiles of one kind of board and one version; compare others: edgeprune profiles diff",
+                differences={name: list(pair) for name, pair in fields.items()},
+            )
+    records, networks, twice = dict[str, KernelRecord](), dict[str, NetworkRecord](), 0
+    for _, (_, more, whole) in found:
+        for record in more:
+            known = records.get(record.spec.key)
+            twice += record.ok and known is not None and known.ok
+            if known is None or (record.ok and not known.ok):
+                records[record.spec.key] = record
+        networks = {**{n.key: n for n in whole}, **networks}
+    write_jsonl(out, fingerprint, records.values(), networks.values())
+    return Summary.of(fingerprint, records.values(), [*networks.values()], out), twice
 
 
 def import_profile(path: Path, file: Path) -> tuple[Summary, Imported]:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.registry import schedules_for
 from edgeprune.compiler.objects import KernelObject
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.compiler.workers import build_all
-from edgeprune.devices.protocol import Device, DeviceInfo
 from edgeprune.graph.spec import KernelSpec
-from edgeprune.latency.model import nominal_ns
 from edgeprune.latency.records import KernelRecord
 from edgeprune.latency.store import Profile
-from edgeprune.profiling.figures import NEAR, Clock
+from edgeprune.profiling.farm import Board, Farm
+from edgeprune.profiling.figures import NEAR
 from edgeprune.profiling.measure import Candidate, TimingOptions, measure
 from edgeprune.progress import SILENT, Progress
 from edgeprune.targets import Target
@@ -36,11 +35,11 @@ BORROWED = "borrowed"
 
 
 class Bench:
-    """Measures kernels on one device into one profile.
+    """Measures kernels on one device, or on several of one kind, into one profile.
 
     Attributes:
         timings: kernels that were timed, each with each of its schedules.
-        clock: of the device, as far as it is known; ``counts``: whether it counts work instead of time.
+        counts: whether the device's clock counts work instead of time.
         measured, drifted: kernels with a record from this bench, and those of them that were measured again, for the
             device's speed had changed; ``failed`` are those that did not run.
     """
@@ -49,18 +48,16 @@ class Bench:
         self,
         profile: Profile,
         target: Target,
-        device: Device,
-        info: DeviceInfo,
+        farm: Farm,
         *,
         threads: int,
         timing: TimingOptions,
         workers: int | None = None,
         progress: Progress = SILENT,
     ) -> None:
-        self.profile, self._target, self._device, self._info = profile, target, device, info
+        self.profile, self._target, self._farm = profile, target, farm
         self._threads, self._timing, self._workers, self._progress = threads, timing, workers, progress
-        self.clock = Clock(nominal_ns(profile.records()))
-        self.counts = info.counts
+        self.counts = farm.lead.info.counts
         self.timings = self.drifted = 0
         self._measured: set[str] = set()
         self.failed: list[KernelRecord] = []
@@ -122,61 +119,87 @@ class Bench:
             again: time the best of several schedules once more: it looks better than it is by what it was lucky with.
             until: on the clock of :func:`time.monotonic`; no batch begins later.
         """
-        for batch in _batches(kernels):
-            if time.monotonic() > until:
-                return
-            best, winners = self._batch(batch)
-            for key, record in best.items():
-                before = (unless or {}).get(key)
-                if before is None or self._better(record, before):
-                    self.profile.add(replace(record, flags=(*record.flags, *flags)) if record.ok else record)
-                self._progress.advance()
-                self._measured.add(key)
-                self.drifted += "drift" in record.flags
-                if not record.ok and (found := self.profile.get(key)) is not None and not found.ok:
-                    self.failed.append(record)
-                    self._progress.note(f"{record.spec}: {record.error}")
-            for record in self._timed(winners if again else []):
-                if record.ok and (self._nominal(record) or not self._nominal(best[record.spec.key])):
-                    self.profile.add(replace(record, flags=(*record.flags, *flags)))
+        batches, winners = iter(_batches(kernels)), list[_Built]()
 
-    def _batch(self, kernels: Sequence[Tunable]) -> tuple[dict[str, KernelRecord], list[Candidate]]:
-        """One record a spec, by its key: the best of its candidates; and those that were chosen among several."""
+        def drawn() -> Iterator[_Built]:
+            """Winners first: what is known of them is stored already, and where they are lost nothing else is."""
+            while True:
+                if winners:
+                    yield winners.pop()
+                elif time.monotonic() <= until and (batch := next(batches, None)) is not None:
+                    yield self._built(batch)
+                else:
+                    return
+
+        more = True
+        while more:
+            for built, found, board in self._farm.share(drawn(), self._timed):
+                self.timings += len(built.candidates)
+                board.timed += len(built.candidates)
+                self._store(built, board, found, unless or {}, flags)
+                if again and not built.winners and (chosen := self._chosen(built, found)):
+                    winners.append(chosen)
+            more = bool(winners)  # of the batches that other boards had when there was nothing else to draw
+
+    def _store(
+        self,
+        built: _Built,
+        board: Board,
+        found: Mapping[str, tuple[KernelRecord, Candidate | None]],
+        unless: Mapping[str, KernelRecord],
+        flags: tuple[str, ...],
+    ) -> None:
+        for key in built.keys:
+            record = self._farm.as_lead(board, found[key][0])
+            if built.winners:
+                before = self.profile.get(key)
+                if record.ok and (self._nominal(record) or before is None or not self._nominal(before)):
+                    self.profile.add(replace(record, flags=(*record.flags, *flags)))
+                continue
+            other = unless.get(key)
+            if other is None or self._better(record, other):
+                self.profile.add(replace(record, flags=(*record.flags, *flags)) if record.ok else record)
+            self._progress.advance()
+            self._measured.add(key)
+            self.drifted += "drift" in record.flags
+            if not record.ok and (kept := self.profile.get(key)) is not None and not kept.ok:
+                self.failed.append(record)
+                self._progress.note(f"{record.spec}: {record.error}")
+
+    def _built(self, kernels: Sequence[Tunable]) -> _Built:
         requests = [(s, schedule) for s, schedules in kernels for schedule in schedules]
-        candidates: list[Candidate] = []
-        best: dict[str, KernelRecord] = {}
+        candidates, failed, evidence = list[Candidate](), list[KernelRecord](), self._farm.lead.info.evidence
         for (spec, schedule), built in zip(requests, build_all(requests, self._target, self._workers), strict=True):
             if isinstance(built, KernelObject):
                 candidates.append(Candidate(spec, schedule, built))
             else:
-                evidence, error = self._info.evidence, built.message
-                best[spec.key] = KernelRecord(spec, dict(schedule), "failed", evidence=evidence, error=error)
-        rivals = Counter(c.spec.key for c in candidates)
-        winners: dict[str, Candidate] = {}
-        for candidate, record in zip(candidates, self._timed(candidates), strict=True):
-            key = record.spec.key
-            if key not in best or _rank(record) > _rank(best[key]):
-                best[key], winners[key] = record, candidate
-        again = [] if self.counts else [c for key, c in winners.items() if rivals[key] > 1 and best[key].ok]
-        return {s.key: best[s.key] for s, _ in kernels}, again
+                failed.append(KernelRecord(spec, dict(schedule), "failed", evidence=evidence, error=built.message))
+        return _Built([s.key for s, _ in kernels], candidates, failed)
 
-    def _timed(self, candidates: Sequence[Candidate]) -> list[KernelRecord]:
-        self.timings += len(candidates)
+    def _timed(self, board: Board, built: _Built) -> dict[str, tuple[KernelRecord, Candidate | None]]:
+        """By the key of each kernel its best record, and the candidate that it is of."""
+        best: dict[str, tuple[KernelRecord, Candidate | None]] = {r.spec.key: (r, None) for r in built.failed}
+        for candidate, record in zip(built.candidates, self._measured_on(board, built.candidates), strict=True):
+            key = record.spec.key
+            if key not in best or _rank(record) > _rank(best[key][0]):
+                best[key] = record, candidate
+        return best
+
+    def _chosen(self, built: _Built, found: Mapping[str, tuple[KernelRecord, Candidate | None]]) -> _Built | None:
+        """The candidates that were the best of several."""
+        rivals = Counter(c.spec.key for c in built.candidates)
+        best = {key: c for key, (record, c) in found.items() if record.ok and c is not None and rivals[key] > 1}
+        return None if self.counts or not best else _Built(list(best), list(best.values()), [], winners=True)
+
+    def _measured_on(self, board: Board, candidates: Sequence[Candidate]) -> list[KernelRecord]:
         if not candidates:
             return []
-        return measure(
-            candidates,
-            self._target,
-            self._device,
-            self._info,
-            threads=self._threads,
-            timing=self._timing,
-            clock=self.clock,
-        )
+        of = {"threads": self._threads, "timing": self._timing, "clock": board.clock}
+        return measure(candidates, self._target, board.device, board.info, **of)  # type: ignore[arg-type]
 
     def _nominal(self, record: KernelRecord) -> bool:
         """Whether it was measured at the nominal clock, or nothing is known of clocks."""
-        return record.reference_ns <= self.clock.nominal_ns * (1 + NEAR)
+        return record.reference_ns <= self._farm.lead.clock.nominal_ns * (1 + NEAR)
 
     def _better(self, record: KernelRecord, before: KernelRecord) -> bool:
         if not before.ok or bool(record.reference_ns) > bool(before.reference_ns):
@@ -184,6 +207,18 @@ class Bench:
         if not record.ok or self._nominal(record) != self._nominal(before):
             return record.ok and self._nominal(record)
         return _rank(record) > _rank(before)
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """Kernels that were asked for, by key, with what could be built of them and what could not. ``winners`` were the
+    best of several, and are timed once more.
+    """
+
+    keys: list[str]
+    candidates: list[Candidate]
+    failed: list[KernelRecord]
+    winners: bool = False
 
 
 def _transferred(spec: KernelSpec, book: ScheduleBook, target: Target, tune: int) -> list[Schedule]:

@@ -119,9 +119,9 @@ class WholeNetworks:
         return len(self._placed)
 
     @property
-    def timed(self) -> int:
-        """Different kernels of all networks that were timed in their places."""
-        return len({spec.key for placed in self._placed if placed.calls_apart for spec in placed.kernels})
+    def timed(self) -> set[str]:
+        """Keys of the different kernels of all networks that were timed in their places."""
+        return {spec.key for placed in self._placed if placed.calls_apart for spec in placed.kernels}
 
     @property
     def rounds(self) -> int:

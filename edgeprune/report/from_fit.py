@@ -24,6 +24,7 @@ from edgeprune.report.schema import (
     Device,
     Explanation,
     Figure,
+    FleetBoard,
     Group,
     Layer,
     Metric,
@@ -70,6 +71,7 @@ def report_of(result: FitResult, command: Sequence[str] = ()) -> Report:
         ),
         budget=Budget(**result.budget.to_json()),
         verdicts=tuple(map(_verdict, result.verdicts)),
+        fleet=tuple(FleetBoard(url=m.url, verdicts=tuple(map(_verdict, m.deployment.verdicts))) for m in result.fleet),
         margin=result.margin if result.budget.latency_ms is not None else None,
         accuracy_name="accuracy" if result.task is None else result.task.metric.name,
         data=_data(result),
@@ -83,6 +85,7 @@ def report_of(result: FitResult, command: Sequence[str] = ()) -> Report:
             Round(
                 round=r.number,
                 predicted_ms=_predicted(r.proposal.latency_ms, result.evidence),
+                expected_ms=r.proposal.plan.predicted.get("latency_interval_ms"),
                 measured_ms=_latency(r.measured.judgement.timing, r.measured.judgement.latency_ms),
                 interval_ms=_interval(r.measured.judgement.of("latency")),
                 correction=correction(r),

@@ -134,6 +134,13 @@ class Verdict(_Strict):
         return self
 
 
+class FleetBoard(_Strict):
+    """Another board that the network was installed on: the verdicts there."""
+
+    url: str
+    verdicts: tuple[Verdict, ...]
+
+
 class ClockState(_Strict):
     """One speed that the processor's clock was seen at, relative to the fastest, and the latency in it.
 
@@ -246,11 +253,13 @@ class Group(_Strict):
 class Round(_Strict):
     """One pass of verify and re-solve; ``correction`` is the factor applied to the latency model afterwards.
 
-    ``interval_ms``: where the latency lies, given how much the measurements differ.
+    ``expected_ms``: where the latency was to lie in 95 % of all cases, by what the profile did not know of it.
+    ``interval_ms``: where it lies, given how much the measurements differ.
     """
 
     round: Annotated[int, Field(ge=1)]
     predicted_ms: Prediction
+    expected_ms: tuple[Amount, Amount] | None = None
     measured_ms: Figure
     interval_ms: tuple[Amount, Amount] | None = None
     correction: Annotated[float, Field(gt=0)]
@@ -258,7 +267,7 @@ class Round(_Strict):
 
     @model_validator(mode="after")
     def _interval_ascends(self) -> Self:
-        if self.interval_ms is not None and self.interval_ms[0] > self.interval_ms[1]:
+        if any(found is not None and found[0] > found[1] for found in (self.expected_ms, self.interval_ms)):
             raise ValueError(f"the interval of round {self.round} does not ascend")
         return self
 
@@ -302,6 +311,7 @@ class Report(_Strict):
     device: Device
     budget: Budget
     verdicts: tuple[Verdict, ...] = ()
+    fleet: tuple[FleetBoard, ...] = ()
     accuracy_name: str = "accuracy"
     data: Data | None = None
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
@@ -349,7 +359,8 @@ class Report(_Strict):
         """
         if self.variant("pruned") is None and not self.verdicts:
             return None
-        outcomes = [_MET[verdict.outcome] for verdict in self.verdicts]
+        others = [verdict for board in self.fleet for verdict in board.verdicts]
+        outcomes = [_MET[verdict.outcome] for verdict in (*self.verdicts, *others)]
         outcomes += [None if f is None or f.predicted else f.value <= limit for _, limit, f in self.unjudged]
         if False in outcomes:
             return False

@@ -33,6 +33,7 @@ def verdict_table(report: Report) -> Table:
     lines = [verdict_line(verdict) for verdict in report.verdicts]
     if report.verdicts or report.variant("pruned") is not None:
         lines += unjudged_lines(report)
+    lines += [f"on {board.url}: {verdict_line(verdict)}" for board in report.fleet for verdict in board.verdicts]
     return Table("", ("",), tuple((line,) for line in lines))
 
 
@@ -92,6 +93,7 @@ def rounds_table(report: Report) -> Table:
         (
             str(r.round),
             figure(r.predicted_ms),
+            interval(r.expected_ms),
             figure(r.measured_ms),
             interval(r.interval_ms),
             cell(r.correction),
@@ -100,7 +102,7 @@ def rounds_table(report: Report) -> Table:
         for r in report.rounds
     )
     margin = "" if report.margin is None else f", {share(report.margin)} of the limit kept free"
-    columns = ("round", "predicted", "measured", "interval", "correction", "accepted")
+    columns = ("round", "predicted", "expected", "measured", "interval", "correction", "accepted")
     return Table(f"Verify and re-solve{margin}", columns, tuple(rows))
 
 

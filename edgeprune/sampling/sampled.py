@@ -28,14 +28,24 @@ from edgeprune.importance.curves import Curves, Saliency
 from edgeprune.importance.registry import criterion
 from edgeprune.latency.model import at_one_clock, nominal_ns
 from edgeprune.latency.networks import network_key
+from edgeprune.latency.problem import kernels_to_measure
 from edgeprune.latency.records import KernelRecord
 from edgeprune.latency.store import Profile, ProfileStore
 from edgeprune.profiling.bench import BORROWED, TUNED, Bench
 from edgeprune.profiling.estimated import estimator_of
 from edgeprune.profiling.estimator import WorkEstimator
-from edgeprune.profiling.fingerprint import fingerprint_of, require_match
-from edgeprune.profiling.networks import WholeNetworks, random_widths, whole_networks, widths_apart
-from edgeprune.profiling.profile import ProfileOptions, ProfileResult, Sureness, bench_for, profile, result_of
+from edgeprune.profiling.networks import random_widths, widths_apart
+from edgeprune.profiling.profile import (
+    MANY,
+    ProfileOptions,
+    ProfileResult,
+    Sureness,
+    bench_for,
+    measure_all,
+    opened_for,
+    result_of,
+)
+from edgeprune.profiling.shared import SharedNetworks, shared_networks
 from edgeprune.progress import SILENT, Progress
 from edgeprune.sampling.asked import Asked, asked
 from edgeprune.targets import Target
@@ -68,33 +78,37 @@ def profiled(
     options: ProfileOptions,
     *,
     info: DeviceInfo | None = None,
+    others: Sequence[Device] = (),
     allow_mismatch: bool = False,
     progress: Progress = SILENT,
 ) -> ProfileResult:
     """A profile as the options ask for it, of all widths or sampled: what the store does not hold yet is measured.
 
-    With ``allow_mismatch`` a stored profile of the same target is used as it is, whatever device it came from.
+    ``others`` are boards of the device's kind that share the work. With ``allow_mismatch`` a stored profile of the same
+    target is used as it is, whatever device it came from.
 
     Raises:
         What :func:`edgeprune.profiling.profile.profile` raises; ProfileError also where that profile lacks kernels.
     """
-    if not options.sampled:
-        kernels, channels = network.kernels, network.channels
-        known = {"info": info, "allow_mismatch": allow_mismatch, "progress": progress}
-        return profile(kernels, channels, target, device, store, options, **known)  # type: ignore[arg-type]
+    kernels, channels = network.kernels, network.channels
+    boards = {"info": info, "others": others, "allow_mismatch": allow_mismatch, "progress": progress}
     until = math.inf if options.seconds is None else time.monotonic() + options.seconds
-    info = info or device.describe()
-    require_match(target, info)
-    fingerprint = fingerprint_of(target, info, options.threads, network.kernels)
-    opened = store.open_profile(fingerprint, allow_mismatch=allow_mismatch)
+    opened, farm = opened_for(kernels, target, device, store, options, **boards)  # type: ignore[arg-type]
+    bench = bench_for(opened, target, farm, options, progress)
+    sampled = options.sampled
+    if sampled is None:
+        every = kernels_to_measure(kernels, channels, options.levels(channels, target))
+        sampled = not target.cuda and len(bench.lacks(every)) > MANY
+    if not sampled:
+        return measure_all(kernels, channels, target, bench, farm, options, progress)
     if not opened.mismatch and not target.cuda:
-        _borrow(opened, store, network.kernels)
-    run = _Sampling(network, target, bench_for(opened, target, device, info, options, progress), options, progress)
+        _borrow(opened, store, kernels)
+    run = _Sampling(network, target, bench, options, progress)
     run.dense()
-    with whole_networks(device, info, threads=options.threads) as whole:
+    with shared_networks(farm, threads=options.threads) as whole:
         run.spread_out(whole, until)
         sureness = run.refine(whole, until)
-        return result_of(run.bench, run.levels, run.reused, whole.timed, sureness)
+        return result_of(run.bench, farm, run.levels, run.reused, len(whole.timed), sureness)
 
 
 def _borrow(opened: Profile, store: ProfileStore, kernels: KernelGraph) -> None:
@@ -155,7 +169,7 @@ class _Sampling:
         self._progress.stage("profiling its other kernels", len(light))
         self.bench.tuned(light, 1)
 
-    def spread_out(self, whole: WholeNetworks, until: float) -> None:
+    def spread_out(self, whole: SharedNetworks, until: float) -> None:
         """Time the network as it is, and others with widths far from each other: until they have kernels enough, and it
         is sure enough what random ones take.
         """
@@ -177,7 +191,7 @@ class _Sampling:
             return True
         return float(np.median([_spread(kernels, estimator) for kernels in pool] or [0.0])) <= SURE_RANDOM
 
-    def _time(self, graphs: Sequence[KernelGraph], whole: WholeNetworks, until: float) -> bool:
+    def _time(self, graphs: Sequence[KernelGraph], whole: SharedNetworks, until: float) -> bool:
         """Time those of the networks that were not, in turns, and store what they take. False if the first that was
         tried does not run: no other would.
         """
@@ -191,8 +205,8 @@ class _Sampling:
                     return False
             self._progress.advance()
         self._progress.stage("timing whole networks")
-        whole.settle(self.bench.clock, until)
-        for record in whole.records(self.bench.clock):
+        whole.settle(until)
+        for record in whole.records():
             self.bench.profile.add_network(record)
         return True
 
@@ -208,7 +222,7 @@ class _Sampling:
             if n.placed and all(dict(p.schedule) == dict(book.choose(p.spec).schedule) for p in n.placed)
         }
 
-    def _put(self, graph: KernelGraph, whole: WholeNetworks) -> None:
+    def _put(self, graph: KernelGraph, whole: SharedNetworks) -> None:
         try:
             whole.put(graph, self._target, ScheduleBook(self._target, self.bench.profile.records()))
         except DeviceUnreachableError:
@@ -216,7 +230,7 @@ class _Sampling:
         except EdgepruneError as e:
             self._progress.note(f"a whole network is not timed: {e.message}")
 
-    def refine(self, whole: WholeNetworks, until: float) -> tuple[Sureness, ...]:
+    def refine(self, whole: SharedNetworks, until: float) -> tuple[Sureness, ...]:
         """Time plans as networks until it is sure which are the best and what they take; returns how sure that is."""
         curves, left, doubted = self._curves(), PLANS, set[str]()
         while True:

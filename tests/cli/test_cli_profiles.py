@@ -1,8 +1,9 @@
-"""profiles, profiles export, profiles import: a profile passed from one store to another."""
+"""profiles and what can be done with one: passed from one store to another, shown, compared, merged."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,69 @@ def test_a_fingerprint_that_is_not_there(capsys, home, file):
     code, said = call(capsys, "profiles", "export", "zzz", "--out", file.with_name("out.jsonl"))
     assert code == 3
     assert FINGERPRINT.digest in said["error"]["message"]
+
+
+def test_a_profile_is_shown_kernel_by_kernel(capsys, home, file, tmp_path):
+    assert call(capsys, "profiles", "import", file)[0] == 0
+    by_name = call(capsys, "profiles", "show", FINGERPRINT.digest[:6])
+    by_file = call(capsys, "profiles", "show", file)
+    for code, said in (by_name, by_file):
+        assert (code, said["schema"], said["kernels"]) == (0, "edgeprune.profiles_show/1", 2)
+        (family,) = said["families"]
+        assert family["widths"] == {"in": [8, 16], "out": [10, 10]}
+        assert family["latency_ms"] == [1e-4, 2e-4]
+    pictures = [tmp_path / "plot.svg", tmp_path / "map.png"]
+    flags = ("--family", family["family"][:4], "--plot", pictures[0], "--heat-map", pictures[1])
+    assert call(capsys, "profiles", "show", file, *flags)[0] == 0
+    assert pictures[0].read_text().startswith("<?xml")
+    assert pictures[1].read_bytes().startswith(b"\x89PNG")
+    assert main(["profiles", "show", str(file)]) == 0
+    assert "dense 16→10" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--plot", "x.svg"), "of one kernel"),
+        (("--family", "ab"), "of one kernel"),
+        (("--family", "zz", "--plot", "x.svg"), "no kernels have a key"),
+        (("--family", "", "--plot", "x.bmp"), "no picture"),
+    ],
+)
+def test_a_picture_of_nothing_is_refused(capsys, home, file, tmp_path, monkeypatch, flags, told):
+    monkeypatch.chdir(tmp_path)
+    code, said = call(capsys, "profiles", "show", file, *flags)
+    assert code == 2
+    assert told in said["error"]["message"]
+    assert not list(tmp_path.glob("x.*"))
+
+
+def test_two_profiles_are_compared(capsys, home, file):
+    assert call(capsys, "profiles", "import", file)[0] == 0
+    other = file.with_name("other.profile.jsonl")
+    write_jsonl(other, replace(FINGERPRINT, threads=2), [kernel(8, 150.0), kernel(24, 1.0)])
+    code, said = call(capsys, "profiles", "diff", FINGERPRINT.digest, other)
+    assert (code, said["schema"]) == (0, "edgeprune.profiles_diff/1")
+    assert said["kernels"]["median"] == 1.5
+    assert (said["only_first"], said["only_second"], said["fields"]) == (1, 1, {"threads": [1, 2]})
+    assert main(["profiles", "diff", str(file), str(file)]) == 0
+    assert "1.000" in capsys.readouterr().out
+
+
+def test_files_of_one_kind_are_merged(capsys, home, file, tmp_path):
+    """The first that has a kernel counts; a failure never does where another measured it."""
+    other, out = tmp_path / "other.profile.jsonl", tmp_path / "both.profile.jsonl"
+    broken = replace(kernel(24, 0.0), status="failed", median_ns=0.0, samples=0, error="it crashed")
+    write_jsonl(other, FINGERPRINT, [kernel(8, 150.0), kernel(24, 300.0)])
+    write_jsonl(file, FINGERPRINT, [kernel(8, 100.0), kernel(16, 200.0), broken])
+    code, said = call(capsys, "profiles", "merge", file, other, "--out", out)
+    assert (code, said["schema"], said["kernels"], said["twice"]) == (0, "edgeprune.profiles_merge/1", 3, 1)
+    assert {r.spec.widths["in"]: r.median_ns for r in read_jsonl(out).records} == {8: 100.0, 16: 200.0, 24: 300.0}
+
+
+def test_files_of_two_kinds_are_not(capsys, home, file, tmp_path):
+    other, out = tmp_path / "other.profile.jsonl", tmp_path / "both.profile.jsonl"
+    write_jsonl(other, replace(FINGERPRINT, threads=2), [kernel(8, 150.0)])
+    code, said = call(capsys, "profiles", "merge", file, other, "--out", out)
+    assert (code, said["error"]["details"]["differences"]) == (3, {"threads": [1, 2]})
+    assert not out.exists()

@@ -16,6 +16,7 @@ from edgeprune.devices.protocol import Completed
 from edgeprune.errors import DeviceUnreachableError
 from edgeprune.profiling import measure
 from edgeprune.profiling.bench import Bench
+from edgeprune.profiling.farm import Board, Farm
 from edgeprune.profiling.fingerprint import fingerprint_of
 from edgeprune.profiling.measure import TimingOptions
 
@@ -47,7 +48,7 @@ def bench_on(network, target, store, monkeypatch):
     def made(device) -> Bench:
         info = device.describe()
         profile = store.open_profile(fingerprint_of(target, info, 1, network.kernels))
-        return Bench(profile, target, device, info, threads=1, timing=TimingOptions())
+        return Bench(profile, target, Farm([Board(device, info)]), threads=1, timing=TimingOptions())
 
     return made
 

@@ -22,6 +22,7 @@ def test_predictions_say_so(report):
     assert rounds.rows[0] == (
         "1",
         "5.8 ms, predicted (simulated)",
+        "-",
         "6.3 ms, simulated",
         "6.25 to 6.35 ms",
         "1.09",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+from edgeprune.errors import UsageError
+from edgeprune.files import whole_file, write_whole
 from edgeprune.report.schema import Figure
 from edgeprune.report.tables import printable
 
@@ -17,6 +20,8 @@ COLOURS = {"dense": "#999999", "pruned": "#0072B2", "uniform": "#E69F00"}
 LIMIT, OFF = "#D55E00", "#CC79A7"
 WIDE_IN, HALF_IN = 11.0, 5.2
 SMALL_PT = 7.0
+PICTURES = (".svg", ".png", ".pdf")
+"""Endings of files that plots are drawn to."""
 
 
 def canvas_of(height: float, width: float = WIDE_IN) -> tuple[Canvas, Axes]:
@@ -38,6 +43,21 @@ def svg_of(canvas: Canvas) -> str:
     with matplotlib.rc_context({"svg.hashsalt": "edgeprune", "svg.fonttype": "path"}):
         canvas.savefig(out, format="svg", metadata={"Date": None})
     return out.getvalue()
+
+
+def require_picture(path: Path) -> None:
+    """Raises UsageError for the name of a file that no plot can be drawn to."""
+    if path.suffix not in PICTURES:
+        raise UsageError(f"{path} is no picture that can be drawn", hint=f"name it {', '.join(PICTURES)}")
+
+
+def save_picture(canvas: Canvas, path: Path) -> None:
+    """Write a canvas in the format that the file's name says; it appears whole or not at all."""
+    if path.suffix == ".svg":
+        write_whole(path, svg_of(canvas))
+        return
+    with whole_file(path) as partial:
+        canvas.savefig(partial)
 
 
 def value(figure: Figure | None) -> float:

@@ -8,13 +8,13 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 
 from edgeprune.latency.tables import LatencyTable
-from edgeprune.report.plots.canvas import COLOURS, HALF_IN, SMALL_PT, canvas_of, label
+from edgeprune.report.plots.canvas import COLOURS, HALF_IN, LIMIT, SMALL_PT, canvas_of, label
 
-MOST_LINES = 5
+MOST_LINES, MOST_TICKS = 5, 12
 
 
 def draw_table(table: LatencyTable, title: str, evidence: str) -> Canvas:
-    """Latency against the output width; a line for each of a few input widths. Hollow points are interpolated."""
+    """Latency against the output width; a line for each of a few input widths. Hollow points are estimated."""
     canvas, axes = canvas_of(4.2, HALF_IN)
     out = table.grids[-1]
     rows = table.latency_ms.reshape(-1, len(out))
@@ -35,6 +35,26 @@ def draw_table(table: LatencyTable, title: str, evidence: str) -> Canvas:
     axes.set_title(label(title, 60), fontsize=SMALL_PT + 2, loc="left", parse_math=False)
     if len(table.axes) > 1:
         axes.legend(frameon=False, title="channels in", fontsize=SMALL_PT)
+    return canvas
+
+
+def draw_heat_map(table: LatencyTable, title: str, evidence: str) -> Canvas:
+    """Latency over input and output width, from light to dark; a dot where it was measured, and else it is estimated.
+
+    The widths stand at equal distances, for they are what a plan chooses from.
+    """
+    canvas, axes = canvas_of(4.2, HALF_IN)
+    inward, outward = table.grids
+    picture = axes.imshow(table.latency_ms, origin="lower", aspect="auto", cmap="Blues", vmin=0)
+    rows, columns = np.nonzero(~table.estimated)
+    axes.scatter(columns, rows, s=8, color=LIMIT)
+    for grid, ticks in ((outward, axes.set_xticks), (inward, axes.set_yticks)):
+        shown = np.unique(np.linspace(0, len(grid) - 1, min(MOST_TICKS, len(grid))).round().astype(int))
+        ticks(list(shown), [str(grid[i]) for i in shown], fontsize=SMALL_PT)
+    axes.set_xlabel("channels out")
+    axes.set_ylabel("channels in")
+    axes.set_title(label(title, 60), fontsize=SMALL_PT + 2, loc="left", parse_math=False)
+    canvas.colorbar(picture, ax=axes, label=f"ms, {evidence}")
     return canvas
 
 
