@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
+from edgeprune.api.fitted import Fit
 from edgeprune.api.networks import Pruned
 from edgeprune.api.progress import reporting
-from edgeprune.api.runs import Fit, Run, load_run
+from edgeprune.api.runs import Run, load_run
 from edgeprune.api.shown import Shown
 from edgeprune.budget.certificate import verify
 from edgeprune.budget.explain import Explainer
