@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from edgeprune.api.arguments import (
     Data,
@@ -21,7 +20,7 @@ from edgeprune.api.arguments import (
     open_task,
 )
 from edgeprune.api.progress import reporting
-from edgeprune.api.shipped import shipped_for
+from edgeprune.api.shipped import knows, shipped_for
 from edgeprune.budget.effort import UNLIMITED, Effort
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.devices.protocol import Device
@@ -33,7 +32,6 @@ from edgeprune.fitting.teaching import prepared
 from edgeprune.graph.network import Network, read_network
 from edgeprune.home import store_path
 from edgeprune.importance.curves import Saliency
-from edgeprune.latency.catalogue import stored_profiles
 from edgeprune.latency.model import NetworkPrediction
 from edgeprune.latency.store import Profile, ProfileStore
 from edgeprune.models.loading import LoadedModel
@@ -156,7 +154,7 @@ class Opened:
         edgeprune ships, if there is one; the board is not asked then.
         """
         asked, path = self.question, store_path(self.question.store)
-        if asked.device is None and not _knows(path, self.target):
+        if asked.device is None and not knows(path, self.target):
             with shipped_for(network, self.target, asked.threads) as shipped:
                 if shipped is not None:
                     progress.note(f"planned by the profile that edgeprune ships for {self.target.name}")
@@ -165,11 +163,6 @@ class Opened:
         with board_of(asked.device, self.target) as board, ProfileStore(path) as store:
             fingerprint = fingerprint_of(self.target, board.describe(), asked.threads, network.kernels)
             yield store.find(fingerprint, allow_mismatch=asked.allow_mismatch)
-
-
-def _knows(store: Path, target: Target) -> bool:
-    """Whether a store holds a profile of a target."""
-    return any(found.fingerprint.target == target.name for found in stored_profiles(store))
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from edgeprune.latency.networks import NetworkRecord
 from edgeprune.latency.records import Fingerprint, KernelRecord
 from edgeprune.latency.store import ProfileStore
 from edgeprune.latency.tables import LatencyTable
-from edgeprune.profiling.estimated import estimated
+from edgeprune.profiling.estimated import whole_table
 from edgeprune.profiling.farm import BoardShare
 from edgeprune.profiling.profile import ProfileOptions, Sureness
 from edgeprune.progress import Progress
@@ -115,7 +115,7 @@ class Profile(Shown):
         """
         for found, node in zip(self.layers(), self.network.kernels.nodes, strict=True):
             if layer in (found.name, found.node):
-                return estimated(self.records, self.target, [node.spec], self.networks).table(node.spec, estimate=True)
+                return whole_table(self.records, self.target, self.networks, node.spec)
         names = [x.name for x in self.layers()]
         near = get_close_matches(layer, names, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"these exist: {', '.join(names)}"

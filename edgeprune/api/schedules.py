@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from edgeprune.api.shipped import knows, shipped_for
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.devices.protocol import Device
 from edgeprune.devices.registry import open_device
@@ -26,7 +27,8 @@ def schedule_book(
     required: bool,
     allow_mismatch: bool,
 ) -> ScheduleBook:
-    """Schedules from the profile of this device; an empty book where there is none and none is ``required``.
+    """Schedules from the profile of this device; where there is none and none is ``required``, from one that edgeprune
+    ships for the target, and else an empty book.
 
     A profile taken with more or fewer weights around serves too: a pruned network has fewer than the
     dense one that was profiled.
@@ -35,8 +37,9 @@ def schedule_book(
         ProfileMismatchError, ProfileError: ``required`` and the store holds no such profile.
         UsageError, DeviceError, MissingDependencyError: ``required`` and the device cannot be asked.
     """
-    if not store.exists() and not required:
-        return ScheduleBook(target)
+    if not required and not knows(store, target):
+        with shipped_for(network, target, threads) as shipped:
+            return ScheduleBook(target, () if shipped is None else shipped.records())
     try:
         with open_device(device) if isinstance(device, str) else nullcontext(device) as board:
             info = board.describe()

@@ -12,7 +12,7 @@ from edgeprune.compiler.kernels.registry import SCHEDULES_VERSIONS
 from edgeprune.compiler.objects import compiler_versions
 from edgeprune.devices.registry import open_device
 from edgeprune.graph.network import Network
-from edgeprune.latency.catalogue import shipped_files
+from edgeprune.latency.catalogue import shipped_files, stored_profiles
 from edgeprune.latency.jsonl import ProfileFile
 from edgeprune.latency.records import Fingerprint
 from edgeprune.latency.store import Profile, ProfileStore
@@ -52,6 +52,11 @@ def shipped_for(network: Network, target: Target, threads: int) -> Iterator[Prof
     _, _, nearest = min(found)
     with tempfile.TemporaryDirectory() as folder, ProfileStore(Path(folder) / "shipped.sqlite3") as store:
         yield store.merge(*nearest).profile
+
+
+def knows(store: Path, target: Target) -> bool:
+    """Whether a store holds a profile of a target."""
+    return any(found.fingerprint.target == target.name for found in stored_profiles(store))
 
 
 def _device(network: Network, target: Target, threads: int, shipped: Fingerprint) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from edgeprune.latency.comparing import Difference, Family, Ratio, difference_of
 from edgeprune.latency.jsonl import ProfileFile
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.tables import LatencyTable
-from edgeprune.profiling.estimated import estimated
+from edgeprune.profiling.estimated import whole_table
 from edgeprune.report.tables import Table, cell, facts_table, written
 from edgeprune.targets import load_target
 
@@ -64,7 +64,14 @@ class StoredProfile(Shown):
                 families=known,
             )
         (spec,) = specs.values()
-        return self._model(spec).table(spec, estimate=True)
+        fingerprint, records, networks = self.profile
+        try:
+            target = load_target(fingerprint.target)
+        except TargetError:
+            target = None
+        if target is None or target.digest != fingerprint.target_hash:
+            return LatencyModel(records).table(spec, estimate=True)  # nobody here knows what its kernels do
+        return whole_table(records, target, networks, spec)
 
     def plot(self, family: str) -> Figure:
         """Latency of a kernel against its output width, a line for each of a few input widths."""
@@ -102,17 +109,6 @@ class StoredProfile(Shown):
     def _specs(self) -> list[KernelSpec]:
         alone = [r.spec for r in self.profile.records]
         return [*alone, *(spec for network in self.profile.networks for spec in network.kernels)]
-
-    def _model(self, spec: KernelSpec) -> LatencyModel:
-        """With estimates where this edgeprune has the target that the profile was taken for."""
-        fingerprint, records, networks = self.profile
-        try:
-            target = load_target(fingerprint.target)
-        except TargetError:
-            return LatencyModel(records)
-        if target.digest != fingerprint.target_hash:
-            return LatencyModel(records)
-        return estimated(records, target, [spec], networks)
 
     def _title(self, family: str) -> str:
         named = next(f for f in self.families() if f.family.startswith(family) or family.startswith(f.family))

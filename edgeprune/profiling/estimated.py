@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from edgeprune.latency.model import LatencyModel, at_one_clock, nominal_ns
 from edgeprune.latency.networks import NetworkRecord, surplus_of
 from edgeprune.latency.records import KernelRecord
 from edgeprune.latency.store import Profile
+from edgeprune.latency.tables import LatencyTable
 from edgeprune.profiling.estimator import WorkEstimator
 from edgeprune.targets import Target
 
@@ -74,3 +76,29 @@ def estimated(
 def estimated_of(profile: Profile, target: Target, network: Sequence[KernelSpec]) -> LatencyModel:
     """The same of all that a profile holds."""
     return estimated(profile.records(), target, network, profile.networks())
+
+
+def whole_table(
+    records: Sequence[KernelRecord], target: Target, networks: Sequence[NetworkRecord], spec: KernelSpec
+) -> LatencyTable:
+    """Latency of a kernel over all its widths in a profile; those that were timed neither alone nor in a network are
+    estimated.
+
+    Raises:
+        ProfileError: the profile does not cover it.
+    """
+    timed = [p.spec for network in networks for p in network.placed]
+    timed += [r.spec for r in records if r.ok]
+    cells = {
+        tuple(s.widths.values()) for s in timed if s.family == spec.family and tuple(s.widths) == tuple(spec.widths)
+    }
+    model = estimated(records, target, [spec], networks)
+    if not cells:
+        return model.table(spec, estimate=True)
+    grids = tuple(np.array(sorted(set(axis)), dtype=np.int64) for axis in zip(*cells, strict=True))
+    table = model.table(spec, grids=grids, estimate=True)
+    known = [[int(w) for w in grid] for grid in table.grids]
+    estimated_cells = np.ones([len(grid) for grid in known], dtype=bool)
+    for cell in cells:
+        estimated_cells[tuple(grid.index(w) for grid, w in zip(known, cell, strict=True))] = False
+    return replace(table, estimated=estimated_cells)
