@@ -15,7 +15,6 @@ from edgeprune.api.networks import Pruned
 from edgeprune.api.progress import reporting
 from edgeprune.api.runs import Run, load_run
 from edgeprune.api.shown import Shown
-from edgeprune.budget.certificate import verify
 from edgeprune.budget.explain import Explainer
 from edgeprune.budget.explanation import Channel, Explanation, Group
 from edgeprune.budget.solving import PROBLEM, SOLUTION, Solved
@@ -185,8 +184,7 @@ def _solved(folder: Path) -> Solved:
             hint="run edgeprune prune or fit again",
         )
     solved = Solved.load_from(folder)
-    # The plan and its figures; that the bound holds was checked before it was written.
-    verify(solved.problem, solved.budget, replace(solved.solution, bound=None, witness=None))
+    solved.check()
     return solved
 
 

@@ -14,6 +14,10 @@ from edgeprune.budget.problem import ADDITIVE, Budget, Choice, Problem, Row, Tab
 from edgeprune.errors import EdgepruneError, PlanError, ProfileError, UsageError
 
 MAX_AXES = 4
+MOST, MOST_CHANNELS, MOST_WIDTHS = 1e100, 1 << 31, 1 << 24
+"""Figures beyond the first overflow when they are multiplied, and limits below its inverse when they are divided by.
+Channels of a group or of an axis, and different widths that several groups may add up to, at most.
+"""
 _SHOWN = 5
 
 
@@ -38,7 +42,7 @@ def check_problem(problem: Problem) -> None:
     for resource in ADDITIVE:
         base = getattr(problem, f"base_{resource}")
         # Negative for flash: a linked program holds the code of equal kernels once, its tables each time.
-        if not math.isfinite(base) or (base < 0 and resource != "flash_bytes"):
+        if not abs(base) < MOST or (base < 0 and resource != "flash_bytes"):
             faults.append(f"base_{resource}: {base} is not a cost")
     _raise(ProfileError, "latency tables cannot be used", faults, "profile the named kernels again")
 
@@ -54,7 +58,7 @@ def check_budget(budget: Budget, problem: Problem | None = None) -> Budget:
     if not given:
         raise UsageError("the budget limits nothing", hint="give a limit of latency, flash or RAM")
     for resource, value in given.items():
-        if not (math.isfinite(value) and value > 0):
+        if not 1 / MOST < value < MOST:
             raise UsageError(f"a budget of {value} for {resource} makes no sense", hint="give a positive number")
     if problem is not None and not problem.ram and budget.ram_bytes is not None:
         raise UsageError("the problem says nothing of RAM, so no limit of it can be kept", hint="leave the limit out")
@@ -67,11 +71,16 @@ def _choice_faults(choice: Choice, in_block: bool) -> Iterator[str]:
     if not widths or min(widths) < 1 or any(a >= b for a, b in pairwise(levels)) or (in_block and levels[0]):
         yield f"levels {levels} are not ascending widths of at least 1" + (" after 0" if in_block else "")
         return
+    if levels[-1] >= MOST_CHANNELS:
+        yield f"a width of {levels[-1]} channels"
+        return
     saliency = np.asarray(choice.saliency)
     if saliency.shape != (len(levels),):
         yield f"saliency has shape {saliency.shape}, {len(levels)} levels need ({len(levels)},)"
-    elif not np.isfinite(saliency).all():
-        yield f"saliency is not finite at width {levels[int(np.argmin(np.isfinite(saliency)))]}"
+    elif (wild := ~(np.abs(saliency) < MOST)).any():
+        at = int(wild.argmax())
+        said = saliency[at] if math.isfinite(saliency[at]) else "not finite"
+        yield f"saliency is {said} at width {levels[at]}"
     elif (np.diff(saliency) < 0).any():
         yield f"retained saliency falls after width {levels[int(np.argmax(np.diff(saliency) < 0))]}"
 
@@ -88,7 +97,7 @@ def _term_faults(term: Term, n_choices: int) -> Iterator[str]:
 
 
 def _row_faults(row: Row, n_choices: int) -> Iterator[str]:
-    if not (math.isfinite(row.base) and row.base >= 0):
+    if not 0 <= row.base < MOST:
         yield f"a base of {row.base} bytes"
     for i, table in enumerate(row.tables):
         wrong = list(_axis_faults(table, n_choices))
@@ -96,7 +105,7 @@ def _row_faults(row: Row, n_choices: int) -> Iterator[str]:
             shape = tuple(int(g.size) for g in table.grids)
             if table.values.shape != shape:
                 wrong = [f"values have shape {table.values.shape}, the grids need {shape}"]
-            elif not (np.isfinite(table.values) & (table.values >= 0)).all():
+            elif not ((table.values >= 0) & (table.values < MOST)).all():
                 # Width 0 may take bytes here: a tensor that stays while the block around it goes.
                 wrong = ["values are negative or not finite"]
         yield from (f"table {i}: {w}" for w in wrong)
@@ -111,6 +120,8 @@ def _axis_faults(table: Term | Table, n_choices: int) -> Iterator[str]:
             yield f"axis {i} names no choice"
         if bad := [c for c in axis.choices if not 0 <= c < n_choices]:
             yield f"axis {i} names choices {bad}; the problem has {n_choices}"
+        if not 0 <= axis.base < MOST_CHANNELS:
+            yield f"axis {i} begins with {axis.base} channels"
         if grid.ndim != 1 or grid.size == 0 or (np.diff(grid) <= 0).any():
             yield f"grid of axis {i} is not ascending: {grid.tolist()}"
 
@@ -125,7 +136,7 @@ def _table_faults(
     for axis, grid in enumerate(grids):
         gone |= (grid == 0).reshape([-1 if i == axis else 1 for i in range(len(grids))])
     # A kernel of width 0 is none; any other that costs nothing was not measured.
-    bad = ~np.isfinite(table) | (table < 0) | (gone & (table != 0))
+    bad = ~(np.abs(table) < MOST) | (table < 0) | (gone & (table != 0))
     if not zero_allowed:
         bad |= ~gone & (table == 0)
     for cell in np.argwhere(bad):

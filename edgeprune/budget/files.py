@@ -90,7 +90,7 @@ def problem_from_json(data: Any) -> tuple[Problem, Budget]:
         if unknown := sorted(set(limits) - set(RESOURCES)):
             raise ValueError(f"the budget limits {unknown}")
         budget = Budget(**limits)
-    except (KeyError, TypeError, ValueError, AttributeError) as e:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as e:
         what = f"no {e}" if isinstance(e, KeyError) else str(e)
         raise BadInputError(f"the problem cannot be read: {what}", hint="write it with save_problem again") from e
     check_problem(problem)

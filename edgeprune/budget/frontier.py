@@ -26,7 +26,7 @@ from edgeprune.budget.factors import factors_of
 from edgeprune.budget.front import Front, Point
 from edgeprune.budget.incumbent import Incumbent
 from edgeprune.budget.pareto import Array, knees, non_dominated
-from edgeprune.budget.problem import ADDITIVE, RESOURCES, Budget, Problem, Solution, Stop
+from edgeprune.budget.problem import ADDITIVE, RESOURCES, Budget, Problem, Solution, Stop, relative_gap
 from edgeprune.budget.proven import Proven, rescaled
 from edgeprune.budget.reach import Floor
 from edgeprune.budget.registry import get_solver
@@ -114,7 +114,7 @@ class _Sweep:
 
     def run(self, count: int, progress: Progress) -> Stop | None:
         """Ask about all limits; why it stopped before, if it did."""
-        self._smallest = self._floor.smallest()
+        self._smallest = self._floor.smallest(until=self._until)
         pairs = len(self._against) > 1
         side = math.ceil(math.sqrt(count)) if pairs else count
         self._least_costs(side)
@@ -202,7 +202,8 @@ class _Sweep:
     def _gap_at(self, budget: Budget) -> float:
         best = self._best(budget)
         bound = min(float(p.at(budget.values[None])[0]) for p in self._proven)
-        return np.inf if best is None else (bound - best.saliency) / max(best.saliency, 1e-300)
+        gap = None if best is None else relative_gap(bound, best.saliency)
+        return np.inf if gap is None else gap
 
     def _share(self) -> float | None:
         """Seconds for the next question."""

@@ -127,7 +127,10 @@ def best_levels(values: Sequence[Array], costs: Sequence[Array], capacity: float
     reached = np.zeros(BINS + 1)
     choices = np.zeros((len(values), BINS + 1), dtype=np.int32)
     # A cost that is a whole number of bins must not be pushed into the next one by its last bit.
-    bins = [np.ceil((c - low) / room * BINS - 1e-7).astype(np.int64) for c, low in zip(costs, cheapest, strict=True)]
+    # Where there is hardly any room a cost is more bins than a whole number holds: what does not fit, does not fit.
+    with np.errstate(over="ignore"):
+        needs = [np.ceil((c - low) / room * BINS - 1e-7) for c, low in zip(costs, cheapest, strict=True)]
+    bins = [np.minimum(need, BINS + 1).astype(np.int64) for need in needs]
     for group, (value, need) in enumerate(zip(values, bins, strict=True)):
         best = np.full(BINS + 1, -np.inf)
         for level in np.flatnonzero(need <= BINS):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from edgeprune.budget.bounding import Search
 from edgeprune.budget.evaluate import Evaluator
 from edgeprune.budget.problem import Budget, Solution, Stop
-from edgeprune.budget.reach import no_plan
+from edgeprune.budget.reach import least_plan, no_plan
 
 
 def with_bound(
@@ -47,6 +47,8 @@ def answer(search: Search, stop: Stop, method: str, *, since: float) -> Solution
     levels = search.incumbent.levels
     if levels is None and stop is Stop.INTERRUPTED:
         raise KeyboardInterrupt
+    if levels is None and not search.infeasible:
+        levels = least_plan(search)
     if levels is None:
         raise no_plan(search)
     return search.evaluator.solution(

@@ -9,6 +9,7 @@ Costs are arrays whose last axis has one place for each *row*: latency, flash, t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -168,6 +169,14 @@ class Problem:
     ram: tuple[Row, ...] = ()
 
 
+def relative_gap(bound: float, saliency: float) -> float | None:
+    """By which share of ``saliency`` a bound is above it; None where that is no share of anything."""
+    if bound <= saliency:
+        return 0.0
+    found = (bound - saliency) / saliency if saliency > 0 else math.inf
+    return found if math.isfinite(found) else None
+
+
 class Stop(StrEnum):
     """Why a solver stopped."""
 
@@ -204,7 +213,9 @@ class Solution:
 
     @property
     def gap(self) -> float | None:
-        """By which share of its saliency another plan could be better at most; None where nothing was proven."""
+        """By which share of its saliency another plan could be better at most; None where nothing was proven, and where
+        the plan retains nothing that this could be a share of.
+        """
         if self.bound is None:
             return None
-        return 0.0 if self.bound <= self.saliency else (self.bound - self.saliency) / max(self.saliency, 1e-300)
+        return relative_gap(self.bound, self.saliency)

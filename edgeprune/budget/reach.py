@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
+from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,7 @@ from edgeprune.budget.bounding import Search
 from edgeprune.budget.evaluate import Evaluator
 from edgeprune.budget.factors import factors_of
 from edgeprune.budget.problem import ADDITIVE, RESOURCES, Budget, Problem, Stop, by_resource
-from edgeprune.budget.search import Point
+from edgeprune.budget.search import Point, improve
 from edgeprune.budget.tree import MAX_CELLS, Tree
 from edgeprune.errors import InfeasibleBudgetError
 
@@ -21,6 +23,10 @@ MAX_BOXES = 4000
 _BOXES_OF_A_STEP = 500
 _SAME = 1e-7
 _SHOWN_WITNESS = 100
+GRACE_S, PROOF_S = 1.0, 30.0
+"""Seconds beyond a search: for a plan that keeps the budget at all, and for what to say of the smallest costs where
+there is none.
+"""
 
 
 class Floor:
@@ -53,10 +59,16 @@ class Floor:
         ends = [self._descend(Point(self.evaluator, s), weights) for s in starts]
         return tuple(min(ends, key=lambda p: float(p.costs @ weights)).levels)
 
-    def smallest(self) -> dict[str, float]:
+    def smallest(self, *, until: float = math.inf) -> dict[str, float]:
         """The smallest cost of each resource on its own, over all plans; not proven unless ``exact``.
 
         RAM is left out where the problem knows none.
+
+        Args:
+            until: on the clock of :func:`time.perf_counter`: the smallest RAM so far is taken then.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C came meanwhile.
         """
         count = len(self.evaluator.base)
         found = {}
@@ -64,10 +76,10 @@ class Floor:
             end = Point(self.evaluator, self.minimise(np.eye(count)[i]))
             found[name] = float(end.costs[i])
         if count > len(ADDITIVE):
-            found[RESOURCES[-1]] = self._smallest_ram()
+            found[RESOURCES[-1]] = self._smallest_ram(until)
         return found
 
-    def _smallest_ram(self) -> float:
+    def _smallest_ram(self, until: float) -> float:
         """The least peak. Where one step of the leanest plan cannot do with less, that is all; else by bisection."""
         count = len(self.evaluator.base)
         lean = Point(self.evaluator, self.minimise((np.arange(count) >= len(ADDITIVE)).astype(float)))
@@ -78,8 +90,10 @@ class Floor:
         flat = _without_saliency(self.evaluator.problem)
         while peak - low > _SAME * peak:
             middle = (low + peak) / 2
-            search = Search(Evaluator(flat), Budget(ram_bytes=middle))
+            search = Search(Evaluator(flat), Budget(ram_bytes=middle), deadline=until)
             stop = search.run(boxes=_BOXES_OF_A_STEP)
+            if stop is Stop.INTERRUPTED:
+                raise KeyboardInterrupt
             if search.incumbent.levels is not None:
                 peak = float(by_resource(Point(self.evaluator, search.incumbent.levels).costs)[-1])
             elif stop is Stop.OPTIMAL:
@@ -131,10 +145,26 @@ def search_further(search: Search) -> Stop:
     return stop
 
 
+def least_plan(search: Search) -> tuple[int, ...] | None:
+    """A plan inside the budget for a search that met none in its time: of the leanest ones the best that fits, and
+    what can be grown back at once.
+    """
+    evaluator, limits = search.evaluator, search.limits
+    floor, rows = Floor(evaluator), np.eye(len(evaluator.base))
+    weights = [sum(rows[r] / limits.values[r] for r in limits.active if r < len(rows)), *rows[: len(ADDITIVE)]]
+    lean = [Point(evaluator, evaluator.narrowest), *(Point(evaluator, floor.minimise(w)) for w in weights)]
+    inside = [p for p in lean if limits.fits(p.costs)]
+    if not inside:
+        return None
+    best = max(inside, key=lambda p: p.saliency)
+    improve(best, limits, until=perf_counter() + GRACE_S)
+    return tuple(best.levels)
+
+
 def no_plan(search: Search) -> InfeasibleBudgetError:
     """The error of a search that has no plan: proven, with the rows that conflict and the witness, or given up."""
     floor = Floor(search.evaluator)
-    smallest = floor.smallest()
+    smallest = floor.smallest(until=perf_counter() + (PROOF_S if search.infeasible else GRACE_S))
     if not search.infeasible:
         return infeasible(search.limits, smallest, proven=False)
     witness = search.witness
@@ -158,10 +188,11 @@ def infeasible(
     asked = {RESOURCES[r]: float(limits.values[r]) for r in limits.active}
     reached = {name: smallest[name] for name in asked}
     parts = ", ".join(f"{name} {asked[name]:g} (smallest reachable {reached[name]:g})" for name in asked)
-    given_up = f"no {what} inside the budget was found, and none was ruled out: "
+    said = f"no {what} keeps the budget" if proven else f"no {what} inside the budget was found, and none was ruled out"
+    hint = "raise the budget, allow narrower levels, or start from a smaller network"
     return InfeasibleBudgetError(
-        f"{'' if proven else given_up}no {what} keeps the budget: {parts}",
-        hint="raise the budget, allow narrower levels, or start from a smaller network",
+        f"{said}: {parts}",
+        hint=hint if proven else f"give the solver more time (--time-limit), {hint}",
         budget=asked,
         **reached,
         **({} if proven else {"proven": False}),

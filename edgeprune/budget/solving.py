@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from edgeprune.progress import SILENT, Progress
 SCHEMA = "edgeprune.solution/1"
 PROBLEM, SOLUTION = "problem.json", "solution.json"
 """Files of a run."""
+_SAME = 1e-9
+"""Relative difference of figures that are written and read back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +91,37 @@ class Solved:
             if list(data["widths"]) != [c.name for c in problem.choices]:
                 raise ValueError(f"its groups are not those of {PROBLEM}")
             levels = [c.levels.index(data["widths"][c.name]) for c in problem.choices]
+            plan = Evaluator(problem).solution(levels, str(data["solver"]))
+            _require_same(plan, budget, data)
             solution = replace(
-                Evaluator(problem).solution(levels, str(data["solver"])),
+                plan,
                 steps=int(data["steps"]),
-                bound=None if data["bound"] is None else float(data["bound"]),
+                bound=None if data["bound"] is None else _bound(float(data["bound"]), plan.saliency),
                 stop=Stop(data["stop"]),
                 witness=None if data["witness"] is None else Witness.from_json(data["witness"]),
                 seconds=float(data["seconds"]),
             )
-        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as e:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, ArithmeticError) as e:
             what = f"no {e}" if isinstance(e, KeyError) else str(e)
             raise BadInputError(f"{path} cannot be read: {what}", hint="make the run again") from e
         return cls(problem, budget, solution)
+
+
+def _require_same(plan: Solution, budget: Budget, data: dict[str, Any]) -> None:
+    """Raises ValueError where an answer in a file is about another question: its figures are not those of its plan."""
+    if data["budget"] != budget.to_json():
+        raise ValueError(f"it answers {data['budget']}, and {PROBLEM} asks for {budget.to_json()}")
+    for name in ("saliency", *RESOURCES):
+        said, found = data[name], getattr(plan, name)
+        if (said is None) != (found is None) or (said is not None and not math.isclose(said, found, rel_tol=_SAME)):
+            raise ValueError(f"{name} of its plan is {said}, and {found} by {PROBLEM}")
+
+
+def _bound(bound: float, saliency: float) -> float:
+    """A bound that may be true of a plan; raises ValueError for another."""
+    if not math.isfinite(bound) or bound < saliency - _SAME * abs(saliency):
+        raise ValueError(f"its bound is {bound}, and its plan retains {saliency}")
+    return bound
 
 
 def resolved(problem: Problem, budget: Budget, **limits: Limit | None) -> Budget:

@@ -43,8 +43,11 @@ def solve(
     from edgeprune.budget.promise import parse_bytes, parse_latency
     from edgeprune.budget.solving import SCHEMA, resolved
     from edgeprune.budget.solving import solve as run
+    from edgeprune.files import require_writable
     from edgeprune.report.tables import facts_table
 
+    if out is not None:
+        require_writable(out)
     found, budget = load_problem(problem)
     limits = {
         "latency_ms": None if latency is None else parse_latency(latency),

@@ -10,7 +10,7 @@ from pathlib import Path
 from edgeprune.compiler.manifest import Manifest, read_manifest
 from edgeprune.deploy.installed import installed
 from edgeprune.deploy.placed import Placed
-from edgeprune.devices.protocol import Device
+from edgeprune.devices.protocol import Device, DeviceInfo
 from edgeprune.devices.scratch import scratch
 
 FOLDER = "trials"
@@ -25,11 +25,11 @@ class Trials:
         info: what the device said of itself, once.
     """
 
-    def __init__(self, device: Device, home: str, *, timeout_s: float = 300.0) -> None:
+    def __init__(self, device: Device, home: str, info: DeviceInfo, *, timeout_s: float = 300.0) -> None:
         self._device, self._home, self._timeout_s = device, home, timeout_s
         self._inputs: set[str] = set()
         self._kept: dict[str, Manifest] = {}
-        self.info = device.describe()
+        self.info = info
 
     @contextmanager
     def open(self, bundle: Path) -> Iterator[Placed]:
@@ -78,7 +78,11 @@ class Trials:
 
 
 @contextmanager
-def on_trial(device: Device, *, timeout_s: float = 300.0) -> Iterator[Trials]:
-    """Trials of bundles on a device; all their files are removed when the ``with`` block ends."""
+def on_trial(device: Device, *, info: DeviceInfo | None = None, timeout_s: float = 300.0) -> Iterator[Trials]:
+    """Trials of bundles on a device; all their files are removed when the ``with`` block ends.
+
+    Args:
+        info: what the device says of itself, if it was asked already.
+    """
     with scratch(device, FOLDER) as home:
-        yield Trials(device, home, timeout_s=timeout_s)
+        yield Trials(device, home, info or device.describe(), timeout_s=timeout_s)

@@ -39,6 +39,7 @@ from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.loading import LoadedModel
 from edgeprune.profiling.estimated import estimated_of
+from edgeprune.profiling.fingerprint import require_match
 from edgeprune.progress import SILENT, Progress
 from edgeprune.pruning.plan import Plan
 from edgeprune.sampling.sampled import profiled as measured
@@ -105,12 +106,15 @@ def fit(
             progress.note(
                 f"test images go to the board as camera frames, {distance:.2g} grey levels beside them at most"
             )
+    said = device.describe()
+    require_match(target, said)
     stages = open_run(out, model, target, promise, options, resume=resume, began=began)
     if fleet:
         boards, threads = (device, *others), options.profile.threads
-        device = slowest(network, target, boards, stages, threads=threads, progress=progress)
+        device, first = slowest(network, target, boards, stages, threads=threads, progress=progress), device
+        said = said if device is first else device.describe()
         others = [board for board in boards if board is not device]
-    with tempfile.TemporaryDirectory(prefix="edgeprune-fit-") as scratch, on_trial(device) as trials:
+    with tempfile.TemporaryDirectory(prefix="edgeprune-fit-") as scratch, on_trial(device, info=said) as trials:
         profiled = stages.once(
             "profile",
             lambda: measured(

@@ -178,9 +178,9 @@ class Planner:
         solve = partial(solver.solve, effort=self._effort, progress=self._progress)
         first = solution = solve(problem, budget)
         if first.stop in CUT_SHORT:
+            more = "more saliency" if first.gap is None else f"{first.gap:.2%} more saliency"
             self._progress.note(
-                f"{self._solver} stopped ({first.stop.value}) after {first.seconds:.1f} s: a plan may retain "
-                f"{first.gap or 0.0:.2%} more saliency"
+                f"{self._solver} stopped ({first.stop.value}) after {first.seconds:.1f} s: a plan may retain {more}"
             )
         limit, room = budget.ram_bytes, inf
         for _ in range(PACKINGS):

@@ -69,7 +69,7 @@ def test_one_of_something_else_is_not_taken(no_board, tmp_path, asked):
 
 def test_a_stored_profile_is_drawn_with_its_steps():
     """Kernels that were timed inside networks are in the table as measured ones; the rest is estimated."""
-    (path,) = [f for f in (Path(planning.__file__).parents[2] / "profiles").glob("emulated_a53-*")]
+    (path,) = (Path(planning.__file__).parents[2] / "profiles").glob("emulated_a53-*")
     board = edgeprune.load_profile(path)
     family = next(f for f in board.families() if f.widths.get("in", (0, 0))[1] == 16 and f.placed > 8)
     table = board.table(family.family)
