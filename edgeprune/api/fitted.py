@@ -13,7 +13,7 @@ from edgeprune.fitting.result import FitResult
 from edgeprune.models.loading import LoadedModel
 from edgeprune.pruning.plan import Plan
 from edgeprune.report.schema import Report
-from edgeprune.report.tables import Table, written
+from edgeprune.report.tables import Table, facts_table, written
 from edgeprune.report.whole import report_tables
 from edgeprune.training.tasks.task import Score
 
@@ -86,7 +86,8 @@ class Fit(Network):
         return plot_of(self.report, what)
 
     def tables(self) -> tuple[Table, ...]:
-        return report_tables(self.report)
+        where = {name: self.paths[name] for name in ("report_html", "bundle") if name in self.paths}
+        return *report_tables(self.report), facts_table(where)
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -40,7 +40,7 @@ from edgeprune.models.loading import LoadedModel
 from edgeprune.models.onnx.export import DEFAULT_OPSET, export_onnx
 from edgeprune.progress import Progress
 from edgeprune.pruning.plan import Plan
-from edgeprune.report.tables import Table, percent, size, written
+from edgeprune.report.tables import Table, facts_table, percent, size, written
 from edgeprune.targets import Target, load_target
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Pruned(Network):
         removed_blocks: names of those that went whole.
         not_offered: group -> width -> why the solver could not choose it.
         paths: what was written, by name; ``folder`` is where.
+        dense_ms: what the profile predicts of the network as it was; ``target``: the kind of board.
     """
 
     small: LoadedModel
@@ -64,6 +65,8 @@ class Pruned(Network):
     not_offered: Mapping[str, Mapping[int, str]]
     paths: Mapping[str, Path]
     folder: Path
+    dense_ms: float
+    target: str
 
     @property
     def loaded(self) -> LoadedModel:
@@ -94,7 +97,11 @@ class Pruned(Network):
     @property
     def summary(self) -> str:
         low, high = (written(ms, "ms") for ms in self.interval_ms)
-        said = f"{written(self.latency_ms, 'ms')} ({low} to {high} in 95 %), {size(self.flash_bytes)}"
+        # Where a clock counts and all kernels were measured, nothing is left to doubt.
+        doubt = "" if low == high else f", {low} to {high} in 95 % of all cases"
+        share = percent(self.latency_ms / self.dense_ms)
+        said = f"{written(self.latency_ms, 'ms')} ({share} of the dense network's{doubt})"
+        said += f", {size(self.flash_bytes)} of kernels and weights"
         said += "" if self.ram_bytes is None else f", {size(self.ram_bytes)} of RAM"
         return f"{self.small.name}, {said}, predicted ({self.plan.predicted['evidence']})"
 
@@ -108,10 +115,14 @@ class Pruned(Network):
         rows = tuple(
             (g, str(n), str(self.plan.width(g)), percent(self.plan.width(g) / n)) for g, n in self.plan.sizes.items()
         )
-        return (Table(self.summary, ("group", "size", "kept", "share"), rows),)
+        unchanged = {} if self.plan.keep else {"note": "the network as it is keeps the budget: nothing was removed"}
+        following = {"written to": self.folder, "next": f"edgeprune compile {self.folder} --target {self.target}"}
+        groups = Table(self.summary, ("group", "size", "kept", "share"), rows)
+        return groups, facts_table({**unchanged, **following})
 
     def to_json(self) -> dict[str, Any]:
         return {
+            "dense_ms": self.dense_ms,
             "removed_blocks": self.removed_blocks,
             "not_offered": {g: {str(w): why for w, why in found.items()} for g, found in self.not_offered.items()},
             "predicted": dict(self.plan.predicted),
@@ -205,6 +216,8 @@ def prune(
             **save_question(folder, solved, planning.saliency),
         },
         folder=folder,
+        dense_ms=dense.latency_ms,
+        target=opened.target.name,
     )
 
 

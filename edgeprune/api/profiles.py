@@ -107,12 +107,13 @@ class Profile(Shown):
             found.append(ProfiledLayer(name, node.name, str(node.spec), dict(node.spec.widths), ms))
         return tuple(found)
 
-    def table(self, layer: str) -> LatencyTable:
-        """Latency over the widths of a layer, named as in :meth:`layers` or by its node.
+    def table(self, layer: str | ProfiledLayer) -> LatencyTable:
+        """Latency over the widths of a layer: one of :meth:`layers`, its name or its node.
 
         Raises:
             UsageError: there is no such layer. ProfileError: the profile does not cover it.
         """
+        layer = layer if isinstance(layer, str) else layer.name
         for found, node in zip(self.layers(), self.network.kernels.nodes, strict=True):
             if layer in (found.name, found.node):
                 return whole_table(self.records, self.target, self.networks, node.spec)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from edgeprune.progress import SILENT, Progress
 
-STEPS = 10
-"""How many lines a stage of known length writes into a log."""
+STEPS, LEAST_S = 10, 5.0
+"""How many lines a stage of known length writes into a log; seconds left that are worth saying."""
 
 
 @contextmanager
@@ -33,14 +34,19 @@ def reporting(wanted: bool | Progress | None) -> Iterator[Progress]:
         yield Lines()
 
 
+def _left(seconds: float) -> str:
+    """What is said of the time that is left; nothing of the last moments."""
+    return "" if seconds < LEAST_S else f", {seconds:.0f} s left" if seconds < 100 else f", {seconds / 60:.0f} min left"
+
+
 class Lines:
     """Plain lines, at most :data:`STEPS` a stage."""
 
     def __init__(self) -> None:
-        self._name, self._total, self._done, self._told = "", 0, 0, 0
+        self._name, self._total, self._done, self._told, self._began = "", 0, 0, 0, 0.0
 
     def stage(self, name: str, total: int | None = None) -> None:
-        self._name, self._total, self._done, self._told = name, total or 0, 0, 0
+        self._name, self._total, self._done, self._told, self._began = name, total or 0, 0, 0, time.monotonic()
         self.note(f"{name} (0/{total})" if total else name)
 
     def advance(self, n: int = 1) -> None:
@@ -48,7 +54,8 @@ class Lines:
         step = self._done * STEPS // self._total if self._total else 0
         if step > self._told:
             self._told = step
-            self.note(f"{self._name} ({self._done}/{self._total})")
+            left = (time.monotonic() - self._began) * (self._total / self._done - 1)
+            self.note(f"{self._name} ({self._done}/{self._total}{_left(left)})")
 
     def note(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -59,7 +66,7 @@ class Bars:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
         self._bar = RichProgress(
@@ -67,14 +74,18 @@ class Bars:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
         )
-        self._task = self._bar.add_task("", start=False, visible=False)
+        self._task = self._bar.add_task("", visible=False)
         self._bar.start()
 
     def stage(self, name: str, total: int | None = None) -> None:
-        self._bar.reset(self._task, description=name, total=total, visible=True)
+        # A task that is reset keeps its total where the new one is not known.
+        self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(name, total=total or None)
 
     def advance(self, n: int = 1) -> None:
         self._bar.advance(self._task, n)

@@ -61,7 +61,10 @@ def check_budget(budget: Budget, problem: Problem | None = None) -> Budget:
         if not 1 / MOST < value < MOST:
             raise UsageError(f"a budget of {value} for {resource} makes no sense", hint="give a positive number")
     if problem is not None and not problem.ram and budget.ram_bytes is not None:
-        raise UsageError("the problem says nothing of RAM, so no limit of it can be kept", hint="leave the limit out")
+        raise UsageError(
+            "the problem says nothing of RAM, so no limit of it can be kept",
+            hint="leave the limit out, or make the problem with a limit of RAM: edgeprune prune --ram",
+        )
     return budget
 
 

@@ -111,7 +111,8 @@ def load_problem(path: str | Path) -> tuple[Problem, Budget]:
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as e:
-        raise BadInputError(f"{path} cannot be read: {e}", hint="give a file that save_problem wrote") from e
+        hint = "give the problem.json of a run" if Path(path).is_dir() else "give a file that save_problem wrote"
+        raise BadInputError(f"{path} cannot be read: {e}", hint=hint) from e
     return problem_from_json(data)
 
 

@@ -89,6 +89,7 @@ def show(
     from edgeprune.api.stored import load_profile
     from edgeprune.files import require_writable
     from edgeprune.report.plots.canvas import require_picture, save_picture
+    from edgeprune.report.tables import facts_table
 
     pictures = [path for path in (plot, heat_map) if path is not None]
     if bool(pictures) != (family is not None):
@@ -102,7 +103,9 @@ def show(
             save_picture(found.plot(family), plot)
         if heat_map is not None:
             save_picture(found.heat_map(family), heat_map)
-    emit(Result("edgeprune.profiles_show/1", found.to_json(), found.tables()), wants_json(ctx, as_json))
+    written = {"pictures": pictures} if pictures else {}
+    tables = (facts_table({path.suffix[1:]: path for path in pictures}, "drawn"),) if pictures else found.tables()
+    emit(Result("edgeprune.profiles_show/1", {**found.to_json(), **written}, tables), wants_json(ctx, as_json))
 
 
 @app.command()

@@ -19,12 +19,13 @@ def report(
 ) -> None:
     """Show the report of a run, and draw its page anew."""
     from edgeprune.report.schema import SCHEMA, read_report
+    from edgeprune.report.tables import facts_table
     from edgeprune.report.whole import report_tables
     from edgeprune.report.write import write_report
 
     path = run / "report.json" if run.is_dir() else run
     found = read_report(path)
-    write_report(found, path.parent)
+    _, page = write_report(found, path.parent)
     body = found.to_json()
     body.pop("schema")
-    emit(Result(SCHEMA, body, report_tables(found)), as_json)
+    emit(Result(SCHEMA, body, (*report_tables(found), facts_table({"report_html": page}))), as_json)

@@ -202,9 +202,16 @@ class ProfileStore:
         fields, closest = min(differing, key=lambda pair: (len(pair[0]), -pair[1]._row))
         if fields and not allow_mismatch:
             lines = "; ".join(f"{name} is {here!r} here, {there!r} there" for name, (here, there) in fields.items())
+            said, hint = (
+                f"was measured elsewhere: {lines}",
+                "name the device that it is of (--device URL), or profile this one",
+            )
+            if fields.keys() == {"weight_span"}:
+                said = f"is of networks with other amounts of weights: {lines}"
+                hint = f"profile this network: edgeprune profile MODEL --target {fingerprint.target}"
             raise ProfileMismatchError(
-                f"the profile of {fingerprint.target!r} in {self.path} was measured elsewhere: {lines}",
-                hint="profile again on this device and set-up, or allow the mismatch on purpose",
+                f"the profile of {fingerprint.target!r} in {self.path} {said}",
+                hint=f"{hint}; --allow-mismatch takes it as it is",
                 differences={name: list(pair) for name, pair in fields.items()},
             )
         return Profile(self, closest._row, closest.fingerprint, fields)

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
+from edgeprune.api import progress
 from edgeprune.api.progress import Lines, reporting
 from edgeprune.cli.output import Column, Result, emit, listing, record
 from edgeprune.progress import SILENT
@@ -170,3 +171,34 @@ def test_a_reader_that_left_is_no_error_under_json():
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.stdout.split()[-1] in ("0", "1")
     assert "Traceback" not in done.stderr
+
+
+def test_lines_say_how_long_it_takes_where_that_is_worth_saying(capsys, monkeypatch):
+    now = iter([0.0, 20.0, 40.0, 197.0, 199.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    lines = Lines()
+    lines.stage("profiling", 10)
+    lines.advance(1)
+    lines.advance(5)
+    lines.advance(3)
+    lines.advance(1)
+    said = capsys.readouterr().err.splitlines()
+    assert said[1:] == [
+        "profiling (1/10, 3 min left)",
+        "profiling (6/10, 27 s left)",
+        "profiling (9/10, 22 s left)",
+        "profiling (10/10)",
+    ]
+
+
+def test_a_bar_forgets_the_length_of_the_stage_before():
+    bars = progress.Bars()
+    try:
+        bars.stage("scoring", 11)
+        bars.advance(3)
+        for total in (None, 0):
+            bars.stage("exact", total)
+            (task,) = bars._bar.tasks
+            assert (task.description, task.total, task.completed) == ("exact", None, 0)
+    finally:
+        bars.close()
