@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +56,13 @@ def executor_here() -> Executor | None:
 @contextmanager
 def _dask(address: str) -> Iterator[Executor]:
     try:
-        from distributed import Client
+        distributed: Any = import_module("distributed")
     except ImportError:
         raise MissingDependencyError(
             "Dask is not installed, so kernels cannot be built on its workers", hint="pip install 'edgeprune[dask]'"
         ) from None
     try:
-        client: Any = Client(address, timeout=PATIENCE_S, set_as_default=False)  # type: ignore[no-untyped-call]
+        client = distributed.Client(address, timeout=PATIENCE_S, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as e:
         raise DeviceUnreachableError(
             f"{address}: no Dask scheduler answers: {e}", hint="start one: dask scheduler; give tcp://HOST:8786"

@@ -56,10 +56,8 @@ MOST, MORE = 16, 2
 """Networks of other widths that are timed as a whole at most, and how many come at once."""
 KERNELS, ENOUGH = 120, 360
 """Different kernels in the first ones at least, and from how many on no more networks come."""
-POOL, SURE_RANDOM, SURE_COUNTED = 8, 0.015, 0.006
-"""Networks of random widths, and the median standard deviation of their latencies, relative, that is sure enough; where
-a clock counts, which repeats to the digit, they can be known better.
-"""
+POOL, SURE_RANDOM = 8, 0.015
+"""Networks of random widths, and the median standard deviation of their latencies, relative, that is sure enough."""
 HEAVY, TUNE = 0.01, 3
 """Share of the network's multiplications from which on one of its kernels is tuned, and with how many schedules at
 most: the first of each rule that builds it come first.
@@ -191,8 +189,7 @@ class _Sampling:
             estimator = self._estimator(at_one_clock(self.bench.profile.records()))
         except ProfileError:
             return True
-        enough = SURE_COUNTED if self.bench.counts else SURE_RANDOM
-        return float(np.median([_spread(kernels, estimator) for kernels in pool] or [0.0])) <= enough
+        return float(np.median([_spread(kernels, estimator) for kernels in pool] or [0.0])) <= SURE_RANDOM
 
     def _time(self, graphs: Sequence[KernelGraph], whole: SharedNetworks, until: float) -> bool:
         """Time those of the networks that were not, in turns, and store what they take. False if the first that was

@@ -193,10 +193,13 @@ def test_files_that_do_not_go_together(run):
 
 
 def test_a_plan_over_its_budget_is_refused(run):
-    data = json.loads((run / "problem.json").read_text())
-    data["budget"]["latency_ms"] = 1e-3
-    (run / "problem.json").write_text(json.dumps(data))
-    assert "over the limit" in refused(7, "VerificationError", "explain", run)["message"]
+    for name in ("problem.json", "solution.json"):
+        data = json.loads((run / name).read_text())
+        data["budget"]["latency_ms"] = 1e-3
+        (run / name).write_text(json.dumps(data))
+        code, kind = (3, "BadInputError") if name == "problem.json" else (7, "VerificationError")
+        said = "it answers" if name == "problem.json" else "over the limit"
+        assert said in refused(code, kind, "explain", run)["message"]
 
 
 def test_saliencies_that_are_not_there(run):

@@ -234,11 +234,17 @@ def test_a_time_limit_reaches_the_solver_and_may_change(model, target, store, de
     assert set(load_scores(run)) >= set(first.plan.keep)
     proven = first.pruned.manifest.provenance["certificate"]
     assert proven == {k: v for k, v in first.plan.certificate.items() if k != "witness"}
-    asked = (model, target, device, store, run, promise)
+    hasty = replace(OPTIONS, time_limit_s=1e-9)
+    quick = fit(model, target, device, store, tmp_path / "quick", promise, options=hasty)
+    assert quick.met
+    assert quick.rounds[0].proposal.plan.certificate["stop"] == "time limit"
+    asked, folder = (model, target, device, store, tmp_path / "tight", Promise(Limit(0.01, True))), tmp_path / "tight"
     with pytest.raises(InfeasibleBudgetError, match="none was ruled out"):
-        fit(*asked, options=replace(OPTIONS, time_limit_s=1e-9), resume=True)
-    assert (run / "stages" / "dense.json").is_file(), "nothing was proven, so nothing is thrown away"
-    assert fit(*asked, options=OPTIONS, resume=True).plan.keep == first.plan.keep
+        fit(*asked, options=hasty)
+    assert (folder / "stages" / "dense.json").is_file(), "nothing was proven, so nothing is thrown away"
+    with pytest.raises(InfeasibleBudgetError, match="no plan keeps the budget"):
+        fit(*asked, options=OPTIONS, resume=True)
+    assert not (folder / "stages").exists()
 
 
 def test_a_run_of_an_earlier_version_may_be_gone_on_with(record, store, target, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from filecmp import cmp
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("edgeprune", "targets", "docs", "tests", "tools", "examples/api.py", "pyproject.toml")
+COPIED = ("edgeprune", "targets", "profiles", "docs", "tests", "tools", "examples/api.py", "pyproject.toml")
 _PASSING = re.compile(r"/(__pycache__|\.hypothesis)/")
 
 _OF_OTHERS = {*sys.stdlib_module_names, "numpy", "pytest", "torch", "tvm"}

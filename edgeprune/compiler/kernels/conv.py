@@ -22,7 +22,14 @@ from edgeprune.compiler.kernels.base import Constants, Rule, Schedule, most_colu
 from edgeprune.compiler.kernels.blocks import Groups, block_widths, groups_of
 from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function, tiles, when
 from edgeprune.compiler.kernels.rows import Volume, Window, walk_row
-from edgeprune.compiler.kernels.tile import accumulate, multiplies_by_lane, row_cycles, tile_columns, tile_cycles
+from edgeprune.compiler.kernels.tile import (
+    accumulate,
+    multiplies_by_lane,
+    row_cycles,
+    tile_columns,
+    tile_cycles,
+    tile_issued,
+)
 from edgeprune.compiler.kernels.work import Work
 from edgeprune.graph.spec import CONVOLUTIONS, KernelSpec
 from edgeprune.targets import Target
@@ -116,15 +123,18 @@ class DirectConv(Rule):
         rows = spec.output.shape[0] * window.output[0]
         inside = _rows_inside(window)
         plain = super().work(spec, schedule, target)
-        cycles = loops = stores = times = 0.0
+        cycles = issued = loops = stores = times = 0.0
         for group, columns in tiled(spec.output.channels, window.output[1], schedule, target):
             blocks, times = len(group.widths), times + group.count
             for _, size in tiles(window.output[1], columns):
                 count = group.count * rows
                 cycles += count * channels * taps * inside * tile_cycles(blocks, size)
+                issued += count * channels * taps * inside * tile_issued(blocks, size)
                 loops += count * taps * inside * block_count(channels, depth)
                 stores += count * blocks * size
-        return replace(plain, cycles=cycles, loops=loops, stores=stores, again_bytes=times * plain.read_bytes)
+        return replace(
+            plain, cycles=cycles, issued=issued, loops=loops, stores=stores, again_bytes=times * plain.read_bytes
+        )
 
     def build(self, name: str, spec: KernelSpec, schedule: Schedule, target: Target) -> Function:
         window = _flattened(window_of(spec))

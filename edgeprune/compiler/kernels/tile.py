@@ -43,6 +43,16 @@ def tile_cycles(blocks: int, columns: int) -> float:
     return max(blocks * columns / 2, (blocks + columns) / 2, 4.0) + 0.15
 
 
+def row_issued(width: int, blocks: int, columns: int) -> float:
+    """:func:`tile_issued` of a row of ``width`` results."""
+    return sum(tile_issued(blocks, size) for _, size in tiles(width, columns))
+
+
+def tile_issued(blocks: int, columns: int) -> float:
+    """Vector instructions of a register tile for each channel and tap: multiply-adds, and loads of both factors."""
+    return float(blocks * columns + blocks + columns)
+
+
 def accumulate(
     e: Emitter,
     acc: Sequence[Registers],

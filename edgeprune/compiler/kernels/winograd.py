@@ -23,7 +23,7 @@ from edgeprune.compiler.kernels.base import Constants, Rule, Schedule, most_colu
 from edgeprune.compiler.kernels.blocks import Groups, block_widths, groups_of
 from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function, tiles, when
 from edgeprune.compiler.kernels.rows import Window, walk_row
-from edgeprune.compiler.kernels.tile import accumulate, multiplies_by_lane, row_cycles, tile_columns
+from edgeprune.compiler.kernels.tile import accumulate, multiplies_by_lane, row_cycles, row_issued, tile_columns
 from edgeprune.compiler.kernels.work import FLOAT_BYTES, Work
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.targets import Target
@@ -184,16 +184,17 @@ class WinogradConv(Rule):
         plan, plain = _plan(spec, schedule, target), super().work(spec, schedule, target)
         channels, strips = spec.inputs[0].channels, spec.output.shape[0] * plan.window.output[0] // plan.rows
         blocks_in = block_count(channels, target.lanes)
-        cycles = loops = 0.0
+        cycles = issued = loops = 0.0
         for group in groups_of(block_widths(spec.output.channels, target.lanes), int(schedule["blocks"])):
             count = strips * plan.points * group.count
             columns = tile_columns(group.widths, int(schedule["columns"]), plan.tiles, target)
             cycles += count * channels * row_cycles(plan.tiles, len(group.widths), columns)
+            issued += count * channels * row_issued(plan.tiles, len(group.widths), columns)
             loops += count * blocks_in * len(tiles(plan.tiles, columns))
         transformed = strips * plan.tiles * plan.points
         stores = transformed * block_count(spec.output.channels, target.lanes)
         again = transformed * blocks_in * target.lanes * FLOAT_BYTES
-        return replace(plain, cycles=cycles, loops=loops, stores=stores, again_bytes=again)
+        return replace(plain, cycles=cycles, issued=issued, loops=loops, stores=stores, again_bytes=again)
 
     def build(self, name: str, spec: KernelSpec, schedule: Schedule, target: Target) -> Function:
         plan = _plan(spec, schedule, target)

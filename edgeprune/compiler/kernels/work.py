@@ -18,6 +18,8 @@ class Work:
 
     Attributes:
         cycles: that its vector units are busy, by the rule's own estimate.
+        issued: vector instructions of its innermost loops: what the busy units leave unsaid where a tile is small, and
+            they wait for each other's results.
         loops: innermost loops that are entered.
         stores: vectors that are written.
         weight_bytes: of packed weights and biases, read once.
@@ -28,6 +30,7 @@ class Work:
     """
 
     cycles: float
+    issued: float
     loops: float
     stores: float
     weight_bytes: float
@@ -60,6 +63,7 @@ def plain_work(spec: KernelSpec, constants: int, target: Target) -> Work:
     each = max(1.0, spec.macs / max(1, spec.output.elements))
     return Work(
         cycles=out * each / 2,
+        issued=out * each,
         loops=out,
         stores=out,
         weight_bytes=constants * FLOAT_BYTES,
