@@ -86,8 +86,7 @@ class Fit(Network):
         return plot_of(self.report, what)
 
     def tables(self) -> tuple[Table, ...]:
-        where = {name: self.paths[name] for name in ("report_html", "bundle") if name in self.paths}
-        return *report_tables(self.report), facts_table(where)
+        return tables_of(self.report, self.bundle.parent)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -98,3 +97,8 @@ class Fit(Network):
             "report": self.report.to_json(),
             "paths": dict(self.paths),
         }
+
+
+def tables_of(report: Report, folder: Path) -> tuple[Table, ...]:
+    """The report of the run in a folder, and where there is more to see."""
+    return *report_tables(report), facts_table({"report_html": folder / "report.html", "bundle": folder / "bundle"})

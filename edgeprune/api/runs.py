@@ -27,7 +27,7 @@ from edgeprune.api.arguments import (
     open_task,
 )
 from edgeprune.api.call import sign, signed
-from edgeprune.api.fitted import Fit
+from edgeprune.api.fitted import Fit, tables_of
 from edgeprune.api.networks import Bundle
 from edgeprune.api.progress import reporting
 from edgeprune.api.shown import Network, folder_of, plot_of
@@ -56,7 +56,6 @@ from edgeprune.pruning.widths import load_plan, load_pruned
 from edgeprune.report.from_fit import report_of
 from edgeprune.report.schema import Report, read_report
 from edgeprune.report.tables import Table, facts_table
-from edgeprune.report.whole import report_tables
 from edgeprune.report.write import write_report
 from edgeprune.targets import Target
 
@@ -304,7 +303,7 @@ class Run(Network):
 
     def tables(self) -> tuple[Table, ...]:
         if (self.folder / "report.json").is_file():
-            return report_tables(self.report)
+            return tables_of(self.report, self.folder)
         return (facts_table(self.to_json(), self.summary),)
 
     def to_json(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from edgeprune.latency.records import KernelRecord
 from edgeprune.profiling import estimator as estimators
 from edgeprune.profiling.estimator import WorkEstimator
 
-PRICES = (0.4, 2.0, 0.5, 0.01, 0.02, 0.01, 0.02, 300.0)
+PRICES = (0.3, 0.05, 2.0, 0.5, 0.01, 0.02, 0.01, 0.02, 300.0)
 """ns of each count of a kernel on a computer that is made up."""
 
 
