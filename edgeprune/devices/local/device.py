@@ -13,9 +13,11 @@ import secrets
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from edgeprune.devices.common import check_argv, chunks_of, require_space
 from edgeprune.devices.describe import describe_with
@@ -26,6 +28,8 @@ from edgeprune.home import home
 
 # What a shell returns, so that every transport answers alike.
 _NOT_FOUND, _NOT_EXECUTABLE, _SIGNAL_BASE = 127, 126, 128
+BUSY_TRIES, BUSY_S = 100, 0.02
+"""How often, and how many seconds apart, a program is tried that somebody still holds open."""
 
 
 class LocalDevice(Closing):
@@ -105,7 +109,7 @@ class LocalDevice(Closing):
             raise DeviceUnreachableError(f"{self.url}: the folder {self.root} is gone")
         try:
             # A session of its own, so that a timeout reaches every process the command started.
-            process = subprocess.Popen(
+            process = _started(
                 list(argv),
                 cwd=self.root,
                 stdin=subprocess.DEVNULL,
@@ -173,6 +177,22 @@ def folder_of(url: str) -> Path | None:
     if not rest.startswith("/") or not rest.isprintable():
         raise UsageError(f"{url!r} does not name an absolute folder", hint=f"write {url.partition(':')[0]}:/a/folder")
     return Path(rest)
+
+
+def _started(argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
+    """A process of a program that may have been written a moment ago.
+
+    Where another thread starts a process while a file is written, that one holds the file open until it is what it is
+    to be, and the kernel refuses to run the file as long.
+    """
+    for _ in range(BUSY_TRIES):
+        try:
+            return subprocess.Popen(argv, **options)
+        except OSError as e:
+            if e.errno != errno.ETXTBSY:
+                raise
+        time.sleep(BUSY_S)
+    return subprocess.Popen(argv, **options)
 
 
 def _kill_session(process: subprocess.Popen[bytes]) -> None:
