@@ -39,6 +39,9 @@ def check_problem(problem: Problem) -> None:
 
     faults = [f"{t.name}: {f}" for t in problem.terms for f in _term_faults(t, len(problem.choices))]
     faults += [f"{r.name}: {f}" for r in problem.ram for f in _row_faults(r, len(problem.choices))]
+    if not faults:
+        faults += [f"{t.name}: {f}" for t in problem.terms for f in _sum_faults(t, problem)]
+        faults += [f"{r.name}: {f}" for r in problem.ram for t in r.tables for f in _sum_faults(t, problem)]
     for resource in ADDITIVE:
         base = getattr(problem, f"base_{resource}")
         # Negative for flash: a linked program holds the code of equal kernels once, its tables each time.
@@ -127,6 +130,14 @@ def _axis_faults(table: Term | Table, n_choices: int) -> Iterator[str]:
             yield f"axis {i} begins with {axis.base} channels"
         if grid.ndim != 1 or grid.size == 0 or (np.diff(grid) <= 0).any():
             yield f"grid of axis {i} is not ascending: {grid.tolist()}"
+
+
+def _sum_faults(table: Term | Table, problem: Problem) -> Iterator[str]:
+    """Axes of which every width that several groups add up to would have to be kept."""
+    for i, axis in enumerate(table.axes):
+        ends = [problem.choices[c].levels for c in axis.choices]
+        if len(ends) > 1 and (span := sum(levels[-1] - levels[0] for levels in ends)) >= MOST_WIDTHS:
+            yield f"axis {i} adds up to {span + 1} different widths"
 
 
 def _table_faults(

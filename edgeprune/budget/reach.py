@@ -150,8 +150,9 @@ def least_plan(search: Search) -> tuple[int, ...] | None:
     what can be grown back at once.
     """
     evaluator, limits = search.evaluator, search.limits
-    floor, rows = Floor(evaluator), np.eye(len(evaluator.base))
-    weights = [sum(rows[r] / limits.values[r] for r in limits.active if r < len(rows)), *rows[: len(ADDITIVE)]]
+    count = len(evaluator.base)
+    # By all limits together, each row relative to its own; and by latency or flash alone.
+    floor, weights = Floor(evaluator), [1 / limits.of_rows(count), *np.eye(count)[: len(ADDITIVE)]]
     lean = [Point(evaluator, evaluator.narrowest), *(Point(evaluator, floor.minimise(w)) for w in weights)]
     inside = [p for p in lean if limits.fits(p.costs)]
     if not inside:

@@ -110,6 +110,14 @@ def test_figures_that_would_overflow_are_refused(error, changed):
         Evaluator(changed(chain()))
 
 
+def test_groups_that_add_up_to_too_many_widths_are_refused():
+    """Each of these would be a place in an array."""
+    problem = chain(2, levels=(1, 1 << 24))
+    both = Term("both", (Axis((0, 1)),), grid(2, 1 << 25), np.array([1.0, 2.0]), np.zeros(2))
+    with pytest.raises(ProfileError, match="both: axis 0 adds up to"):
+        Evaluator(replace(problem, terms=(*problem.terms, both)))
+
+
 @pytest.mark.parametrize("limit", [1e-200, 1e200])
 def test_limits_that_would_overflow_are_refused(limit):
     with pytest.raises(UsageError, match="makes no sense"):

@@ -9,25 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kernel_harness import kernel
+from small_kernels import TARGET, relu, requests
 
 from edgeprune.compiler import workers
 from edgeprune.compiler.failures import KernelBuildError
-from edgeprune.compiler.objects import KernelObject, build_object, default_schedule, symbol_of
+from edgeprune.compiler.objects import KernelObject, build_object, symbol_of
 from edgeprune.compiler.workers import build_all
-from edgeprune.graph.spec import KernelSpec, TensorSpec
-from edgeprune.targets import load_target
-
-TARGET = load_target("x86_64_avx2")
-
-
-def relu(channels: int) -> KernelSpec:
-    image = TensorSpec((1, channels, 2, 2))
-    return kernel("elementwise", [image], image, ("relu",))
-
-
-def requests(*channels: int) -> list[workers.Request]:
-    return [(relu(n), default_schedule(relu(n), TARGET)) for n in channels]
 
 
 @pytest.fixture(autouse=True)
