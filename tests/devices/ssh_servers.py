@@ -66,6 +66,7 @@ class Board:
     greeting: bytes = b""
     shell: str = "/bin/sh"
     own_group: bool = True  # as sshd; dropbear leaves commands in its own group
+    late_s: float = 0.0  # what a command prints is so long under way
     connections: int = 0
     clients: list[Any] = field(default_factory=list)
 
@@ -159,6 +160,7 @@ class Board:
         process.stdout.write(self.greeting)
         try:
             feeding = asyncio.ensure_future(_pump(process.stdin, child.stdin))
+            await asyncio.sleep(self.late_s)
             await asyncio.gather(_pump(child.stdout, process.stdout), _pump(child.stderr, process.stderr))
             code = await child.wait()
             feeding.cancel()

@@ -1,5 +1,6 @@
 """A board over SSH when something is wrong: keys, passwords, links, names, disks (docs/FAULTS.md, 13, 15, 16, 20)."""
 
+import asyncio
 import errno
 import getpass
 import hashlib
@@ -414,11 +415,24 @@ def test_a_link_that_falls_silent_is_given_up(board, me, monkeypatch):
         device.close()
 
 
-def test_an_interrupt_kills_the_command_and_its_children(known, monkeypatch):
+@pytest.mark.parametrize("late", ["", "output", "start"])
+def test_an_interrupt_kills_the_command_and_its_children(known, monkeypatch, late):
+    """Also one that runs already when the board has not yet said so, or not yet its process number."""
     device = open_device(known.url())
     device.put(b"#!/bin/sh\n(while :; do echo x >> ticks; sleep 0.02; done) &\nwait\n", "spawn", executable=True)
     session = device._session()
     ticks = known.home / ".edgeprune/ticks"
+    if late == "output":
+        known.late_s = 0.3
+    if late == "start":
+        create = session.connection.create_process
+
+        async def slowly(*args, **kwargs):
+            process = await create(*args, **kwargs)
+            await asyncio.sleep(0.3)
+            return process
+
+        monkeypatch.setattr(session.connection, "create_process", slowly)
 
     def interrupt(future, timeout=None):
         while not ticks.exists():

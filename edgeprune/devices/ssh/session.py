@@ -27,6 +27,7 @@ STEP_S = 120.0
 """Longest that one step of a transfer or one of our own small scripts may take."""
 _CLOSING_S = 5.0
 _AGAIN_S = 0.3
+_LOOK_S = 0.01
 _COMMAND_BYTES = 120_000  # the kernel refuses one argument of 128 KiB, and the whole command is one
 # exec: the program keeps the process number that is printed. That number leads a process group under
 # sshd; dropbear puts commands into its own group, where setsid makes one (and does not fork).
@@ -149,15 +150,17 @@ class Session:
 
     async def _run(self, command: str, mark: str, *, kill_after_s: float | None = None) -> Output | None:
         """None if the command was killed because its time was over."""
-        process = await self.open(command, stdin=False)
+        # Shielded: a start that is given up half-way leaves a command on the board that nobody knows.
+        starting = asyncio.ensure_future(self.open(command, stdin=False))
         try:
-            left = await asyncio.wait_for(process.communicate(), kill_after_s)
-        except TimeoutError:
-            await self._kill(process, mark)
-            return None
+            process = await asyncio.shield(starting)
+            left = await _unless_late(process.communicate(), kill_after_s)
+            if left is None:
+                await self._kill(starting, mark)
+                return None
         except asyncio.CancelledError:
             # Shielded, or the cancellation would end the killing too.
-            await asyncio.shield(self._kill(process, mark))
+            await asyncio.shield(self._kill(starting, mark))
             raise
         return self.output(process, left, mark)
 
@@ -205,17 +208,39 @@ class Session:
             raise asyncssh.ConnectionLost("it ended in the middle of a command")
         raise DeviceError(f"{self.url}: the board's SSH server tells no exit code")
 
-    async def _kill(self, process: asyncssh.SSHClientProcess[bytes], mark: str) -> None:
-        out, _ = process.collect_output()
-        found = _after_mark(out if isinstance(out, bytes) else b"", mark)
+    async def _kill(self, starting: asyncio.Task[asyncssh.SSHClientProcess[bytes]], mark: str) -> None:
+        """Kill a command that was sent; one that is only just starting has yet to say its number."""
         with suppress(Exception):
             async with asyncio.timeout(_CLOSING_S):
-                if found:
-                    pid = str(int(found[0]))
-                    text = 'kill -s KILL -- "-$1" || kill -s KILL "-$1" || kill -s KILL "$1"'
-                    await self.connection.run(command_line(text, pid), encoding=None)
-                process.close()
+                process = await starting
+                try:
+                    if found := await _number(process, mark):
+                        text = 'kill -s KILL -- "-$1" || kill -s KILL "-$1" || kill -s KILL "$1"'
+                        await self.connection.run(command_line(text, found), encoding=None)
+                finally:
+                    process.close()
                 await process.wait_closed()
+
+
+async def _unless_late(work: Awaitable[T], timeout_s: float | None) -> T | None:
+    try:
+        return await asyncio.wait_for(work, timeout_s)
+    except TimeoutError:
+        return None
+
+
+async def _number(process: asyncssh.SSHClientProcess[bytes], mark: str) -> str:
+    """The process number beside the mark, waited for; empty if the command ends without one."""
+    out = b""
+    while True:
+        ended = process.exit_status is not None  # also after a signal
+        more, _ = process.collect_output()
+        out += more if isinstance(more, bytes) else b""
+        if found := _after_mark(out, mark):
+            return str(int(found[0]))
+        if ended:
+            return ""
+        await asyncio.sleep(_LOOK_S)
 
 
 def command_line(script: str, *args: str) -> str:
