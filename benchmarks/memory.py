@@ -131,7 +131,7 @@ def built(name: str, plans: int, target: Target, folder: Path) -> list[dict[str,
         for i, w in enumerate(asked)
     ]
     tables = LatencyModel(record for manifest in made for record in records_of(manifest, target))
-    flash = FlashModel(model, tables, made[0].memory.flash)
+    flash = FlashModel.beside(model, tables, made[0].memory.flash)
     rows = []
     for i, (widths, manifest) in enumerate(zip(asked, made, strict=True)):
         command = [str(folder / f"{name}-{i}" / manifest.program), "bench", "--warmup", "0", "--repeats", "1"]

@@ -132,7 +132,7 @@ def main() -> int:
         folder, found = given.folder or Path(temporary), dict[str, Any]()
         first, second = (traced(name) for name in (given.network, given.second))
         made = {}
-        for kind, options in (("sampled", ProfileOptions(sampled=True)), ("complete", ProfileOptions())):
+        for kind, options in (("sampled", ProfileOptions(sampled=True)), ("complete", ProfileOptions(sampled=False))):
             note(f"{given.network}, {kind}")
             store = ProfileStore(folder / f"{kind}.sqlite3")
             with empty_home(folder / "home"):

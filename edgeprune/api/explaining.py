@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
+from edgeprune.amounts import percent
 from edgeprune.api.fitted import Fit
 from edgeprune.api.networks import Pruned
 from edgeprune.api.progress import reporting
@@ -34,7 +35,7 @@ from edgeprune.report.explained import (
     nearest_tables,
     prices_sentence,
 )
-from edgeprune.report.tables import Table, percent
+from edgeprune.report.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeprune.amounts import written
 from edgeprune.api.shown import Network, plot_of
 from edgeprune.budget.verdict import Verdict
 from edgeprune.fitting.result import FitResult
 from edgeprune.models.loading import LoadedModel
 from edgeprune.pruning.plan import Plan
 from edgeprune.report.schema import Report
-from edgeprune.report.tables import Table, facts_table, written
+from edgeprune.report.tables import Table, facts_table
 from edgeprune.report.whole import report_tables
 from edgeprune.training.tasks.task import Score
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeprune.amounts import share
 from edgeprune.api.arguments import Data, Inputs, Model, Shape, TaskArgument, Where
 from edgeprune.api.planning import Question
 from edgeprune.api.progress import reporting
@@ -23,7 +24,7 @@ from edgeprune.fitting.planner import Planner
 from edgeprune.importance.curves import IMPORTANCE
 from edgeprune.progress import Progress
 from edgeprune.report.frontier import Mark, frontier_tables, marks_of
-from edgeprune.report.tables import Table, share
+from edgeprune.report.tables import Table
 from edgeprune.targets import Target
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeprune.amounts import percent, size, written
 from edgeprune.api.arguments import (
     Data,
     Frames,
@@ -40,7 +41,7 @@ from edgeprune.models.loading import LoadedModel
 from edgeprune.models.onnx.export import DEFAULT_OPSET, export_onnx
 from edgeprune.progress import Progress
 from edgeprune.pruning.plan import Plan
-from edgeprune.report.tables import Table, facts_table, percent, size, written
+from edgeprune.report.tables import Table, facts_table
 from edgeprune.targets import Target, load_target
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Pruned(Network):
 
     @property
     def flash_bytes(self) -> float:
-        """Predicted from the profile."""
+        """Its program's file, predicted from the profile."""
         return float(self.plan.predicted["flash_bytes"])
 
     @property
@@ -101,7 +102,7 @@ class Pruned(Network):
         doubt = "" if low == high else f", {low} to {high} in 95 % of all cases"
         share = percent(self.latency_ms / self.dense_ms)
         said = f"{written(self.latency_ms, 'ms')} ({share} of the dense network's{doubt})"
-        said += f", {size(self.flash_bytes)} of kernels and weights"
+        said += f", {size(self.flash_bytes)} of flash"
         said += "" if self.ram_bytes is None else f", {size(self.ram_bytes)} of RAM"
         return f"{self.small.name}, {said}, predicted ({self.plan.predicted['evidence']})"
 
@@ -202,7 +203,7 @@ def prune(
     limited = bool(promise.ram)
     with opened.planning(ram_limited=limited, solver=solver, effort=effort, progress=progress) as planning:
         dense, dense_ram = planning.dense, planning.ram.dense_bytes if limited else None
-        plan = planning.planner.propose(promise.resolve(dense.latency_ms, dense.flash_bytes, dense_ram)).plan
+        plan = planning.planner.propose(promise.resolve(dense.latency_ms, planning.dense_flash_bytes, dense_ram)).plan
         solved = planning.planner.solved(plan)
     network = planning.network
     small = shrunk(network, plan)

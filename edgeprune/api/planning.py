@@ -22,6 +22,8 @@ from edgeprune.api.arguments import (
 from edgeprune.api.progress import reporting
 from edgeprune.api.shipped import knows, shipped_for
 from edgeprune.budget.effort import UNLIMITED, Effort
+from edgeprune.compiler.flash import FlashModel, empty_bytes
+from edgeprune.compiler.ram import MemoryModel
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.devices.protocol import Device
 from edgeprune.fitting.objective import check_objective, saliency_of
@@ -32,7 +34,7 @@ from edgeprune.fitting.teaching import prepared
 from edgeprune.graph.network import Network, read_network
 from edgeprune.home import store_path
 from edgeprune.importance.curves import Saliency
-from edgeprune.latency.model import NetworkPrediction
+from edgeprune.latency.model import LatencyModel, NetworkPrediction
 from edgeprune.latency.store import Profile, ProfileStore
 from edgeprune.models.loading import LoadedModel
 from edgeprune.profiling.estimated import estimated_of
@@ -117,8 +119,9 @@ class Opened:
                 network = with_removable(network, bar)
             own = [n.spec for n in network.kernels.nodes]
             tables = estimated_of(profile, self.target, own)
-            ram = PlannedRam(network, ScheduleBook(self.target, profile.records()), limited=ram_limited)
-            dense = tables.network(own)
+            book = ScheduleBook(self.target, profile.records())
+            ram, dense = PlannedRam(network, book, limited=ram_limited), tables.network(own)
+            flash = self._flash_bytes(network, book, tables)
             if data is not None:
                 data, task, _ = prepared(network, data, task, bar)
             options = ProfileOptions(
@@ -142,11 +145,17 @@ class Opened:
                 levels,
                 solver=solver,
                 criterion_name=asked.criterion,
+                program_bytes=flash - dense.flash_bytes,
                 ram=ram,
                 effort=effort,
                 progress=bar,
             )
-            yield Planning(network, planner, saliency, ram, dense, tables.evidence, bar)
+            yield Planning(network, planner, saliency, ram, dense, flash, tables.evidence, bar)
+
+    def _flash_bytes(self, network: Network, book: ScheduleBook, tables: LatencyModel) -> float:
+        """What the file of the dense network's program will have."""
+        memory = MemoryModel(network.kernels, network.channels, self.target, book)
+        return FlashModel(memory, tables, empty_bytes(network.kernels, self.target, book)).bytes({})
 
     @contextmanager
     def _profile(self, network: Network, progress: Progress) -> Iterator[Profile]:
@@ -170,7 +179,7 @@ class Planning:
     """What plans are made with.
 
     Attributes:
-        dense: what the tables predict of the dense network.
+        dense: what the tables predict of the dense network; ``dense_flash_bytes``: of its program's file.
         evidence: of predicted figures.
     """
 
@@ -179,5 +188,6 @@ class Planning:
     saliency: Saliency
     ram: PlannedRam
     dense: NetworkPrediction
+    dense_flash_bytes: float
     evidence: str
     progress: Progress

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeprune.amounts import written
 from edgeprune.api.arguments import Boards, Inputs, Model, Shape, Where, boards_of, open_model, open_target
 from edgeprune.api.progress import reporting
 from edgeprune.api.shown import Shown
 from edgeprune.budget.effort import parse_seconds
 from edgeprune.compiler.elsewhere import building_on
+from edgeprune.devices.conditions import Conditions
 from edgeprune.devices.protocol import DeviceInfo
 from edgeprune.errors import UsageError
 from edgeprune.graph.network import Network, read_network
@@ -28,7 +31,7 @@ from edgeprune.profiling.farm import BoardShare
 from edgeprune.profiling.profile import ProfileOptions, Sureness
 from edgeprune.progress import Progress
 from edgeprune.report.names import kernel_names
-from edgeprune.report.tables import Table, cell, written
+from edgeprune.report.tables import Table, cell
 from edgeprune.sampling.sampled import profiled
 from edgeprune.targets import Target
 
@@ -58,6 +61,7 @@ class Profile(Shown):
             had changed; ``failed`` are those that did not run.
         store: the file that keeps the profile.
         networks: whole ones that were timed.
+        conditions: what boards showed of clock and heat, now and in earlier runs.
         placed: kernels that were timed now in their places in whole networks.
         timings: kernels that were timed now, each with each of its schedules, and ``placed`` ones.
         sureness: of a sampled profile: how sure plans of some budgets are of it.
@@ -77,6 +81,7 @@ class Profile(Shown):
     failed: tuple[KernelRecord, ...]
     store: Path
     networks: tuple[NetworkRecord, ...] = ()
+    conditions: tuple[Conditions, ...] = ()
     placed: int = 0
     timings: int = 0
     sureness: tuple[Sureness, ...] = ()
@@ -139,7 +144,7 @@ class Profile(Shown):
     def export(self, path: Where) -> Path:
         """Write the profile as JSON lines, which ``edgeprune profiles import`` takes in elsewhere."""
         file = Path(path or f"{self.model}-{self.target.name}.jsonl")
-        write_jsonl(file, self.fingerprint, self.records, self.networks)
+        write_jsonl(file, self.fingerprint, self.records, self.networks, self.conditions)
         return file
 
     def tables(self) -> tuple[Table, ...]:
@@ -159,7 +164,8 @@ class Profile(Shown):
             )
             lead = next(b.url for b in self.boards if b.leads)
             found.append(Table("boards", ("board", f"latency, of {lead}", "timings", "dropped"), shares))
-        return tuple(found)
+        seen = [board.conditions for board in self.boards if board.conditions is not None]
+        return (*found, *conditions_tables(seen))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -258,6 +264,7 @@ def profile(
             network=network,
             records=made.profile.records(),
             networks=made.profile.networks(),
+            conditions=made.profile.conditions(),
             fingerprint=made.profile.fingerprint,
             measured=made.measured,
             reused=made.reused,
@@ -269,6 +276,29 @@ def profile(
             boards=made.boards,
             store=path,
         )
+
+
+def conditions_tables(conditions: Sequence[Conditions]) -> tuple[Table, ...]:
+    """What boards showed while they measured; no table where none showed anything."""
+    rows = tuple(
+        (
+            c.since[:16].replace("T", " "),
+            ", ".join(c.governors),
+            _span(c.clock_mhz, "MHz"),
+            _span(c.temperature_c, "\u00b0C"),
+            {True: "yes", False: "no", None: ""}[c.throttled],
+        )
+        for c in conditions
+    )
+    head = ("measured (UTC)", "governor", "clock", "temperature", "held back")
+    return (Table("clock and heat of the board", head, rows),) if rows else ()
+
+
+def _span(ends: tuple[float, float] | None, unit: str) -> str:
+    if ends is None:
+        return ""
+    low, high = (f"{x:.0f}" for x in ends)
+    return f"{low} {unit}" if low == high else f"{low} to {high} {unit}"
 
 
 def heat_map_of(table: LatencyTable, title: str, evidence: str) -> Figure:

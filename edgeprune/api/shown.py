@@ -65,7 +65,7 @@ def folder_of(out: Path | str | None, name: str, target: str | Target, what: str
 
 
 def plot_of(report: Report, what: str) -> Figure:
-    """A plot of a report: milliseconds (by kernel), widths, tradeoff, latencies or prediction.
+    """A plot of a report: milliseconds (by kernel), widths, tradeoff, latencies, prediction or tables.
 
     Raises:
         UsageError: there is no such plot, or the report holds nothing to draw in it.

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeprune.amounts import written
 from edgeprune.api.arguments import Where
-from edgeprune.api.profiles import heat_map_of
+from edgeprune.api.profiles import conditions_tables, heat_map_of
 from edgeprune.api.shown import Shown
 from edgeprune.errors import TargetError, UsageError
 from edgeprune.graph.spec import KernelSpec
@@ -18,7 +19,7 @@ from edgeprune.latency.jsonl import ProfileFile
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.tables import LatencyTable
 from edgeprune.profiling.estimated import whole_table
-from edgeprune.report.tables import Table, cell, facts_table, written
+from edgeprune.report.tables import Table, cell, facts_table
 from edgeprune.targets import load_target
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class StoredProfile(Shown):
                 families=known,
             )
         (spec,) = specs.values()
-        fingerprint, records, networks = self.profile
+        fingerprint, records, networks, _ = self.profile
         try:
             target = load_target(fingerprint.target)
         except TargetError:
@@ -101,10 +102,16 @@ class StoredProfile(Shown):
             for f in self.families()
         )
         head = ("family", "widest kernel", "alone", "in networks", "failed", "widths", "latency")
-        return facts_table(self.about.to_json(), self.summary), Table("kernels", head, rows)
+        seen = conditions_tables(self.profile.conditions)
+        return facts_table(self.about.to_json(), self.summary), *seen, Table("kernels", head, rows)
 
     def to_json(self) -> dict[str, Any]:
-        return {**self.about.to_json(), "source": self.source, "families": [f.to_json() for f in self.families()]}
+        return {
+            **self.about.to_json(),
+            "source": self.source,
+            "families": [f.to_json() for f in self.families()],
+            "conditions": [c.to_json() for c in self.profile.conditions],
+        }
 
     def _specs(self) -> list[KernelSpec]:
         alone = [r.spec for r in self.profile.records]

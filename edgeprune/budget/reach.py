@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune.amounts import written
 from edgeprune.budget.bounding import Search
 from edgeprune.budget.evaluate import Evaluator
 from edgeprune.budget.factors import factors_of
-from edgeprune.budget.problem import ADDITIVE, RESOURCES, Budget, Problem, Stop, by_resource
+from edgeprune.budget.problem import ADDITIVE, RESOURCES, TOLERANCE, Budget, Problem, Stop, by_resource
 from edgeprune.budget.search import Point, improve
 from edgeprune.budget.tree import MAX_CELLS, Tree
 from edgeprune.errors import InfeasibleBudgetError
@@ -188,16 +189,46 @@ def infeasible(
     """
     asked = {RESOURCES[r]: float(limits.values[r]) for r in limits.active}
     reached = {name: smallest[name] for name in asked}
-    parts = ", ".join(f"{name} {asked[name]:g} (smallest reachable {reached[name]:g})" for name in asked)
-    said = f"no {what} keeps the budget" if proven else f"no {what} inside the budget was found, and none was ruled out"
-    hint = "raise the budget, allow narrower levels, or start from a smaller network"
+    beyond = [name for name in asked if reached[name] > asked[name] * (1 + TOLERANCE)]
+    hint = "allow narrower levels, or start from a smaller network"
+    if proven and not beyond and len(asked) > 1:
+        said = f"no {what} keeps {_listed([_limit(name, asked[name]) for name in asked])} together, but each alone"
+        hint = f"raise one of them, {hint}"
+    else:
+        least = (
+            f"{_limit(name, asked[name])} (smallest reachable: {_exactly(reached[name], asked[name], name)})"
+            for name in beyond or asked
+        )
+        said = "keeps the budget" if proven else "inside the budget was found, and none was ruled out"
+        said = f"no {what} {said}: {_listed(list(least))}"
+        hint = f"raise the budget, {hint}"
     return InfeasibleBudgetError(
-        f"{said}: {parts}",
+        said,
         hint=hint if proven else f"give the solver more time (--time-limit), {hint}",
         budget=asked,
         **reached,
         **({} if proven else {"proven": False}),
     )
+
+
+_CALLED = {"latency_ms": "a latency of {}", "flash_bytes": "{} of flash", "ram_bytes": "{} of RAM"}
+_UNITS = {"latency_ms": "ms", "flash_bytes": "bytes", "ram_bytes": "bytes"}
+
+
+def _limit(name: str, value: float) -> str:
+    return _CALLED[name].format(written(value, _UNITS[name]))
+
+
+def _exactly(value: float, other: float, name: str) -> str:
+    """A value in words, with all its digits where these look like the other's otherwise."""
+    unit = _UNITS[name]
+    said = written(value, unit)
+    return said if said != written(other, unit) else f"{value:.12g} {unit}, not {other:.12g}"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _without_saliency(problem: Problem) -> Problem:

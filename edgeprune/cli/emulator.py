@@ -10,6 +10,8 @@ from edgeprune.cli.output import JsonOption, QuietOption, columns, emit, listing
 
 app = typer.Typer(rich_markup_mode=None)
 
+TARGET = "emulated_a53"
+"""Any of the emulated boards: their programs are linked alike."""
 COLUMNS = columns("url description openable", description="board")
 
 
@@ -32,12 +34,17 @@ def prepare(
 ) -> None:
     """Make kernel and file system of the emulated boards from Debian's packages.
 
-    About 65 MB are downloaded through the system's own apt sources, into a folder of edgeprune's.
+    About 65 MB are downloaded through the system's own apt sources, into a folder of edgeprune's. The C library of the
+    programs for these boards is built as well, which takes a minute or two the first time.
     """
     from edgeprune.api.progress import reporting
+    from edgeprune.compiler.link import build_libraries
     from edgeprune.devices.emulator.device import emulated_boards
     from edgeprune.devices.emulator.images import prepare as make
+    from edgeprune.targets import load_target
 
     with reporting(not quiet) as bar:
         images = make(again=again, progress=bar)
+        bar.stage("C library")
+        build_libraries(load_target(TARGET))
     emit(record("edgeprune.emulator/1", {**images.to_json(), "boards": emulated_boards()}), as_json)

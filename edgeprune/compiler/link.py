@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from edgeprune.board import zig
 from edgeprune.errors import BadInputError, MissingDependencyError
@@ -44,6 +45,19 @@ def link(
     command += ["-lm", "-lpthread", "-Wl,--gc-sections"] + ([] if shared else ["-s"])
     _run(command, target, output, output.parent)
     return output
+
+
+def build_libraries(target: Target) -> None:
+    """Have the linker build what every program of a target is linked with, and keep it. Where the C library is part of
+    the program that takes a minute or two, which the first program would take otherwise.
+
+    Raises:
+        MissingDependencyError, LinkError: as :func:`link`.
+    """
+    with TemporaryDirectory() as folder:
+        source = Path(folder) / "nothing.c"
+        source.write_text("int main(void) { return 0; }\n")
+        link(target, [source], [], source.with_suffix(""))
 
 
 def compile_object(target: Target, sources: Sequence[Path], output: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,15 +13,26 @@ from edgeprune.compiler.arena import lifetimes, scratch_of
 from edgeprune.compiler.failures import KernelBuildError
 from edgeprune.compiler.folding import State, folded
 from edgeprune.compiler.inplace import overwritten, places, scheduled
+from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.registry import rule_named
 from edgeprune.compiler.layouts import stored_elements, to_blocked
 from edgeprune.compiler.memory import aligned, plan_arena
+from edgeprune.compiler.objects import KernelObject
 from edgeprune.compiler.program import Buffer, Call, Port, Program
 from edgeprune.compiler.schedules import Chosen, ScheduleBook
 from edgeprune.compiler.workers import build_all
 from edgeprune.graph.channels import KernelGraph
+from edgeprune.graph.spec import KernelSpec
 from edgeprune.progress import SILENT, Progress
 from edgeprune.targets import Target
+
+
+class Builder(Protocol):
+    """Gives each kernel its object file, or why there is none; equal kernels may share one."""
+
+    def __call__(
+        self, requests: Sequence[tuple[KernelSpec, Schedule]], target: Target, /
+    ) -> Iterable[KernelObject | KernelBuildError]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +50,7 @@ def lower(
     book: ScheduleBook,
     *,
     name: str,
+    build: Builder = build_all,
     progress: Progress = SILENT,
 ) -> Lowered:
     """Build every kernel of the network and lay out arena and weights.
@@ -47,6 +61,7 @@ def lower(
     Args:
         state: values of the weights by name; None: constants have their sizes, and the board fills them with noise,
             which is as quick.
+        build: gives an object file for each kernel.
 
     Raises:
         TargetError: nothing is built for that kind of target.
@@ -61,7 +76,7 @@ def lower(
     schedules = [scheduled(c.schedule, over.get(step)) for step, c in enumerate(chosen)]
     progress.stage("building kernels", len(graph.nodes))
     objects = []
-    for built in build_all([(node.spec, s) for node, s in zip(graph.nodes, schedules, strict=True)], target):
+    for built in build([(node.spec, s) for node, s in zip(graph.nodes, schedules, strict=True)], target):
         if isinstance(built, KernelBuildError):
             raise built
         objects.append(built)

@@ -30,6 +30,7 @@ from edgeprune.fitting.result import FitResult, FitRound, Measured, VariantResul
 from edgeprune.fitting.run_folder import RunRecord, save_question, save_run
 from edgeprune.fitting.saved import load_saliency, profile_json, profile_of, save_saliency
 from edgeprune.fitting.stages import DENSE
+from edgeprune.fitting.tabled import heaviest_tables
 from edgeprune.fitting.teaching import prepared
 from edgeprune.fitting.workshop import Workshop
 from edgeprune.graph.network import Network, read_network
@@ -38,7 +39,7 @@ from edgeprune.latency.grids import finer
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.loading import LoadedModel
-from edgeprune.profiling.estimated import estimated_of
+from edgeprune.profiling.estimated import estimated_of, timed_in
 from edgeprune.profiling.fingerprint import require_match
 from edgeprune.progress import SILENT, Progress
 from edgeprune.pruning.plan import Plan
@@ -254,6 +255,7 @@ def fit(
             data=data,
             solved=solved,
             fleet=members,
+            tables=heaviest_tables(network, planning.levels, planning.tables, timed_in(profiled.profile)),
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +22,7 @@ from edgeprune.fitting.fleet import Member
 from edgeprune.fitting.search import Round
 from edgeprune.graph.network import Network
 from edgeprune.jsonable import Jsonable
+from edgeprune.latency.tables import LatencyTable
 from edgeprune.pruning.plan import Plan
 from edgeprune.targets import Target
 from edgeprune.training.data import DataSet
@@ -90,6 +91,7 @@ class FitResult:
         task, data: what the network was judged by, and on; None without data.
         fleet: the other boards that it was installed on, with what was found there.
         solved: the question that the plan before any further shrinking answers, and the answer.
+        tables: by node, what the profile knows of the kernels that weigh most.
     """
 
     model_name: str
@@ -118,6 +120,7 @@ class FitResult:
     data: DataSet | None = None
     solved: Solved | None = None
     fleet: tuple[Member, ...] = ()
+    tables: Mapping[str, LatencyTable] = field(default_factory=dict)
 
     @property
     def evidence(self) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeprune.devices.conditions import Conditions
 from edgeprune.errors import ProfileError
 from edgeprune.latency.jsonl import ProfileFile, read_jsonl, write_jsonl
 from edgeprune.latency.networks import NetworkRecord
@@ -22,6 +23,7 @@ class Summary:
     Attributes:
         kernels, failed: counts of records with a latency and without; ``networks``: of whole networks that were timed.
         evidence: every level that occurs among them, from the strongest to the weakest.
+        conditions: that boards showed while they measured.
         file: where it lies; None for one in a store.
     """
 
@@ -30,6 +32,7 @@ class Summary:
     failed: int
     networks: int
     evidence: tuple[str, ...]
+    conditions: tuple[Conditions, ...] = ()
     file: Path | None = None
 
     @classmethod
@@ -38,17 +41,18 @@ class Summary:
         fingerprint: Fingerprint,
         records: Iterable[KernelRecord],
         networks: Sequence[NetworkRecord],
+        conditions: Sequence[Conditions],
         file: Path | None = None,
     ) -> Summary:
         found = tuple(records)
         levels = {r.evidence for r in found}
         ok = sum(r.ok for r in found)
         seen = tuple(e for e in EVIDENCE if e in levels)
-        return cls(fingerprint, ok, len(found) - ok, len(networks), seen, file)
+        return cls(fingerprint, ok, len(found) - ok, len(networks), seen, tuple(conditions), file)
 
     @classmethod
     def of_stored(cls, profile: Profile, file: Path | None = None) -> Summary:
-        return cls.of(profile.fingerprint, profile.records(), profile.networks(), file)
+        return cls.of(*_all_of(profile), file)
 
     def to_json(self) -> dict[str, Any]:
         fp = self.fingerprint
@@ -126,7 +130,7 @@ def read_profile(path: Path, name: str) -> ProfileFile:
         )
     with ProfileStore(path) as store:
         profile = _the_one(store, name)
-        return ProfileFile(profile.fingerprint, profile.records(), profile.networks())
+        return _all_of(profile)
 
 
 def merge_profiles(files: Sequence[Path], out: Path) -> tuple[Summary, int]:
@@ -139,8 +143,8 @@ def merge_profiles(files: Sequence[Path], out: Path) -> tuple[Summary, int]:
         ProfileError: a file does not check, is of another fingerprint, or ``out`` cannot be written.
     """
     found = [(file, read_jsonl(file)) for file in files]
-    (first, (fingerprint, _, _)), *others = found
-    for file, (other, _, _) in others:
+    (first, (fingerprint, *_)), *others = found
+    for file, (other, *_) in others:
         if fields := difference(fingerprint, other):
             raise ProfileError(
                 f"{file} is no profile of what {first} is one of: they differ in {', '.join(fields)}",
@@ -148,15 +152,16 @@ def merge_profiles(files: Sequence[Path], out: Path) -> tuple[Summary, int]:
                 differences={name: list(pair) for name, pair in fields.items()},
             )
     records, networks, twice = dict[str, KernelRecord](), dict[str, NetworkRecord](), 0
-    for _, (_, more, whole) in found:
+    seen = tuple({c.since: c for _, read in found for c in read.conditions}.values())
+    for _, (_, more, whole, _) in found:
         for record in more:
             known = records.get(record.spec.key)
             twice += record.ok and known is not None and known.ok
             if known is None or (record.ok and not known.ok):
                 records[record.spec.key] = record
         networks = {**{n.key: n for n in whole}, **networks}
-    write_jsonl(out, fingerprint, records.values(), networks.values())
-    return Summary.of(fingerprint, records.values(), [*networks.values()], out), twice
+    write_jsonl(out, fingerprint, records.values(), networks.values(), seen)
+    return Summary.of(fingerprint, records.values(), [*networks.values()], seen, out), twice
 
 
 def import_profile(path: Path, file: Path) -> tuple[Summary, Imported]:
@@ -169,6 +174,10 @@ def import_profile(path: Path, file: Path) -> tuple[Summary, Imported]:
     with ProfileStore(path) as store:
         done = store.merge(*found)
         return Summary.of_stored(done.profile, file), done
+
+
+def _all_of(profile: Profile) -> ProfileFile:
+    return ProfileFile(profile.fingerprint, profile.records(), profile.networks(), profile.conditions())
 
 
 def _the_one(store: ProfileStore, digest: str) -> Profile:

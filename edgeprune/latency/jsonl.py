@@ -1,25 +1,32 @@
-"""A profile as sorted JSON lines, for sharing: a header with the fingerprint, then one record a line, of kernels first
-and then of whole networks.
+"""A profile as sorted JSON lines, for sharing: a header with the fingerprint, then one record a line, of kernels first,
+then of whole networks, then of the conditions that boards showed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from edgeprune.devices.conditions import Conditions
 from edgeprune.errors import ProfileError
 from edgeprune.files import write_whole
 from edgeprune.latency.networks import NetworkRecord, check_network
 from edgeprune.latency.records import Fingerprint, KernelRecord, canonical_json, check_record, parse_json
 
-SCHEMA = "edgeprune.profile-file/3"
-READABLE = ("edgeprune.profile-file/1", "edgeprune.profile-file/2", SCHEMA)
-"""Records of the first know nothing of the clock that they were measured at; the second has no whole networks."""
+SCHEMA = "edgeprune.profile-file/4"
+READABLE = (*(f"edgeprune.profile-file/{n}" for n in (1, 2, 3)), SCHEMA)
+"""Records of the first know nothing of the clock that they were measured at; the second has no whole networks, the
+third no conditions.
+"""
 
 
 def write_jsonl(
-    path: Path, fingerprint: Fingerprint, records: Iterable[KernelRecord], networks: Iterable[NetworkRecord] = ()
+    path: Path,
+    fingerprint: Fingerprint,
+    records: Iterable[KernelRecord],
+    networks: Iterable[NetworkRecord] = (),
+    conditions: Iterable[Conditions] = (),
 ) -> None:
     """Write a profile. The file appears whole or not at all, and equal profiles give equal files.
 
@@ -35,6 +42,7 @@ def write_jsonl(
     for network in whole:
         check_network(network)
     said = [header, *(r.to_json() for r in checked), *(n.to_json() for n in whole)]
+    said += [c.to_json() for c in sorted(conditions, key=lambda c: c.since)]
     lines = [canonical_json(line) for line in said]
     try:
         write_whole(path, "".join(line + "\n" for line in lines))
@@ -49,7 +57,8 @@ class ProfileFile(NamedTuple):
 
     fingerprint: Fingerprint
     records: tuple[KernelRecord, ...]
-    networks: tuple[NetworkRecord, ...]
+    networks: tuple[NetworkRecord, ...] = ()
+    conditions: tuple[Conditions, ...] = ()
 
 
 def read_jsonl(path: Path) -> ProfileFile:
@@ -69,6 +78,7 @@ def read_jsonl(path: Path) -> ProfileFile:
     fingerprint = _read_header(path, lines[0])
     records: dict[str, KernelRecord] = {}
     networks: dict[str, NetworkRecord] = {}
+    conditions: list[Conditions] = []
     faults: list[str] = []
     for number, line in enumerate(lines[1:], start=2):
         try:
@@ -78,6 +88,9 @@ def read_jsonl(path: Path) -> ProfileFile:
                 if network.key in networks:
                     raise ProfileError(f"a network of {len(network.kernels)} kernels is there twice")
                 networks[network.key] = network
+                continue
+            if isinstance(said, dict) and "since" in said:
+                conditions.append(checked_conditions(said))
                 continue
             record = KernelRecord.from_json(said)
             if record.spec.key in records:
@@ -93,7 +106,15 @@ def read_jsonl(path: Path) -> ProfileFile:
             hint="measure these kernels again and export the profile anew",
             faults=faults,
         )
-    return ProfileFile(fingerprint, tuple(records.values()), tuple(networks.values()))
+    return ProfileFile(fingerprint, tuple(records.values()), tuple(networks.values()), tuple(conditions))
+
+
+def checked_conditions(data: Any) -> Conditions:
+    """The conditions that JSON says; raises ProfileError where it says none."""
+    try:
+        return Conditions.from_json(data)
+    except ValueError as e:
+        raise ProfileError(f"the conditions of a board cannot be read: {e}") from e
 
 
 def _read_header(path: Path, line: str) -> Fingerprint:

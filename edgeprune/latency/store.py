@@ -16,12 +16,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from edgeprune.devices.conditions import Conditions
 from edgeprune.errors import BusyError, ProfileError, ProfileMismatchError
-from edgeprune.latency.jsonl import write_jsonl
+from edgeprune.latency.jsonl import checked_conditions, write_jsonl
 from edgeprune.latency.networks import NetworkRecord, check_network
 from edgeprune.latency.records import Fingerprint, KernelRecord, canonical_json, check_record, difference, parse_json
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_TIMEOUT_S = 30.0
 
 _SCHEMA = """
@@ -37,7 +38,12 @@ _UPGRADES = {
 CREATE TABLE networks (
     profile INTEGER NOT NULL REFERENCES profiles (id), key TEXT NOT NULL, body TEXT NOT NULL,
     PRIMARY KEY (profile, key));
-"""
+""",
+    2: """
+CREATE TABLE conditions (
+    profile INTEGER NOT NULL REFERENCES profiles (id), since TEXT NOT NULL, body TEXT NOT NULL,
+    PRIMARY KEY (profile, since));
+""",
 }
 """What makes a store of each version one of the next; :data:`_SCHEMA` is that of the first."""
 
@@ -132,6 +138,21 @@ class Profile:
         rows = self._store.query("SELECT body FROM networks WHERE profile = ? ORDER BY key", self._row)
         return tuple(NetworkRecord.from_json(parse_json(body)) for (body,) in rows)
 
+    def add_conditions(self, seen: Conditions) -> None:
+        """Store what a board showed while it measured, in place of what it had shown since the same moment.
+
+        Raises:
+            ProfileError, BusyError: as :meth:`add` does.
+        """
+        self._require_own()
+        with self._store.transaction() as connection:
+            _store_conditions(connection, self._row, [seen])
+
+    def conditions(self) -> tuple[Conditions, ...]:
+        """What boards showed while they measured, in the order of time."""
+        rows = self._store.query("SELECT body FROM conditions WHERE profile = ? ORDER BY since", self._row)
+        return tuple(checked_conditions(parse_json(body)) for (body,) in rows)
+
     def __len__(self) -> int:
         return int(self._store.query("SELECT count(*) FROM records WHERE profile = ?", self._row)[0][0])
 
@@ -218,10 +239,14 @@ class ProfileStore:
 
     def export_jsonl(self, profile: Profile, path: Path) -> None:
         """Write a profile as sorted JSON lines, atomically; see :mod:`edgeprune.latency.jsonl`."""
-        write_jsonl(path, profile.fingerprint, profile.records(), profile.networks())
+        write_jsonl(path, profile.fingerprint, profile.records(), profile.networks(), profile.conditions())
 
     def merge(
-        self, fingerprint: Fingerprint, records: Sequence[KernelRecord], networks: Sequence[NetworkRecord] = ()
+        self,
+        fingerprint: Fingerprint,
+        records: Sequence[KernelRecord],
+        networks: Sequence[NetworkRecord] = (),
+        conditions: Sequence[Conditions] = (),
     ) -> Imported:
         """Add a profile that was measured elsewhere, all of it or nothing: a latency that is here already stays.
 
@@ -232,6 +257,7 @@ class ProfileStore:
             row = _profile_row(connection, fingerprint)
             added = _store(connection, row, records, _IMPORTED)
             _store_networks(connection, row, networks, "IGNORE")
+            _store_conditions(connection, row, conditions)
         return Imported(Profile(self, row, fingerprint), added, len(records) - added)
 
     @contextmanager
@@ -342,3 +368,9 @@ def _store_networks(
     for n in networks:
         values = (row, n.key, canonical_json(n.to_json()))
         connection.execute(f"INSERT OR {otherwise} INTO networks (profile, key, body) VALUES (?, ?, ?)", values)
+
+
+def _store_conditions(connection: sqlite3.Connection, row: int, conditions: Iterable[Conditions]) -> None:
+    for seen in conditions:
+        values = (row, seen.since, canonical_json(seen.to_json()))
+        connection.execute("INSERT OR REPLACE INTO conditions (profile, since, body) VALUES (?, ?, ?)", values)

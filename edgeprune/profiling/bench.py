@@ -137,9 +137,16 @@ class Bench:
                 self.timings += len(built.candidates)
                 board.timed += len(built.candidates)
                 self._store(built, board, found, unless or {}, flags)
+                self.keep_conditions()
                 if again and not built.winners and (chosen := self._chosen(built, found)):
                     winners.append(chosen)
             more = bool(winners)  # of the batches that other boards had when there was nothing else to draw
+
+    def keep_conditions(self) -> None:
+        """Store what the boards have shown of clock and heat so far."""
+        for board in self._farm.boards:
+            if seen := board.watch.conditions:
+                self.profile.add_conditions(seen)
 
     def _store(
         self,
@@ -195,7 +202,9 @@ class Bench:
         if not candidates:
             return []
         of = {"threads": self._threads, "timing": self._timing, "clock": board.clock}
-        return measure(candidates, self._target, board.device, board.info, **of)  # type: ignore[arg-type]
+        found = measure(candidates, self._target, board.device, board.info, **of)  # type: ignore[arg-type]
+        board.watch.look()
+        return found
 
     def _nominal(self, record: KernelRecord) -> bool:
         """Whether it was measured at the nominal clock, or nothing is known of clocks."""

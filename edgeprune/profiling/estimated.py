@@ -87,8 +87,7 @@ def whole_table(
     Raises:
         ProfileError: the profile does not cover it.
     """
-    timed = [p.spec for network in networks for p in network.placed]
-    timed += [r.spec for r in records if r.ok]
+    timed = _timed(records, networks)
     cells = {
         tuple(s.widths.values()) for s in timed if s.family == spec.family and tuple(s.widths) == tuple(spec.widths)
     }
@@ -96,9 +95,26 @@ def whole_table(
     if not cells:
         return model.table(spec, estimate=True)
     grids = tuple(np.array(sorted(set(axis)), dtype=np.int64) for axis in zip(*cells, strict=True))
-    table = model.table(spec, grids=grids, estimate=True)
-    known = [[int(w) for w in grid] for grid in table.grids]
-    estimated_cells = np.ones([len(grid) for grid in known], dtype=bool)
-    for cell in cells:
-        estimated_cells[tuple(grid.index(w) for grid, w in zip(known, cell, strict=True))] = False
+    return with_timed(model.table(spec, grids=grids, estimate=True), timed)
+
+
+def timed_in(profile: Profile) -> list[KernelSpec]:
+    """Kernels of a profile that were timed, alone or inside a network."""
+    return _timed(profile.records(), profile.networks())
+
+
+def _timed(records: Iterable[KernelRecord], networks: Iterable[NetworkRecord]) -> list[KernelSpec]:
+    placed = [p.spec for network in networks for p in network.placed]
+    return [*placed, *(r.spec for r in records if r.ok)]
+
+
+def with_timed(table: LatencyTable, timed: Iterable[KernelSpec]) -> LatencyTable:
+    """The table with those cells told from estimated ones that were timed, alone or inside a network."""
+    places = [{int(w): i for i, w in enumerate(grid)} for grid in table.grids]
+    estimated_cells = np.ones([len(grid) for grid in table.grids], dtype=bool)
+    for spec in timed:
+        if spec.family == table.family and tuple(spec.widths) == table.axes:
+            cell = [grid.get(width) for width, grid in zip(spec.widths.values(), places, strict=True)]
+            if None not in cell:
+                estimated_cells[tuple(cell)] = False
     return replace(table, estimated=estimated_cells)

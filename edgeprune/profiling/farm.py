@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from edgeprune.devices.conditions import Conditions, Watch
 from edgeprune.devices.protocol import Device, DeviceInfo
 from edgeprune.errors import DeviceError, EdgepruneError, UsageError
 from edgeprune.jsonable import Jsonable
@@ -37,6 +38,7 @@ class Board:
         latency_ns: of the network by which boards are compared; 0 until they are.
         timed: kernels that were timed there, each with each schedule, and networks.
         lost: why it was dropped; None while it works.
+        watch: what it shows of its clock and its heat.
     """
 
     device: Device
@@ -45,6 +47,10 @@ class Board:
     latency_ns: float = 0.0
     timed: int = 0
     lost: EdgepruneError | None = None
+    watch: Watch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.watch = Watch(self.device.run, blind=self.info.counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,7 @@ class BoardShare(Jsonable):
         slowness: its latency, of that of the leading one; None where it was dropped before that was known.
         timed: kernels that were timed there, each with each schedule, and networks.
         lost: why it was dropped; empty if it was not.
+        conditions: what it showed of its clock and its heat; None if it shows nothing.
     """
 
     url: str
@@ -63,6 +70,7 @@ class BoardShare(Jsonable):
     slowness: float | None
     timed: int
     lost: str = ""
+    conditions: Conditions | None = None
 
 
 class Farm:
@@ -94,6 +102,7 @@ class Farm:
                 1.0 if b is self.lead else self.slowness(b) if b.latency_ns else None,
                 b.timed,
                 "" if b.lost is None else b.lost.message,
+                b.watch.conditions,
             )
             for b in self.boards
         )

@@ -74,12 +74,17 @@ class SharedNetworks:
         """Launch all in turns, on each board those that lie there; as :meth:`WholeNetworks.settle`."""
         while True:
             before = set(self._farm.alive)
-            self._farm.on_each(lambda b: self._at[b].settle(b.clock, until) if b in self._at else None)
+            self._farm.on_each(partial(self._settle, until=until))
             lost = before.difference(self._farm.alive)
             if not lost:
                 return
             for board in lost:
                 self._replace(board)
+
+    def _settle(self, board: Board, *, until: float) -> None:
+        if board in self._at:
+            self._at[board].settle(board.clock, until)
+            board.watch.look()
 
     def records(self) -> list[NetworkRecord]:
         """What was measured, as it would be on the board that leads."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgeprune.amounts import percent, written
 from edgeprune.budget.explanation import Block, Change, Channel, Group, Limit, next_to_go, next_to_keep
 from edgeprune.report.explanation import Explanation
-from edgeprune.report.tables import ABSENT, Table, percent, written
+from edgeprune.report.tables import ABSENT, Table
 
 MOST_ROWS, MOST_BREAKS = 12, 3
 """Groups in a table of the nearest, and broken limits in a sentence; all of them are in the JSON."""

@@ -8,6 +8,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from edgeprune.budget.explain import Explainer
 from edgeprune.budget.explanation import next_to_keep
 from edgeprune.budget.verdict import Verdict as FoundVerdict
@@ -16,6 +18,7 @@ from edgeprune.fitting.result import FitResult, VariantResult, correction
 from edgeprune.graph.channels import KernelNode
 from edgeprune.graph.network import Network
 from edgeprune.latency.records import spread
+from edgeprune.latency.tables import LatencyTable
 from edgeprune.report.distribution import distribution_of
 from edgeprune.report.schema import (
     Budget,
@@ -26,6 +29,7 @@ from edgeprune.report.schema import (
     Figure,
     FleetBoard,
     Group,
+    KernelTable,
     Layer,
     Metric,
     Model,
@@ -77,6 +81,7 @@ def report_of(result: FitResult, command: Sequence[str] = ()) -> Report:
         data=_data(result),
         variants=tuple(_variant(v, result.dense.network) for v in variants),
         layers=tuple(_layers(result)),
+        tables=tuple(_table(node, table, result.evidence) for node, table in result.tables.items()),
         groups=tuple(
             Group(name=g.name, size=g.size, kept=result.plan.width(g.name), frozen=g.frozen)
             for g in result.dense.network.channels.groups
@@ -214,6 +219,19 @@ def _layers(result: FitResult) -> list[Layer]:
             )
         )
     return layers
+
+
+def _table(node: str, table: LatencyTable, evidence: str) -> KernelTable:
+    inward, outward = table.grids
+    fields = {
+        "node": node,
+        "in": inward.tolist(),
+        "out": outward.tolist(),
+        "latency_ms": table.latency_ms.tolist(),
+        "timed": np.argwhere(~table.estimated).tolist(),
+        "evidence": evidence,
+    }
+    return KernelTable.model_validate(fields)
 
 
 def _widths(node: KernelNode) -> Widths:

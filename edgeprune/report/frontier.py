@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeprune.amounts import number, percent, share, size
 from edgeprune.budget.front import Front
 from edgeprune.budget.problem import Problem
 from edgeprune.errors import BadInputError, UsageError
 from edgeprune.report.schema import Figure, Metric, Variant, read_report
-from edgeprune.report.tables import ABSENT, Table, figure, number, percent, share, size
+from edgeprune.report.tables import ABSENT, Table, figure
 
 UNITS = {"latency_ms": "ms", "flash_bytes": "bytes of flash", "ram_bytes": "bytes of RAM"}
 

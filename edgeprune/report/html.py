@@ -7,6 +7,7 @@ import base64
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from edgeprune import amounts
 from edgeprune.report import explained, plots, sentences, tables
 from edgeprune.report.names import kernel_names
 from edgeprune.report.schema import Report
@@ -18,16 +19,18 @@ def render_html(report: Report) -> str:
     environment = Environment(
         loader=PackageLoader("edgeprune", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters.update(cell=tables.cell, amount=tables.amount, size=tables.size)
+    environment.filters.update(cell=tables.cell, amount=tables.amount, size=amounts.size)
     images = {
         "tradeoff": plots.tradeoff(report),
         "latencies": plots.latencies(report),
         "milliseconds": plots.milliseconds(report),
         "widths": plots.widths(report),
         "prediction": plots.prediction(report),
+        "tables": plots.tables(report),
     }
     return environment.get_template("template.html.j2").render(
         report=report,
+        amounts=amounts,
         tables=tables,
         sentences=sentences,
         explained=explained,

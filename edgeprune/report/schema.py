@@ -21,6 +21,7 @@ from edgeprune.report.learned import Metric as Metric
 from edgeprune.report.strict import Count as Count
 from edgeprune.report.strict import Evidence as Evidence
 from edgeprune.report.strict import Strict as _Strict
+from edgeprune.report.tabled import KernelTable as KernelTable
 
 SCHEMA = "edgeprune.report/2"
 
@@ -316,6 +317,7 @@ class Report(_Strict):
     data: Data | None = None
     variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
     layers: tuple[Layer, ...] = ()
+    tables: tuple[KernelTable, ...] = ()
     groups: tuple[Group, ...] = ()
     rounds: tuple[Round, ...] = ()
     margin: Fraction | None = None
@@ -335,6 +337,12 @@ class Report(_Strict):
             twice = sorted(name for name, times in Counter(names).items() if times > 1)
             if twice:
                 raise ValueError(f"{what} named twice: {', '.join(twice)}")
+        return self
+
+    @model_validator(mode="after")
+    def _tables_of_layers(self) -> Self:
+        if strange := {table.node for table in self.tables} - {layer.node for layer in self.layers}:
+            raise ValueError(f"tables of kernels that are no layer: {', '.join(sorted(strange))}")
         return self
 
     def variant(self, name: str) -> Variant | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from edgeprune.amounts import number, percent, share, written
 from edgeprune.report.schema import Layer, Plan, Report, Variant, Verdict
-from edgeprune.report.tables import number, percent, share, written
 
 OFF, MATTERS = 1.5, 0.05
 """A kernel is predicted badly when it is off by more than the first factor; that matters from the second share of

@@ -208,6 +208,7 @@ class _Sampling:
         whole.settle(until)
         for record in whole.records():
             self.bench.profile.add_network(record)
+        self.bench.keep_conditions()
         return True
 
     def _timed(self) -> set[str]:

@@ -73,7 +73,7 @@ def test_nothing_is_left_behind_and_nothing_installed_is_touched(good):
 
 def test_the_profile_lies_beside_the_outcome_which_names_it(good):
     outcome, _, folder = good
-    fingerprint, records, _ = read_jsonl(folder / "kept.profile.jsonl")
+    fingerprint, records, *_ = read_jsonl(folder / "kept.profile.jsonl")
     assert outcome.to_json()["profile"] == fingerprint.digest
     with ProfileStore(folder / "kept.sqlite3") as store:
         (profile,) = store.profiles()

@@ -79,7 +79,7 @@ def test_a_profile_plots_and_is_passed_on(profiled, tmp_path):
         profiled.plot("stem.1")
     assert "stem.0" in caught.value.hint
     file = profiled.export(tmp_path / "table.jsonl")
-    fingerprint, records, _ = read_jsonl(file)
+    fingerprint, records, *_ = read_jsonl(file)
     assert fingerprint == profiled.fingerprint
     assert len(records) == len(profiled.records)
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from edgeprune.budget import Budget, Evaluator
 from edgeprune.budget.bounding import Search
 from edgeprune.budget.check import check_budget
-from edgeprune.budget.reach import Floor, reach
+from edgeprune.budget.reach import Floor, infeasible, reach
 from edgeprune.errors import InfeasibleBudgetError
 
 
@@ -82,3 +82,43 @@ def test_a_plan_that_is_inside_by_chance_is_walked_up_where_no_walk_comes_in():
     search.incumbent.offer((0, 0, 0, 0))
     search._first_plans([])
     assert search.incumbent.levels == evaluator.full_levels
+
+
+@pytest.mark.parametrize(
+    ("limits", "smallest", "message"),
+    [
+        (
+            {"latency_ms": 1.5},
+            {"latency_ms": 2.25},
+            "keeps the budget: a latency of 1.5 ms (smallest reachable: 2.25 ms)",
+        ),
+        (
+            {"latency_ms": 1.5, "ram_bytes": 4e4},
+            {"latency_ms": 1.2, "ram_bytes": 52_000},
+            "keeps the budget: 40.0 kB of RAM (smallest reachable: 52.0 kB)",
+        ),
+        (
+            {"latency_ms": 1.5, "flash_bytes": 4e4, "ram_bytes": 9e3},
+            {"latency_ms": 1.6, "flash_bytes": 5e4, "ram_bytes": 1.0},
+            "a latency of 1.5 ms (smallest reachable: 1.6 ms) and 40.0 kB of flash (smallest reachable: 50.0 kB)",
+        ),
+        (
+            {"latency_ms": 1.5, "flash_bytes": 4e4},
+            {"latency_ms": 1.4, "flash_bytes": 3e4},
+            "no plan keeps a latency of 1.5 ms and 40.0 kB of flash together, but each alone",
+        ),
+        ({"ram_bytes": 40_001.0}, {"ram_bytes": 40_003.0}, "(smallest reachable: 40003 bytes, not 40001)"),
+    ],
+)
+def test_the_message_names_the_limits_that_are_out_of_reach(limits, smallest, message):
+    error = infeasible(Budget(**limits), {"latency_ms": 0.0, "flash_bytes": 0.0, "ram_bytes": 0.0, **smallest})
+    assert message in error.message
+    assert error.details["budget"] == limits
+    assert error.details.items() >= {name: smallest[name] for name in limits}.items()
+
+
+def test_a_search_that_was_given_up_says_all_limits():
+    limits, smallest = Budget(latency_ms=1.5, ram_bytes=4e4), {"latency_ms": 1.2, "ram_bytes": 39e3}
+    error = infeasible(limits, smallest, proven=False)
+    assert "1.5 ms (smallest reachable: 1.2 ms) and 40.0 kB of RAM (smallest reachable: 39.0 kB)" in error.message
+    assert "--time-limit" in error.hint

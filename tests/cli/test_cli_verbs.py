@@ -225,8 +225,8 @@ def prune(work, *args) -> tuple:
         (("--latency", "60%", "--data", "no.npz"), 3, "ModelLoadError", "no.npz"),
         (("--latency", "60%", "--weights", "no.safetensors"), 3, "ModelLoadError", "no.safetensors"),
         (("--latency", "60%", "--threads", "3"), 3, "ProfileMismatchError", "threads is 3 here, 1 there"),
-        (("--latency", "1us"), 4, "InfeasibleBudgetError", "smallest reachable"),
-        (("--ram", "1KiB"), 4, "InfeasibleBudgetError", "ram_bytes 1024 (smallest reachable"),
+        (("--latency", "1us"), 4, "InfeasibleBudgetError", "a latency of 0.001 ms (smallest reachable: "),
+        (("--ram", "1KiB"), 4, "InfeasibleBudgetError", "1.0 kB of RAM (smallest reachable: "),
     ],
 )
 def test_prune_refuses_and_writes_nothing(work, args, code, kind, message):
@@ -243,13 +243,19 @@ def test_prune_with_permission_uses_a_foreign_profile(work):
     assert done(*prune(work, *args))["groups"] == work["prune"]["groups"]
 
 
-def test_prune_by_data_and_into_flash(work):
+def test_prune_by_data_and_into_flash(work, tmp_path):
     data = ("--data", f"{NET}:data", "--criterion", "taylor", "--solver", "greedy")
     dense = done(*prune(work, *data, "--flash", "200%", "--out", work["folder"] / "dense-by-data"))
     assert all(g["kept"] == g["size"] for g in dense["groups"])
     said = done(*prune(work, *data, "--flash", "97%", "--out", work["folder"] / "by-data"))
     assert said["predicted"]["flash_bytes"] <= 0.97 * dense["predicted"]["flash_bytes"]
     assert any(g["kept"] < g["size"] for g in said["groups"])
+    planned_by = ("--store", tmp_path / "p.sqlite3", *work["shared"][2:])  # other tests profile other networks
+    done("profiles", "import", work["folder"] / "export.jsonl", *planned_by[:2])
+    for name, found in (("dense-by-data", dense), ("by-data", said)):
+        named = (work["folder"] / name, "--factory", MODEL[0], *planned_by)
+        made = done("compile", *named, "--out", tmp_path / name)
+        assert found["predicted"]["flash_bytes"] == pytest.approx(made["memory"]["flash"], rel=0.01), name
 
 
 @pytest.mark.parametrize("shape", ["3x8", "1x3x-8x8", "1x3x0x8", "big", "1xx8", "1x3x8x\u00b2"])

@@ -27,6 +27,9 @@ MUSL = {"aarch64": "aarch64-linux-musl", "armv7l": "arm-linux-musleabihf"}
 if missing := [q for q in QEMU.values() if shutil.which(q) is None]:
     pytest.skip(f"{' and '.join(missing)} missing: apt-get install qemu-user-static", allow_module_level=True)
 
+# One worker runs them all: a C library for 32-bit ARM takes a minute to build, which others would only wait for.
+pytestmark = pytest.mark.xdist_group("arm")
+
 
 def static(name: str) -> Target:
     """The target, linked with a C library that needs nothing of the emulated system."""

@@ -26,7 +26,9 @@ def broken(name: str) -> Target:
     return load_target(name).model_copy(update={"zig_target": "aarch64-linux-gnuabc"})
 
 
-@pytest.mark.parametrize("name", ARM)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.xdist_group("arm")) if "armv7" in name else name for name in ARM]
+)
 def test_a_board_without_anything_of_it_here(name: str) -> None:
     (result,) = build_check([load_target(name)])
     assert result.status == "built", result.why

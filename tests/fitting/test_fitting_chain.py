@@ -36,6 +36,7 @@ from edgeprune.fitting.fit import fit
 from edgeprune.fitting.options import FitOptions
 from edgeprune.fitting.result import correction
 from edgeprune.fitting.run_folder import load_run
+from edgeprune.fitting.tabled import MOST
 from edgeprune.profiling.profile import ProfileOptions
 from edgeprune.report.from_fit import report_of
 from edgeprune.report.schema import read_report
@@ -101,6 +102,22 @@ def test_the_model_predicts_what_is_measured(fitted):
     assert total == pytest.approx(result.pruned.latency_ms, rel=1e-6)
     assert result.predicted_kernels_ms == pytest.approx(dict(result.pruned.kernels_ms), rel=1e-6)
     assert result.plan.predicted["latency_ms"] == pytest.approx(result.pruned.latency_ms, rel=1e-6)
+
+
+def test_the_report_has_tables_of_the_heaviest_kernels(fitted):
+    result, _, _ = fitted
+    nodes = {n.name: n for n in result.dense.network.kernels.nodes}
+    report = report_of(result)
+    assert 0 < len(report.tables) <= MOST
+    assert [t.node for t in report.tables] == list(result.tables)
+    for table in report.tables:
+        spec = nodes[table.node].spec
+        for row, into in enumerate(table.in_):
+            for column, out in enumerate(table.out):
+                cost = virtual_cost_ns(spec.with_widths(**{"in": into, "out": out})) / 1e6
+                if (row, column) in table.timed:
+                    assert table.latency_ms[row][column] == pytest.approx(cost, rel=1e-6)
+        assert (len(table.in_) - 1, len(table.out) - 1) in table.timed, "that of the dense network is among them"
 
 
 def test_rounds_tell_what_was_tried(fitted):

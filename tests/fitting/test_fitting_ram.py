@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import edgeprune
+from edgeprune.amounts import size
 from edgeprune.api.call import sign, signed
 from edgeprune.budget.problem import Budget
 from edgeprune.budget.promise import Limit, Promise
@@ -173,7 +174,7 @@ def test_prune_compiles_to_what_it_predicted(made, store, model, target, device,
     assert caught.value.exit_code == 4
     assert caught.value.details["budget"] == {"ram_bytes": 900}
     assert 900 < caught.value.details["ram_bytes"] < dense
-    assert f"smallest reachable {caught.value.details['ram_bytes']:g}" in caught.value.message
+    assert f"900 B of RAM (smallest reachable: {size(caught.value.details['ram_bytes'])})" in caught.value.message
     assert not (tmp_path / "none").exists()
 
 

@@ -56,7 +56,7 @@ def test_a_profile_is_taken_out_by_the_beginning_of_its_fingerprint(path, tmp_pa
     assert not TWO.digest.startswith(ONE.digest[:4])
     said = export_profile(path, ONE.digest[:4], tmp_path / "deep" / "one.profile.jsonl")
     assert (said.fingerprint.digest, said.kernels, said.failed) == (ONE.digest, 2, 1)
-    found, records, _ = read_jsonl(tmp_path / "deep" / "one.profile.jsonl")
+    found, records, *_ = read_jsonl(tmp_path / "deep" / "one.profile.jsonl")
     assert (found.digest, len(records)) == (ONE.digest, 3)
 
 

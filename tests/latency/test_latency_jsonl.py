@@ -21,7 +21,7 @@ def exported(tmp_path):
 
 
 def test_what_is_written_is_read(exported):
-    fp, records, _ = read_jsonl(exported)
+    fp, records, *_ = read_jsonl(exported)
     assert fp.digest == fingerprint().digest
     assert sorted(records, key=lambda r: r.spec.key) == sorted(RECORDS, key=lambda r: r.spec.key)
 
@@ -90,13 +90,13 @@ def test_a_file_without_our_header_is_refused(exported, header):
 
 
 def test_a_file_of_version_1_is_read_and_knows_nothing_of_the_clock(exported):
-    fingerprint, records, networks = read_jsonl(exported)
+    fingerprint, records, networks, conditions = read_jsonl(exported)
     header, *lines = map(json.loads, exported.read_text().splitlines())
     old = [{**header, "schema": "edgeprune.profile-file/1"}, *({**x} for x in lines)]
     for line in old[1:]:
         del line["reference_ns"]
     exported.write_text("".join(json.dumps(line) + "\n" for line in old))
-    assert read_jsonl(exported) == (fingerprint, records, networks)
+    assert read_jsonl(exported) == (fingerprint, records, networks, conditions)
     assert {r.reference_ns for r in records} == {0.0}
 
 

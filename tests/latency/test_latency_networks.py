@@ -94,12 +94,13 @@ def test_a_store_keeps_networks(tmp_path):
         assert store.open_profile(fingerprint(threads=3)).networks() == ()
 
 
-def test_a_store_of_the_version_before_gets_the_table(tmp_path):
+def test_a_store_of_an_earlier_version_gets_the_tables(tmp_path):
     path = tmp_path / "p.sqlite3"
     with ProfileStore(path) as store:
         store.open_profile(fingerprint()).add(record(conv(8, 8)))
     with sqlite3.connect(path) as old:
         old.execute("DROP TABLE networks")
+        old.execute("DROP TABLE conditions")
         old.execute("UPDATE schema_version SET version = 1")
     with ProfileStore(path) as store:
         profile = store.open_profile(fingerprint())

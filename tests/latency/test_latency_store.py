@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import sqlite3
@@ -9,11 +10,13 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from latency_samples import conv, depthwise, failed, fingerprint, record
 
+from edgeprune.devices.conditions import Conditions
 from edgeprune.errors import BusyError, ProfileError, ProfileMismatchError
 from edgeprune.latency import ProfileStore
 from edgeprune.latency.jsonl import read_jsonl, write_jsonl
@@ -145,6 +148,35 @@ class TestExchange:
             assert (done.added, done.kept) == (2, 0)
             assert done.profile.records() == profile.records()
             assert other.find(fingerprint()).mismatch == {}
+
+    def test_what_boards_showed_goes_along(self, store, tmp_path):
+        seen = Conditions(
+            "2026-03-01T10:00:00+00:00", "2026-03-01T10:05:00+00:00", ("ondemand",), None, (50.5, 81.0), True
+        )
+        profile = store.open_profile(fingerprint())
+        profile.add(record(conv(8, 8)))
+        later = Conditions("2026-03-02T10:00:00+00:00", "2026-03-02T10:00:00+00:00")
+        for found in (later, replace(seen, until=seen.since), seen):
+            profile.add_conditions(found)
+        assert profile.conditions() == (seen, later), "one line for what was seen since the same moment"
+        store.export_jsonl(profile, tmp_path / "p.jsonl")
+        with ProfileStore(tmp_path / "other.sqlite3") as other:
+            assert other.merge(*read_jsonl(tmp_path / "p.jsonl")).profile.conditions() == (seen, later)
+            other.export_jsonl(other.profiles()[0], tmp_path / "again.jsonl")
+        assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / "p.jsonl").read_bytes()
+        with pytest.raises(ProfileError, match="threads"):
+            store.open_profile(fingerprint(threads=4), allow_mismatch=True).add_conditions(seen)
+
+    @pytest.mark.parametrize("change", ['"governors":"x"', '"governors":[],"url":"ssh://me@home"', '"throttled":7'])
+    def test_bad_conditions_import_nothing(self, store, tmp_path, change):
+        path = tmp_path / "p.jsonl"
+        write_jsonl(path, fingerprint(), [record(conv(8, 8))], (), [Conditions("2026-03-01", "2026-03-01")])
+        name = change.partition(":")[0]
+        lines = path.read_text().splitlines()
+        kept = {k: v for k, v in json.loads(lines[-1]).items() if f'"{k}"' != name}
+        path.write_text("\n".join([*lines[:-1], json.dumps(kept)[:-1] + "," + change + "}"]) + "\n")
+        with pytest.raises(ProfileError, match="line 3: the conditions"):
+            read_jsonl(path)
 
     def test_what_was_measured_here_stays_what_it_is(self, store, tmp_path):
         """The same kind of board on another desk: its figures fill gaps, and replace failures only."""

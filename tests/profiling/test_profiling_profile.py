@@ -11,6 +11,7 @@ import pytest
 from edgeprune.compiler.cost import virtual_cost_ns
 from edgeprune.devices.fake import FakeDevice, FakeFaults
 from edgeprune.devices.local.device import LocalDevice
+from edgeprune.devices.protocol import Completed
 from edgeprune.errors import DeviceUnreachableError, ProfileError, ProfileMismatchError, TargetError
 from edgeprune.graph.channels import ChannelGraph, WidthGroup
 from edgeprune.graph.network import read_network
@@ -181,10 +182,31 @@ def test_what_a_foreign_profile_lacks_is_not_counted_as_reused(network, target, 
     assert (foreign.measured, foreign.reused) == (0, 4)
 
 
+class Showing(LocalDevice):
+    """A computer that shows its governor, and gets warmer whenever it is asked."""
+
+    asked = 0
+
+    def run(self, argv, *, timeout_s=60.0):
+        if "scaling_governor" not in argv[-1]:
+            return super().run(argv, timeout_s=timeout_s)
+        self.asked += 1
+        heat = "".join(
+            f"/sys/class/thermal/thermal_zone{i}/temp:{t}\n" for i, t in ((0, 40000 + 1000 * self.asked), (1, 0))
+        )
+        return Completed(2, f"/sys/devices/system/cpu/cpufreq/policy0/scaling_governor:ondemand\n{heat}", "")
+
+
 def test_on_this_computer_with_a_real_clock(network, target, tmp_path, store):
-    device = LocalDevice(tmp_path / Path("device"))
+    device = Showing(tmp_path / Path("device"))
     result = run(network, target, device, store)
     records = result.profile.records()
     assert len(records) == 20
     assert all(r.ok and 0 < r.min_ns <= r.median_ns and r.evidence == "measured" for r in records)
     assert result.profile.fingerprint.clock == "monotonic"
+    (seen,) = result.profile.conditions()
+    assert (seen,) == tuple(board.conditions for board in result.boards)
+    assert (seen.governors, seen.clock_mhz, seen.throttled) == (("ondemand",), None, None)
+    assert device.asked > 1
+    assert seen.temperature_c == (41.0, 40.0 + device.asked)
+    assert seen.since < seen.until

@@ -94,6 +94,14 @@ SAMPLE = {
 }
 
 
+TABLE = {
+    "node": "conv3",
+    "in": [8, 16, 24, 32],
+    "out": [8, 22, 32],
+    "latency_ms": [[0.1, 0.2, 0.3], [0.2, 0.5, 0.7], [0.4, 0.8, 1.1], [0.5, 1.1, 3.2]],
+    "timed": [[3, 2], [0, 0]],
+    "evidence": "simulated",
+}
 VERDICT = {
     "outcome": "kept",
     "resource": "latency",

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
-from report_samples import network
+from report_samples import TABLE, network
 
 from edgeprune.errors import BadInputError
 from edgeprune.report import plots
@@ -54,6 +54,15 @@ def test_nothing_is_loaded_from_anywhere(report):
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
     assert all(v.startswith("data:image/svg+xml;base64,") for k, v in page.attributes if k in ("src", "href"))
     assert ("content", "default-src 'none'; img-src data:; style-src 'unsafe-inline'") in page.attributes
+
+
+def test_what_widths_cost_is_drawn_where_it_is_known(sample):
+    without = Page(render_html(Report.model_validate(sample)))
+    sample["tables"] = [TABLE]
+    page = Page(render_html(Report.model_validate(sample)))
+    assert "What widths cost" in page.text
+    assert "What widths cost" not in without.text
+    assert len(images(page)) == len(images(without)) + 1
 
 
 def test_every_figure_stands_beside_its_level(report):

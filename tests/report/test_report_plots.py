@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from report_samples import network
+from report_samples import TABLE, network
 
-from edgeprune.report.plots import comparison, distributions, kernels, picture
+from edgeprune.report.plots import comparison, distributions, kernels, picture, profiles
 from edgeprune.report.plots.canvas import label
 from edgeprune.report.schema import Report
 
@@ -116,3 +116,31 @@ def test_long_names_keep_both_ends():
     assert len(short) == 28
     assert short.startswith("backbone")
     assert short.endswith("kernel_119")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize("widths", [2, 3, 16])
+def test_labels_of_heat_maps_lie_apart(sample, count, widths):
+    grid = [1000 + 64 * i for i in range(widths)]
+    rows = [[x * y / 1e6 for x in grid] for y in grid]
+    sample["tables"] = [
+        {**TABLE, "node": layer["node"], "in": grid, "out": grid, "latency_ms": rows, "timed": []}
+        for layer in sample["layers"][:count]
+    ]
+    canvas = profiles.draw_tables(Report.model_validate(sample))
+    assert overlaps(canvas) == []
+    assert len(canvas.axes) == 2 * count, "each has a bar of colours"
+
+
+def test_a_ring_is_around_what_the_plan_chose(sample):
+    def rings(report):
+        axes = profiles.draw_tables(Report.model_validate(report)).axes[0]
+        return [c.get_offsets().tolist() for c in axes.collections]
+
+    sample["tables"] = [TABLE]
+    layer = next(x for x in sample["layers"] if x["node"] == TABLE["node"])
+    assert rings(sample) == [[[2.0, 3.0], [0.0, 0.0]]], "it chose widths that are not among those"
+    layer["after"] = {"in": 16, "out": 22}
+    assert rings(sample) == [[[2.0, 3.0], [0.0, 0.0]], [[1.0, 1.0]]]
+    sample["tables"] = []
+    assert profiles.draw_tables(Report.model_validate(sample)) is None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, ValidationError
+from report_samples import TABLE
 
 from edgeprune.errors import BadInputError
 from edgeprune.report import schema
@@ -78,6 +79,24 @@ def test_names_are_unique(sample, where, key, message):
 def test_a_group_keeps_no_more_than_it_has(sample):
     sample["groups"][0]["kept"] = 17
     with pytest.raises(ValidationError, match="g0 keeps 17 of 16"):
+        Report.model_validate(sample)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"node": "conv9"}, "no layer: conv9"),
+        ({"latency_ms": [[0.1, 0.2, 0.3]]}, "not 4 x 3"),
+        ({"timed": [[0, 3]]}, "beyond its widths"),
+        ({"out": [8, 8, 32]}, "do not ascend"),
+        ({"latency_ms": [[-0.1, 0, 0]] * 4}, "greater than"),
+    ],
+)
+def test_a_table_that_cannot_be(sample, change, message):
+    sample["tables"] = [TABLE]
+    assert Report.model_validate(sample).tables[0].node == TABLE["node"]
+    sample["tables"] = [{**TABLE, **change}]
+    with pytest.raises(ValidationError, match=message):
         Report.model_validate(sample)
 
 

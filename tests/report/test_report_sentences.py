@@ -3,6 +3,7 @@
 import pytest
 from report_samples import VERDICT
 
+from edgeprune.amounts import share
 from edgeprune.report.distribution import distribution_of
 from edgeprune.report.names import kernel_names
 from edgeprune.report.schema import BINS, Report, Verdict
@@ -14,7 +15,6 @@ from edgeprune.report.sentences import (
     spread_sentence,
     verdict_sentence,
 )
-from edgeprune.report.tables import share
 from edgeprune.report.whole import report_tables
 
 FLASH = {

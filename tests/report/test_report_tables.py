@@ -2,8 +2,9 @@
 
 import pytest
 
+from edgeprune.amounts import count, number, size
 from edgeprune.report.schema import Figure, Report
-from edgeprune.report.tables import cell, count, figure, number, printable, size
+from edgeprune.report.tables import cell, figure, printable
 from edgeprune.report.whole import report_tables
 
 

@@ -7,11 +7,11 @@ from itertools import pairwise
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+from edgeprune.amounts import number
 from edgeprune.report.distribution import FAR
 from edgeprune.report.plots.canvas import COLOURS, LIMIT, SMALL_PT, WIDE_IN, plain, svg_of
 from edgeprune.report.schema import Distribution, Report
 from edgeprune.report.sentences import latency_limit
-from edgeprune.report.tables import number
 
 NEAR = 1.5
 """A limit is drawn beside the histogram while it is no further away than by this factor."""

@@ -8,11 +8,11 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
+from edgeprune.amounts import number
 from edgeprune.report.names import kernel_names
 from edgeprune.report.plots.canvas import COLOURS, HALF_IN, OFF, SMALL_PT, canvas_of, label, levels, svg_of, value
 from edgeprune.report.schema import Report
 from edgeprune.report.sentences import OFF as FACTOR
-from edgeprune.report.tables import number
 
 MOST_ROWS, MOST_TICKS = 60, 6
 

@@ -1,14 +1,19 @@
-"""Pictures without a report: a latency table of one kernel, and the widths that a plan keeps."""
+"""Latency tables of kernels, of a profile or of a report, and the widths that a plan keeps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.image import AxesImage
+from numpy.typing import NDArray
 
 from edgeprune.latency.tables import LatencyTable
-from edgeprune.report.plots.canvas import COLOURS, HALF_IN, LIMIT, SMALL_PT, canvas_of, label
+from edgeprune.report.names import kernel_names
+from edgeprune.report.plots.canvas import COLOURS, HALF_IN, LIMIT, SMALL_PT, WIDE_IN, canvas_of, label, plain, svg_of
+from edgeprune.report.schema import Report
 
 MOST_LINES, MOST_TICKS = 5, 12
 
@@ -45,17 +50,53 @@ def draw_heat_map(table: LatencyTable, title: str, evidence: str) -> Canvas:
     """
     canvas, axes = canvas_of(4.2, HALF_IN)
     inward, outward = table.grids
-    picture = axes.imshow(table.latency_ms, origin="lower", aspect="auto", cmap="Blues", vmin=0)
-    rows, columns = np.nonzero(~table.estimated)
-    axes.scatter(columns, rows, s=8, color=LIMIT)
-    for grid, ticks in ((outward, axes.set_xticks), (inward, axes.set_yticks)):
-        shown = np.unique(np.linspace(0, len(grid) - 1, min(MOST_TICKS, len(grid))).round().astype(int))
-        ticks(list(shown), [str(grid[i]) for i in shown], fontsize=SMALL_PT)
-    axes.set_xlabel("channels out")
-    axes.set_ylabel("channels in")
+    picture = heat_map(axes, inward.tolist(), outward.tolist(), table.latency_ms, np.argwhere(~table.estimated))
     axes.set_title(label(title, 60), fontsize=SMALL_PT + 2, loc="left", parse_math=False)
     canvas.colorbar(picture, ax=axes, label=f"ms, {evidence}")
     return canvas
+
+
+def tables(report: Report) -> str | None:
+    """The SVG of how the latencies of the heaviest kernels depend on their widths."""
+    canvas = draw_tables(report)
+    return None if canvas is None else svg_of(canvas)
+
+
+def draw_tables(report: Report) -> Canvas | None:
+    """Heat maps of the kernels that weigh most; a ring around the widths that the plan chose, where they are shown."""
+    if not report.tables:
+        return None
+    names = dict(zip((layer.node for layer in report.layers), kernel_names(report.layers), strict=True))
+    after = {layer.node: layer.after for layer in report.layers}
+    rows = -(-len(report.tables) // 2)
+    canvas = Canvas(figsize=(WIDE_IN, 3.4 * rows), layout="constrained")
+    places = canvas.subplots(rows, 2, squeeze=False).flatten().tolist()
+    for table, axes in zip(report.tables, places, strict=False):
+        inward, outward, chosen = list(table.in_), list(table.out), after[table.node]
+        picture = heat_map(axes, inward, outward, np.array(table.latency_ms), np.array(table.timed).reshape(-1, 2))
+        if chosen.in_ in inward and chosen.out in outward:
+            place = [outward.index(chosen.out)], [inward.index(chosen.in_)]
+            axes.scatter(*place, s=90, facecolor="none", edgecolor=LIMIT, linewidth=1.6)
+        axes.set_title(label(names[table.node], 50), fontsize=SMALL_PT + 2, loc="left", parse_math=False)
+        canvas.colorbar(picture, ax=axes, label=f"ms, {table.evidence}")
+    for axes in places[len(report.tables) :]:
+        axes.remove()
+    return canvas
+
+
+def heat_map(
+    axes: Axes, inward: Sequence[int], outward: Sequence[int], latency_ms: NDArray[np.float64], timed: NDArray[np.int64]
+) -> AxesImage:
+    """Draw latencies, a row for each width of ``inward``, and a dot at each place (row, column) of ``timed``."""
+    plain(axes)
+    picture = axes.imshow(latency_ms, origin="lower", aspect="auto", cmap="Blues", vmin=0)
+    axes.scatter(timed[:, 1], timed[:, 0], s=8, color=LIMIT)
+    for grid, ticks in ((outward, axes.set_xticks), (inward, axes.set_yticks)):
+        shown = np.unique(np.linspace(0, len(grid) - 1, min(MOST_TICKS, len(grid))).round().astype(int)).tolist()
+        ticks(shown, [str(grid[i]) for i in shown], fontsize=SMALL_PT)
+    axes.set_xlabel("channels out")
+    axes.set_ylabel("channels in")
+    return picture
 
 
 def draw_kept(sizes: Mapping[str, int], kept: Mapping[str, int]) -> Canvas:
