@@ -64,7 +64,7 @@ JOINT = ("lagrangian", "exact")
 DEPTH = (("resnet18", "resnet152"), ("resnet50", "resnet152"))
 BRIEF_S, REPEATS = 2.0, 5
 """A solver that takes less is asked so many times, and the median of its seconds counts."""
-TURNS, TURNS_S = 9, 30.0
+TURNS, TURNS_S = 25, 40.0
 """Two questions are compared over so many turns, or as many as are begun in these seconds."""
 SLACK_S = 0.5
 """So much less than those of its bar are the seconds that a solver is given: it may miss them by one step of its
