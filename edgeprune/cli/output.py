@@ -110,7 +110,8 @@ def print_table(table: Table) -> None:
     if sys.stdout.isatty():
         from rich.console import Console
 
-        Console(highlight=False).print(*drawn(table), "", sep="\n")
+        console = Console(highlight=False)
+        console.print(*drawn(table, console.width), "", sep="\n")
     else:
         print(text_of([table]), end="\n\n", file=data())
 

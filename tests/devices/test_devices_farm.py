@@ -69,7 +69,7 @@ class Killing(Silent):
         self.notes.append(text)
 
 
-def test_a_profile_completes_though_one_of_two_servers_is_killed(module, tracked, home, monkeypatch):
+def test_a_profile_completes_though_one_of_two_servers_is_killed(module, tracked, tmp_path, monkeypatch):
     monkeypatch.setattr(benches, "BATCH", 4)
     url, servers = tracked
     with boards_of([url, url]) as boards:
@@ -82,6 +82,7 @@ def test_a_profile_completes_though_one_of_two_servers_is_killed(module, tracked
             device=[SimulatedBoard(board) for board in boards],
             points=3,
             tune=1,
+            store=tmp_path / "p.sqlite3",
             progress=killing,
         )
     assert killing.left <= 0
@@ -106,16 +107,21 @@ def ssh_boards(tmp_path: Path, me: Me) -> Iterator[list[Board]]:
         board.stop()
 
 
-def test_a_fleet_keeps_the_budget_on_its_slowest_board(module, ssh_boards, home, tmp_path):
+def test_a_fleet_keeps_the_budget_on_its_slowest_board(module, ssh_boards, tmp_path):
     """Two SSH boards of which one takes 10 % longer: what is promised holds on both, and would not if the quick one
     had been planned for.
     """
     with boards_of([board.url() for board in ssh_boards]) as boards:
         quick, slow = (SimulatedBoard(board, by) for board, by in zip(boards, (1.0, 1.1), strict=True))
         limit = 0.6 * dense_ms(module)
-        alone = fit(module, device=quick, latency=limit, out=tmp_path / "alone", **ASKED)
+
+        def fitted(device, name: str, **more):
+            asked = {"latency": limit, "store": tmp_path / f"{name}.sqlite3", "out": tmp_path / name, **ASKED}
+            return fit(module, device=device, **asked, **more)
+
+        alone = fitted(quick, "alone")
         assert alone.latency_ms > limit / 1.1, "on the slow one that would be too much"
-        done = fit(module, device=[quick, slow], fleet=True, latency=limit, out=tmp_path / "fleet", **ASKED)
+        done = fitted([quick, slow], "fleet", fleet=True)
         assert done.met
         assert done.report.device.url == slow.url
         assert done.latency_ms <= limit
@@ -129,7 +135,7 @@ def test_a_fleet_keeps_the_budget_on_its_slowest_board(module, ssh_boards, home,
         assert quick.url in done.paths["report_html"].read_text()
 
 
-def test_a_board_of_a_fleet_that_breaks_the_promise_is_named(module, ssh_boards, home, tmp_path):
+def test_a_board_of_a_fleet_that_breaks_the_promise_is_named(module, ssh_boards, tmp_path):
     """The boards are compared, and then one gets slower: the others have the network, and it has none."""
 
     class Tiring(SimulatedBoard):
@@ -145,6 +151,7 @@ def test_a_board_of_a_fleet_that_breaks_the_promise_is_named(module, ssh_boards,
                 device=[steady, tiring],
                 fleet=True,
                 latency=0.6 * dense_ms(module),
+                store=tmp_path / "p.sqlite3",
                 out=tmp_path / "run",
                 **ASKED,
             )
