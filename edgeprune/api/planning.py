@@ -34,7 +34,7 @@ from edgeprune.fitting.teaching import prepared
 from edgeprune.graph.network import Network, read_network
 from edgeprune.home import store_path
 from edgeprune.importance.curves import Saliency
-from edgeprune.latency.model import LatencyModel, NetworkPrediction
+from edgeprune.latency.model import NetworkPrediction
 from edgeprune.latency.store import Profile, ProfileStore
 from edgeprune.models.loading import LoadedModel
 from edgeprune.profiling.estimated import estimated_of
@@ -121,7 +121,9 @@ class Opened:
             tables = estimated_of(profile, self.target, own)
             book = ScheduleBook(self.target, profile.records())
             ram, dense = PlannedRam(network, book, limited=ram_limited), tables.network(own)
-            flash = self._flash_bytes(network, book, tables)
+            memory = MemoryModel(network.kernels, network.channels, self.target, book)
+            flash = FlashModel(memory, tables, empty_bytes(network.kernels, self.target, book))
+            dense_flash_bytes = flash.bytes({})
             if data is not None:
                 data, task, _ = prepared(network, data, task, bar)
             options = ProfileOptions(
@@ -145,17 +147,13 @@ class Opened:
                 levels,
                 solver=solver,
                 criterion_name=asked.criterion,
-                program_bytes=flash - dense.flash_bytes,
+                program_bytes=dense_flash_bytes - dense.flash_bytes,
                 ram=ram,
+                flash=flash,
                 effort=effort,
                 progress=bar,
             )
-            yield Planning(network, planner, saliency, ram, dense, flash, tables.evidence, bar)
-
-    def _flash_bytes(self, network: Network, book: ScheduleBook, tables: LatencyModel) -> float:
-        """What the file of the dense network's program will have."""
-        memory = MemoryModel(network.kernels, network.channels, self.target, book)
-        return FlashModel(memory, tables, empty_bytes(network.kernels, self.target, book)).bytes({})
+            yield Planning(network, planner, saliency, ram, dense, dense_flash_bytes, tables.evidence, bar)
 
     @contextmanager
     def _profile(self, network: Network, progress: Progress) -> Iterator[Profile]:

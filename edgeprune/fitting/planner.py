@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
-from math import inf
 from typing import Any
 
 from edgeprune.budget.effort import UNLIMITED, Effort
@@ -15,6 +14,7 @@ from edgeprune.budget.reach import infeasible
 from edgeprune.budget.registry import get_solver
 from edgeprune.budget.solving import Solved
 from edgeprune.budget.witness import Witness
+from edgeprune.compiler.flash import FlashModel
 from edgeprune.errors import InfeasibleBudgetError, ProfileError, UnsupportedOperatorError
 from edgeprune.fitting.planned_ram import PlannedRam
 from edgeprune.fitting.search import Proposal
@@ -40,7 +40,7 @@ CALIBRATION = 512
 CUT_SHORT = (Stop.TIME_LIMIT, Stop.NODE_LIMIT, Stop.INTERRUPTED)
 """Why a solver that could have proven more did not."""
 PACKINGS = 8
-"""Plans that are looked at until one keeps a limit of RAM with its arena as it is packed, gaps included."""
+"""Plans that are looked at until the program of one keeps the limits of flash and RAM, with all that it takes."""
 
 
 def calibration(data: DataSet, batch_size: int = 64, most: int = CALIBRATION) -> Iterator[Batch]:
@@ -91,6 +91,7 @@ class Planner:
             program has the code of equal kernels once, and none of the symbols of object files.
         step: widths between those that were timed are multiples of it.
         ram: what programs of plans allocate; None: that is neither predicted nor limited.
+        flash: the files of plans' programs, with the code of equal kernels once; None: as the tables add up.
         effort: of the solver for one question.
 
     Attributes:
@@ -112,12 +113,13 @@ class Planner:
         program_bytes: float = 0.0,
         step: int = 1,
         ram: PlannedRam | None = None,
+        flash: FlashModel | None = None,
         effort: Effort = UNLIMITED,
         progress: Progress = SILENT,
     ) -> None:
         self._network, self._saliency, self._model, self._progress = network, saliency, model, progress
         self._solver, self._criterion, self._program_bytes, self._step = solver, criterion_name, program_bytes, step
-        self._ram, self._effort = ram, effort
+        self._ram, self._flash, self._effort = ram, flash, effort
         self._levels, self.dropped = usable_levels(network.kernels, network.channels, levels, model)
         self.problem = self._at(self._levels)
 
@@ -171,8 +173,9 @@ class Planner:
         return None if self._ram is None else self._ram.of(self._plan(solution, {}))
 
     def _solved(self, problem: Problem, budget: Budget) -> Proposal[Plan]:
-        """The solver's plan. An arena that is packed with a gap takes more than the solver's rows say: where that
-        breaks the limit, the rows get a lower one.
+        """The solver's plan. What its program takes may be more than the solver's figures say: an arena is packed with
+        a gap, or kernels that were one function in the dense network are several. Where that breaks a limit, the solver
+        gets a lower one.
         """
         solver = get_solver(self._solver)
         solve = partial(solver.solve, effort=self._effort, progress=self._progress)
@@ -182,7 +185,7 @@ class Planner:
             self._progress.note(
                 f"{self._solver} stopped ({first.stop.value}) after {first.seconds:.1f} s: a plan may retain {more}"
             )
-        limit, room = budget.ram_bytes, inf
+        room = budget
         for _ in range(PACKINGS):
             # Under a lower limit, a bound speaks of fewer plans than there are.
             found = self._proposal(
@@ -191,15 +194,16 @@ class Planner:
                 else replace(solution, bound=first.bound, stop=Stop.HEURISTIC, witness=first.witness),
                 {"steps": solution.steps, "budget": budget.to_json(), "between_timed": problem is not self.problem},
             )
-            ram, by_rows = found.ram_bytes, solution.ram_bytes
-            if limit is None or ram is None or by_rows is None or ram <= limit * (1 + TOLERANCE):
+            lower = _lower(budget, room, found, solution)
+            if lower is None:
                 return found
-            room = max(1.0, min(room, limit - (ram - by_rows)))
+            room = lower
             try:
-                solution = solve(problem, replace(budget, ram_bytes=room))
+                solution = solve(problem, room)
             except InfeasibleBudgetError as e:
                 # The lower limit also rules out plans without a gap, so nothing is proven about the one asked for.
-                raise infeasible(budget, {**e.details, "ram_bytes": ram}, proven=False) from e
+                took = {"flash_bytes": found.flash_bytes, "ram_bytes": found.ram_bytes or 0}
+                raise infeasible(budget, {**e.details, **took}, proven=False) from e
         raise infeasible(budget, found.plan.predicted, proven=False)
 
     def _proposal(self, solution: Solution, method: Mapping[str, Any]) -> Proposal[Plan]:
@@ -208,12 +212,16 @@ class Planner:
         ram = None if self._ram is None else self._ram.of(plan)
         if ram is not None:
             plan = replace(plan, predicted={**plan.predicted, "ram_bytes": ram})
+        flash = solution.flash_bytes
+        if self._flash is not None and not plan.empty:
+            flash = self._flash.bytes({group: plan.width(group) for group in plan.sizes})
+            plan = replace(plan, predicted={**plan.predicted, "flash_bytes": flash})
         key = tuple(sorted(plan.keep.items()))
         return Proposal(
             plan,
             key,
             solution.latency_ms,
-            solution.flash_bytes,
+            flash,
             solution.saliency,
             dense=not plan.keep,
             estimated=self._untimed(solution),
@@ -281,6 +289,21 @@ class Planner:
         found = Solved(problem, budget, answer)
         found.check()
         return found
+
+
+def _lower(budget: Budget, room: Budget, found: Proposal[Plan], solution: Solution) -> Budget | None:
+    """Limits for the solver that are lower than ``room`` by what a plan takes beyond its figures; None where the plan
+    keeps the true ones.
+    """
+    lower = {}
+    for name, took, said in (
+        ("flash_bytes", found.flash_bytes, solution.flash_bytes),
+        ("ram_bytes", found.ram_bytes, solution.ram_bytes),
+    ):
+        limit = getattr(budget, name)
+        if limit is not None and took is not None and said is not None and took > limit * (1 + TOLERANCE):
+            lower[name] = max(1.0, min(getattr(room, name), limit - (took - said)))
+    return replace(room, **lower) if lower else None
 
 
 def _certificate(solution: Solution) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 import edgeprune
 from edgeprune.amounts import size
 from edgeprune.api.call import sign, signed
+from edgeprune.budget.evaluate import Evaluator
 from edgeprune.budget.problem import Budget
 from edgeprune.budget.promise import Limit, Promise
 from edgeprune.budget.solving import Solved
@@ -53,9 +54,9 @@ class Made:
         self.tables, self.book = LatencyModel(records), ScheduleBook(target, records)
         self.saliency = Saliency.summed(score(self.network, "l2"))
 
-    def planner(self, *, limited: bool = True, solver: str = "lagrangian") -> Planner:
+    def planner(self, *, limited: bool = True, solver: str = "lagrangian", **more) -> Planner:
         ram = PlannedRam(self.network, self.book, limited=limited)
-        options = {"solver": solver, "criterion_name": "l2", "ram": ram}
+        options = {"solver": solver, "criterion_name": "l2", "ram": ram, **more}
         return Planner(self.network, self.saliency, self.tables, self.levels, **options)
 
     def traced(self, plan: Plan) -> int:
@@ -138,6 +139,38 @@ def test_an_arena_with_a_gap_keeps_the_limit_all_the_same(made, monkeypatch):
     assert said["saliency_upper_bound"] == first["saliency_upper_bound"], "the bound is still one on all plans"
     assert said["gap"] > first["gap"]
     assert said["stop"] == "heuristic"
+
+
+class Files:
+    """Predicts programs' files as the solver's figures say, and ``more`` for one plan: its kernels share no code."""
+
+    def __init__(self, planner: Planner) -> None:
+        self.planner, self.of, self.more = planner, {}, 0.0
+
+    def bytes(self, widths: dict[str, int]) -> float:
+        problem = self.planner.problem
+        levels = [c.levels.index(widths[c.name]) for c in problem.choices]
+        return Evaluator(problem).solution(levels, "").flash_bytes + (self.more if widths == self.of else 0)
+
+
+def test_kernels_that_share_no_code_keep_the_limit_of_flash_all_the_same(made):
+    files = Files(made.planner())
+    planner = made.planner(flash=files)
+    dense = planner.propose(Budget(flash_bytes=1e9)).flash_bytes
+    limit = Budget(flash_bytes=0.9 * dense)
+    first = planner.propose(limit)
+    assert first.flash_bytes == first.plan.predicted["flash_bytes"] <= limit.flash_bytes
+    files.of = {group: first.plan.width(group) for group in first.plan.sizes}
+    files.more = limit.flash_bytes - first.flash_bytes + 1
+    found = planner.propose(limit)
+    assert found.key != first.key
+    assert found.worth < first.worth
+    assert found.flash_bytes <= limit.flash_bytes
+    assert found.plan.certificate["saliency_upper_bound"] == first.plan.certificate["saliency_upper_bound"]
+    files.more = dense
+    with pytest.raises(InfeasibleBudgetError, match=r"none was ruled out.* of flash \(smallest reachable") as caught:
+        planner.propose(limit)
+    assert caught.value.details["proven"] is False
     assert planner.solved(found.plan).budget == limit
 
 
