@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from functools import cached_property
 
@@ -28,7 +28,7 @@ from scipy.special import ndtri
 
 from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.registry import rule_named
-from edgeprune.compiler.kernels.work import FLOAT_BYTES
+from edgeprune.compiler.kernels.work import FLOAT_BYTES, Work
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.errors import ProfileError, UnsupportedOperatorError
 from edgeprune.graph.spec import KernelSpec
@@ -49,6 +49,8 @@ COVERED = 0.95
 """Share of the kernels left out one by one that lie within the spread's interval of this level, at least."""
 LEARN_FROM = 400
 """Kernels that the process is fitted to at most: its settings change little beyond, and the time goes with the cube."""
+CYCLES = [f.name for f in fields(Work)].index("cycles")
+"""The count that speaks of time: a clock that counts instructions knows nothing of units that are busy."""
 PART = 2048
 """Kernels that are estimated at once, which bounds the memory that this takes."""
 
@@ -106,6 +108,7 @@ class WorkEstimator:
         self.placed = bool(inside)
         self._book = ScheduleBook(target, known)
         self._alone = len(known)
+        self._waits = any(r.evidence != "emulated" for r in known)
         measured: list[KernelRecord | Placed] = [*known, *inside]
         self._specs, schedules = [x.spec for x in measured], [x.schedule for x in measured]
         self._points = self._described(self._specs, schedules, np.arange(len(measured)) >= self._alone)
@@ -219,6 +222,7 @@ class WorkEstimator:
     ) -> _Points:
         numbers, pairs = self._numbers, list(zip(specs, schedules, strict=True))
         counts = np.array([self._work(*pair) for pair in pairs], dtype=np.float64)
+        counts[:, CYCLES] *= self._waits
         rules = [numbers.setdefault(f"rule {schedule['rule']}", len(numbers)) for schedule in schedules]
         families = [numbers.setdefault(spec.family, len(numbers)) for spec in specs]
         kernels = [numbers.setdefault(" ".join(_key(*pair)), len(numbers)) for pair in pairs]

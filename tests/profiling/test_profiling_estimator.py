@@ -9,14 +9,19 @@ import pytest
 from conv_specs import conv
 from scipy.optimize import check_grad
 
+from edgeprune.compiler.kernels.conv import DirectConv
 from edgeprune.compiler.kernels.registry import rule_named, schedules_for
+from edgeprune.compiler.kernels.tile import tile_issued
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.errors import ProfileError
 from edgeprune.graph.spec import KernelSpec
+from edgeprune.latency.catalogue import shipped_files
 from edgeprune.latency.networks import Placed
 from edgeprune.latency.records import KernelRecord
 from edgeprune.profiling import estimator as estimators
+from edgeprune.profiling.estimated import estimator_of
 from edgeprune.profiling.estimator import WorkEstimator
+from edgeprune.targets import load_target
 
 PRICES = (0.3, 0.05, 2.0, 0.5, 0.01, 0.02, 0.01, 0.02, 300.0)
 """ns of each count of a kernel on a computer that is made up."""
@@ -214,3 +219,38 @@ def test_kernels_with_another_schedule_are_others(halves, target):
     slow = Placed(spec, another, 3 * known[0].median_ns, 1.0)
     found = WorkEstimator(known, target, [in_place(known[0], 1.0), slow]).estimate([spec])
     assert np.exp(found.log_ns[0]) == pytest.approx(known[0].median_ns, rel=0.1)
+
+
+def test_networks_that_an_emulated_board_timed_are_known_from_the_others():
+    """The profile that is shipped, of a clock that counts instructions: each time without one of its networks."""
+    (shipped,) = [s for s in shipped_files() if s.fingerprint.target == "emulated_a53"]
+    target, errors = load_target("emulated_a53"), []
+    for left in shipped.networks[::5]:
+        others = [n for n in shipped.networks if n is not left]
+        found = estimator_of(shipped.records, target, left.kernels, others)
+        took = sum(p.latency_ns for k in left.kernels for p in left.placed if p.spec.key == k.key)
+        errors.append(found.total(left.kernels).latency_ns / took - 1)
+    assert len(errors) > 2
+    assert np.mean(np.abs(errors)) < 0.01
+
+
+def test_a_clock_that_counts_instructions_knows_nothing_of_busy_units(kernels, target, monkeypatch):
+    """A narrow tile waits for its own results on a real board, and takes no more instructions for it."""
+    known, asked = kernels[:60], [r.spec for r in kernels[60:70]]
+
+    def estimates(evidence: str) -> np.ndarray:
+        return WorkEstimator([replace(r, evidence=evidence) for r in known], target).estimate(asked).log_ns
+
+    before = {evidence: estimates(evidence) for evidence in ("measured", "emulated")}
+    counted = DirectConv.work
+    monkeypatch.setattr(DirectConv, "work", lambda *of: (w := counted(*of)) and replace(w, cycles=w.cycles + w.loops))
+    assert estimates("emulated") == pytest.approx(before["emulated"], abs=1e-12)
+    assert np.abs(estimates("measured") - before["measured"]).max() > 1e-3
+
+
+def test_whole_blocks_of_channels_are_loaded_at_once_where_lanes_are_multiplied_by():
+    arm, avx = load_target("rpi4"), load_target("x86_64_avx2")
+    assert (arm.lanes, avx.lanes) == (4, 8)
+    # 13 channels, one block of results, four columns: 52 multiply-adds, 13 loads of weights, and of values
+    assert tile_issued(1, 4, 13, arm) == 52 + 13 + 4 * (3 + 1), "three whole blocks and one channel"
+    assert tile_issued(1, 4, 13, arm, blocked=False) == tile_issued(1, 4, 13, avx) == 52 + 13 + 52

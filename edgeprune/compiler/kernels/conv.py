@@ -129,7 +129,7 @@ class DirectConv(Rule):
             for _, size in tiles(window.output[1], columns):
                 count = group.count * rows
                 cycles += count * channels * taps * inside * tile_cycles(blocks, size)
-                issued += count * channels * taps * inside * tile_issued(blocks, size)
+                issued += count * taps * inside * tile_issued(blocks, size, channels, target, blocked=depth > 1)
                 loops += count * taps * inside * block_count(channels, depth)
                 stores += count * blocks * size
         return replace(

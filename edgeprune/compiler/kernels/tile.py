@@ -43,14 +43,20 @@ def tile_cycles(blocks: int, columns: int) -> float:
     return max(blocks * columns / 2, (blocks + columns) / 2, 4.0) + 0.15
 
 
-def row_issued(width: int, blocks: int, columns: int) -> float:
+def row_issued(width: int, blocks: int, columns: int, channels: int, target: Target) -> float:
     """:func:`tile_issued` of a row of ``width`` results."""
-    return sum(tile_issued(blocks, size) for _, size in tiles(width, columns))
+    return sum(tile_issued(blocks, size, channels, target) for _, size in tiles(width, columns))
 
 
-def tile_issued(blocks: int, columns: int) -> float:
-    """Vector instructions of a register tile for each channel and tap: multiply-adds, and loads of both factors."""
-    return float(blocks * columns + blocks + columns)
+def tile_issued(blocks: int, columns: int, channels: int, target: Target, *, blocked: bool = True) -> float:
+    """Vector instructions of a register tile for each tap: multiply-adds, and loads of both factors.
+
+    Args:
+        blocked: channels lie together in blocks; whole ones are loaded at once where the processor multiplies by lanes.
+    """
+    at_once = channels // target.lanes * target.lanes if blocked and multiplies_by_lane(target) else 0
+    loads = columns * (at_once / target.lanes + channels - at_once)
+    return channels * blocks * (columns + 1) + loads
 
 
 def accumulate(

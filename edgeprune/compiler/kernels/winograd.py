@@ -189,7 +189,7 @@ class WinogradConv(Rule):
             count = strips * plan.points * group.count
             columns = tile_columns(group.widths, int(schedule["columns"]), plan.tiles, target)
             cycles += count * channels * row_cycles(plan.tiles, len(group.widths), columns)
-            issued += count * channels * row_issued(plan.tiles, len(group.widths), columns)
+            issued += count * row_issued(plan.tiles, len(group.widths), columns, channels, target)
             loops += count * blocks_in * len(tiles(plan.tiles, columns))
         transformed = strips * plan.tiles * plan.points
         stores = transformed * block_count(spec.output.channels, target.lanes)
