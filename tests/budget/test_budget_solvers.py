@@ -19,6 +19,7 @@ from budget_problems import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeprune.amounts import written
 from edgeprune.budget import SOLVERS, Budget, get_solver
 from edgeprune.budget.problem import Axis, Choice, Problem, Term
 from edgeprune.budget.registry import by_name
@@ -102,7 +103,9 @@ def test_below_the_reachable_is_an_error_with_the_smallest_reachable(name, resou
         get_solver(name).solve(problem, Budget(**{resource: smallest * 0.99}))
     assert caught.value.exit_code == 4
     assert caught.value.details[resource] == pytest.approx(smallest)
-    assert f"{smallest:g}" in caught.value.message
+    unit = resource.rpartition("_")[2]
+    words = (written(smallest, unit), f"{smallest:.12g} {unit}, not ")  # with all digits where the limit reads alike
+    assert any(f"smallest reachable: {word}" in caught.value.message for word in words)
 
 
 @free_solver

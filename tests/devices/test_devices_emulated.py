@@ -162,8 +162,8 @@ def test_user_mode_runs_arm_programs(tmp_path: Path):
     source = tmp_path / "hello.c"
     source.write_text('#include <stdio.h>\nint main(int c, char **v) { printf("%d %s\\n", c, v[c - 1]); return 3; }\n')
     program = tmp_path / "hello"
-    # -O2 as elsewhere: for programs without it, zig builds another C library, which takes a minute.
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl", "-O2", "-static"]
+    # -O2 -s as elsewhere: for programs without it, zig builds another C library, which takes two minutes.
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl", "-O2", "-s", "-static"]
     subprocess.run([*command, str(source), "-o", str(program)], check=True)
     device = open_device(f"emulated:aarch64:{tmp_path / 'root'}")
     device.put(program, "hello", executable=True)
