@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def cc(arguments: Sequence[str], folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+def cc(arguments: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
     """Run the C compiler; what it says and returns is the caller's to judge.
 
     The same source compiled with the same arguments comes from its cache.
 
     Args:
-        folder: where it runs; other paths are absolute then.
+        folder: where it runs; other paths are absolute. Not one above zig's own folder: its cache then takes the C
+            library's sources for other files, and builds the library again.
 
     Raises:
         ModuleNotFoundError: ziglang is not installed.

@@ -43,7 +43,7 @@ def link(
     command += [str(p.absolute()) for p in (*sources, *objects)]
     command += ["-ldl"] if target.kind == "cuda" else []  # the driver is opened by the program, on the board
     command += ["-lm", "-lpthread", "-Wl,--gc-sections"] + ([] if shared else ["-s"])
-    _run(command, target, output, output.parent)
+    _run(command, target, output)
     return output
 
 
@@ -66,9 +66,9 @@ def compile_object(target: Target, sources: Sequence[Path], output: Path) -> Non
     Raises:
         MissingDependencyError, LinkError: as :func:`link`.
     """
-    folders = sorted({str(source.parent) for source in sources})
-    command = [*_options(target), *(f"-I{folder}" for folder in folders), "-fPIC", "-r", "-o", str(output)]
-    _run([*command, *(str(source) for source in sources)], target, output)
+    folders = sorted({str(source.absolute().parent) for source in sources})
+    command = [*_options(target), *(f"-I{folder}" for folder in folders), "-fPIC", "-r", "-o", str(output.absolute())]
+    _run([*command, *(str(source.absolute()) for source in sources)], target, output)
 
 
 def embed(file: Path, symbol: str) -> Path:
@@ -94,9 +94,9 @@ def _options(target: Target) -> list[str]:
     return [*command, "-Wall", "-Wextra", "-fno-sanitize=all", f"-I{board_sources()}"]
 
 
-def _run(command: Sequence[str], target: Target, output: Path, folder: Path | None = None) -> None:
+def _run(command: Sequence[str], target: Target, output: Path) -> None:
     try:
-        done = zig.cc(command, folder)
+        done = zig.cc(command, output.parent)
     except ModuleNotFoundError:
         raise MissingDependencyError("the package ziglang is not installed", hint="pip install ziglang") from None
     if done.returncode != 0:

@@ -28,7 +28,9 @@ def build(folder: Path, target: str, *options: str) -> Path:
     (folder / "source.c").write_text(SOURCE)
     program = folder / "built"
     command = [sys.executable, "-m", "ziglang", "cc", "-target", target, "-O2", str(folder / "source.c"), "-s"]
-    subprocess.run([*command, "-o", str(program), *options, "-lm", "-lpthread"], check=True, capture_output=True)
+    subprocess.run(
+        [*command, "-o", str(program), *options, "-lm", "-lpthread"], check=True, capture_output=True, cwd=folder
+    )
     return program
 
 

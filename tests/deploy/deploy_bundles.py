@@ -17,7 +17,8 @@ def compile_program(folder: Path, zig_target: str = "native") -> bytes:
     program = folder / "model"
     command = [sys.executable, "-m", "ziglang", "cc", "-target", zig_target, "-O2", "-o", str(program), str(SOURCE)]
     command += ["-lm", "-s"]
-    subprocess.run(command, check=True, capture_output=True)
+    # In a folder of its own, as edgeprune runs it: in one above the package it builds other C libraries.
+    subprocess.run(command, check=True, capture_output=True, cwd=folder)
     return program.read_bytes()
 
 

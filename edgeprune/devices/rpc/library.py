@@ -101,7 +101,8 @@ def library_for(url: str, program: ElfHeader) -> Path:
 def _build(target: str, sources: list[Path], library: Path) -> None:
     partial = library.with_suffix(f".{secrets.token_hex(4)}.so")
     try:
-        done = zig.cc(["-target", target, *_FLAGS.split(), "-o", str(partial), *map(str, sources)])
+        paths = (str(path.absolute()) for path in (partial, *sources))
+        done = zig.cc(["-target", target, *_FLAGS.split(), "-o", *paths], library.parent)
         if done.returncode != 0:
             raise DeviceError(
                 f"building {library.name} for {target} failed: {done.stderr.strip()[-800:]}",
