@@ -23,7 +23,6 @@ from edgeprune.api.progress import reporting
 from edgeprune.api.shipped import knows, shipped_for
 from edgeprune.budget.effort import UNLIMITED, Effort
 from edgeprune.compiler.flash import FlashModel, empty_bytes
-from edgeprune.compiler.ram import MemoryModel
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.devices.protocol import Device
 from edgeprune.fitting.objective import check_objective, saliency_of
@@ -121,8 +120,8 @@ class Opened:
             tables = estimated_of(profile, self.target, own)
             book = ScheduleBook(self.target, profile.records())
             ram, dense = PlannedRam(network, book, limited=ram_limited), tables.network(own)
-            memory = MemoryModel(network.kernels, network.channels, self.target, book)
-            flash = FlashModel(memory, tables, empty_bytes(network.kernels, self.target, book))
+            bar.stage("linking an empty program")
+            flash = FlashModel(ram.memory, tables, empty_bytes(network.kernels, self.target, book))
             dense_flash_bytes = flash.bytes({})
             if data is not None:
                 data, task, _ = prepared(network, data, task, bar)

@@ -35,7 +35,7 @@ class StoredProfile(Shown):
 
     @property
     def about(self) -> Summary:
-        return Summary.of(*self.profile)
+        return Summary.of(self.profile)
 
     @property
     def summary(self) -> str:

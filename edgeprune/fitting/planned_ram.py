@@ -21,17 +21,20 @@ class PlannedRam:
         book: the schedules that programs are compiled with.
         limited: RAM has a limit: a solver is given rows, which take time to make, and a plan without some block is
             traced, for its figure does not follow from the dense network's graph.
+
+    Attributes:
+        memory: of programs of plans that have all blocks.
     """
 
     def __init__(self, network: Network, book: ScheduleBook, *, limited: bool) -> None:
         self._network, self._book, self._limited = network, book, limited
-        self._model = self._model_of(network)
+        self.memory = self._model_of(network)
         self._traced: dict[Hashable, int] = {}
 
     @property
     def dense_bytes(self) -> int:
         """Bytes of the dense network's program; raises UnsupportedOperatorError for a kernel that nothing builds."""
-        return self._model.at({}).ram
+        return self.memory.at({}).ram
 
     def rows(self, problem: Problem, levels: Mapping[str, tuple[int, ...]]) -> tuple[Row, ...]:
         """The rows of a problem with these levels; none where RAM has no limit.
@@ -41,7 +44,7 @@ class PlannedRam:
         """
         if not self._limited:
             return ()
-        return ram_rows(self._model, levels, {c.name: i for i, c in enumerate(problem.choices)})
+        return ram_rows(self.memory, levels, {c.name: i for i, c in enumerate(problem.choices)})
 
     def of(self, plan: Plan) -> int | None:
         """Bytes that the program of a plan allocates; None where nothing builds it, or where a block is gone and RAM
@@ -49,7 +52,7 @@ class PlannedRam:
         """
         try:
             if not plan.empty:
-                return self._model.at({group: plan.width(group) for group in plan.sizes}).ram
+                return self.memory.at({group: plan.width(group) for group in plan.sizes}).ram
             return self._without_blocks(plan) if self._limited else None
         except UnsupportedOperatorError:
             # It costs the plan its round, where it is built.

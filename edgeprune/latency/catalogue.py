@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeprune.devices.conditions import Conditions
 from edgeprune.errors import ProfileError
 from edgeprune.latency.jsonl import ProfileFile, read_jsonl, write_jsonl
 from edgeprune.latency.networks import NetworkRecord
@@ -23,7 +22,6 @@ class Summary:
     Attributes:
         kernels, failed: counts of records with a latency and without; ``networks``: of whole networks that were timed.
         evidence: every level that occurs among them, from the strongest to the weakest.
-        conditions: that boards showed while they measured.
         file: where it lies; None for one in a store.
     """
 
@@ -32,27 +30,15 @@ class Summary:
     failed: int
     networks: int
     evidence: tuple[str, ...]
-    conditions: tuple[Conditions, ...] = ()
     file: Path | None = None
 
     @classmethod
-    def of(
-        cls,
-        fingerprint: Fingerprint,
-        records: Iterable[KernelRecord],
-        networks: Sequence[NetworkRecord],
-        conditions: Sequence[Conditions],
-        file: Path | None = None,
-    ) -> Summary:
-        found = tuple(records)
-        levels = {r.evidence for r in found}
-        ok = sum(r.ok for r in found)
+    def of(cls, profile: ProfileFile, file: Path | None = None) -> Summary:
+        fingerprint, records, networks, _ = profile
+        levels = {r.evidence for r in records}
+        ok = sum(r.ok for r in records)
         seen = tuple(e for e in EVIDENCE if e in levels)
-        return cls(fingerprint, ok, len(found) - ok, len(networks), seen, tuple(conditions), file)
-
-    @classmethod
-    def of_stored(cls, profile: Profile, file: Path | None = None) -> Summary:
-        return cls.of(*_all_of(profile), file)
+        return cls(fingerprint, ok, len(records) - ok, len(networks), seen, file)
 
     def to_json(self) -> dict[str, Any]:
         fp = self.fingerprint
@@ -75,7 +61,7 @@ def stored_profiles(path: Path) -> list[Summary]:
     if not path.exists():
         return []
     with ProfileStore(path) as store:
-        return [Summary.of_stored(p) for p in store.profiles()]
+        return [Summary.of(_all_of(p)) for p in store.profiles()]
 
 
 def shipped_profiles() -> list[Summary]:
@@ -84,7 +70,7 @@ def shipped_profiles() -> list[Summary]:
     Raises:
         ProfileError: one of them does not check.
     """
-    return [Summary.of(*read_jsonl(file), file) for file in _shipped()]
+    return [Summary.of(read_jsonl(file), file) for file in _shipped()]
 
 
 def shipped_files() -> list[ProfileFile]:
@@ -113,7 +99,7 @@ def export_profile(path: Path, digest: str, out: Path) -> Summary:
     with ProfileStore(path) as store:
         profile = _the_one(store, digest)
         store.export_jsonl(profile, out)
-        return Summary.of_stored(profile, out)
+        return Summary.of(_all_of(profile), out)
 
 
 def read_profile(path: Path, name: str) -> ProfileFile:
@@ -160,8 +146,9 @@ def merge_profiles(files: Sequence[Path], out: Path) -> tuple[Summary, int]:
             if known is None or (record.ok and not known.ok):
                 records[record.spec.key] = record
         networks = {**{n.key: n for n in whole}, **networks}
-    write_jsonl(out, fingerprint, records.values(), networks.values(), seen)
-    return Summary.of(fingerprint, records.values(), [*networks.values()], seen, out), twice
+    merged = ProfileFile(fingerprint, tuple(records.values()), tuple(networks.values()), seen)
+    write_jsonl(out, *merged)
+    return Summary.of(merged, out), twice
 
 
 def import_profile(path: Path, file: Path) -> tuple[Summary, Imported]:
@@ -173,7 +160,7 @@ def import_profile(path: Path, file: Path) -> tuple[Summary, Imported]:
     found = read_jsonl(file)
     with ProfileStore(path) as store:
         done = store.merge(*found)
-        return Summary.of_stored(done.profile, file), done
+        return Summary.of(_all_of(done.profile), file), done
 
 
 def _all_of(profile: Profile) -> ProfileFile:

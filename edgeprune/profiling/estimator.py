@@ -108,6 +108,7 @@ class WorkEstimator:
         self.placed = bool(inside)
         self._book = ScheduleBook(target, known)
         self._alone = len(known)
+        # Whether its clock tells of time; one that counts instructions is that of an emulated board.
         self._waits = any(r.evidence != "emulated" for r in known)
         measured: list[KernelRecord | Placed] = [*known, *inside]
         self._specs, schedules = [x.spec for x in measured], [x.schedule for x in measured]

@@ -41,7 +41,11 @@ def zig(language: str, *arguments: str) -> None:
     """Build a library of this computer."""
     command = [sys.executable, "-m", "ziglang", language, "-target", load_target("host").zig_target, "-O2", "-shared"]
     done = subprocess.run(
-        [*command, "-fPIC", "-fno-sanitize=all", *arguments], capture_output=True, text=True, check=False
+        [*command, "-fPIC", "-fno-sanitize=all", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tempfile.gettempdir(),  # in a folder above the package it builds other C libraries
     )
     assert done.returncode == 0, done.stderr
 
