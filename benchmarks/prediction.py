@@ -7,7 +7,8 @@ random widths (other ones than the profile has seen), predicted with an interval
 in turns with each other and with the networks that were timed for the profile, at the nominal clock. Shared computers
 have minutes in which memory is slower for all: what the latter take now, and took when they were profiled, says by how
 much (the median), and the others' latencies are brought to the time of the profile by that. The errors without this are
-told beside (``raw``).
+told beside (``raw``), and so is by how much the networks that were measured twice differ from that median, on average
+(``repeat``): a prediction that were exact would seem as wrong.
 Programs that are timed have noise for weights; ``--real`` of each network's plans are also shrunk, traced and compiled
 with their weights, and timed in turns with the others, so that the two can be compared. ``--emulated`` adds a small
 network on the instruction counter of an emulated Cortex-A53.
@@ -191,6 +192,7 @@ def part(name: str, pixels: int, url: str, target_name: str, count: int, real: i
         "evidence": info.evidence,
         "felt": clock.felt,
         "then_over_now": ratios,
+        "repeat": float(np.mean(np.abs(np.array(ratios) / then - 1))),
         **json.loads(sampling.read_text()),
         **summary(rows),
         "real_over_noise": real_over_noise,
@@ -221,7 +223,8 @@ def said_of(found: dict[str, Any]) -> str:
         f"{found['network']}: {found['timings']} timings in {found['seconds']:.0f} s, {found['kernels']} kernels alone "
         f"and {found['placed']} in their places; error {found['mean_error']:.1%} (95th percentile "
         f"{found['p95_error']:.1%}, bias {found['bias']:+.1%}; raw {found['raw_mean_error']:.1%}), "
-        f"{found['inside']:.0%} inside intervals {found['width']:.1%} wide"
+        f"{found['inside']:.0%} inside intervals {found['width']:.1%} wide; the same networks measured twice differ by "
+        f"{found['repeat']:.1%}"
     )
 
 
