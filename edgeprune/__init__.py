@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from edgeprune.api.explaining import Explained, explain
     from edgeprune.api.fitted import Fit
     from edgeprune.api.frontiers import Frontier, frontier
-    from edgeprune.api.networks import Bundle, Exported, Pruned, compile, export, prune
+    from edgeprune.api.methods import list_methods
     from edgeprune.api.profiles import Profile, profile
+    from edgeprune.api.programs import Bundle, Exported, compile, export
+    from edgeprune.api.pruning import Pruned, prune
     from edgeprune.api.runs import Run, fit, load_run
     from edgeprune.api.stored import StoredProfile, load_profile
     from edgeprune.compiler.library import load_bundle
@@ -30,24 +32,25 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Bundle": "edgeprune.api.networks",
+    "Bundle": "edgeprune.api.programs",
     "DataSet": "edgeprune.training.data",
     "Explained": "edgeprune.api.explaining",
-    "Exported": "edgeprune.api.networks",
+    "Exported": "edgeprune.api.programs",
     "Fit": "edgeprune.api.fitted",
     "Frontier": "edgeprune.api.frontiers",
     "Profile": "edgeprune.api.profiles",
-    "Pruned": "edgeprune.api.networks",
+    "Pruned": "edgeprune.api.pruning",
     "Run": "edgeprune.api.runs",
     "StoredProfile": "edgeprune.api.stored",
     "Task": "edgeprune.training.tasks.task",
     "bench": "edgeprune.api.boards",
-    "compile": "edgeprune.api.networks",
+    "compile": "edgeprune.api.programs",
     "explain": "edgeprune.api.explaining",
-    "export": "edgeprune.api.networks",
+    "export": "edgeprune.api.programs",
     "fit": "edgeprune.api.runs",
     "flash": "edgeprune.api.boards",
     "frontier": "edgeprune.api.frontiers",
+    "list_methods": "edgeprune.api.methods",
     "load_bundle": "edgeprune.compiler.library",
     "load_data": "edgeprune.training.data",
     "load_model": "edgeprune.models.loading",
@@ -56,7 +59,7 @@ _HOMES = {
     "load_target": "edgeprune.targets",
     "open_device": "edgeprune.devices.registry",
     "profile": "edgeprune.api.profiles",
-    "prune": "edgeprune.api.networks",
+    "prune": "edgeprune.api.pruning",
     "rollback": "edgeprune.api.boards",
     "run": "edgeprune.api.boards",
 }
@@ -83,6 +86,7 @@ __all__ = [
     "fit",
     "flash",
     "frontier",
+    "list_methods",
     "load_bundle",
     "load_data",
     "load_model",

@@ -19,7 +19,7 @@ TIERS: tuple[frozenset[str], ...] = tuple(
     for tier in (
         "errors",
         "jsonable",
-        "amounts progress streams children files home board processors architectures",
+        "amounts methods progress streams children files home board processors architectures",
         "gpus",
         "targets models budget devices",
         "graph",

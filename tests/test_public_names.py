@@ -19,6 +19,7 @@ CALLS = [
     "fit",
     "flash",
     "frontier",
+    "list_methods",
     "load_profile",
     "load_run",
     "profile",

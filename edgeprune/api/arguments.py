@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from edgeprune.api.shown import Network
+from edgeprune.budget.promise import Promise
 from edgeprune.devices.protocol import Device
 from edgeprune.devices.registry import open_device
 from edgeprune.errors import ModelLoadError, UsageError
@@ -68,6 +69,23 @@ def open_model(
             f"a {type(model).__name__} is no model", hint="give a string such as zoo:resnet18, or a torch.nn.Module"
         )
     return loaded, None
+
+
+def promised(
+    latency: str | float | None,
+    flash: str | float | None,
+    statistic: str,
+    ram: str | float | None,
+    rule: str | None = None,
+) -> Promise:
+    """The limits of a call. A rule needs none: its network may take what the dense one takes.
+
+    Raises:
+        UsageError: no limit and no rule, or a limit that is none.
+    """
+    if rule and latency is None and flash is None and ram is None:
+        latency = "100%"
+    return Promise.parse(latency, flash, statistic, ram)
 
 
 def open_task(task: TaskArgument) -> Task | None:

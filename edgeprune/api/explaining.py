@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 
 from edgeprune.amounts import percent
 from edgeprune.api.fitted import Fit
-from edgeprune.api.networks import Pruned
 from edgeprune.api.progress import reporting
+from edgeprune.api.pruning import Pruned
 from edgeprune.api.runs import Run, load_run
 from edgeprune.api.shown import Shown
 from edgeprune.budget.explain import Explainer

@@ -33,6 +33,8 @@ from edgeprune.fitting.teaching import prepared
 from edgeprune.graph.network import Network, read_network
 from edgeprune.home import store_path
 from edgeprune.importance.curves import Saliency
+from edgeprune.importance.registry import criterion, rule
+from edgeprune.importance.rules import capped
 from edgeprune.latency.model import NetworkPrediction
 from edgeprune.latency.store import Profile, ProfileStore
 from edgeprune.models.loading import LoadedModel
@@ -69,6 +71,7 @@ class Question:
     allow_mismatch: bool
     criterion: str
     objective: str
+    rule: str | None = None
 
     def open(self) -> Opened:
         """The network and the data; nothing of the board yet.
@@ -77,6 +80,9 @@ class Question:
             UsageError, ModelLoadError, TargetError: what was asked for makes no sense.
         """
         check_objective(self.objective, has_data=self.data is not None)
+        criterion(self.criterion)
+        if self.rule:
+            rule(self.rule)
         task, kind = open_task(self.task), open_target(self.target)
         loaded, record = open_model(
             self.model, self.example_inputs, self.weights, self.input_shape, self.example, self.seed
@@ -139,6 +145,8 @@ class Opened:
                 seed=asked.seed,
                 progress=bar,
             )
+            if asked.rule:
+                levels = capped(levels, rule(asked.rule).choose(saliency.scores))
             planner = Planner(
                 network,
                 saliency,
@@ -146,13 +154,14 @@ class Opened:
                 levels,
                 solver=solver,
                 criterion_name=asked.criterion,
+                rule_name=asked.rule or "",
                 program_bytes=dense_flash_bytes - dense.flash_bytes,
                 ram=ram,
                 flash=flash,
                 effort=effort,
                 progress=bar,
             )
-            yield Planning(network, planner, saliency, ram, dense, dense_flash_bytes, tables.evidence, bar)
+            yield Planning(network, planner, saliency, ram, dense, dense_flash_bytes, tables.evidence, bar, data, task)
 
     @contextmanager
     def _profile(self, network: Network, progress: Progress) -> Iterator[Profile]:
@@ -178,6 +187,7 @@ class Planning:
     Attributes:
         dense: what the tables predict of the dense network; ``dense_flash_bytes``: of its program's file.
         evidence: of predicted figures.
+        data, task: as the network takes them.
     """
 
     network: Network
@@ -188,3 +198,5 @@ class Planning:
     dense_flash_bytes: float
     evidence: str
     progress: Progress
+    data: DataSet | None
+    task: Task | None

@@ -25,20 +25,21 @@ from edgeprune.api.arguments import (
     open_model,
     open_target,
     open_task,
+    promised,
 )
 from edgeprune.api.call import sign, signed
 from edgeprune.api.fitted import Fit, tables_of
-from edgeprune.api.networks import Bundle
+from edgeprune.api.programs import Bundle
 from edgeprune.api.progress import reporting
 from edgeprune.api.shown import Network, folder_of, plot_of
 from edgeprune.budget.effort import USUAL
-from edgeprune.budget.promise import Promise
 from edgeprune.budget.verdict import PATIENCE_S
 from edgeprune.compiler.elsewhere import building_on
 from edgeprune.compiler.manifest import MANIFEST, read_manifest
 from edgeprune.errors import BadInputError, UsageError
 from edgeprune.fitting.fit import fit as run_fit
 from edgeprune.fitting.options import FitOptions
+from edgeprune.fitting.recoveries import WHOLE
 from edgeprune.fitting.request import DONE, FREE
 from edgeprune.fitting.run_folder import absolute
 from edgeprune.fitting.run_folder import load_run as load_folder
@@ -97,6 +98,8 @@ def fit(
     gap: float = USUAL.gap,
     criterion: str = "taylor",
     objective: str = IMPORTANCE,
+    rule: str | None = None,
+    recover: str = WHOLE,
     epochs: int = 3,
     batch_size: int = 64,
     lr: float = 0.02,
@@ -124,12 +127,14 @@ def fit(
     """
     # Every argument by its name, before there are other names.
     call = dict(locals())
-    promise, lesson = Promise.parse(latency, flash, statistic, ram), open_task(task)
+    promise, lesson = promised(latency, flash, statistic, ram, rule), open_task(task)
     named = absolute(task) if isinstance(task, str) else None if lesson is None else lesson.name
     options = FitOptions(
         solver=solver,
         criterion=criterion,
         objective=objective,
+        rule=rule or "",
+        recover=recover,
         rounds=rounds,
         margin=margin,
         fill=fill,
@@ -149,6 +154,7 @@ def fit(
             threads=threads, points=points, step=step, tune=tune, blocks=blocks, sampled=sampled, fleet=fleet
         ),
     )
+    options.check(has_data=data is not None)
     loaded, record = open_model(model, example_inputs, weights, input_shape, example, seed)
     image = ImageInput.parse(image_input)
     if image is not None:

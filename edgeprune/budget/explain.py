@@ -135,10 +135,10 @@ class Explainer:
         """
         choice = self._choice(name)
         choices = self._solved.problem.choices
-        size = choices[choice].levels[-1]
+        size = len(scores.get(name, ())) or choices[choice].levels[-1]
         if not 0 <= channel < size:
             raise UsageError(f"group {name} has no channel {channel}", hint=f"its channels are 0 to {size - 1}")
-        if wrong := [c.name for c in choices if np.shape(scores.get(c.name, ())) != (c.levels[-1],)]:
+        if wrong := [c.name for c in choices if not _fits(scores.get(c.name, ()), c.levels[-1])]:
             raise UsageError(
                 f"the saliencies do not fit the problem: {', '.join(wrong)}", hint="make the run again", groups=wrong
             )
@@ -285,6 +285,11 @@ class Explainer:
         order = sorted(told, key=lambda i: (-prices[i], -used[i]))
         rows = self._solved.problem.ram
         return tuple(Step(rows[i].name, float(used[i]), limit - float(used[i]), float(prices[i]) * KIB) for i in order)
+
+
+def _fits(scores: Array | tuple[()], widest: int) -> bool:
+    """Whether these are of a group whose widest level is this one; a rule may have held it below its size."""
+    return np.ndim(scores) == 1 and len(scores) >= widest
 
 
 def _ranks(scores: Array) -> Ints:

@@ -29,7 +29,7 @@ def compile_(
 
     Schedules come from the profile of the device, where there is one.
     """
-    from edgeprune.api.networks import compile as run
+    from edgeprune.api.programs import compile as run
 
     done = run(model, out=out, factory=factory, **given, progress=not quiet)
     emit(record("edgeprune.compile/1", done.to_json()), as_json)

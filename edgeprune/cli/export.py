@@ -31,7 +31,7 @@ def export(
 
     Shapes are fixed, but for the batch with --dynamic-batch. The file is run and compared with torch before it appears.
     """
-    from edgeprune.api.networks import export as run
+    from edgeprune.api.programs import export as run
 
     done = run(model, out, opset=opset, dynamic_batch=dynamic_batch, factory=factory, **given, progress=not quiet)
     emit(record("edgeprune.export/1", done.to_json()), as_json)

@@ -31,6 +31,8 @@ app = typer.Typer(rich_markup_mode=None)
     "solver",
     "criterion",
     "objective",
+    "rule",
+    "recover",
     option("epochs", int, 3, "Epochs of fine-tuning.", min=0),
     option("batch_size", int, 64, "Samples of one step of fine-tuning.", min=1),
     option("lr", float, 0.02, "Peak learning rate of fine-tuning."),

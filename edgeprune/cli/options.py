@@ -15,7 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from edgeprune.devices.trust import accepting_new_host_keys
-from edgeprune.importance.registry import CRITERIA
+from edgeprune.fitting.recoveries import RECOVERIES, WHOLE
+from edgeprune.importance.registry import CRITERIA, RULES
 from edgeprune.training.tasks.registry import TASKS
 
 ModelArgument = Annotated[
@@ -82,6 +83,8 @@ _SHARED = (
         "Take camera frames, uint8: rgb, bgr:imagenet, bgr:mean=M:std=S (docs/TYPES.md).",
     ),
     option("criterion", str, "taylor", f"What channels are worth: {', '.join(CRITERIA)}."),
+    option("rule", str | None, None, f"What goes by scores alone: {', '.join(RULES)}; a budget may take more."),
+    option("recover", str, WHOLE, f"What wins accuracy back, joined by +: {', '.join(RECOVERIES)}; or none."),
     option("objective", str, "importance", "What a plan retains: importance (summed), or loss (measured on --data)."),
 )
 _TRUST = option("accept_new_host_key", bool, False, "Trust an SSH board that is not known yet (docs/SSH.md).")

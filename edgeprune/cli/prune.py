@@ -25,7 +25,10 @@ app = typer.Typer(rich_markup_mode=None)
     "gap",
     "criterion",
     "objective",
+    "rule",
+    "recover",
     criterion="l2",
+    recover="none",
 )
 def prune(
     model: ModelArgument,
@@ -36,9 +39,10 @@ def prune(
 ) -> None:
     """Choose widths inside a budget from a stored profile; write the smaller network.
 
-    Nothing is measured and nothing is fine-tuned: plan and remaining weights go to --out.
+    Nothing is measured and nothing is fine-tuned: plan and remaining weights go to --out. With --data and
+    --recover reconstruct+recalibrate these weights are re-solved, which needs no labels.
     """
-    from edgeprune.api.networks import prune as run
+    from edgeprune.api.pruning import prune as run
 
     done = run(model, out=out, **given, progress=not quiet)
     emit(Result("edgeprune.prune/1", done.to_json(), done.tables()), as_json)

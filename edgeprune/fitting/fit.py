@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgeprune.budget.promise import Promise
@@ -35,6 +35,8 @@ from edgeprune.fitting.teaching import prepared
 from edgeprune.fitting.workshop import Workshop
 from edgeprune.graph.network import Network, read_network
 from edgeprune.importance.curves import Saliency
+from edgeprune.importance.registry import rule
+from edgeprune.importance.rules import capped
 from edgeprune.latency.grids import finer
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
@@ -169,7 +171,8 @@ def fit(
             save=lambda made: save_saliency(made, out / "stages"),
             load=lambda said: load_saliency(out / "stages", said["objective"]),
         )
-        planner = planning.planner(network, saliency, dense.latency_ms, dense.manifest.memory.flash)
+        ruled = planning.ruled(saliency)
+        planner = ruled.planner(network, saliency, dense.latency_ms, dense.manifest.memory.flash)
         margin = reference.margin if options.margin is None else options.margin
         why = "as asked" if options.margin is not None else "launches differ by as much on this device"
         progress.note(f"{margin:.1%} of the limit is kept free: {why}")
@@ -271,11 +274,19 @@ class _Planning:
     progress: Progress
     solver: str = ""
     ram_limited: bool = False
+    most: Mapping[str, int] = field(default_factory=dict)
+    """What a rule keeps of each group, at most."""
+
+    def ruled(self, saliency: Saliency) -> _Planning:
+        """The same under the rule of the run, if it has one."""
+        asked = self.options.rule
+        return replace(self, most=rule(asked).choose(saliency.scores)) if asked else self
 
     def levels_of(self, network: Network) -> dict[str, tuple[int, ...]]:
         """The levels of a network that may be smaller than the one that was profiled."""
         sizes = {g.name: g.size for g in network.channels.groups}
-        return {name: (*(w for w in self.levels[name] if w < size), size) for name, size in sizes.items()}
+        levels = {name: (*(w for w in self.levels[name] if w < size), size) for name, size in sizes.items()}
+        return capped(levels, self.most)
 
     def planner(self, network: Network, saliency: Saliency, latency_ms: float, flash_bytes: float) -> Planner:
         """A planner for a network of this measured cost: its cost beyond the sum of its kernels corrects the tables."""
@@ -287,6 +298,7 @@ class _Planning:
             self.levels_of(network),
             solver=self.solver or self.options.solver,
             criterion_name=self.options.criterion,
+            rule_name=self.options.rule if self.most else "",
             program_bytes=flash_bytes - predicted.flash_bytes,
             step=self.step,
             ram=PlannedRam(network, self.book, limited=self.ram_limited),

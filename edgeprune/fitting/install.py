@@ -77,9 +77,9 @@ def install(
         if further is None:
             error = error or VerificationError(facts["message"])
             raise _saved(error, workshop, "; no smaller network of it was measured inside the budget")
-        small = shrunk(network, further)
-        plan = plan.then(further)
-        network, history = recovered(workshop, f"recovered-{attempt}", small, plan, min(BRIEF, workshop.options.epochs))
+        small, origin = shrunk(network, further), network
+        plan, epochs = plan.then(further), min(BRIEF, workshop.options.epochs)
+        network, history = recovered(workshop, f"recovered-{attempt}", small, plan, epochs, origin=origin, lost=further)
         histories[f"tighter {attempt}"] = history
 
 

@@ -9,8 +9,9 @@ from edgeprune.budget.registry import get_solver
 from edgeprune.budget.verdict import PATIENCE_S
 from edgeprune.errors import UsageError
 from edgeprune.fitting.objective import check_objective
+from edgeprune.fitting.recoveries import RECOVERIES, WHOLE, parse_recovery
 from edgeprune.importance.curves import IMPORTANCE
-from edgeprune.importance.registry import criterion
+from edgeprune.importance.registry import criterion, rule
 from edgeprune.jsonable import Jsonable
 from edgeprune.profiling.profile import ProfileOptions
 
@@ -21,6 +22,8 @@ class FitOptions(Jsonable):
 
     Attributes:
         criterion, objective: which channels of a group go first, and what the widths of a plan are worth.
+        rule: what plans may keep at most, from scores alone; empty where the budget alone decides.
+        recover: what wins accuracy back, steps joined by ``+``.
         time_limit_s: seconds after which a solver's best plan so far is taken; None: it ends by itself.
         gap: between plan and bound, relative, at which ``exact`` stops.
         rounds: most passes of solve, compile, measure.
@@ -35,6 +38,8 @@ class FitOptions(Jsonable):
 
     solver: str = "exact"
     criterion: str = "taylor"
+    rule: str = ""
+    recover: str = WHOLE
     objective: str = IMPORTANCE
     rounds: int = 8
     fill: float = 0.97
@@ -64,6 +69,10 @@ class FitOptions(Jsonable):
         """Raises UsageError for options that do not go together, before anything is measured."""
         if criterion(self.criterion).needs_data and not has_data:
             raise UsageError(f"criterion {self.criterion} needs data", hint="give --data, or --criterion l2")
+        if self.rule:
+            rule(self.rule)
+        for step in parse_recovery(self.recover):
+            RECOVERIES.made(step)
         if self.rounds < 1 or not 0 < self.fill <= 1 or not self.patience_s > 0 or not 0 <= (self.margin or 0) < 1:
             raise UsageError(
                 f"{self.rounds} rounds, a fill of {self.fill}, a margin of {self.margin} and {self.patience_s} s of "

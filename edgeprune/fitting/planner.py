@@ -65,8 +65,7 @@ def score(
     Raises:
         UsageError: unknown criterion, or one that needs data and got none.
     """
-    options = {"seed": seed} if name == "random" else {}
-    found = criterion(name, **options)
+    found = criterion(name, seed=seed)
     if data is None:
         return found.score(network, None)
     return found.score(network, calibration(data, batch_size), None if task is None else scoring(task))
@@ -87,6 +86,7 @@ class Planner:
         saliency: what channels and widths are worth.
         model: already corrected by what was measured; predicted figures carry its evidence level.
         levels: group -> widths that are offered.
+        rule_name: the rule that these keep to, if there is one.
         program_bytes: flash of the program beyond what the tables say. Often below 0: a linked
             program has the code of equal kernels once, and none of the symbols of object files.
         step: widths between those that were timed are multiples of it.
@@ -110,6 +110,7 @@ class Planner:
         *,
         solver: str,
         criterion_name: str,
+        rule_name: str = "",
         program_bytes: float = 0.0,
         step: int = 1,
         ram: PlannedRam | None = None,
@@ -119,7 +120,7 @@ class Planner:
     ) -> None:
         self._network, self._saliency, self._model, self._progress = network, saliency, model, progress
         self._solver, self._criterion, self._program_bytes, self._step = solver, criterion_name, program_bytes, step
-        self._ram, self._flash, self._effort = ram, flash, effort
+        self._ram, self._flash, self._effort, self._rule = ram, flash, effort, rule_name
         self._levels, self.dropped = usable_levels(network.kernels, network.channels, levels, model)
         self.problem = self._at(self._levels)
 
@@ -234,8 +235,11 @@ class Planner:
         return any(record is None or not record.ok for record in found)
 
     def _kernels(self, solution: Solution) -> list[KernelSpec]:
-        chosen = {c.name: w for c, w in zip(self.problem.choices, solution.widths, strict=True)}
-        return kernels_at(self._network.kernels, self._network.channels, self._levels, chosen)
+        return kernels_at(self._network.kernels, self._network.channels, self._levels, self._chosen(solution))
+
+    def _chosen(self, solution: Solution) -> dict[str, int]:
+        """Width of each group that has a choice."""
+        return {c.name: w for c, w in zip(self.problem.choices, solution.widths, strict=True)}
 
     def _interval(self, solution: Solution) -> dict[str, Any]:
         """Where the latency of a plan lies, by what is not known of its kernels."""
@@ -248,7 +252,8 @@ class Planner:
     def _plan(self, solution: Solution, method: Mapping[str, Any]) -> Plan:
         return make_plan(
             self._network.channels,
-            {c.name: w for c, w in zip(self.problem.choices, solution.widths, strict=True)},
+            # Groups without a choice may be held below their size by a rule.
+            {name: ks[-1] for name, ks in self._levels.items() if len(ks) == 1} | self._chosen(solution),
             self._saliency.scores,
             predicted={
                 "latency_ms": solution.latency_ms,
@@ -261,6 +266,7 @@ class Planner:
                 "criterion": self._criterion,
                 "objective": self._saliency.objective,
                 "latency_correction": self._model.correction,
+                **({"rule": self._rule} if self._rule else {}),
                 **method,
             },
             certificate=_certificate(solution),

@@ -2,30 +2,131 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
+from edgeprune.errors import UsageError
 from edgeprune.fitting.planner import calibration
+from edgeprune.fitting.recoveries import RECOVERIES, parse_recovery
 from edgeprune.fitting.workshop import Workshop
 from edgeprune.graph.network import Network, read_network
+from edgeprune.progress import SILENT, Progress
 from edgeprune.pruning.plan import Plan
+from edgeprune.pruning.slices import survivors
 from edgeprune.pruning.widths import load_pruned, save_pruned
+from edgeprune.training.data import DataSet
 from edgeprune.training.finetune import train
 from edgeprune.training.foreign import finetuned
 from edgeprune.training.recalibrate import recalibrate
+from edgeprune.training.reconstruct import SAMPLES, reconstruct
+from edgeprune.training.tasks.task import Task
 
 History = dict[str, Any]
 
 
-def recovered(workshop: Workshop, name: str, small: Network, plan: Plan, epochs: int) -> tuple[Network, History]:
-    """The network of a plan with its weights trained, and the history of that; a stage of that name.
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a recovery works on.
+
+    Attributes:
+        small: the pruned network, whose weights change in place.
+        origin: the network that it was shrunk from, by the plan ``lost``.
+        training: arguments of fine-tuning (:func:`edgeprune.training.finetune.train`); no ``epochs``, no training.
+    """
+
+    small: Network
+    origin: Network
+    lost: Plan
+    data: DataSet
+    task: Task
+    batch_size: int = 64
+    training: Mapping[str, Any] = field(default_factory=dict)
+    progress: Progress = SILENT
+
+
+class Recovery(Protocol):
+    """One step. ``recover`` returns what is worth telling, by the name of the step."""
+
+    def recover(self, lesson: Lesson) -> History: ...
+
+
+class Reconstruct:
+    """Least squares, layer after layer (:mod:`edgeprune.training.reconstruct`).
 
     Args:
-        small: shrunk by ``plan`` from the dense network; trained in place.
+        samples: of the training half that layers are solved on.
+    """
+
+    def __init__(self, samples: int = SAMPLES) -> None:
+        if samples < 1:
+            raise UsageError(f"layers cannot be re-solved on {samples} samples")
+        self.samples = samples
+
+    def recover(self, lesson: Lesson) -> History:
+        origin = lesson.origin
+        alive = survivors(origin.module, origin.channels, lesson.lost)
+        kept = {
+            name.removesuffix(".weight"): dims[0].nonzero().flatten()
+            for name, dims in alive.items()
+            if name.endswith(".weight") and 0 in dims
+        }
+        size = max(1, min(lesson.batch_size, self.samples // 8))
+        batches = [batch.inputs for batch in calibration(lesson.data, size, self.samples)]
+        found = reconstruct(lesson.small.module, origin.module, kept, batches, progress=lesson.progress)
+        return {"reconstructed": [layer.to_json() for layer in found]}
+
+
+class Recalibrate:
+    """Statistics of batch norms, measured anew (:mod:`edgeprune.training.recalibrate`)."""
+
+    def recover(self, lesson: Lesson) -> History:
+        recalibrate(lesson.small.module, (b.inputs for b in calibration(lesson.data, lesson.batch_size)))
+        return {}
+
+
+class Finetune:
+    """Training with a teacher, or by the task's own trainer (:mod:`edgeprune.training.finetune`)."""
+
+    def recover(self, lesson: Lesson) -> History:
+        if not lesson.training.get("epochs"):
+            return {}
+        module, task = lesson.small.module, lesson.task
+        settings = {**lesson.training, "batch_size": lesson.batch_size, "progress": lesson.progress}
+        if task.finetune is not None:
+            return finetuned(module, lesson.data, task, **settings)
+        return train(module, lesson.data, task=task, **settings).to_json()
+
+
+def recover(lesson: Lesson, chain: str) -> History:
+    """Take the steps of a chain, one after the other; returns what they tell."""
+    history: History = {}
+    for step in parse_recovery(chain):
+        made: Recovery = RECOVERIES.made(step)
+        history |= made.recover(lesson)
+    return history
+
+
+def recovered(
+    workshop: Workshop,
+    name: str,
+    small: Network,
+    plan: Plan,
+    epochs: int,
+    *,
+    origin: Network | None = None,
+    lost: Plan | None = None,
+) -> tuple[Network, History]:
+    """The network of a plan, recovered, and the history of that; a stage of that name.
+
+    Args:
+        small: shrunk by ``plan`` from the dense network; its weights change in place.
+        origin: where it was shrunk from another one, that, and the plan by which.
     """
     folder = workshop.stages.run / "stages" / name
 
     def make() -> tuple[Network, History]:
-        history = _recover(workshop, small, epochs if plan.keep else 0)
+        history = _recovered(workshop, small, origin or workshop.network, lost or plan, epochs if plan.keep else 0)
         save_pruned(small.module, plan, folder)
         return small, history
 
@@ -37,24 +138,17 @@ def recovered(workshop: Workshop, name: str, small: Network, plan: Plan, epochs:
     return workshop.stages.once(name, make, save=lambda made: made[1], load=load)
 
 
-def _recover(workshop: Workshop, network: Network, epochs: int) -> History:
-    """Batch-norm statistics measured anew, then fine-tuning with the dense teacher, or by the task's trainer."""
+def _recovered(workshop: Workshop, small: Network, origin: Network, lost: Plan, epochs: int) -> History:
     options, data, task = workshop.options, workshop.data, workshop.task
     if data is None or task is None:
         return {}
-    recalibrate(network.module, (batch.inputs for batch in calibration(data, options.batch_size)))
-    if epochs == 0:
-        return {}
-    settings: dict[str, Any] = {
+    training = {
         "epochs": epochs,
         "lr": options.lr,
-        "batch_size": options.batch_size,
         "seed": options.seed,
         "teacher": workshop.network.module,
         "distil_weight": options.distil_weight,
         "temperature": options.temperature,
-        "progress": workshop.builder.progress,
     }
-    if task.finetune is not None:
-        return finetuned(network.module, data, task, **settings)
-    return train(network.module, data, task=task, **settings).to_json()
+    lesson = Lesson(small, origin, lost, data, task, options.batch_size, training, workshop.builder.progress)
+    return recover(lesson, options.recover)

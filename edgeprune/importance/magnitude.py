@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
+from torch import Tensor
+
 from edgeprune.graph.network import Network
-from edgeprune.importance.criterion import Batches, LossFn, Scores, weights_by_channel
+from edgeprune.importance.criterion import Batches, LossFn, Scores
+from edgeprune.importance.of_weights import OfWeights, relative
 
 
-class L1:
+class _Magnitude(OfWeights):
+    def signals(
+        self, network: Network, wanted: Mapping[str, Tensor], batches: Batches | None, loss_fn: LossFn | None
+    ) -> Iterator[Mapping[str, Tensor]]:
+        yield wanted
+
+
+class L1(_Magnitude):
     """Sum of absolute weights over all filters of the channel (Li et al. 2017, section 3.1)."""
 
     name: ClassVar[str] = "l1"
-    needs_data: ClassVar[bool] = False
 
-    def score(self, network: Network, batches: Batches | None = None, loss_fn: LossFn | None = None) -> Scores:
-        return {name: w.abs().sum(1).numpy() for name, w in weights_by_channel(network).items()}
+    @staticmethod
+    def norm(values: Tensor) -> Tensor:
+        return values.abs().sum(1)
 
 
-class L2:
+class L2(_Magnitude):
     """Root of the sum of squared weights over all filters of the channel."""
 
     name: ClassVar[str] = "l2"
-    needs_data: ClassVar[bool] = False
 
-    def score(self, network: Network, batches: Batches | None = None, loss_fn: LossFn | None = None) -> Scores:
-        return {name: w.square().sum(1).sqrt().numpy() for name, w in weights_by_channel(network).items()}
+    @staticmethod
+    def norm(values: Tensor) -> Tensor:
+        return values.square().sum(1).sqrt()
+
+
+class RelativeL2(L2):
+    """l2 over the largest of the channel's group: layers whose weights are large as a whole have no advantage."""
+
+    name: ClassVar[str] = "relative_l2"
+
+    def compared(self, scores: Scores) -> Scores:
+        return relative(scores)

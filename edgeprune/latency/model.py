@@ -144,6 +144,13 @@ class LatencyModel:
             filling = partial(_fill, spec, self._estimator)
         return table_from_records(same, axes=axes, grids=grids, estimate=filling)
 
+    def _only_looks_new(self, spec: KernelSpec) -> bool:
+        """Whether it is the smallest of a family that is known, which looks like one of another family."""
+        if spec.family in self._by_family:
+            return False
+        smallest = (r[0].spec.operator.smallest(r[0].spec) for r in self._by_family.values())
+        return any(s is not None and s.family == spec.family for s in smallest)
+
     def predict_kernel(self, spec: KernelSpec) -> Prediction:
         """Measured if this very spec was, else estimated from measured widths of its family.
 
@@ -162,6 +169,11 @@ class LatencyModel:
             ms = self.correction * 1e-6
             latency, spread = record.median_ns * ms, record.spread_ns * ms
             return Prediction(latency, spread, record.object_bytes, record.weight_bytes, "table")
+        if record is None and self._estimator is not None and self._only_looks_new(spec):
+            said = self._estimator.estimate([spec])
+            figures = (said.latency_ns[0], said.spread_ns[0] * QUARTILES)
+            latency, spread = (float(ns) * 1e-6 * self.correction for ns in figures)
+            return Prediction(latency, spread, float(said.object_bytes[0]), float(said.weight_bytes[0]), "interpolated")
         here = tuple(np.array([w], dtype=np.int64) for w in spec.widths.values())
         cell = self.table(spec, grids=here, estimate=True).predict(spec.widths)
         latency, spread = cell.latency_ms * self.correction, cell.spread_ms * self.correction

@@ -40,7 +40,8 @@ def build_problem(
     Args:
         curves: for each group that leaves a choice, what each of its widths 0 … size retains, in any unit that all
             groups share: shape (size + 1,), at least 0, non-decreasing (:mod:`edgeprune.importance.curves`).
-        levels: for each group its levels, ascending, the last its size; one level for a frozen group
+        levels: for each group its levels, ascending, the last its size, or the most that a rule lets stay; one level
+            for a frozen group, or for one that is left no choice
             (:func:`edgeprune.latency.grids.levels_of`, then :func:`usable_levels` where kernels failed).
         estimate: interpolate widths that were not measured between measured ones.
 
@@ -85,8 +86,8 @@ def build_problem(
 def kernels_at(
     kernels: KernelGraph, channels: ChannelGraph, levels: Levels, chosen: Mapping[str, int]
 ) -> list[KernelSpec]:
-    """The kernels that run where groups have the ``chosen`` widths, and others all their channels; those without
-    channels, or gone with a block, do not.
+    """The kernels that run where groups have the ``chosen`` widths, and others their only one; those without channels,
+    or gone with a block, do not.
 
     Of a concat only the total is known here, not its parts.
 
@@ -94,7 +95,7 @@ def kernels_at(
         levels: as of :func:`build_problem`: they say which blocks may go.
     """
     blocks = [b for b in channels.blocks if all(levels[g][0] == 0 for g in b.groups)]
-    widths, specs = {g.name: g.size for g in channels.groups} | dict(chosen), []
+    widths, specs = {g.name: levels[g.name][-1] for g in channels.groups} | dict(chosen), []
     for node in kernels.nodes:
         bindings = bindings_of(node, channels)
         axes = {axis: width_of(binding, widths) for axis, binding in bindings.items()}
@@ -209,7 +210,7 @@ def _culprit(bindings: Mapping[str, AxisBinding], levels: Levels, widths: Mappin
 def _check_levels(channels: ChannelGraph, levels: Levels) -> None:
     for group in channels.groups:
         ks = levels.get(group.name, ())
-        if not ks or ks[-1] != group.size or (group.frozen and len(ks) > 1):
+        if not ks or ks[-1] > group.size or (group.frozen and ks != (group.size,)):
             raise PlanError(
                 f"levels {ks} do not fit width group {group.name} of size {group.size}"
                 + (f", frozen: {group.frozen}" if group.frozen else ""),

@@ -136,13 +136,31 @@ def test_curves_that_do_not_fit_are_refused(curves, says):
 
 
 @pytest.mark.parametrize(
-    "levels", [{**LEVELS, "a": (8, 12)}, {**LEVELS, "f": (2, 4)}, {k: v for k, v in LEVELS.items() if k != "b"}]
+    "levels",
+    [
+        {**LEVELS, "a": (8, 20)},
+        {**LEVELS, "f": (2, 4)},
+        {**LEVELS, "f": (2,)},
+        {k: v for k, v in LEVELS.items() if k != "b"},
+    ],
 )
 def test_levels_that_do_not_fit_are_refused(levels):
     with pytest.raises(PlanError, match="width group") as caught:
         build_problem(KERNELS, CHANNELS, CURVES, levels, LatencyModel(records()))
     advised = resolve_name(caught.value.hint.rpartition(" ")[2])
     assert advised(CHANNELS, 8, 8) == LEVELS
+
+
+def test_groups_may_be_held_below_their_size():
+    """One of them to a single width: it costs what it costs in the problem of all levels, and is no choice."""
+    model = LatencyModel(records())
+    whole = Evaluator(build_problem(KERNELS, CHANNELS, CURVES, LEVELS, model))
+    held = build_problem(KERNELS, CHANNELS, CURVES, {**LEVELS, "a": (8,), "b": (8, 16)}, model)
+    assert [(c.name, c.levels) for c in held.choices] == [("b", (8, 16))]
+    assert held.choices[0].saliency[-1] == pytest.approx(CURVES["b"][16] / CURVES["b"][24])
+    for b in (8, 16):
+        assert Evaluator(held).latency_ms((b,)) == pytest.approx(whole.latency_ms((8, b)))
+        assert Evaluator(held).flash_bytes((b,)) == pytest.approx(whole.flash_bytes((8, b)))
 
 
 @pytest.mark.parametrize("binding", [AxisBinding(("a",), 3), AxisBinding(("ghost",), 16)])

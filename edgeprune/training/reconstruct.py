@@ -1,0 +1,264 @@
+"""Reconstruction: the weights that are left are re-solved, so that each layer yields again what it did before.
+
+No labels and no training: least squares on a few hundred samples, layer after layer. The inputs are those of the
+pruned network, whose earlier layers are solved already, and the outputs are those of the dense one, so what earlier
+layers could not make up for, later ones may (He et al. 2017, "Channel Pruning for Accelerating Very Deep Neural
+Networks", section 3.2; Luo et al. 2017, "ThiNet", section 3.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from edgeprune.errors import BadInputError
+from edgeprune.graph.trace import evaluating
+from edgeprune.jsonable import Jsonable
+from edgeprune.models.inputs import Inputs, call
+from edgeprune.models.linear_layers import Layer, linear_layers, matrix, outputs, rows, set_matrix
+from edgeprune.progress import SILENT, Progress
+
+SAMPLES = 256
+"""Samples that layers are solved on."""
+POSITIONS = 16_384
+"""Positions of a layer's output that are looked at, at most about, over all samples."""
+HELD_OUT = 4
+"""One batch of so many is not solved on: it says how strongly the old weights should count."""
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""How strongly: what pulls each weight to its old value, relative to the mean square of the inputs."""
+NOTHING = 1e-5
+"""Squared error, relative to the outputs' variance, up to which a layer is left as it is: it may be rounding."""
+MOST_INPUTS = 8192
+"""Inputs of a layer, kernel included, up to which it is solved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt(Jsonable):
+    """One layer: squared error of its outputs, relative to their variance, before and after; on samples it was not
+    solved on.
+    """
+
+    layer: str
+    before: float
+    after: float
+
+
+def reconstruct(
+    small: nn.Module,
+    dense: nn.Module,
+    kept: Mapping[str, Tensor],
+    batches: Iterable[Inputs],
+    *,
+    progress: Progress = SILENT,
+) -> tuple[Rebuilt, ...]:
+    """Re-solve the weights and biases of the convolutions and linear layers of a pruned network, in place.
+
+    Weights are pulled to their old values, as strongly as is best on samples that were held out; a layer whose outputs
+    on these do not get nearer stays as it is. Batch norms keep their statistics: outputs become what they were.
+
+    Args:
+        dense: the network that ``small`` was shrunk from.
+        kept: layer -> which of its outputs in ``dense`` it still has, as numbers; absent: all.
+        batches: inputs.
+
+    Raises:
+        BadInputError: no batch, or activations that are not finite; the weights are as they were.
+    """
+    batches = list(batches)
+    if not batches:
+        raise BadInputError("reconstruction was given no batches", hint="give it some training samples")
+    whole, layers = linear_layers(dense), linear_layers(small)
+    order = [name for name in _called(small, layers, batches[0]) if name in whole]
+    before = {name: p.detach().clone() for name, p in small.named_parameters()}
+    try:
+        with evaluating(small, dense), torch.no_grad():
+            wanted = _targets(dense, {name: whole[name] for name in order}, kept, batches, progress)
+            progress.stage("re-solving layers", len(order))
+            found = []
+            for name in order:
+                if (rebuilt := _solved(small, name, layers[name], wanted.pop(name), batches)) is not None:
+                    found.append(rebuilt)
+                progress.advance()
+        return tuple(found)
+    except BaseException:
+        with torch.no_grad():
+            for name, p in small.named_parameters():
+                p.copy_(before[name])
+        raise
+
+
+def _called(module: nn.Module, layers: Mapping[str, Layer], x: Inputs) -> list[str]:
+    """The layers that can be solved, in the order in which they run."""
+    ran = dict[str, None]()
+
+    def solvable(layer: Layer) -> bool:
+        return 0 < layer.weight[0].numel() <= MOST_INPUTS and layer.weight.numel() > 0
+
+    known = {name: layer for name, layer in layers.items() if solvable(layer)}
+    with evaluating(module), torch.no_grad(), _watching(known, lambda name, x, y: ran.setdefault(name)):
+        call(module, x)
+    return [*ran]
+
+
+def _thinned(values: Tensor, batches: int, dim: int = 0) -> Tensor:
+    """About as many positions as one batch may have; always the same of equal shapes."""
+    step = max(1, values.shape[dim] * batches // POSITIONS)
+    return values[::step] if dim == 0 else values[:, ::step]
+
+
+def _targets(
+    dense: nn.Module,
+    layers: Mapping[str, Layer],
+    kept: Mapping[str, Tensor],
+    batches: Sequence[Inputs],
+    progress: Progress,
+) -> dict[str, list[list[Tensor]]]:
+    """What layers should yield: by layer and batch, one entry for each time that it is called."""
+    found: dict[str, list[list[Tensor]]] = {name: [] for name in layers}
+
+    def see(name: str, _: Tensor, y: Tensor) -> None:
+        values = _thinned(outputs(layers[name], y), len(batches))
+        found[name][-1].append(values[:, kept[name]] if name in kept else values.clone())
+
+    progress.stage("running the dense network", len(batches))
+    with _watching(layers, see):
+        for x in batches:
+            for calls in found.values():
+                calls.append([])
+            call(dense, x)
+            progress.advance()
+    return found
+
+
+class _Reached(Exception):
+    """All that a pass was for has been seen."""
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Second moments of inputs (g, i + 1, i + 1), with outputs (g, i + 1, o), and of outputs; a 1 stands behind the
+    inputs.
+    """
+
+    inputs: Tensor
+    mixed: Tensor
+    square: Tensor
+    total: Tensor
+    count: int
+
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor) -> _Sums:
+        x = torch.cat([x, x.new_ones(*x.shape[:2], 1)], 2)
+        return cls(
+            (x.transpose(1, 2) @ x).double(),
+            (x.transpose(1, 2) @ y).double(),
+            y.double().square().sum(),
+            y.double().sum(1),
+            x.shape[1],
+        )
+
+    def __add__(self, other: _Sums) -> _Sums:
+        return _Sums(*(getattr(self, n) + getattr(other, n) for n in ("inputs", "mixed", "square", "total", "count")))
+
+    def error(self, weights: Tensor) -> float:
+        """Of the outputs by these weights (g, i + 1, o): squared, relative to the outputs' variance."""
+        squares = (weights * (self.inputs @ weights)).sum() - 2 * (weights * self.mixed).sum() + self.square
+        variance = self.square - self.total.square().sum() / max(1, self.count)
+        return float(squares / variance.clamp(min=torch.finfo(torch.double).tiny))
+
+
+def _solved(
+    small: nn.Module, name: str, layer: Layer, wanted: list[list[Tensor]], batches: Sequence[Inputs]
+) -> Rebuilt | None:
+    """Solve one layer; None where there is nothing to be made up for."""
+    seen = _moments(small, name, layer, wanted, batches)
+    held = seen[HELD_OUT - 1 :: HELD_OUT] or seen
+    rest = [s for i, s in enumerate(seen) if i % HELD_OUT != HELD_OUT - 1] or seen
+    test, train = _summed(held), _summed(rest)
+    old = matrix(layer).double()
+    biases = torch.zeros(old.shape[0], 1, old.shape[2], dtype=torch.double)
+    if layer.bias is not None:
+        biases = layer.bias.detach().double().reshape(old.shape[0], 1, -1)
+    old = torch.cat([old, biases], 1)
+    before = test.error(old)
+    if not torch.isfinite(torch.tensor(before)) or not train.inputs.isfinite().all():
+        raise BadInputError(
+            f"what layer '{name}' reads or yields is not finite",
+            hint="the weights before it or the samples hold NaN or infinity",
+            node=name,
+        )
+    if before < NOTHING:
+        return None
+    errors = {ridge: test.error(_ridge(train, old, ridge, free=layer.bias is not None)) for ridge in RIDGES}
+    best = min(errors, key=errors.__getitem__)
+    if errors[best] >= before:
+        return Rebuilt(name, before, before)
+    weights = _ridge(train + test, old, best, free=layer.bias is not None)
+    set_matrix(layer, weights[:, :-1].to(layer.weight.dtype))
+    if layer.bias is not None:
+        layer.bias.copy_(weights[:, -1].flatten())
+    return Rebuilt(name, before, errors[best])
+
+
+def _ridge(sums: _Sums, old: Tensor, ridge: float, *, free: bool) -> Tensor:
+    """Weights of least squares that are pulled to the old ones; the bias alone is not, where it is ``free``, and stays
+    as it is elsewhere.
+    """
+    inputs, mixed = sums.inputs, sums.mixed
+    n = inputs.shape[1] - 1
+    strength = ridge * inputs[:, :n, :n].diagonal(dim1=1, dim2=2).mean(1).clamp(min=torch.finfo(torch.double).tiny)
+    pull = torch.diag_embed(strength[:, None].expand(-1, n + 1).clone())
+    if not free:
+        pull = pull[:, :n, :n]
+        solved = torch.linalg.solve(inputs[:, :n, :n] + pull, mixed[:, :n] + pull @ old[:, :n])
+        return torch.cat([solved, old[:, n:]], 1)
+    pull[:, n, n] = 1e-9 * sums.count
+    found: Tensor = torch.linalg.solve(inputs + pull, mixed + pull @ old)
+    return found
+
+
+def _moments(
+    small: nn.Module, name: str, layer: Layer, wanted: list[list[Tensor]], batches: Sequence[Inputs]
+) -> list[_Sums]:
+    """Of each batch, from the pruned network's inputs of the layer and the outputs that it should have."""
+    found = []
+    for x, calls in zip(batches, wanted, strict=True):
+        parts: list[_Sums] = []
+
+        def see(_: str, inputs: Tensor, __: Tensor, parts: list[_Sums] = parts, calls: list[Tensor] = calls) -> None:
+            seen = _thinned(rows(layer, inputs), len(batches), dim=1)
+            goal = calls[len(parts)]
+            goal = goal.reshape(len(goal), len(seen), -1).transpose(0, 1)
+            parts.append(_Sums.of(seen, goal))
+            if len(parts) == len(calls):
+                raise _Reached
+
+        with _watching({name: layer}, see), suppress(_Reached):
+            call(small, x)
+        found += [_summed(parts)] if parts else []
+    return found
+
+
+def _summed(sums: Sequence[_Sums]) -> _Sums:
+    total = sums[0]
+    for more in sums[1:]:
+        total = total + more
+    return total
+
+
+@contextmanager
+def _watching(layers: Mapping[str, Layer], see: Callable[[str, Tensor, Tensor], object]) -> Iterator[None]:
+    """``see`` gets the name, the input and the output of each of these layers as it runs."""
+    hooks = [
+        layer.register_forward_hook(lambda _, inputs, y, name=name: (see(name, inputs[0], y), None)[1])
+        for name, layer in layers.items()
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
