@@ -184,12 +184,12 @@ class Contest:
 
     def run(self, seed: int, budgets: Sequence[int], only: Sequence[str]) -> None:
         """Everything of one seed that is not finished: the dense network, plans, recoveries."""
-        dense = self._dense(seed)
+        dense = self.dense(seed)
         batches = [(b.inputs, b.targets) for b in calibration(self.data)]
         workpiece = Workpiece(read_network(dense, (torch.zeros(self.data.input_shape),)), batches)
         unplanned = [b for b in budgets if self.folder.read(plans_name(self.data.name, seed, b)) is None]
         if unplanned:
-            self._plan(workpiece, seed, unplanned)
+            self.plan(workpiece, seed, unplanned)
         for budget in budgets:
             offered = self.folder.read(plans_name(self.data.name, seed, budget))["measured"]
             for method, plans in ((m, offered.get(m, ())) for m in only):
@@ -203,9 +203,9 @@ class Contest:
         found = self.folder.once(name, lambda: self._recovered(workpiece.make(recipe), seed))
         note(f"{said}: {found['before']:.4f}, recovered {found['accuracy']:.4f}")
 
-    def _dense(self, seed: int) -> nn.Module:
+    def dense(self, seed: int) -> nn.Module:
         """The trained network of a seed."""
-        module, settings = residual_network(self.data.classes, self.settings, seed), self.settings
+        module, settings = self.network(seed), self.settings
         weights = self.home / f"dense-{seed}.safetensors"
 
         def make() -> dict[str, float]:
@@ -219,6 +219,10 @@ class Contest:
         note(f"{self.data.name} {seed}, dense: {said['accuracy']:.4f}")
         module.load_state_dict(load_file(weights))
         return module.eval()
+
+    def network(self, seed: int) -> nn.Module:
+        """The network before it is trained."""
+        return residual_network(self.data.classes, self.settings, seed)
 
     def _recovered(self, small: Network, seed: int) -> dict[str, float]:
         recalibrate(small.module, (batch.inputs for batch in calibration(self.data)))
@@ -243,7 +247,7 @@ class Contest:
         assert isinstance(self.data.test, Arrays)
         return self.data.test
 
-    def _plan(self, workpiece: Workpiece, seed: int, budgets: Sequence[int]) -> None:
+    def plan(self, workpiece: Workpiece, seed: int, budgets: Sequence[int]) -> None:
         """What all methods offer for each budget: at the same predicted latency, and at the same measured one."""
         network, target, name = workpiece.network, load_target("host"), self.data.name
         device = LocalDevice(self.folder.path / "device")
@@ -253,7 +257,7 @@ class Contest:
         def compiled(small: Network, out: Path) -> object:
             return compile_network(small, target, out, book=book, name=name)
 
-        alike, methods, dense_ms = self._methods(workpiece, LatencyModel(records), levels, target.width_step)
+        alike, methods, dense_ms = self.methods(workpiece, LatencyModel(records), levels, target.width_step)
         dense = self.home / "bundles" / "dense"
         if not (dense / "manifest.json").exists():
             compiled(network, dense)
@@ -281,7 +285,7 @@ class Contest:
             note(f"{self.data.name}: {found.measured} kernels measured, {found.reused} known")
             return found.levels, list(found.profile.records())
 
-    def _methods(
+    def methods(
         self, workpiece: Workpiece, model: LatencyModel, levels: Mapping[str, Widths], step: int
     ) -> tuple[dict[str, Method], dict[str, Method], float]:
         """Methods of one objective that choose among the widths that were timed, for equal predictions; all of them,
