@@ -40,8 +40,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import torch
 from bars import bar, told
-from contest import QUICK, Contest, Folder, Settings, load_images, note, plans_name, residual_network
-from equal_latency import telling
+from contest import QUICK, Contest, Folder, Settings, digest_of, load_images, note, plans_name, residual_network
+from equal_latency import spoken, telling
 from outcomes import Estimate
 from rivals import Method, Recipe, Solver, Widths, Workpiece
 from torch import Tensor, nn
@@ -114,14 +114,14 @@ class Criteria(Contest):
         if self.folder.read(plans_name(self._kind, seed, budget)) is None:
             self.plan(workpiece, seed, [budget])
         offered = self.folder.read(plans_name(self._kind, seed, budget))["measured"]
+        if missing := [name for name in self._asked if name not in offered]:
+            raise SystemExit(f"plans of {self._kind} lack {', '.join(missing)}: remove them, or give another --folder")
         for name in self._asked:
-            for plan in (offered[name][i] for i in telling([p["used"] for p in offered.get(name, ())])):
-                found = self.folder.once(
-                    cell(self._kind, seed, budget, name),
-                    lambda plan=plan: {"used": plan["used"], **self._recovered_each(workpiece, plan["recipe"], seed)},
-                )
+            for plan in telling_plans(offered[name]):
+                where = cell(self._kind, seed, plan["recipe"])
+                found = self.folder.once(where, lambda p=plan: self._recovered_each(workpiece, p["recipe"], seed))
                 said = ", ".join(f"{state} {found[state]:.4f}" for state in STATES)
-                note(f"{self._kind} {seed}, {budget} %, {name} ({found['used']:.3f}): {said}")
+                note(f"{self._kind} {seed}, {budget} %, {name} ({plan['used']:.3f}): {said}")
 
     def methods(
         self, workpiece: Workpiece, model: LatencyModel, levels: Mapping[str, Widths], step: int
@@ -172,8 +172,24 @@ class Criteria(Contest):
         return fmean(right)
 
 
-def cell(network: str, seed: int, budget: int, criterion: str) -> str:
-    return f"{network}/{budget}-{seed}-{criterion.replace(':', '_')}"
+def cell(network: str, seed: int, recipe: Recipe) -> str:
+    """Of a recovered network; criteria that make the same one share it."""
+    return f"{network}/methods-{seed}-{digest_of(recipe)}"
+
+
+def telling_plans(offered: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [offered[i] for i in telling([p["used"] for p in offered])]
+
+
+def at_the_budget(folder: Folder, network: str, seed: int, budget: int, criterion: str) -> dict[str, float] | None:
+    """Accuracies of a criterion at the target: of the network inside the window, or between two. None if not known."""
+    plans = (folder.read(plans_name(network, seed, budget)) or {"measured": {}})["measured"].get(criterion, ())
+    told = telling_plans(plans)
+    found = [folder.read(cell(network, seed, p["recipe"])) for p in told]
+    if not told or None in found:
+        return None
+    used = [p["used"] for p in told]
+    return {state: spoken(used, [f[state] for f in found]) for state in STATES} | {"used": fmean(used)}
 
 
 def rows_of(
@@ -183,9 +199,10 @@ def rows_of(
     rows = []
     for network in networks:
         dense = {s: folder.read(f"{network}/program-{s}") for s in seeds}
-        control = {s: folder.read(cell(network, s, budget, "random")) for s in seeds}
+        control = {s: at_the_budget(folder, network, s, budget, "random") for s in seeds}
         for name in asked:
-            found = {s: said for s in seeds if (said := folder.read(cell(network, s, budget, name))) is not None}
+            known = {s: at_the_budget(folder, network, s, budget, name) for s in seeds}
+            found = {s: said for s, said in known.items() if said is not None}
             if not found:
                 continue
             row: dict[str, Any] = {"network": network, "criterion": name, "seeds": [*found]}
@@ -197,7 +214,8 @@ def rows_of(
                 row |= {"over_random": by.to_json(), "beats_random": by.mean - (by.half or 0.0) > 0}
             left = {s: max(f["bare"], f["recalibrated"]) for s, f in found.items()}
             won = sum(f["reconstructed"] - left[s] for s, f in found.items())
-            row["won_back"] = won / max(sum(dense[s] - left[s] for s in found), 1e-9)
+            lost = sum(dense[s] - left[s] for s in found)
+            row |= {"lost": lost, "won": won, "won_back": won / lost if lost > 0 else None}
             rows.append(row)
     return rows
 
@@ -232,11 +250,12 @@ def main() -> int:
             marked = "" if row.get("beats_random", True) else "  not better than random"
             said = " ".join(f"{row[s]['mean']:14.4f}" for s in STATES)
             name = f"{row['network']:10} {row['criterion']:38}"
-            print(f"{name} {row['dense']:7.4f} {said}  {row['won_back']:7.0%}{marked}")
-    free = [row["won_back"] for row in rows if row["criterion"] in LABEL_FREE]
+            back = "" if row["won_back"] is None else f"{row['won_back']:7.0%}"
+            print(f"{name} {row['dense']:7.4f} {said}  {back:7}{marked}")
+    free = [row for row in rows if row["criterion"] in LABEL_FREE]
     bars = []
     if free:
-        share = fmean(free)
+        share = sum(row["won"] for row in free) / max(sum(row["lost"] for row in free), 1e-9)
         bars.append(bar("of the accuracy lost, won back by least squares", share, WON_BACK, share >= WON_BACK))
     return told(SCHEMA, {"rows": rows}, bars, given.json)
 

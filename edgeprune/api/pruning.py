@@ -130,7 +130,11 @@ class Pruned(Network):
             "predicted": dict(self.plan.predicted),
             "paths": dict(self.paths),
             "recovered": self.recovered,
-            "sparsity": {**self.sparsity.to_json(), **self.sparsity.shares()},
+            "sparsity": {
+                **self.sparsity.to_json(),
+                "absolute": self.sparsity.absolute,
+                "shares": self.sparsity.shares(),
+            },
             "groups": [{"group": g, "size": n, "kept": self.plan.width(g)} for g, n in self.plan.sizes.items()],
         }
 
@@ -243,7 +247,7 @@ def _check_recovery(chain: str, *, has_data: bool) -> None:
 
 
 def _recovered(planning: Planning, small: ReadNetwork, plan: Plan, chain: str) -> History:
-    if planning.data is None or planning.task is None:
+    if planning.data is None or planning.task is None or not plan.keep:
         return {}
     lesson = Lesson(small, planning.network, plan, planning.data, planning.task, progress=planning.progress)
     return recover_by(lesson, chain)

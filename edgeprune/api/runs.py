@@ -136,7 +136,8 @@ def fit(
         rule=rule or "",
         recover=recover,
         rounds=rounds,
-        margin=margin,
+        # A limit that a rule alone implies is no promise to keep something free for.
+        margin=0.0 if margin is None and rule and not (latency or flash or ram) else margin,
         fill=fill,
         patience_s=patience_s,
         tighter=tighter,

@@ -252,8 +252,7 @@ class Planner:
     def _plan(self, solution: Solution, method: Mapping[str, Any]) -> Plan:
         return make_plan(
             self._network.channels,
-            # Groups without a choice may be held below their size by a rule.
-            {name: ks[-1] for name, ks in self._levels.items() if len(ks) == 1} | self._chosen(solution),
+            self._chosen(solution),
             self._saliency.scores,
             predicted={
                 "latency_ms": solution.latency_ms,

@@ -71,7 +71,8 @@ class Reconstruct:
             for name, dims in alive.items()
             if name.endswith(".weight") and 0 in dims
         }
-        size = max(1, min(lesson.batch_size, self.samples // 8))
+        # Eight batches, so that some can be held out.
+        size = max(1, min(lesson.batch_size, min(self.samples, lesson.data.train.size) // 8))
         batches = [batch.inputs for batch in calibration(lesson.data, size, self.samples)]
         found = reconstruct(lesson.small.module, origin.module, kept, batches, progress=lesson.progress)
         return {"reconstructed": [layer.to_json() for layer in found]}

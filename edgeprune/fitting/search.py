@@ -162,12 +162,12 @@ class Search(Generic[P, M]):
                 proposal = self._further(best, done, failed, room, min(margin, (1 - fill) / 2))
                 if proposal is None:
                     break
-            elif proposal.key in done:
+            elif proposal.key in done or proposal.key in failed:
                 steps += 1
                 if aim is None or steps > STALE:
                     break
-                # A step that doubles while it leads to plans that are known: levels may lie far apart.
-                aim = lowest / (1 + STEP * 2**steps)
+                # A step that doubles while it leads to plans that were tried: levels may lie far apart.
+                aim = min(lowest, proposal.latency_ms) / (1 + STEP * 2**steps)
                 continue
             try:
                 found = self._tried(len(done) + 1, proposal, limit, correction)

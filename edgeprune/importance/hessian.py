@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from edgeprune.errors import UsageError
 from edgeprune.graph.network import Network
@@ -21,10 +21,11 @@ from edgeprune.importance.gradients import differentiating, gradients
 from edgeprune.importance.of_weights import JOINT, OfWeights
 from edgeprune.methods import chosen
 from edgeprune.models.inputs import Inputs, as_inputs
+from edgeprune.training.halves import at
 
 FISHER, HUTCHINSON, EXACT = ESTIMATES = ("fisher", "hutchinson", "exact")
 CONTRIBUTION, ROW = FORMS = ("contribution", "row")
-LARGEST = 20_000
+LARGEST = 2_000
 """Weights up to which the exact diagonal is computed: it takes as many products."""
 
 Vectors = dict[str, Tensor]
@@ -187,14 +188,15 @@ def _singles(x: Inputs, y: Any) -> Iterator[tuple[Inputs, Any]]:
     if size == 1:
         yield x, y
         return
-    leaves = [leaf for leaf in tree_leaves(y) if leaf is not None]
-    whole = all(isinstance(leaf, Tensor) and leaf.shape[:1] == (size,) for leaf in leaves)
-    if not whole and not (isinstance(y, list) and len(y) == size):
+    # Tensors count samples in their first dimension, and lists have one entry a sample, whatever that is.
+    known = [leaf for leaf in tree_leaves(y, is_leaf=lambda v: isinstance(v, list)) if isinstance(leaf, Tensor | list)]
+    counts = {len(leaf) if isinstance(leaf, list) or leaf.dim() else 0 for leaf in known}
+    if not counts <= {size}:
         raise UsageError(
             "targets of single samples cannot be told from those of a batch",
-            hint="give batches of one sample, or take estimate=hutchinson",
+            hint="take estimate=hutchinson",
         )
     for i in range(size):
         one = slice(i, i + 1)
         inputs = x[one] if isinstance(x, Tensor) else tuple(t[one] for t in x)
-        yield inputs, tree_map(lambda t: None if t is None else t[one], y) if whole else y[one]  # noqa: B023
+        yield inputs, at(y, torch.tensor([i]))

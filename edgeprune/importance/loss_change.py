@@ -19,6 +19,8 @@ from edgeprune.models.inputs import as_inputs
 from edgeprune.pruning.mask import masking
 from edgeprune.pruning.plan import Plan
 
+SAMPLES = 128
+"""Calibration samples that are enough: each is run once for each evaluation."""
 TIES = 1e-6
 """Where losses tell no difference, channels are worth this share of the largest change, by their l2 norm."""
 
@@ -44,7 +46,7 @@ class LossChange:
     def score(self, network: Network, batches: Batches | None = None, loss_fn: LossFn | None = None) -> Scores:
         if batches is None:
             raise UsageError(f"criterion '{self.name}' needs data", hint="give batches of (input, target)")
-        batches, groups = list(batches), network.channels.prunable
+        batches, groups = _first(batches), network.channels.prunable
         if not batches:
             raise UsageError(f"criterion '{self.name}' got an empty data set", hint="give at least one batch")
         norms, channels = L2().score(network), sum(g.size for g in groups)
@@ -61,6 +63,18 @@ class LossChange:
                 scores[group.name][together] = change * _shares(norms[group.name][together])
         largest = max(float(s.max()) for s in scores.values())
         return {name: s + TIES * largest * _shares(norms[name]) for name, s in scores.items()}
+
+
+def _first(batches: Batches) -> list[tuple[Any, Any]]:
+    """As many of the batches as hold :data:`SAMPLES`."""
+    found: list[tuple[Any, Any]] = []
+    count = 0
+    for x, y in batches:
+        found.append((x, y))
+        count += len(as_inputs(x)[0])
+        if count >= SAMPLES:
+            break
+    return found
 
 
 def _shares(norms: NDArray[np.float64]) -> NDArray[np.float64]:

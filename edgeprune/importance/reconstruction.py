@@ -20,13 +20,13 @@ from edgeprune.graph.network import Network
 from edgeprune.graph.trace import evaluating
 from edgeprune.importance.criterion import Batches, LossFn, Scores
 from edgeprune.models.inputs import call
-from edgeprune.models.linear_layers import Layer, linear_layers, matrix, rows
+from edgeprune.models.linear_layers import Layer, drawn_positions, given, linear_layers, matrix, outputs, rows
 
 MOST_INPUTS = 16_384
 """Inputs of a layer, kernel included, up to which its second moments are kept (2 GiB)."""
 
 POSITIONS = 8192
-"""Positions of a layer's output in one batch that are looked at, at least, where there are more."""
+"""Positions of a layer's output in one batch that are looked at, at most."""
 
 
 class Reconstruction:
@@ -52,7 +52,12 @@ class Reconstruction:
         readers = _readers(network)
         moments = _moments(network.module, {name: layer for name, (layer, _) in readers.items()}, batches, self.name)
         scores: Scores = {g.name: np.zeros(g.size) for g in network.channels.prunable}
+        seen = {group for name, (_, members) in readers.items() if name in moments for group, _ in members}
+        if unread := [g.name for g in network.channels.prunable if g.name not in seen]:
+            raise _unread(unread[0])
         for name, (layer, members) in readers.items():
+            if name not in moments:  # its weights are used without it
+                continue
             weights = matrix(layer)[0].double().cpu()
             square = moments[name]
             strength = float((weights * (square @ weights)).sum())
@@ -67,10 +72,11 @@ class Reconstruction:
             square.diagonal().add_(damping)
             inverse = torch.linalg.inv(square)
             kernel = int(np.prod(layer.weight.shape[2:]))
-            for group, member in members:
+            for group in dict.fromkeys(group for group, _ in members):
                 size = network.channels[group].size
-                first, wide = member.start * kernel, member.repeat * kernel
-                at = first + torch.arange(size * wide).view(size, wide)
+                # All that a channel is in the inputs goes together, however often it is there.
+                own_members = [m for g, m in members if g == group]
+                at = torch.cat([_inputs_of(m, size, kernel) for m in own_members], 1)
                 removed = weights[at]  # (channels, inputs of a channel, outputs)
                 hidden = inverse[at[:, :, None], at[:, None, :]]
                 # The damping stands in place of a channel that says nothing; it is none of the error.
@@ -80,6 +86,12 @@ class Reconstruction:
         return scores
 
 
+def _inputs_of(member: Member, size: int, kernel: int) -> Tensor:
+    """Which inputs of a layer are a group's, shape (size, inputs of a channel)."""
+    wide = member.repeat * kernel
+    return member.start * kernel + torch.arange(size * wide).view(size, wide)
+
+
 def _readers(network: Network) -> dict[str, tuple[Layer, list[tuple[str, Member]]]]:
     """The layers that read prunable groups, by name, with the inputs that are these groups'."""
     layers, found = linear_layers(network.module), defaultdict[str, list[tuple[str, Member]]](list)
@@ -87,12 +99,7 @@ def _readers(network: Network) -> dict[str, tuple[Layer, list[tuple[str, Member]
         members = [(m.param.removesuffix(".weight"), m) for m in group.members if m.role == "in" and m.dim == 1]
         known = [(name, m) for name, m in members if name in layers and getattr(layers[name], "groups", 1) == 1]
         if not known:
-            raise UsageError(
-                f"criterion '{Reconstruction.name}' asks the convolutions and linear layers that read a channel, and "
-                f"none reads width group '{group.name}'",
-                hint="take another criterion: edgeprune methods lists them",
-                group=group.name,
-            )
+            raise _unread(group.name)
         for name, m in known:
             found[name].append((group.name, m))
     for name in found:
@@ -105,18 +112,26 @@ def _readers(network: Network) -> dict[str, tuple[Layer, list[tuple[str, Member]
     return {name: (layers[name], members) for name, members in found.items()}
 
 
+def _unread(group: str) -> UsageError:
+    return UsageError(
+        f"criterion '{Reconstruction.name}' asks the convolutions and linear layers that read a channel, and "
+        f"none reads width group '{group}'",
+        hint="take another criterion: edgeprune methods lists them",
+        group=group,
+    )
+
+
 def _moments(module: nn.Module, layers: dict[str, Layer], batches: Batches, criterion: str) -> dict[str, Tensor]:
     """Means of the products of two inputs of each layer, shape (inputs, inputs)."""
     sums, counts = dict[str, Tensor](), dict.fromkeys(layers, 0)
 
-    def see(name: str, layer: Layer, inputs: tuple[Any, ...], _: Any) -> None:
-        seen = rows(layer, inputs[0])[0]
-        seen = seen[:: max(1, len(seen) // POSITIONS)]
+    def see(name: str, layer: Layer, inputs: tuple[Any, ...], named: dict[str, Any], y: Tensor) -> None:
+        seen = rows(layer, given(inputs, named), drawn_positions(len(outputs(layer, y)), POSITIONS))[0]
         counts[name] += len(seen)
         product = (seen.T @ seen).double().cpu()
         sums[name] = sums[name] + product if name in sums else product
 
-    hooks = [layer.register_forward_hook(partial(see, name)) for name, layer in layers.items()]
+    hooks = [layer.register_forward_hook(partial(see, name), with_kwargs=True) for name, layer in layers.items()]
     empty = True
     try:
         with evaluating(module), torch.no_grad():

@@ -50,7 +50,8 @@ def build_problem(
         ProfileError: widths were not measured, or a kernel failed on the device.
     """
     _check_levels(channels, levels)
-    free = [g.name for g in channels.groups if len(levels[g.name]) > 1]
+    # A group that a rule leaves a single width is worth something, too; an axis takes that width for a constant.
+    free = [g.name for g in channels.groups if len(levels[g.name]) > 1 or levels[g.name][-1] < g.size]
     index = {name: i for i, name in enumerate(free)}
     choices = _choices(channels, free, curves, levels)
     blocks = [b for b in channels.blocks if all(levels[g][0] == 0 for g in b.groups)]
@@ -137,6 +138,7 @@ def usable_levels(
     """
     _check_levels(channels, levels)
     left = {name: list(ks) for name, ks in levels.items()}
+    sizes = {g.name: g.size for g in channels.groups}
     dropped: dict[str, dict[int, str]] = {}
     for node in kernels.nodes:
         bindings = bindings_of(node, channels)
@@ -146,7 +148,7 @@ def usable_levels(
             if not all(w in g for w, g in zip(cell, grids, strict=True)):
                 continue
             widths = dict(zip(bindings, cell, strict=True))
-            culprit = _culprit(bindings, levels, widths)
+            culprit = _culprit(bindings, levels, widths, sizes)
             if culprit is None:
                 if any(len(set(split(b, levels)[0])) > 1 for b in bindings.values()):
                     continue
@@ -196,13 +198,15 @@ def bindings_of(node: KernelNode, channels: ChannelGraph) -> dict[str, AxisBindi
     return bindings
 
 
-def _culprit(bindings: Mapping[str, AxisBinding], levels: Levels, widths: Mapping[str, int]) -> tuple[str, int] | None:
-    """The group and level to give up so that a kernel is not built at ``widths``."""
+def _culprit(
+    bindings: Mapping[str, AxisBinding], levels: Levels, widths: Mapping[str, int], sizes: Mapping[str, int]
+) -> tuple[str, int] | None:
+    """The group and level to give up so that a kernel is not built at ``widths``; the full width is never given up."""
     for axis in reversed(list(bindings)):
         groups, base = split(bindings[axis], levels)
         if len(set(groups)) == 1:
             level = (widths[axis] - base) // len(groups)
-            if level != levels[groups[0]][-1]:
+            if level != sizes[groups[0]]:
                 return groups[0], level
     return None
 

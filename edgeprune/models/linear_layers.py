@@ -6,6 +6,10 @@ input that a position of its output sees, and ``matrix`` (g, inputs, outputs) it
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,15 +26,38 @@ def linear_layers(module: nn.Module) -> dict[str, Layer]:
     }
 
 
-def rows(layer: Layer, x: Tensor) -> Tensor:
-    """Patches of an input of the layer, shape (groups, positions, inputs); positions as in :func:`outputs`."""
+AT_ONCE = 2**24
+"""Values of patches that are laid side by side at once, about: those of a whole batch may be gigabytes."""
+
+
+def drawn_positions(positions: int, most: int) -> Tensor | None:
+    """At most so many of the numbers below ``positions``, ascending, always the same; None for all."""
+    if positions <= most:
+        return None
+    return torch.randperm(positions, generator=torch.Generator().manual_seed(0))[:most].sort().values
+
+
+def rows(layer: Layer, x: Tensor, at: Tensor | None = None) -> Tensor:
+    """Patches of an input of the layer, shape (groups, positions, inputs); positions as in :func:`outputs`, those whose
+    ascending numbers are in ``at``; all by default.
+    """
     if isinstance(layer, nn.Linear):
-        return x.reshape(1, -1, layer.in_features)
-    if isinstance(layer, nn.Conv1d):
-        x = x if x.dim() == 3 else x[None]
-        x, flat = x.unsqueeze(-2), True
-    else:
-        x, flat = x if x.dim() == 4 else x[None], False
+        every = x.reshape(1, -1, layer.in_features)
+        return every if at is None else every[:, at]
+    spatial = 1 if isinstance(layer, nn.Conv1d) else 2
+    x = x if x.dim() == spatial + 2 else x[None]
+    of_one = x[0].numel() * math.prod(layer.kernel_size) // math.prod(layer.stride)
+    found, passed = [], 0
+    for part in torch.split(x, max(1, AT_ONCE // max(1, of_one))):
+        patches = _patches(layer, part)
+        begin, passed = passed, passed + patches.shape[1]
+        found.append(patches if at is None else patches[:, at[(at >= begin) & (at < passed)] - begin])
+    return torch.cat(found, 1)
+
+
+def _patches(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
+    flat = isinstance(layer, nn.Conv1d)
+    x = x.unsqueeze(-2) if flat else x
     kernel, stride, dilation = ((1,) * flat + tuple(v) for v in (layer.kernel_size, layer.stride, layer.dilation))
     around = list(layer._reversed_padding_repeated_twice) + [0, 0] * flat
     x = F.pad(x, around, mode="constant" if layer.padding_mode == "zeros" else layer.padding_mode)
@@ -38,6 +65,12 @@ def rows(layer: Layer, x: Tensor) -> Tensor:
     batch, inputs, positions = patches.shape
     patches = patches.reshape(batch, layer.groups, inputs // layer.groups, positions)
     return patches.permute(1, 0, 3, 2).flatten(1, 2)
+
+
+def given(inputs: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:
+    """The input of a layer, however it was handed over to it."""
+    found: Tensor = inputs[0] if inputs else named["input"]
+    return found
 
 
 def outputs(layer: Layer, y: Tensor) -> Tensor:

@@ -214,6 +214,6 @@ def channel_sentence(channel: Channel, group: Group) -> str:
     if not channel.kept and channel.kept_below:
         words += f" {channel.kept_below} channels of other groups have less saliency and are kept."
     if channel.level is None or channel.level.change is None:
-        return f"{words} Every width that was offered keeps it."
+        return f"{words} {'Every' if channel.kept else 'No'} width that was offered keeps it."
     decides = "widest width without it" if channel.kept else "narrowest width that keeps it"
     return f"{words} The {decides} is {channel.level.width}: {change_sentence(group, channel.level.change)}"

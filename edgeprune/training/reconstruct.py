@@ -8,6 +8,8 @@ Networks", section 3.2; Luo et al. 2017, "ThiNet", section 3.3).
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,7 +21,16 @@ from edgeprune.errors import BadInputError
 from edgeprune.graph.trace import evaluating
 from edgeprune.jsonable import Jsonable
 from edgeprune.models.inputs import Inputs, call
-from edgeprune.models.linear_layers import Layer, linear_layers, matrix, outputs, rows, set_matrix
+from edgeprune.models.linear_layers import (
+    Layer,
+    drawn_positions,
+    given,
+    linear_layers,
+    matrix,
+    outputs,
+    rows,
+    set_matrix,
+)
 from edgeprune.progress import SILENT, Progress
 
 SAMPLES = 256
@@ -94,9 +105,13 @@ def reconstruct(
 def _called(module: nn.Module, layers: Mapping[str, Layer], x: Inputs) -> list[str]:
     """The layers that can be solved, in the order in which they run."""
     ran = dict[str, None]()
+    # Of a weight that several layers share, what is best for one of them is not for the others.
+    owners = Counter(id(p) for p in dict(module.named_parameters(remove_duplicate=False)).values())
 
     def solvable(layer: Layer) -> bool:
-        return 0 < layer.weight[0].numel() <= MOST_INPUTS and layer.weight.numel() > 0
+        if not layer.weight.numel() or layer.weight[0].numel() > MOST_INPUTS:
+            return False
+        return all(owners[id(p)] == 1 for p in layer.parameters(recurse=False))
 
     known = {name: layer for name, layer in layers.items() if solvable(layer)}
     with evaluating(module), torch.no_grad(), _watching(known, lambda name, x, y: ran.setdefault(name)):
@@ -104,10 +119,11 @@ def _called(module: nn.Module, layers: Mapping[str, Layer], x: Inputs) -> list[s
     return [*ran]
 
 
-def _thinned(values: Tensor, batches: int, dim: int = 0) -> Tensor:
-    """About as many positions as one batch may have; always the same of equal shapes."""
-    step = max(1, values.shape[dim] * batches // POSITIONS)
-    return values[::step] if dim == 0 else values[:, ::step]
+def _places(positions: int, batches: int) -> Tensor | None:
+    """Which positions of an output in one batch are looked at; None for all. Drawn, and the same of equal numbers: one
+    of so many would fall on the same columns of every image.
+    """
+    return drawn_positions(positions, max(1, POSITIONS // batches))
 
 
 def _targets(
@@ -121,7 +137,9 @@ def _targets(
     found: dict[str, list[list[Tensor]]] = {name: [] for name in layers}
 
     def see(name: str, _: Tensor, y: Tensor) -> None:
-        values = _thinned(outputs(layers[name], y), len(batches))
+        values = outputs(layers[name], y)
+        at = _places(len(values), len(batches))
+        values = values if at is None else values[at]
         found[name][-1].append(values[:, kept[name]] if name in kept else values.clone())
 
     progress.stage("running the dense network", len(batches))
@@ -167,37 +185,48 @@ class _Sums:
     def error(self, weights: Tensor) -> float:
         """Of the outputs by these weights (g, i + 1, o): squared, relative to the outputs' variance."""
         squares = (weights * (self.inputs @ weights)).sum() - 2 * (weights * self.mixed).sum() + self.square
-        variance = self.square - self.total.square().sum() / max(1, self.count)
-        return float(squares / variance.clamp(min=torch.finfo(torch.double).tiny))
+        return float(squares / self.variance) if self.variance else math.inf
+
+    @property
+    def variance(self) -> float:
+        """Of the outputs, summed over positions; 0 where it is no more than rounding."""
+        found = float(self.square - self.total.square().sum() / max(1, self.count))
+        return found if found > 1e-9 * float(self.square) else 0.0
+
+    @property
+    def finite(self) -> bool:
+        return all(bool(t.isfinite().all()) for t in (self.inputs, self.mixed, self.square))
 
 
 def _solved(
     small: nn.Module, name: str, layer: Layer, wanted: list[list[Tensor]], batches: Sequence[Inputs]
 ) -> Rebuilt | None:
     """Solve one layer; None where there is nothing to be made up for."""
-    seen = _moments(small, name, layer, wanted, batches)
-    held = seen[HELD_OUT - 1 :: HELD_OUT] or seen
-    rest = [s for i, s in enumerate(seen) if i % HELD_OUT != HELD_OUT - 1] or seen
-    test, train = _summed(held), _summed(rest)
+    train, test = _moments(small, name, layer, wanted, batches)
+    if train is None:
+        return None
+    test = test or train
+    if not (train.finite and test.finite):
+        raise BadInputError(
+            f"what layer '{name}' reads or yields is not finite",
+            hint="the weights before it or the samples hold NaN or infinity",
+            node=name,
+        )
+    if not test.variance:  # it always yields the same
+        return None
     old = matrix(layer).double()
     biases = torch.zeros(old.shape[0], 1, old.shape[2], dtype=torch.double)
     if layer.bias is not None:
         biases = layer.bias.detach().double().reshape(old.shape[0], 1, -1)
     old = torch.cat([old, biases], 1)
     before = test.error(old)
-    if not torch.isfinite(torch.tensor(before)) or not train.inputs.isfinite().all():
-        raise BadInputError(
-            f"what layer '{name}' reads or yields is not finite",
-            hint="the weights before it or the samples hold NaN or infinity",
-            node=name,
-        )
     if before < NOTHING:
         return None
     errors = {ridge: test.error(_ridge(train, old, ridge, free=layer.bias is not None)) for ridge in RIDGES}
     best = min(errors, key=errors.__getitem__)
-    if errors[best] >= before:
+    if not errors[best] < before:
         return Rebuilt(name, before, before)
-    weights = _ridge(train + test, old, best, free=layer.bias is not None)
+    weights = _ridge(train if test is train else train + test, old, best, free=layer.bias is not None)
     set_matrix(layer, weights[:, :-1].to(layer.weight.dtype))
     if layer.bias is not None:
         layer.bias.copy_(weights[:, -1].flatten())
@@ -223,38 +252,35 @@ def _ridge(sums: _Sums, old: Tensor, ridge: float, *, free: bool) -> Tensor:
 
 def _moments(
     small: nn.Module, name: str, layer: Layer, wanted: list[list[Tensor]], batches: Sequence[Inputs]
-) -> list[_Sums]:
-    """Of each batch, from the pruned network's inputs of the layer and the outputs that it should have."""
-    found = []
-    for x, calls in zip(batches, wanted, strict=True):
-        parts: list[_Sums] = []
+) -> tuple[_Sums | None, _Sums | None]:
+    """From the pruned network's inputs of the layer and the outputs that it should have: of the batches that it is
+    solved on, and of those that are held out; added up as they come, for each is as large as the square of the inputs.
+    """
+    found: list[_Sums | None] = [None, None]
+    for number, (x, calls) in enumerate(zip(batches, wanted, strict=True)):
+        left, held = [*reversed(calls)], number % HELD_OUT == HELD_OUT - 1
 
-        def see(_: str, inputs: Tensor, __: Tensor, parts: list[_Sums] = parts, calls: list[Tensor] = calls) -> None:
-            seen = _thinned(rows(layer, inputs), len(batches), dim=1)
-            goal = calls[len(parts)]
-            goal = goal.reshape(len(goal), len(seen), -1).transpose(0, 1)
-            parts.append(_Sums.of(seen, goal))
-            if len(parts) == len(calls):
+        def see(_: str, x: Tensor, y: Tensor, left: list[Tensor] = left, held: bool = held) -> None:
+            goal = left.pop()
+            seen = rows(layer, x, _places(len(outputs(layer, y)), len(batches)))
+            sums = _Sums.of(seen, goal.reshape(len(goal), len(seen), -1).transpose(0, 1))
+            before = found[held]
+            found[held] = sums if before is None else before + sums
+            if not left:
                 raise _Reached
 
         with _watching({name: layer}, see), suppress(_Reached):
             call(small, x)
-        found += [_summed(parts)] if parts else []
-    return found
-
-
-def _summed(sums: Sequence[_Sums]) -> _Sums:
-    total = sums[0]
-    for more in sums[1:]:
-        total = total + more
-    return total
+    return found[0], found[1]
 
 
 @contextmanager
 def _watching(layers: Mapping[str, Layer], see: Callable[[str, Tensor, Tensor], object]) -> Iterator[None]:
     """``see`` gets the name, the input and the output of each of these layers as it runs."""
     hooks = [
-        layer.register_forward_hook(lambda _, inputs, y, name=name: (see(name, inputs[0], y), None)[1])
+        layer.register_forward_hook(
+            lambda _, inputs, named, y, name=name: (see(name, given(inputs, named), y), None)[1], with_kwargs=True
+        )
         for name, layer in layers.items()
     ]
     try:

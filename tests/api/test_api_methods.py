@@ -95,7 +95,7 @@ def test_what_is_gone_is_counted(source, net, common, tmp_path):
     assert found.weights == sum(p.numel() for p in net.parameters())
     assert found.weights_left == sum(p.numel() for p in pruned.module.parameters())
     assert 0 < found.weighted < 1
-    assert pruned.to_json()["sparsity"]["structural"] == found.structural
+    assert pruned.to_json()["sparsity"]["shares"]["structural"] == found.structural
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from latency_samples import bilinear, concat, conv, depthwise, failed, network, node, swept
 
 from edgeprune.budget import Axis, Budget, Evaluator, get_solver
+from edgeprune.budget.registry import SOLVERS
 from edgeprune.errors import PlanError, ProfileError
 from edgeprune.graph.channels import AxisBinding, Block
 from edgeprune.importance.curves import Saliency
@@ -152,15 +153,27 @@ def test_levels_that_do_not_fit_are_refused(levels):
 
 
 def test_groups_may_be_held_below_their_size():
-    """One of them to a single width: it costs what it costs in the problem of all levels, and is no choice."""
+    """One of them to a single width: plans cost and retain what they do in the problem of all levels."""
     model = LatencyModel(records())
-    whole = Evaluator(build_problem(KERNELS, CHANNELS, CURVES, LEVELS, model))
+    whole = build_problem(KERNELS, CHANNELS, CURVES, LEVELS, model)
     held = build_problem(KERNELS, CHANNELS, CURVES, {**LEVELS, "a": (8,), "b": (8, 16)}, model)
-    assert [(c.name, c.levels) for c in held.choices] == [("b", (8, 16))]
-    assert held.choices[0].saliency[-1] == pytest.approx(CURVES["b"][16] / CURVES["b"][24])
+    assert [(c.name, c.levels) for c in held.choices] == [("a", (8,)), ("b", (8, 16))]
     for b in (8, 16):
-        assert Evaluator(held).latency_ms((b,)) == pytest.approx(whole.latency_ms((8, b)))
-        assert Evaluator(held).flash_bytes((b,)) == pytest.approx(whole.flash_bytes((8, b)))
+        assert Evaluator(held).latency_ms((8, b)) == pytest.approx(Evaluator(whole).latency_ms((8, b)))
+        assert Evaluator(held).flash_bytes((8, b)) == pytest.approx(Evaluator(whole).flash_bytes((8, b)))
+    levels = [c.levels.index(8) for c in whole.choices]
+    same = Evaluator(whole).solution(levels, "exact").saliency
+    assert Evaluator(held).solution([0, 0], "exact").saliency == pytest.approx(same)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_solver_takes_groups_without_a_choice(solver):
+    problem = build_problem(KERNELS, CHANNELS, CURVES, {**LEVELS, "a": (8,), "b": (8, 16)}, LatencyModel(records()))
+    most = Evaluator(problem).latency_ms((8, 16))
+    assert get_solver(solver).solve(problem, Budget(latency_ms=most * 1.001)).widths == (8, 16)
+    assert get_solver(solver).solve(problem, Budget(latency_ms=most * 0.999)).widths == (8, 8)
+    none = build_problem(KERNELS, CHANNELS, CURVES, {**LEVELS, "a": (8,), "b": (8,)}, LatencyModel(records()))
+    assert get_solver(solver).solve(none, Budget(latency_ms=most)).widths == (8, 8)
 
 
 @pytest.mark.parametrize("binding", [AxisBinding(("a",), 3), AxisBinding(("ghost",), 16)])

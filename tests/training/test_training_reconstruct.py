@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from edgeprune.errors import BadInputError
 from edgeprune.graph.network import Network, read_network
-from edgeprune.models.linear_layers import linear_layers, matrix, outputs, rows, set_matrix
+from edgeprune.models import linear_layers as linear_layers_module
+from edgeprune.models.linear_layers import drawn_positions, linear_layers, matrix, outputs, rows, set_matrix
 from edgeprune.pruning.plan import make_plan
 from edgeprune.pruning.shrink import shrink
 from edgeprune.pruning.slices import survivors
@@ -44,6 +45,22 @@ def test_layers_are_products_of_matrices(name: str) -> None:
         before = layer.weight.clone()
         set_matrix(layer, matrix(layer).clone())
         assert torch.equal(layer.weight, before)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("at_once", [1, 500, 2**24])
+def test_some_positions_are_those_of_all(name: str, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many samples are laid out at once."""
+    layer, shape = LAYERS[name]
+    x = torch.randn(shape)
+    every = rows(layer, x)
+    monkeypatch.setattr(linear_layers_module, "AT_ONCE", at_once)
+    for most in (1, 3, every.shape[1] - 1):
+        at = drawn_positions(every.shape[1], most)
+        assert at is not None
+        assert len(at) == most
+        assert torch.equal(rows(layer, x, at), every[:, at])
+    assert drawn_positions(every.shape[1], every.shape[1]) is None
 
 
 def test_weights_that_are_computed_are_left_out() -> None:
