@@ -10,9 +10,9 @@ compiled program is told
 
 * ``bare``: as it is;
 * ``recalibrated``: with the statistics of batch norms measured anew;
-* ``reconstructed``: layers re-solved by least squares, then the same; no labels, no training;
+* ``reconstructed``: layers re-solved by least squares; no labels, no training;
 * ``tuned``: recalibrated, then trained for the epochs of ``--recovery``;
-* ``both``: reconstructed, recalibrated, and trained alike.
+* ``both``: reconstructed, and trained alike.
 
 A criterion that is not better than ``random`` (beyond the 95 % interval of their difference in pairs over seeds, where
 there are several) is marked. The bar: of the accuracy that pruning loses, measured after recalibration alone where that
@@ -30,6 +30,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -118,8 +119,9 @@ class Criteria(Contest):
             raise SystemExit(f"plans of {self._kind} lack {', '.join(missing)}: remove them, or give another --folder")
         for name in self._asked:
             for plan in telling_plans(offered[name]):
-                where = cell(self._kind, seed, plan["recipe"])
-                found = self.folder.once(where, lambda p=plan: self._recovered_each(workpiece, p["recipe"], seed))
+                recipe: Recipe = plan["recipe"]
+                made = partial(self._recovered_each, workpiece, recipe, seed)
+                found = self.folder.once(cell(self._kind, seed, recipe), made)
                 said = ", ".join(f"{state} {found[state]:.4f}" for state in STATES)
                 note(f"{self._kind} {seed}, {budget} %, {name} ({plan['used']:.3f}): {said}")
 
@@ -140,7 +142,7 @@ class Criteria(Contest):
     def _recovered_each(self, workpiece: Workpiece, recipe: Recipe, seed: int) -> dict[str, float]:
         plan, small = Plan.from_json(dict(recipe["plan"])), workpiece.make(recipe)
         found = {"bare": self._by_program(small)}
-        for name, chain in (("recalibrated", "recalibrate"), ("reconstructed", "reconstruct+recalibrate")):
+        for name, chain in (("recalibrated", "recalibrate"), ("reconstructed", "reconstruct")):
             one = replace(small, module=copy.deepcopy(small.module))
             recover(Lesson(one, workpiece.network, plan, self.data, classification()), chain)
             found[name] = self._by_program(one)
@@ -208,10 +210,10 @@ def rows_of(
             row: dict[str, Any] = {"network": network, "criterion": name, "seeds": [*found]}
             row |= {state: Estimate.of([f[state] for f in found.values()]).to_json() for state in STATES}
             row |= {"used": [f["used"] for f in found.values()], "dense": fmean(dense[s] for s in found)}
-            pairs = [f["both"] - control[s]["both"] for s, f in found.items() if control[s] is not None]
+            pairs = [f["both"] - by["both"] for s, f in found.items() if (by := control[s]) is not None]
             if pairs and name != "random":
-                by = Estimate.of(pairs)
-                row |= {"over_random": by.to_json(), "beats_random": by.mean - (by.half or 0.0) > 0}
+                over = Estimate.of(pairs)
+                row |= {"over_random": over.to_json(), "beats_random": over.mean - (over.half or 0.0) > 0}
             left = {s: max(f["bare"], f["recalibrated"]) for s, f in found.items()}
             won = sum(f["reconstructed"] - left[s] for s, f in found.items())
             lost = sum(dense[s] - left[s] for s in found)

@@ -40,7 +40,7 @@ def prune(
     """Choose widths inside a budget from a stored profile; write the smaller network.
 
     Nothing is measured and nothing is fine-tuned: plan and remaining weights go to --out. With --data and
-    --recover reconstruct+recalibrate these weights are re-solved, which needs no labels.
+    --recover reconstruct these weights are re-solved, which needs no labels.
     """
     from edgeprune.api.pruning import prune as run
 

@@ -164,8 +164,10 @@ class Bench:
                     self.profile.add(replace(record, flags=(*record.flags, *flags)))
                 continue
             other = unless.get(key)
+            # Its schedule is the one that was chosen of several, as before.
+            kept_flags = (TUNED,) if other is not None and TUNED in other.flags else ()
             if other is None or self._better(record, other):
-                self.profile.add(replace(record, flags=(*record.flags, *flags)) if record.ok else record)
+                self.profile.add(replace(record, flags=(*record.flags, *flags, *kept_flags)) if record.ok else record)
             self._progress.advance()
             self._measured.add(key)
             self.drifted += "drift" in record.flags

@@ -15,7 +15,7 @@ from edgeprune.compiler.kernels.registry import schedules_for
 from edgeprune.devices.protocol import Completed
 from edgeprune.errors import DeviceUnreachableError
 from edgeprune.profiling import measure
-from edgeprune.profiling.bench import Bench
+from edgeprune.profiling.bench import TUNED, Bench
 from edgeprune.profiling.farm import Board, Farm
 from edgeprune.profiling.fingerprint import fingerprint_of
 from edgeprune.profiling.measure import TimingOptions
@@ -84,6 +84,16 @@ def test_of_two_figures_at_the_nominal_clock_the_quicker_is_kept(bench_on, netwo
     bench.again([specs[1]])
     assert bench.profile.get(specs[1].key).median_ns == pytest.approx(kept * virtual_cost_ns(specs[1]))
     assert bench.profile.get(specs[0].key).median_ns == virtual_cost_ns(specs[0])
+
+
+def test_a_kernel_that_is_timed_again_stays_a_tuned_one(bench_on, network, tmp_path):
+    """Or a second network of the family would tune it anew."""
+    bench, spec = bench_on(Lucky(tmp_path / "board", 0.5)), network.kernels.nodes[0].spec
+    bench.tuned([spec], 4)
+    bench.profile.add(replace(bench.profile.get(spec.key), median_ns=2 * virtual_cost_ns(spec)))
+    bench.again([spec])
+    assert bench.profile.get(spec.key).median_ns == virtual_cost_ns(spec)
+    assert TUNED in bench.profile.get(spec.key).flags
 
 
 def test_a_figure_of_a_slow_clock_gives_way_to_one_of_the_nominal(bench_on, network, tmp_path):
