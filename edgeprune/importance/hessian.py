@@ -27,6 +27,8 @@ FISHER, HUTCHINSON, EXACT = ESTIMATES = ("fisher", "hutchinson", "exact")
 CONTRIBUTION, ROW = FORMS = ("contribution", "row")
 LARGEST = 2_000
 """Weights up to which the exact diagonal is computed: it takes as many products."""
+AT_ONCE = 50_000_000
+"""Signs that are held at once, each with what the Hessian makes of it (1 GB)."""
 
 Vectors = dict[str, Tensor]
 
@@ -100,15 +102,28 @@ class HessianDiagonal(OfWeights):
             return self._fisher(network, of, batches, loss_fn)
         if self.estimate == EXACT:
             return self._exact(network, of, batches, loss_fn)
-        generator = torch.Generator().manual_seed(self.seed)
-        signs = [
-            {n: torch.randint(0, 2, p.shape, generator=generator).to(p) * 2 - 1 for n, p in of.items()}
-            for _ in range(self.probes)
-        ]
-        found = hessian_products(network, of, signs, batches, loss_fn)
-        if found is None:
-            return None
-        return {n: torch.stack([z[n] * hz[n] for z, hz in zip(signs, found, strict=True)]).mean(0) for n in of}
+        return self._hutchinson(network, of, batches, loss_fn)
+
+    def _hutchinson(
+        self, network: Network, of: Mapping[str, Tensor], batches: Batches, loss_fn: LossFn | None
+    ) -> Vectors | None:
+        batches, generator = list(batches), torch.Generator().manual_seed(self.seed)
+        total = {n: torch.zeros_like(p, dtype=torch.double) for n, p in of.items()}
+        left = self.probes
+        while left:
+            together = min(left, max(1, AT_ONCE // sum(p.numel() for p in of.values())))
+            signs = [
+                {n: torch.randint(0, 2, p.shape, generator=generator).to(p) * 2 - 1 for n, p in of.items()}
+                for _ in range(together)
+            ]
+            found = hessian_products(network, of, signs, batches, loss_fn)
+            if found is None:
+                return None
+            for z, hz in zip(signs, found, strict=True):
+                for name in of:
+                    total[name] += z[name] * hz[name] / self.probes
+            left -= together
+        return total
 
     def _fisher(
         self, network: Network, of: Mapping[str, Tensor], batches: Batches, loss_fn: LossFn | None

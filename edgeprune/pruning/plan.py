@@ -56,7 +56,9 @@ class Plan:
             if name in further.keep:
                 kept = self.keep.get(name, tuple(range(self.sizes[name])))
                 keep[name] = tuple(kept[i] for i in further.keep[name])
-        return replace(self, keep=keep, predicted=further.predicted, method=further.method, certificate={})
+        ruled = {"rule": self.method["rule"]} if "rule" in self.method else {}
+        method = {**further.method, **ruled}
+        return replace(self, keep=keep, predicted=further.predicted, method=method, certificate={})
 
     def to_json(self) -> dict[str, Any]:
         return {

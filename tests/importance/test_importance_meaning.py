@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from edgeprune.errors import UsageError
 from edgeprune.graph.network import Network, read_network
+from edgeprune.importance import hessian as hessian_module
 from edgeprune.importance.hessian import ESTIMATES, HessianDiagonal, hessian_products
 from edgeprune.importance.registry import criterion, rule
 from edgeprune.importance.rules import capped
@@ -117,6 +118,17 @@ def test_the_exact_diagonal_and_what_estimates_it(two: Network) -> None:
         beside = (exact.square().sum(1) - exact.diagonal().square())[at]
         allowed = 5 * (2 * beside / 1000).sqrt() + 1e-6
         assert ((guessed[name].flatten() - exact.diagonal()[at]).abs() <= allowed).all()
+
+
+def test_signs_are_drawn_alike_however_many_are_held_at_once(two: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    of = dict(two.module.named_parameters())
+    whole = HessianDiagonal("hutchinson", probes=5).diagonal(two, of, batches(), None)
+    monkeypatch.setattr(hessian_module, "AT_ONCE", 2 * sum(p.numel() for p in of.values()))
+    parts = HessianDiagonal("hutchinson", probes=5).diagonal(two, of, iter(batches()), None)
+    assert whole is not None
+    assert parts is not None
+    for name in of:
+        np.testing.assert_allclose(parts[name], whole[name], rtol=1e-6)
 
 
 def test_fisher_is_the_mean_of_squared_gradients_of_samples(two: Network) -> None:

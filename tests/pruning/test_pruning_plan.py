@@ -104,3 +104,13 @@ GOOD = make_plan(GRAPH, {"a": 2}, SCORES).to_json()
 def test_damaged_json(data: Any) -> None:
     with pytest.raises(PlanError):
         Plan.from_json(data)
+
+
+def test_a_plan_that_is_made_smaller_still_names_the_rule_that_it_keeps() -> None:
+    first = Plan({"a": (0, 2, 3)}, {"a": 4, "b": 2}, {}, {"rule": "ratio:remove=0.25", "solver": "exact"}, {"gap": 0.0})
+    smaller = first.then(
+        Plan({"a": (1, 2), "b": (1,)}, {"a": 3, "b": 2}, {"latency_ms": 1.0}, {"solver": "greedy"}, {})
+    )
+    assert smaller.keep == {"a": (2, 3), "b": (1,)}
+    assert smaller.method == {"rule": "ratio:remove=0.25", "solver": "greedy"}
+    assert smaller.certificate == {}
