@@ -60,7 +60,13 @@ def marks_of(runs: Sequence[Path], problem: Problem, *, target: str | None = Non
     for run in runs:
         report = read_report(run / "report.json" if run.is_dir() else run)
         sizes = {g.name: g.size for g in report.groups}
-        if other := [c.name for c in problem.choices if sizes.get(c.name, 0) < c.levels[-1]]:
+        # The problem of a run with a rule ends at the widths that this leaves.
+        ruled = "rule" in report.plan.method
+        if other := [
+            c.name
+            for c in problem.choices
+            if sizes.get(c.name) != c.levels[-1] and not (ruled and sizes.get(c.name, 0) > c.levels[-1])
+        ]:
             raise UsageError(
                 f"{run} is a run of another network, {report.model.name}: width group {other[0]!r} is not the same",
                 hint="leave the run out",

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import edgeprune
+from edgeprune.api.frontiers import frontier_of
 from edgeprune.errors import UsageError
 from edgeprune.training.evaluate import predict
 
@@ -140,4 +141,6 @@ def test_a_fit_recovers_as_it_is_told(source, arrays, few, board, tmp_path):
         **{k: v for k, v in shared.items() if k != "latency"},
     )  # fmt: skip
     assert ruled.met
+    curve = frontier_of(tmp_path / "c" / "problem.json", count=3, runs=[tmp_path / "c"])
+    assert [m.name for m in curve.marks] == ["dense", "pruned"]
     assert all(len(kept) == ruled.plan.sizes[g] * 3 // 4 for g, kept in ruled.plan.keep.items())
