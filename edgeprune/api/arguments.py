@@ -83,9 +83,14 @@ def promised(
     Raises:
         UsageError: no limit and no rule, or a limit that is none.
     """
-    if rule and latency is None and flash is None and ram is None:
+    if ruled_alone(rule, latency, flash, ram):
         latency = "100%"
     return Promise.parse(latency, flash, statistic, ram)
+
+
+def ruled_alone(rule: str | None, *limits: str | float | None) -> bool:
+    """Whether a rule is all that a call asks for. The limit that it then gets is none to keep anything free for."""
+    return bool(rule) and all(limit is None for limit in limits)
 
 
 def open_task(task: TaskArgument) -> Task | None:

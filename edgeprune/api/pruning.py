@@ -26,7 +26,7 @@ from edgeprune.errors import UsageError
 from edgeprune.fitting.planner import shrunk
 from edgeprune.fitting.recover import History, Lesson
 from edgeprune.fitting.recover import recover as recover_by
-from edgeprune.fitting.recoveries import RECOVERIES, UNTRAINED, parse_recovery
+from edgeprune.fitting.recoveries import UNTRAINED, recoveries_of
 from edgeprune.fitting.run_folder import check_out, save_question, save_run
 from edgeprune.graph.network import Network as ReadNetwork
 from edgeprune.importance.curves import IMPORTANCE
@@ -237,17 +237,15 @@ def prune(
 
 
 def _check_recovery(chain: str, *, has_data: bool) -> None:
-    steps = parse_recovery(chain)
-    if any(step.partition(":")[0] == "finetune" for step in steps):
+    steps = recoveries_of(chain)
+    if "finetune" in steps:
         raise UsageError("prune trains nothing", hint=f"take --recover {UNTRAINED}, or fine-tune with edgeprune fit")
     if steps and not has_data:
         raise UsageError(f"recovery by {', '.join(steps)} needs data", hint="give --data, or --recover none")
-    for step in steps:
-        RECOVERIES.made(step)
 
 
 def _recovered(planning: Planning, small: ReadNetwork, plan: Plan, chain: str) -> History:
-    if planning.data is None or planning.task is None or not plan.keep:
+    if planning.data is None or planning.task is None:
         return {}
     lesson = Lesson(small, planning.network, plan, planning.data, planning.task, progress=planning.progress)
     return recover_by(lesson, chain)

@@ -26,6 +26,7 @@ from edgeprune.api.arguments import (
     open_target,
     open_task,
     promised,
+    ruled_alone,
 )
 from edgeprune.api.call import sign, signed
 from edgeprune.api.fitted import Fit, tables_of
@@ -136,8 +137,7 @@ def fit(
         rule=rule or "",
         recover=recover,
         rounds=rounds,
-        # A limit that a rule alone implies is no promise to keep something free for.
-        margin=0.0 if margin is None and rule and not (latency or flash or ram) else margin,
+        margin=0.0 if margin is None and ruled_alone(rule, latency, flash, ram) else margin,
         fill=fill,
         patience_s=patience_s,
         tighter=tighter,

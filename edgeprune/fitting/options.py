@@ -9,7 +9,7 @@ from edgeprune.budget.registry import get_solver
 from edgeprune.budget.verdict import PATIENCE_S
 from edgeprune.errors import UsageError
 from edgeprune.fitting.objective import check_objective
-from edgeprune.fitting.recoveries import RECOVERIES, WHOLE, parse_recovery
+from edgeprune.fitting.recoveries import WHOLE, recoveries_of
 from edgeprune.importance.curves import IMPORTANCE
 from edgeprune.importance.registry import criterion, rule
 from edgeprune.jsonable import Jsonable
@@ -71,8 +71,7 @@ class FitOptions(Jsonable):
             raise UsageError(f"criterion {self.criterion} needs data", hint="give --data, or --criterion l2")
         if self.rule:
             rule(self.rule)
-        for step in parse_recovery(self.recover):
-            RECOVERIES.made(step)
+        recoveries_of(self.recover)
         if self.rounds < 1 or not 0 < self.fill <= 1 or not self.patience_s > 0 or not 0 <= (self.margin or 0) < 1:
             raise UsageError(
                 f"{self.rounds} rounds, a fill of {self.fill}, a margin of {self.margin} and {self.patience_s} s of "

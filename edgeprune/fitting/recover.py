@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from edgeprune.errors import UsageError
 from edgeprune.fitting.planner import calibration
-from edgeprune.fitting.recoveries import RECOVERIES, parse_recovery
+from edgeprune.fitting.recoveries import recoveries_of
 from edgeprune.fitting.workshop import Workshop
 from edgeprune.graph.network import Network, read_network
 from edgeprune.progress import SILENT, Progress
@@ -100,11 +100,11 @@ class Finetune:
 
 
 def recover(lesson: Lesson, chain: str) -> History:
-    """Take the steps of a chain, one after the other; returns what they tell."""
+    """Take the steps of a chain, one after the other; returns what they tell. What lost nothing stays as it is."""
     history: History = {}
-    for step in parse_recovery(chain):
-        made: Recovery = RECOVERIES.made(step)
-        history |= made.recover(lesson)
+    steps: Mapping[str, Recovery] = recoveries_of(chain)
+    for step in steps.values() if lesson.lost.keep else ():
+        history |= step.recover(lesson)
     return history
 
 
@@ -127,7 +127,7 @@ def recovered(
     folder = workshop.stages.run / "stages" / name
 
     def make() -> tuple[Network, History]:
-        history = _recovered(workshop, small, origin or workshop.network, lost or plan, epochs if plan.keep else 0)
+        history = _recovered(workshop, small, origin or workshop.network, lost or plan, epochs)
         save_pruned(small.module, plan, folder)
         return small, history
 

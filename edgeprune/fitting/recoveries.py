@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from edgeprune.errors import UsageError
 from edgeprune.methods import Method, Methods
 
@@ -33,11 +35,11 @@ and measured on few samples they are worse: `benchmarks/reconstruction.py`.
 """
 
 
-def parse_recovery(chain: str) -> tuple[str, ...]:
-    """``reconstruct+finetune`` -> the recoveries as they are asked for, each with its options; none for ``none``.
+def recoveries_of(chain: str) -> dict[str, Any]:
+    """``reconstruct+finetune`` -> the recoveries that are asked for, by name, with their options; none for ``none``.
 
     Raises:
-        UsageError: one that there is not, or one twice.
+        UsageError: one that there is not, one twice, or an option that it does not take.
     """
     steps = () if chain == "none" else tuple(chain.split("+"))
     names = [step.partition(":")[0] for step in steps]
@@ -47,4 +49,4 @@ def parse_recovery(chain: str) -> tuple[str, ...]:
                 f"no recovery '{name}'" if name not in RECOVERIES else f"recovery '{name}' is named twice",
                 hint=f"join some of {', '.join(RECOVERIES)} by +, or give none",
             )
-    return steps
+    return {name: RECOVERIES.made(step) for name, step in zip(names, steps, strict=True)}
