@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from edgeprune.errors import BadInputError, UsageError
 from edgeprune.models.inputs import Inputs, call, train_mode, yields_the_same
 from edgeprune.models.torchbugs import SafeConvolutions
 from edgeprune.progress import SILENT, Progress
+from edgeprune.training.companion import Companion
 from edgeprune.training.data import DataSet
 from edgeprune.training.evaluate import evaluate, predict
 from edgeprune.training.halves import Arrays, Batch, at
@@ -65,6 +66,7 @@ def train(
     label_smoothing: float = 0.0,
     augment: Augment | None = None,
     task: Task | None = None,
+    companions: Sequence[Companion] = (),
     progress: Progress = SILENT,
 ) -> History:
     """Train ``module`` in place: SGD with Nesterov momentum and a one-cycle learning rate (arXiv:1708.07120).
@@ -80,6 +82,7 @@ def train(
         label_smoothing: of the cross entropy where no task is given.
         augment: changes each training batch.
         task: classification if None.
+        companions: what takes part in each step: masks, penalties, gates.
 
     Raises:
         UsageError: settings that make no sense.
@@ -95,7 +98,11 @@ def train(
         with torch.random.fork_rng(devices=[]), SafeConvolutions():
             torch.manual_seed(seed)  # dropout draws from the global state
             loss = _Loss(task, teacher, data, augment, distil_weight, temperature)
-            return _epochs(module, data, loss, augment, epochs, lr, batch_size, seed, progress)
+            try:
+                return _epochs(module, data, loss, companions, augment, epochs, lr, batch_size, seed, progress)
+            finally:
+                for companion in companions:
+                    companion.finish(module)
     except BaseException:
         module.load_state_dict(before)
         raise
@@ -159,6 +166,7 @@ def _epochs(
     module: nn.Module,
     data: DataSet,
     loss: _Loss,
+    companions: Sequence[Companion],
     augment: Augment | None,
     epochs: int,
     lr: float,
@@ -169,7 +177,9 @@ def _epochs(
     size, task = data.train.size, loss.task
     generator = torch.Generator().manual_seed(seed)
     steps = math.ceil(size / batch_size)
-    optimizer = SGD(_groups(module), lr=lr, momentum=_MOMENTUM, nesterov=True)
+    for companion in companions:
+        companion.begin(module, epochs * steps)
+    optimizer = SGD(_groups(module, companions), lr=lr, momentum=_MOMENTUM, nesterov=True)
     schedule = OneCycleLR(optimizer, max_lr=lr, total_steps=epochs * steps + 1)
     if all(p.dim() != 5 for p in module.parameters()):  # torch has no such layout for volumes
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -198,15 +208,18 @@ def _epochs(
                     lr=lr,
                 )
             optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(value)
+            torch.autograd.backward(_with_penalties(value, module, companions))
             optimizer.step()
+            for companion in companions:
+                companion.stepped(module, schedule.get_last_lr()[0])
             schedule.step()
             total += value.item() * len(chosen)
             progress.advance()
         history.loss.append(total / size)
-        progress.note(
-            f"epoch {epoch + 1}: loss {history.loss[-1]:.4f}, {_noted(history, evaluate(module, data.test, task))}"
-        )
+        score = evaluate(module, data.test, task)
+        progress.note(f"epoch {epoch + 1}: loss {history.loss[-1]:.4f}, {_noted(history, score)}")
+        for companion in companions:
+            companion.epoch_ended(module, score)
     return history
 
 
@@ -222,12 +235,21 @@ def _channels_last(inputs: Inputs) -> Inputs:
     return inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs
 
 
-def _groups(module: nn.Module) -> list[dict[str, Any]]:
-    trained = [p for p in module.parameters() if p.requires_grad]
+def _groups(module: nn.Module, companions: Sequence[Companion]) -> list[dict[str, Any]]:
+    besides = [p for companion in companions for p in companion.parameters()]
+    known = set(map(id, besides))  # which a companion may have put into the module
+    trained = [p for p in module.parameters() if p.requires_grad and id(p) not in known]
     return [
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": _WEIGHT_DECAY},
-        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+        {"params": [p for p in trained if p.dim() <= 1] + besides, "weight_decay": 0.0},
     ]
+
+
+def _with_penalties(value: Tensor, module: nn.Module, companions: Sequence[Companion]) -> Tensor:
+    for companion in companions:
+        if (penalty := companion.penalty(module)) is not None:
+            value = value + penalty
+    return value
 
 
 def _check(epochs: int, lr: float, batch_size: int, weight: float, temperature: float) -> None:
