@@ -24,8 +24,8 @@ class Companion(Protocol):
             steps: of the whole training.
         """
 
-    def parameters(self) -> Iterable[nn.Parameter]:
-        """What is trained besides the module's parameters, without weight decay."""
+    def own_parameters(self) -> Iterable[nn.Parameter]:
+        """Parameters inside the module that the companion trains itself: the optimizer leaves them alone."""
         ...
 
     def penalty(self, module: nn.Module) -> Tensor | None:
@@ -47,7 +47,7 @@ class Silent:
 
     def begin(self, module: nn.Module, steps: int) -> None: ...
 
-    def parameters(self) -> Iterable[nn.Parameter]:
+    def own_parameters(self) -> Iterable[nn.Parameter]:
         return ()
 
     def penalty(self, module: nn.Module) -> Tensor | None:

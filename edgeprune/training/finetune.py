@@ -211,7 +211,7 @@ def _epochs(
             torch.autograd.backward(_with_penalties(value, module, companions))
             optimizer.step()
             for companion in companions:
-                companion.stepped(module, schedule.get_last_lr()[0])
+                companion.stepped(module, float(schedule.get_last_lr()[0]))
             schedule.step()
             total += value.item() * len(chosen)
             progress.advance()
@@ -236,12 +236,11 @@ def _channels_last(inputs: Inputs) -> Inputs:
 
 
 def _groups(module: nn.Module, companions: Sequence[Companion]) -> list[dict[str, Any]]:
-    besides = [p for companion in companions for p in companion.parameters()]
-    known = set(map(id, besides))  # which a companion may have put into the module
-    trained = [p for p in module.parameters() if p.requires_grad and id(p) not in known]
+    others = {id(p) for companion in companions for p in companion.own_parameters()}
+    trained = [p for p in module.parameters() if p.requires_grad and id(p) not in others]
     return [
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": _WEIGHT_DECAY},
-        {"params": [p for p in trained if p.dim() <= 1] + besides, "weight_decay": 0.0},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
     ]
 
 
