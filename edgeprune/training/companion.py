@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -13,8 +12,7 @@ from edgeprune.training.tasks.task import Score
 class Companion(Protocol):
     """Sees each step of a training. Several of them take part in the order in which they are given.
 
-    What it does to the module lasts: where a training fails, the weights are put back by the training itself, and
-    what the companion added to the module by its :meth:`finish`, which is called in any case.
+    What it does to weights lasts. Where a training fails, the training puts them back.
     """
 
     def begin(self, module: nn.Module, steps: int) -> None:
@@ -24,13 +22,15 @@ class Companion(Protocol):
             steps: of the whole training.
         """
 
-    def own_parameters(self) -> Iterable[nn.Parameter]:
-        """Parameters inside the module that the companion trains itself: the optimizer leaves them alone."""
-        ...
+    def before(self, module: nn.Module) -> None:
+        """Called before the loss of each step is computed."""
 
     def penalty(self, module: nn.Module) -> Tensor | None:
         """A scalar that is added to the loss of a step."""
         ...
+
+    def graded(self, module: nn.Module) -> None:
+        """Called when a step's gradients are known, before the optimizer takes them."""
 
     def stepped(self, module: nn.Module, lr: float) -> None:
         """Called after each step of the optimizer, with the learning rate of that step."""
@@ -47,11 +47,12 @@ class Silent:
 
     def begin(self, module: nn.Module, steps: int) -> None: ...
 
-    def own_parameters(self) -> Iterable[nn.Parameter]:
-        return ()
+    def before(self, module: nn.Module) -> None: ...
 
     def penalty(self, module: nn.Module) -> Tensor | None:
         return None
+
+    def graded(self, module: nn.Module) -> None: ...
 
     def stepped(self, module: nn.Module, lr: float) -> None: ...
 

@@ -179,7 +179,7 @@ def _epochs(
     steps = math.ceil(size / batch_size)
     for companion in companions:
         companion.begin(module, epochs * steps)
-    optimizer = SGD(_groups(module, companions), lr=lr, momentum=_MOMENTUM, nesterov=True)
+    optimizer = SGD(_groups(module), lr=lr, momentum=_MOMENTUM, nesterov=True)
     schedule = OneCycleLR(optimizer, max_lr=lr, total_steps=epochs * steps + 1)
     if all(p.dim() != 5 for p in module.parameters()):  # torch has no such layout for volumes
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -199,6 +199,8 @@ def _epochs(
                     raise UsageError("an augmentation changes one input, and the network has several")
                 batch = batch._replace(inputs=augment(batch.inputs, generator))
             batch = batch._replace(inputs=_channels_last(batch.inputs))
+            for companion in companions:
+                companion.before(module)
             value = loss(module, batch, chosen)
             if not torch.isfinite(value):
                 raise BadInputError(
@@ -209,6 +211,8 @@ def _epochs(
                 )
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(_with_penalties(value, module, companions))
+            for companion in companions:
+                companion.graded(module)
             optimizer.step()
             for companion in companions:
                 companion.stepped(module, float(schedule.get_last_lr()[0]))
@@ -235,9 +239,8 @@ def _channels_last(inputs: Inputs) -> Inputs:
     return inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs
 
 
-def _groups(module: nn.Module, companions: Sequence[Companion]) -> list[dict[str, Any]]:
-    others = {id(p) for companion in companions for p in companion.own_parameters()}
-    trained = [p for p in module.parameters() if p.requires_grad and id(p) not in others]
+def _groups(module: nn.Module) -> list[dict[str, Any]]:
+    trained = [p for p in module.parameters() if p.requires_grad]
     return [
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": _WEIGHT_DECAY},
         {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
