@@ -1,0 +1,1 @@
+"""Sparsity: trainings that end in exact zeros, of single weights, blocks of them, or whole channels."""

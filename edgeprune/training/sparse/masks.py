@@ -1,0 +1,156 @@
+"""Masks: weights that are gone stay 0 while the rest is trained, and more go as the training proceeds."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from edgeprune.errors import UsageError
+from edgeprune.graph.channels import ChannelGraph
+from edgeprune.training.sparse.patterns import SCOPES, Blocks, Single, lowest_gone, n_of_m
+from edgeprune.training.sparse.schedule import Schedule
+from edgeprune.training.sparse.sparsity import Signals, Sparsity, magnitudes, silence, weights_of
+
+_UPDATES = 20
+"""How often more weights go until the share is reached; between two of these times the rest adapts."""
+
+
+class Masked(Sparsity):
+    """Weights of the lowest signal go, along a schedule. None that is gone comes back."""
+
+    trains: ClassVar[bool] = False
+    schedule: Schedule
+
+    def __init__(self) -> None:
+        self.signals: Signals = magnitudes
+        self.masks: dict[str, Tensor] = {}
+        self._step, self._every, self._steps = 0, 1, 1
+
+    def prepare(self, graph: ChannelGraph | None = None, signals: Signals | None = None) -> None:
+        self.signals = signals or magnitudes
+
+    @abstractmethod
+    def kept(self, signals: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+        """Masks in which a share of the weights is gone, by what they are worth; -1 where a weight is gone already."""
+
+    def begin(self, module: nn.Module, steps: int) -> None:
+        self.masks, self._step, self._steps = {}, 0, steps
+        self._every = max(1, int(steps * self.schedule.ramp / _UPDATES))
+        self._update(module)
+
+    def stepped(self, module: nn.Module, lr: float) -> None:
+        self._step += 1
+        # The last update is due when the ramp ends, wherever that lies between two others.
+        ended = self._step == max(1, int(self._steps * self.schedule.ramp))
+        if self._step % self._every == 0 or ended:
+            self._update(module)
+        else:
+            silence(weights_of(module), self.masks)
+
+    def at_once(self, module: nn.Module) -> None:
+        self.masks, self._step, self._steps = {}, 1, 1
+        self._update(module)
+
+    def _update(self, module: nn.Module) -> None:
+        share = self.schedule.share(self._step / self._steps)
+        weights = weights_of(module)
+        if share > 0:
+            worth = dict(self.signals(module, weights))
+            for name, mask in self.masks.items():
+                worth[name] = worth[name].masked_fill(~mask, -1)
+            found = self.kept(worth, share)
+            self.masks = {n: m & self.masks[n] if n in self.masks else m for n, m in found.items()}
+        silence(weights, self.masks)
+
+
+class Weight(Masked):
+    """Single weights go (Han et al. 2015; gradually: Zhu and Gupta 2017).
+
+    Args:
+        remove: the share of all weights that is gone at the end.
+        schedule, ramp: how it gets there (:class:`edgeprune.training.sparse.schedule.Schedule`).
+        scope: ``global`` compares all weights, ``layer`` takes the share of each tensor.
+    """
+
+    name: ClassVar[str] = "weight"
+
+    def __init__(self, remove: float = 0.5, schedule: str = "cubic", ramp: float = 0.6, scope: str = "global") -> None:
+        super().__init__()
+        self.schedule, self.scope = Schedule(schedule, remove, ramp), _scope(scope)
+
+    def kept(self, signals: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+        return lowest_gone(signals, Single(), share, self.scope)
+
+
+class Block(Masked):
+    """Blocks of weights go, so that what is left is read and multiplied in runs (Narang et al. 2017).
+
+    Args:
+        rows, columns: outputs and inputs of a block; kernel positions go with them.
+    """
+
+    name: ClassVar[str] = "block"
+
+    def __init__(
+        self,
+        remove: float = 0.5,
+        rows: int = 16,
+        columns: int = 1,
+        schedule: str = "cubic",
+        ramp: float = 0.6,
+        scope: str = "global",
+    ) -> None:
+        super().__init__()
+        self.blocks = Blocks(rows, columns)
+        self.schedule, self.scope = Schedule(schedule, remove, ramp), _scope(scope)
+
+    def kept(self, signals: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+        return lowest_gone(signals, self.blocks, share, self.scope)
+
+
+class NofM(Masked):
+    """Of each ``m`` inputs in a row ``n`` stay, of every output and kernel position (Mishra et al. 2021).
+
+    Tensors of fewer than ``m`` inputs stay as they are.
+    """
+
+    name: ClassVar[str] = "n_m"
+
+    def __init__(self, n: int = 2, m: int = 4, ramp: float = 0.6) -> None:
+        super().__init__()
+        if not 1 <= n < m:
+            raise UsageError(f"no {n} of {m} weights can stay", hint="give n from 1 to below m")
+        self.n, self.m = n, m
+        self.schedule = Schedule("linear", (m - n) / m, ramp)
+
+    def kept(self, signals: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+        # One more of each run goes at a time.
+        left = max(self.n, round((1 - share) * self.m))
+        return {name: n_of_m(values, left, self.m) for name, values in signals.items()}
+
+
+class Kept(Masked):
+    """Weights that are 0 at the start stay 0: of a network that comes sparse."""
+
+    name: ClassVar[str] = "kept"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.schedule = Schedule("once", 0.5)
+
+    def _update(self, module: nn.Module) -> None:
+        weights = weights_of(module)
+        self.masks = self.masks or {name: w.detach() != 0 for name, w in weights.items()}
+        silence(weights, self.masks)
+
+    def kept(self, signals: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+        return self.masks
+
+
+def _scope(scope: str) -> str:
+    if scope not in SCOPES:
+        raise UsageError(f"option scope of a sparsity cannot be '{scope}'", hint=f"it is one of {', '.join(SCOPES)}")
+    return scope

@@ -1,0 +1,62 @@
+"""What all sparsities share: which weights they are of, and what weights are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from edgeprune.graph.channels import ChannelGraph
+from edgeprune.training.companion import Silent
+
+Signals = Callable[[nn.Module, Mapping[str, Tensor]], Mapping[str, Tensor]]
+"""(module, parameters by name) -> what each of their weights is worth, at least 0, in the parameter's shape."""
+
+
+def magnitudes(module: nn.Module, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Absolute values of weights."""
+    return {name: values.detach().abs() for name, values in wanted.items()}
+
+
+def weights_of(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Trained parameters of two dimensions and more, by name, one that is shared under its first: not biases and norms,
+    which are few.
+    """
+    return {name: p for name, p in module.named_parameters() if p.requires_grad and p.dim() > 1}
+
+
+def zeros_in(module: nn.Module) -> tuple[int, int]:
+    """How many weights (:func:`weights_of`) are exactly 0, and how many there are."""
+    weights = weights_of(module).values()
+    return sum(int((w == 0).sum()) for w in weights), sum(w.numel() for w in weights)
+
+
+class Sparsity(Silent):
+    """A companion of a training that makes weights exactly 0, and keeps those that are.
+
+    Attributes:
+        name: the key in the registry.
+        of: what goes: ``channels`` are taken out by the plan afterwards, so such a training comes before it; single
+            ``weights`` stay in place as zeros, in the network of the plan.
+        trains: False where it works without a training as well, at once (:meth:`at_once`).
+    """
+
+    name: ClassVar[str]
+    of: Literal["channels", "weights"] = "weights"
+    trains: ClassVar[bool] = True
+
+    def prepare(self, graph: ChannelGraph | None = None, signals: Signals | None = None) -> None:
+        """Told before a training: what channels the network has, and how its weights are scored if not by magnitude."""
+
+    def at_once(self, module: nn.Module) -> None:
+        """Make zeros without training; for those that :attr:`trains` does not hold of."""
+        raise NotImplementedError
+
+
+def silence(weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
+    """Set to 0, in place, what masks do not keep."""
+    with torch.no_grad():
+        for name, mask in masks.items():
+            weights[name].masked_fill_(~mask, 0)
