@@ -24,15 +24,17 @@ from edgeprune.budget.registry import get_solver
 from edgeprune.devices.protocol import Device
 from edgeprune.errors import UsageError
 from edgeprune.fitting.planner import shrunk
-from edgeprune.fitting.recover import History, Lesson
+from edgeprune.fitting.recover import History, Lesson, made_sparse
 from edgeprune.fitting.recover import recover as recover_by
 from edgeprune.fitting.recoveries import UNTRAINED, recoveries_of
 from edgeprune.fitting.run_folder import check_out, save_question, save_run
+from edgeprune.fitting.sparse import check_sparsity, sparsities
 from edgeprune.graph.network import Network as ReadNetwork
 from edgeprune.importance.curves import IMPORTANCE
 from edgeprune.models.loading import LoadedModel
 from edgeprune.progress import Progress
-from edgeprune.pruning.measures import Sparsity, sparsity
+from edgeprune.pruning.measures import Sparsity
+from edgeprune.pruning.measures import sparsity as sparsity_of
 from edgeprune.pruning.plan import Plan
 from edgeprune.report.tables import Table, facts_table
 from edgeprune.targets import Target
@@ -170,6 +172,7 @@ def prune(
     criterion: str = "l2",
     objective: str = IMPORTANCE,
     rule: str | None = None,
+    sparsity: str | None = None,
     recover: str = "none",
     progress: bool | Progress | None = None,
 ) -> Pruned:
@@ -185,6 +188,7 @@ def prune(
     promise = promised(latency, flash, statistic, ram, rule)
     get_solver(solver)
     _check_recovery(recover, has_data=data is not None)
+    check_sparsity(sparsity or "", has_data=data is not None, trains=False)
     effort = Effort(time_limit_s, gap)
     opened = Question(
         model=model,
@@ -218,7 +222,7 @@ def prune(
         solved = planning.planner.solved(plan)
         network = planning.network
         small = shrunk(network, plan)
-        recovered = _recovered(planning, small, plan, recover)
+        recovered = _recovered(planning, small, plan, recover, sparsity or "")
     return Pruned(
         small=replace(opened.loaded, module=small.module, example_inputs=small.example_inputs),
         plan=plan,
@@ -232,7 +236,7 @@ def prune(
         dense_ms=dense.latency_ms,
         target=opened.target.name,
         recovered=recovered,
-        sparsity=sparsity(network, small, plan),
+        sparsity=sparsity_of(network, small, plan),
     )
 
 
@@ -244,8 +248,11 @@ def _check_recovery(chain: str, *, has_data: bool) -> None:
         raise UsageError(f"recovery by {', '.join(steps)} needs data", hint="give --data, or --recover none")
 
 
-def _recovered(planning: Planning, small: ReadNetwork, plan: Plan, chain: str) -> History:
-    if planning.data is None or planning.task is None:
+def _recovered(planning: Planning, small: ReadNetwork, plan: Plan, chain: str, asked: str) -> History:
+    data, task = planning.data, planning.task
+    found = sparsities(asked, "weights", small, data, task)
+    if data is None or task is None:
+        made_sparse(small, found)
         return {}
-    lesson = Lesson(small, planning.network, plan, planning.data, planning.task, progress=planning.progress)
+    lesson = Lesson(small, planning.network, plan, data, task, sparsity=found, progress=planning.progress)
     return recover_by(lesson, chain)

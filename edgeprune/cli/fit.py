@@ -12,6 +12,7 @@ import typer
 from edgeprune.cli.options import BOARDS, LEARNING, LOADING, PROFILING, PROMISED, ModelArgument, option, taking
 from edgeprune.cli.output import JsonOption, QuietOption, Result, emit
 from edgeprune.errors import UsageError
+from edgeprune.training.sparse.schedule import SCHEDULES
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -32,6 +33,9 @@ app = typer.Typer(rich_markup_mode=None)
     "criterion",
     "objective",
     "rule",
+    "sparsity",
+    option("passes", int, 1, "Steps in which the budget is approached: each scores, prunes and recovers.", min=1),
+    option("schedule", str, "cubic", f"How large these steps are: {', '.join(SCHEDULES)}."),
     "recover",
     option("epochs", int, 3, "Epochs of fine-tuning.", min=0),
     option("batch_size", int, 64, "Samples of one step of fine-tuning.", min=1),

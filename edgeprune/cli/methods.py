@@ -1,4 +1,4 @@
-"""``edgeprune methods``: what channels can be scored by, chosen by, and recovered by."""
+"""``edgeprune methods``: what channels can be scored and chosen by, what can become 0, what recovers."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ COLUMNS = (
 
 @app.command()
 def methods(as_json: JsonOption = False) -> None:
-    """List criteria, rules and recoveries, with their options and where they come from.
+    """List criteria, rules, sparsities and recoveries, with their options and where they come from.
 
-    Options follow a name: --criterion activation:statistic=apoz, --rule ratio:remove=0.3.
+    Options follow a name: --criterion activation:statistic=apoz, --rule ratio:remove=0.3, --sparsity l1:target=0.9.
     """
     from edgeprune.api.methods import list_methods
 

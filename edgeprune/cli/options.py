@@ -17,6 +17,7 @@ import typer
 from edgeprune.devices.trust import accepting_new_host_keys
 from edgeprune.fitting.recoveries import RECOVERIES, WHOLE
 from edgeprune.importance.registry import CRITERIA, RULES
+from edgeprune.training.sparse.registry import SPARSITIES
 from edgeprune.training.tasks.registry import TASKS
 
 ModelArgument = Annotated[
@@ -84,6 +85,7 @@ _SHARED = (
     ),
     option("criterion", str, "taylor", f"What channels are worth: {', '.join(CRITERIA)}."),
     option("rule", str | None, None, f"What goes by scores alone: {', '.join(RULES)}; a budget may take more."),
+    option("sparsity", str | None, None, f"What becomes 0, joined by +: {', '.join(SPARSITIES)} (docs/METHODS.md)."),
     option("recover", str, WHOLE, f"What wins accuracy back, joined by +: {', '.join(RECOVERIES)}; or none."),
     option("objective", str, "importance", "What a plan retains: importance (summed), or loss (measured on --data)."),
 )

@@ -26,6 +26,7 @@ app = typer.Typer(rich_markup_mode=None)
     "criterion",
     "objective",
     "rule",
+    "sparsity",
     "recover",
     criterion="l2",
     recover="none",

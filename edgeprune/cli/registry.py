@@ -24,7 +24,7 @@ COMMANDS: Mapping[str, str] = {
     "bench": "Time the installed network.",
     "report": "Show the report of a run, and draw its page anew.",
     "profiles": "List the profiles at hand; show, compare and pass on: profiles show, diff, export, import, merge.",
-    "methods": "List criteria, rules and recoveries, with their options and where they come from.",
+    "methods": "List criteria, rules, sparsities and recoveries, with their options and where they come from.",
     "targets": "List the kinds of board edgeprune knows, or show one.",
     "devices": "List the boards and emulators that can be reached from here.",
     "board-check": "Try everything on a board: identity, build, transfer, numerics, timing, flash, rollback.",

@@ -19,8 +19,10 @@ from edgeprune.fitting.build import Builder
 from edgeprune.fitting.fleet import check_fleet, install_on_others, slowest
 from edgeprune.fitting.install import install
 from edgeprune.fitting.judging import frame_distance
+from edgeprune.fitting.learning import learned
 from edgeprune.fitting.objective import saliency_of
 from edgeprune.fitting.options import FitOptions
+from edgeprune.fitting.passes import approach, widened
 from edgeprune.fitting.planned_ram import PlannedRam
 from edgeprune.fitting.planner import Planner, shrunk, with_removable
 from edgeprune.fitting.recover import History, recovered
@@ -29,6 +31,7 @@ from edgeprune.fitting.request import DONE, open_run
 from edgeprune.fitting.result import FitResult, FitRound, Measured, VariantResult
 from edgeprune.fitting.run_folder import RunRecord, save_question, save_run
 from edgeprune.fitting.saved import load_saliency, profile_json, profile_of, save_saliency
+from edgeprune.fitting.sparse import check_trainer
 from edgeprune.fitting.stages import DENSE
 from edgeprune.fitting.tabled import heaviest_tables
 from edgeprune.fitting.teaching import prepared
@@ -103,6 +106,7 @@ def fit(
         network = with_removable(network, progress)
     if data is not None:
         data, task, taught = prepared(network, data, task, progress)
+        check_trainer(options.sparsity, task)
         options = replace(options, distil_weight=1.0) if taught else options
         if network.interface.image is not None:
             distance = frame_distance(network, data.test)
@@ -165,19 +169,30 @@ def fit(
                 progress=progress,
             )
 
+        origin, lesson = learned(workshop)
         saliency = stages.once(
             "scores",
-            lambda: worth(network),
+            lambda: worth(origin),
             save=lambda made: save_saliency(made, out / "stages"),
             load=lambda said: load_saliency(out / "stages", said["objective"]),
         )
         ruled = planning.ruled(saliency)
-        planner = ruled.planner(network, saliency, dense.latency_ms, dense.manifest.memory.flash)
+
+        def planned(of: Network, scored: Saliency, part: float = 1.0) -> Planner:
+            """The planner of a pass. What was measured is of the dense network; smaller ones differ as tables say."""
+            now, first = (planning.tables.network(n.spec for n in x.kernels.nodes) for x in (of, network))
+            latency_ms = dense.latency_ms * now.latency_ms / first.latency_ms
+            flash_bytes = dense.manifest.memory.flash - first.flash_bytes + now.flash_bytes
+            return ruled.on_the_way(network, part).planner(of, scored, latency_ms, flash_bytes)
+
         margin = reference.margin if options.margin is None else options.margin
         why = "as asked" if options.margin is not None else "launches differ by as much on this device"
         progress.note(f"{margin:.1%} of the limit is kept free: {why}")
         try:
-            best, rounds = workshop.search("round", network, planner, reference, accepted, margin=margin)
+            reached = approach(workshop, origin, saliency, dense.cost, reference.budget, planned, worth)
+            start = reached.network
+            planner = planned(start, reached.saliency)
+            best, rounds = workshop.search("round", start, planner, reference, accepted, margin=margin)
         except InfeasibleBudgetError as e:
             if e.details.get("proven", True):
                 stages.forget()
@@ -186,9 +201,12 @@ def fit(
             raise _none_kept(rounds, out)
         plan = best.proposal.plan
         solved = planner.solved(plan)
-        question = save_question(out, solved, saliency)
-        small, history = recovered(workshop, "recovered-0", shrunk(network, plan), plan, options.epochs)
-        save_run(out, record, plan, small.module)
+        question = save_question(out, solved, reached.saliency)
+        whole = reached.whole(plan)
+        small, history = recovered(
+            workshop, "recovered-0", shrunk(start, plan), whole, options.epochs, origin=start, lost=plan
+        )
+        save_run(out, record, whole, small.module)
 
         def smaller(trained: Network, tight: Reference, name: str) -> Plan | None:
             try:
@@ -204,7 +222,7 @@ def fit(
                 return None
             return None if found is None else found.proposal.plan
 
-        done = install(workshop, device, reference, plan, small, smaller)
+        done = install(workshop, device, reference, whole, small, smaller)
         members = (
             install_on_others(others, out / "bundle", stages.run / DENSE, promise, options.patience_s, progress)
             if fleet
@@ -224,8 +242,8 @@ def fit(
         if options.baseline and promise.latency is not None:
             wider = {group: finer(widths) for group, widths in profiled.levels.items()}
             ratio = replace(planning, levels=wider, solver="uniform")
-            rival_planner = ratio.planner(network, saliency, dense.latency_ms, dense.manifest.memory.flash)
-            rival, rival_history = uniform(workshop, rival_planner, reference, pruned.latency_ms)
+            rival_planner = ratio.planner(origin, saliency, dense.latency_ms, dense.manifest.memory.flash)
+            rival, rival_history = uniform(workshop, origin, rival_planner, reference, pruned.latency_ms)
         paths = save_run(out, record, done.plan, done.network.module)
         stages.once(DONE, lambda: True, bool)
         tables = planning.corrected(best)
@@ -253,7 +271,13 @@ def fit(
             deployment=done.deployment,
             fingerprint=fingerprint,
             paths={**paths, **question, "bundle": out / "bundle", "store": store.path},
-            history={"pruned": history, "uniform": rival_history, **done.histories},
+            history={
+                **({"learned": lesson} if lesson else {}),
+                **reached.histories,
+                "pruned": history,
+                "uniform": rival_history,
+                **done.histories,
+            },
             task=task,
             data=data,
             solved=solved,
@@ -284,9 +308,13 @@ class _Planning:
 
     def levels_of(self, network: Network) -> dict[str, tuple[int, ...]]:
         """The levels of a network that may be smaller than the one that was profiled."""
-        sizes = {g.name: g.size for g in network.channels.groups}
+        sizes = sizes_of(network)
         levels = {name: (*(w for w in self.levels[name] if w < size), size) for name, size in sizes.items()}
-        return capped(levels, self.most)
+        return capped(levels, {name: min(width, sizes[name]) for name, width in self.most.items()})
+
+    def on_the_way(self, dense: Network, part: float) -> _Planning:
+        """The same in a pass that is not the last: a rule's widths are approached as a budget is."""
+        return replace(self, most=widened(self.most, sizes_of(dense), self.options.schedule, part))
 
     def planner(self, network: Network, saliency: Saliency, latency_ms: float, flash_bytes: float) -> Planner:
         """A planner for a network of this measured cost: its cost beyond the sum of its kernels corrects the tables."""
@@ -310,6 +338,10 @@ class _Planning:
         """The tables as the measurement of a round corrects them."""
         share = self.tables.correction / found.proposal.plan.method["latency_correction"]
         return self.tables.corrected(found.measured.judgement.latency_ms, found.proposal.latency_ms * share)
+
+
+def sizes_of(network: Network) -> dict[str, int]:
+    return {g.name: g.size for g in network.channels.groups}
 
 
 def _none_kept(rounds: list[FitRound], out: Path) -> VerificationError:

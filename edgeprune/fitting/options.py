@@ -10,10 +10,12 @@ from edgeprune.budget.verdict import PATIENCE_S
 from edgeprune.errors import UsageError
 from edgeprune.fitting.objective import check_objective
 from edgeprune.fitting.recoveries import WHOLE, recoveries_of
+from edgeprune.fitting.sparse import check_sparsity
 from edgeprune.importance.curves import IMPORTANCE
 from edgeprune.importance.registry import criterion, rule
 from edgeprune.jsonable import Jsonable
 from edgeprune.profiling.profile import ProfileOptions
+from edgeprune.training.sparse.schedule import Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class FitOptions(Jsonable):
     Attributes:
         criterion, objective: which channels of a group go first, and what the widths of a plan are worth.
         rule: what plans may keep at most, from scores alone; empty where the budget alone decides.
+        sparsity: what becomes 0 while it is trained, joined by ``+``; empty: nothing.
+        passes, schedule: in how many steps the budget is approached, each scored and recovered, and how large they are.
         recover: what wins accuracy back, steps joined by ``+``.
         time_limit_s: seconds after which a solver's best plan so far is taken; None: it ends by itself.
         gap: between plan and bound, relative, at which ``exact`` stops.
@@ -39,6 +43,9 @@ class FitOptions(Jsonable):
     solver: str = "exact"
     criterion: str = "taylor"
     rule: str = ""
+    sparsity: str = ""
+    passes: int = 1
+    schedule: str = "cubic"
     recover: str = WHOLE
     objective: str = IMPORTANCE
     rounds: int = 8
@@ -71,7 +78,11 @@ class FitOptions(Jsonable):
             raise UsageError(f"criterion {self.criterion} needs data", hint="give --data, or --criterion l2")
         if self.rule:
             rule(self.rule)
-        recoveries_of(self.recover)
+        trains = "finetune" in recoveries_of(self.recover) and self.epochs > 0
+        check_sparsity(self.sparsity, has_data=has_data, trains=trains)
+        Schedule(self.schedule, 0.0)
+        if self.passes < 1:
+            raise UsageError(f"{self.passes} passes make no network", hint="give 1 or more")
         if self.rounds < 1 or not 0 < self.fill <= 1 or not self.patience_s > 0 or not 0 <= (self.margin or 0) < 1:
             raise UsageError(
                 f"{self.rounds} rounds, a fill of {self.fill}, a margin of {self.margin} and {self.patience_s} s of "

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from edgeprune.errors import UsageError
 from edgeprune.fitting.planner import calibration
 from edgeprune.fitting.recoveries import recoveries_of
+from edgeprune.fitting.sparse import sparsities
 from edgeprune.fitting.workshop import Workshop
 from edgeprune.graph.network import Network, read_network
 from edgeprune.progress import SILENT, Progress
@@ -20,9 +21,12 @@ from edgeprune.training.finetune import train
 from edgeprune.training.foreign import finetuned
 from edgeprune.training.recalibrate import recalibrate
 from edgeprune.training.reconstruct import SAMPLES, reconstruct
+from edgeprune.training.sparse.sparsity import Sparsity, zeros_in
 from edgeprune.training.tasks.task import Task
 
 History = dict[str, Any]
+SPARSE = 0.05
+"""A network of which a larger share of weights is 0 was made sparse; others have a zero by chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ class Lesson:
         small: the pruned network, whose weights change in place.
         origin: the network that it was shrunk from, by the plan ``lost``.
         training: arguments of fine-tuning (:func:`edgeprune.training.finetune.train`); no ``epochs``, no training.
+        sparsity: of weights; without a training they are made 0 at once, after all other steps.
     """
 
     small: Network
@@ -42,6 +47,7 @@ class Lesson:
     task: Task
     batch_size: int = 64
     training: Mapping[str, Any] = field(default_factory=dict)
+    sparsity: tuple[Sparsity, ...] = ()
     progress: Progress = SILENT
 
 
@@ -65,6 +71,12 @@ class Reconstruct:
 
     def recover(self, lesson: Lesson) -> History:
         origin = lesson.origin
+        zeros, weights = zeros_in(lesson.small.module)
+        if zeros > SPARSE * weights:
+            lesson.progress.note(
+                f"{zeros / weights:.0%} of the weights are 0: no layer is re-solved, which would fill them"
+            )
+            return {}
         alive = survivors(origin.module, origin.channels, lesson.lost)
         kept = {
             name.removesuffix(".weight"): dims[0].nonzero().flatten()
@@ -96,16 +108,29 @@ class Finetune:
         settings = {**lesson.training, "batch_size": lesson.batch_size, "progress": lesson.progress}
         if task.finetune is not None:
             return finetuned(module, lesson.data, task, **settings)
-        return train(module, lesson.data, task=task, **settings).to_json()
+        return train(module, lesson.data, task=task, companions=lesson.sparsity, **settings).to_json()
 
 
 def recover(lesson: Lesson, chain: str) -> History:
     """Take the steps of a chain, one after the other; returns what they tell. What lost nothing stays as it is."""
     history: History = {}
     steps: Mapping[str, Recovery] = recoveries_of(chain)
-    for step in steps.values() if lesson.lost.keep else ():
-        history |= step.recover(lesson)
+    trained = "finetune" in steps and bool(lesson.training.get("epochs"))
+    for name, step in steps.items():
+        if lesson.lost.keep or (lesson.sparsity and name == "finetune"):
+            history |= step.recover(lesson)
+    if lesson.sparsity:
+        if not trained:
+            made_sparse(lesson.small, lesson.sparsity)
+        zeros, weights = zeros_in(lesson.small.module)
+        history["sparsity"] = {"zeros": zeros, "weights": weights}
     return history
+
+
+def made_sparse(network: Network, sparsity: tuple[Sparsity, ...]) -> None:
+    """Make weights 0 at once, without a training."""
+    for each in sparsity:
+        each.at_once(network.module)
 
 
 def recovered(
@@ -127,7 +152,7 @@ def recovered(
     folder = workshop.stages.run / "stages" / name
 
     def make() -> tuple[Network, History]:
-        history = _recovered(workshop, small, origin or workshop.network, lost or plan, epochs)
+        history = rebuilt(workshop, small, origin or workshop.network, lost or plan, epochs)
         save_pruned(small.module, plan, folder)
         return small, history
 
@@ -139,11 +164,28 @@ def recovered(
     return workshop.stages.once(name, make, save=lambda made: made[1], load=load)
 
 
-def _recovered(workshop: Workshop, small: Network, origin: Network, lost: Plan, epochs: int) -> History:
+def rebuilt(
+    workshop: Workshop, small: Network, origin: Network, lost: Plan, epochs: int, *, sparsity: bool = True
+) -> History:
+    """Recover a network that was shrunk from ``origin`` by the plan ``lost``, in place; returns what that told.
+
+    Args:
+        sparsity: whether its weights become sparse, if the run asks for that.
+    """
     options, data, task = workshop.options, workshop.data, workshop.task
+    found = sparsities(options.sparsity if sparsity else "", "weights", small, data, task, options.batch_size)
     if data is None or task is None:
+        made_sparse(small, found)
         return {}
-    training = {
+    training, progress = training_of(workshop, epochs), workshop.builder.progress
+    lesson = Lesson(small, origin, lost, data, task, options.batch_size, training, found, progress)
+    return recover(lesson, options.recover)
+
+
+def training_of(workshop: Workshop, epochs: int) -> dict[str, Any]:
+    """Arguments of a training of the run, with its dense network as teacher."""
+    options = workshop.options
+    return {
         "epochs": epochs,
         "lr": options.lr,
         "seed": options.seed,
@@ -151,5 +193,3 @@ def _recovered(workshop: Workshop, small: Network, origin: Network, lost: Plan, 
         "distil_weight": options.distil_weight,
         "temperature": options.temperature,
     }
-    lesson = Lesson(small, origin, lost, data, task, options.batch_size, training, workshop.builder.progress)
-    return recover(lesson, options.recover)

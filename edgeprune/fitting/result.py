@@ -50,6 +50,12 @@ class VariantResult(Jsonable):
     kernels_ms: Mapping[str, float] | None = None
 
     @property
+    def cost(self) -> Budget:
+        """What it takes, as limits that it just keeps."""
+        memory = self.manifest.memory
+        return Budget(self.latency_ms, memory.flash, memory.peak_ram)
+
+    @property
     def accuracy(self) -> float | None:
         """Share of right labels, where that is the metric."""
         return None if self.metric is None or self.metric.name != ACCURACY else self.metric.value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -185,16 +186,31 @@ def test_at_once_is_the_last_mask_and_again_changes_nothing() -> None:
 
 
 def test_signals_decide_where_they_are_given() -> None:
-    module = small()
-    mask = Weight(remove=0.5, scope="layer")
-    mask.prepare(
-        None, lambda module, wanted: {n: torch.arange(w.numel()).view(w.shape).double() for n, w in wanted.items()}
-    )
+    module, asked = small(), []
+
+    def scorer(name: str, module: nn.Module, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        asked.append(name)
+        return {n: torch.arange(w.numel()).view(w.shape).double() for n, w in wanted.items()}
+
+    mask = Weight(remove=0.5, by="taylor", scope="layer")
+    with pytest.raises(UsageError, match="taylor"):
+        mask.at_once(small())
+    mask.prepare(None, scorer)
     mask.at_once(module)
+    assert asked == ["taylor"]
     for w in weights_of(module).values():
         zero = (w == 0).flatten()
         assert zero[: w.numel() // 2].all()
         assert not zero[w.numel() // 2 :].any()
+
+
+@pytest.mark.parametrize("asked", ["weight:remove=0.9", "n_m", "block:rows=4", "l1", "l0:of=weights"])
+def test_what_was_0_before_stays_0(asked: str, data: DataSet) -> None:
+    module = small()
+    Weight(remove=0.3).at_once(module)
+    zeros = {name: (w == 0).clone() for name, w in weights_of(module).items()}
+    train(module, data, epochs=1, companions=sparsities_of(asked))
+    assert all((w[zeros[name]] == 0).all() for name, w in weights_of(module).items())
 
 
 def test_masks_follow_permuted_channels() -> None:

@@ -15,7 +15,7 @@ from edgeprune.methods import chosen
 from edgeprune.training.sparse.channels import Channels
 from edgeprune.training.sparse.patterns import lowest_channels
 from edgeprune.training.sparse.schedule import Schedule
-from edgeprune.training.sparse.sparsity import Signals, Sparsity, silence, weights_of
+from edgeprune.training.sparse.sparsity import Scorer, Sparsity, silence, weights_of
 from edgeprune.training.sparse.strength import Strength
 from edgeprune.training.tasks.task import Score
 
@@ -83,15 +83,16 @@ class L0(Sparsity):
         self._step, self._steps = 0, 1
         self._pressure = 0.0
 
-    def prepare(self, graph: ChannelGraph | None = None, signals: Signals | None = None) -> None:
+    def prepare(self, graph: ChannelGraph | None = None, scorer: Scorer | None = None) -> None:
         self._graph = graph
 
     def begin(self, module: nn.Module, steps: int) -> None:
-        self._step, self._steps, self._masks = 0, steps, {}
+        self._step, self._steps = 0, steps
         self.strength.begin(int(self.schedule.ramp * steps))
         self._pressure = self.strength.value
         kind = _OfWeights(module) if self.of == "weights" else _OfChannels(Channels(self._graph, self.name), module)
         self._gates, self._raw = kind, _copies(kind.tensors(module))
+        self._masks = {n: t != 0 for n, t in self._raw.items()} if self.of == "weights" else {}
         self._optimizer = torch.optim.Adam(kind.places.values(), lr=self.lr)
         self._drawn: dict[str, Tensor] = {}
 
@@ -125,6 +126,7 @@ class L0(Sparsity):
         if self._gates is None:
             silence(dict(module.named_parameters()), self._masks)
             return
+        silence(self._gates.tensors(module), self._masks)
         self._raw = _copies(self._gates.tensors(module))
         part = self._step / self._steps
         # Expected, not counted: gates take a while to shut, and meanwhile the strength would grow without need.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
@@ -13,9 +14,12 @@ from edgeprune.graph.channels import ChannelGraph
 from edgeprune.training.sparse.channels import Channels
 from edgeprune.training.sparse.patterns import Single, lowest_channels, lowest_gone
 from edgeprune.training.sparse.schedule import Schedule
-from edgeprune.training.sparse.sparsity import Signals, Sparsity, silence, weights_of
+from edgeprune.training.sparse.sparsity import Scorer, Sparsity, silence, weights_of
 from edgeprune.training.sparse.strength import Strength
 from edgeprune.training.tasks.task import Score
+
+_SAMPLED = 50_000
+"""Weights that a share of all is read off."""
 
 
 class _Shrinking(Sparsity):
@@ -41,8 +45,9 @@ class _Shrinking(Sparsity):
             gone, planned = self.gone, self.schedule.share(part)
             self.strength.follow(gone, planned)
             if not self.strength.target or gone < planned:
+                most = self.reach(module, planned) if self.strength.target else math.inf
                 with torch.no_grad():
-                    self.shrink(module, lr * self.strength.value)
+                    self.shrink(module, min(most, lr * self.strength.value))
             ended = self._step == int(self.schedule.ramp * self._steps)
             if ended and self.gone < self.strength.target and not self.strength.held:
                 self.cut(module, self.strength.target)
@@ -59,6 +64,10 @@ class _Shrinking(Sparsity):
     @abstractmethod
     def shrink(self, module: nn.Module, amount: float) -> None:
         """The proximal step: towards 0 by an amount relative to the layer's weights."""
+
+    @abstractmethod
+    def reach(self, module: nn.Module, share: float) -> float:
+        """The amount by which a share is 0 and no more: a strength that grew too far takes not all at once."""
 
     @abstractmethod
     def cut(self, module: nn.Module, share: float) -> None:
@@ -98,6 +107,13 @@ class L1(_Shrinking):
             w.copy_(w.sign() * (w.abs() - amount * self._scale[name]).clamp_(min=0))
             self._masks[name] &= w != 0
 
+    def reach(self, module: nn.Module, share: float) -> float:
+        weights = weights_of(module)
+        # A part of the weights of each layer tells where the share lies.
+        step = max(1, sum(w.numel() for w in weights.values()) // _SAMPLED)
+        sizes = [w.detach().flatten()[::step].abs() / (self._scale[n] or 1.0) for n, w in weights.items()]
+        return _at(torch.cat(sizes), share)
+
     def cut(self, module: nn.Module, share: float) -> None:
         sizes = {n: w.detach().abs() / (self._scale[n] or 1.0) for n, w in weights_of(module).items()}
         for name, mask in lowest_gone(sizes, Single(), share).items():
@@ -125,7 +141,7 @@ class GroupLasso(_Shrinking):
         self._graph: ChannelGraph | None = None
         self._alive: dict[str, Tensor] = {}
 
-    def prepare(self, graph: ChannelGraph | None = None, signals: Signals | None = None) -> None:
+    def prepare(self, graph: ChannelGraph | None = None, scorer: Scorer | None = None) -> None:
         self._graph = graph
 
     def begin(self, module: nn.Module, steps: int) -> None:
@@ -150,6 +166,11 @@ class GroupLasso(_Shrinking):
             self._alive[name] &= factor > 0
         self._channels.multiply(module, factors)
 
+    def reach(self, module: nn.Module, share: float) -> float:
+        return _at(
+            torch.cat([s.sqrt() / (self._usual[n] or 1.0) for n, s in self._channels.squares(module).items()]), share
+        )
+
     def cut(self, module: nn.Module, share: float) -> None:
         norms = {n: s.sqrt() / (self._usual[n] or 1.0) for n, s in self._channels.squares(module).items()}
         for name, alive in lowest_channels(norms, share).items():
@@ -157,6 +178,11 @@ class GroupLasso(_Shrinking):
 
     def hold(self, module: nn.Module) -> None:
         self._channels.multiply(module, {name: alive.double() for name, alive in self._alive.items()})
+
+
+def _at(sizes: Tensor, share: float) -> float:
+    """The size that a share of all does not exceed; sizes (n,), at least 0."""
+    return float(sizes.kthvalue(min(len(sizes), max(1, math.ceil(share * len(sizes)))))[0])
 
 
 def _share(alive: Mapping[str, Tensor]) -> float:

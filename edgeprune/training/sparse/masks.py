@@ -12,7 +12,7 @@ from edgeprune.errors import UsageError
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.training.sparse.patterns import SCOPES, Blocks, Single, lowest_gone, n_of_m
 from edgeprune.training.sparse.schedule import Schedule
-from edgeprune.training.sparse.sparsity import Signals, Sparsity, magnitudes, silence, weights_of
+from edgeprune.training.sparse.sparsity import MAGNITUDE, Scorer, Sparsity, silence, weights_of
 
 _UPDATES = 20
 """How often more weights go until the share is reached; between two of these times the rest adapts."""
@@ -24,20 +24,22 @@ class Masked(Sparsity):
     trains: ClassVar[bool] = False
     schedule: Schedule
 
-    def __init__(self) -> None:
-        self.signals: Signals = magnitudes
+    def __init__(self, by: str = MAGNITUDE) -> None:
+        self.by = by
         self.masks: dict[str, Tensor] = {}
+        self._scorer: Scorer | None = None
         self._step, self._every, self._steps = 0, 1, 1
 
-    def prepare(self, graph: ChannelGraph | None = None, signals: Signals | None = None) -> None:
-        self.signals = signals or magnitudes
+    def prepare(self, graph: ChannelGraph | None = None, scorer: Scorer | None = None) -> None:
+        self._scorer = scorer
 
     @abstractmethod
     def kept(self, signals: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
         """Masks in which a share of the weights is gone, by what they are worth; -1 where a weight is gone already."""
 
     def begin(self, module: nn.Module, steps: int) -> None:
-        self.masks, self._step, self._steps = {}, 0, steps
+        self._start(module)
+        self._step, self._steps = 0, steps
         self._every = max(1, int(steps * self.schedule.ramp / _UPDATES))
         self._update(module)
 
@@ -51,18 +53,29 @@ class Masked(Sparsity):
             silence(weights_of(module), self.masks)
 
     def at_once(self, module: nn.Module) -> None:
-        self.masks, self._step, self._steps = {}, 1, 1
+        self._start(module)
+        self._step, self._steps = 1, 1
         self._update(module)
+
+    def _start(self, module: nn.Module) -> None:
+        """What is 0 at the start is gone already."""
+        self.masks = {name: w.detach() != 0 for name, w in weights_of(module).items()}
+
+    def _worth(self, module: nn.Module) -> Mapping[str, Tensor]:
+        weights = weights_of(module)
+        if self.by == MAGNITUDE:
+            return {name: w.detach().abs() for name, w in weights.items()}
+        if self._scorer is None:
+            raise UsageError(f"nothing scores weights by '{self.by}' here", hint=f"take by={MAGNITUDE}")
+        return self._scorer(self.by, module, weights)
 
     def _update(self, module: nn.Module) -> None:
         share = self.schedule.share(self._step / self._steps)
         weights = weights_of(module)
         if share > 0:
-            worth = dict(self.signals(module, weights))
-            for name, mask in self.masks.items():
-                worth[name] = worth[name].masked_fill(~mask, -1)
-            found = self.kept(worth, share)
-            self.masks = {n: m & self.masks[n] if n in self.masks else m for n, m in found.items()}
+            worth = {n: v.masked_fill(~self.masks[n], -1) for n, v in self._worth(module).items()}
+            for name, mask in self.kept(worth, share).items():
+                self.masks[name] = self.masks[name] & mask
         silence(weights, self.masks)
 
 
@@ -71,14 +84,22 @@ class Weight(Masked):
 
     Args:
         remove: the share of all weights that is gone at the end.
+        by: the criterion that says which; ``magnitude``, or one that has a number for each weight.
         schedule, ramp: how it gets there (:class:`edgeprune.training.sparse.schedule.Schedule`).
         scope: ``global`` compares all weights, ``layer`` takes the share of each tensor.
     """
 
     name: ClassVar[str] = "weight"
 
-    def __init__(self, remove: float = 0.5, schedule: str = "cubic", ramp: float = 0.6, scope: str = "global") -> None:
-        super().__init__()
+    def __init__(
+        self,
+        remove: float = 0.5,
+        by: str = MAGNITUDE,
+        schedule: str = "cubic",
+        ramp: float = 0.6,
+        scope: str = "global",
+    ) -> None:
+        super().__init__(by)
         self.schedule, self.scope = Schedule(schedule, remove, ramp), _scope(scope)
 
     def kept(self, signals: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
@@ -99,11 +120,12 @@ class Block(Masked):
         remove: float = 0.5,
         rows: int = 16,
         columns: int = 1,
+        by: str = MAGNITUDE,
         schedule: str = "cubic",
         ramp: float = 0.6,
         scope: str = "global",
     ) -> None:
-        super().__init__()
+        super().__init__(by)
         self.blocks = Blocks(rows, columns)
         self.schedule, self.scope = Schedule(schedule, remove, ramp), _scope(scope)
 
@@ -119,8 +141,8 @@ class NofM(Masked):
 
     name: ClassVar[str] = "n_m"
 
-    def __init__(self, n: int = 2, m: int = 4, ramp: float = 0.6) -> None:
-        super().__init__()
+    def __init__(self, n: int = 2, m: int = 4, by: str = MAGNITUDE, ramp: float = 0.6) -> None:
+        super().__init__(by)
         if not 1 <= n < m:
             raise UsageError(f"no {n} of {m} weights can stay", hint="give n from 1 to below m")
         self.n, self.m = n, m
@@ -142,9 +164,7 @@ class Kept(Masked):
         self.schedule = Schedule("once", 0.5)
 
     def _update(self, module: nn.Module) -> None:
-        weights = weights_of(module)
-        self.masks = self.masks or {name: w.detach() != 0 for name, w in weights.items()}
-        silence(weights, self.masks)
+        silence(weights_of(module), self.masks)
 
     def kept(self, signals: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
         return self.masks

@@ -27,7 +27,7 @@ class Schedule:
     ramp: float = 0.6
 
     def __post_init__(self) -> None:
-        chosen("a sparsity", "schedule", self.name, SCHEDULES)
+        chosen("a sparsity or of passes", "schedule", self.name, SCHEDULES)
         for what, value, right in (
             ("share that goes", self.final, 0 <= self.final < 1),
             ("ramp of a schedule", self.ramp, 0 < self.ramp <= 1),

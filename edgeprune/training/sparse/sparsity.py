@@ -11,13 +11,9 @@ from torch import Tensor, nn
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.training.companion import Silent
 
-Signals = Callable[[nn.Module, Mapping[str, Tensor]], Mapping[str, Tensor]]
-"""(module, parameters by name) -> what each of their weights is worth, at least 0, in the parameter's shape."""
-
-
-def magnitudes(module: nn.Module, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Absolute values of weights."""
-    return {name: values.detach().abs() for name, values in wanted.items()}
+MAGNITUDE = "magnitude"
+Scorer = Callable[[str, nn.Module, Mapping[str, Tensor]], Mapping[str, Tensor]]
+"""(criterion, module, parameters by name) -> what each of their weights is worth, at least 0, in their shapes."""
 
 
 def weights_of(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -47,8 +43,11 @@ class Sparsity(Silent):
     of: Literal["channels", "weights"] = "weights"
     trains: ClassVar[bool] = True
 
-    def prepare(self, graph: ChannelGraph | None = None, signals: Signals | None = None) -> None:
-        """Told before a training: what channels the network has, and how its weights are scored if not by magnitude."""
+    by: str = MAGNITUDE
+    """The criterion that weights are scored by."""
+
+    def prepare(self, graph: ChannelGraph | None = None, scorer: Scorer | None = None) -> None:
+        """Told before a training: what channels the network has, and how its weights are scored by a criterion."""
 
     def at_once(self, module: nn.Module) -> None:
         """Make zeros without training; for those that :attr:`trains` does not hold of."""
