@@ -28,12 +28,13 @@ from edgeprune.devices.protocol import Device
 from edgeprune.fitting.objective import check_objective, saliency_of
 from edgeprune.fitting.planned_ram import PlannedRam
 from edgeprune.fitting.planner import Planner, with_removable
+from edgeprune.fitting.ruled import check_rule, ruled
 from edgeprune.fitting.run_folder import RunRecord
 from edgeprune.fitting.teaching import prepared
 from edgeprune.graph.network import Network, read_network
 from edgeprune.home import store_path
 from edgeprune.importance.curves import Saliency
-from edgeprune.importance.registry import criterion, rule
+from edgeprune.importance.registry import criterion
 from edgeprune.importance.rules import capped
 from edgeprune.latency.model import NetworkPrediction
 from edgeprune.latency.store import Profile, ProfileStore
@@ -81,8 +82,7 @@ class Question:
         """
         check_objective(self.objective, has_data=self.data is not None)
         criterion(self.criterion)
-        if self.rule:
-            rule(self.rule)
+        check_rule(self.rule or "", has_data=self.data is not None)
         task, kind = open_task(self.task), open_target(self.target)
         loaded, record = open_model(
             self.model, self.example_inputs, self.weights, self.input_shape, self.example, self.seed
@@ -146,7 +146,7 @@ class Opened:
                 progress=bar,
             )
             if asked.rule:
-                levels = capped(levels, rule(asked.rule).choose(saliency.scores))
+                levels = capped(levels, ruled(asked.rule, network, saliency.scores, data, task))
             planner = Planner(
                 network,
                 saliency,

@@ -252,7 +252,6 @@ def _recovered(planning: Planning, small: ReadNetwork, plan: Plan, chain: str, a
     data, task = planning.data, planning.task
     found = sparsities(asked, "weights", small, data, task)
     if data is None or task is None:
-        made_sparse(small, found)
-        return {}
+        return made_sparse(small, found)
     lesson = Lesson(small, planning.network, plan, data, task, sparsity=found, progress=planning.progress)
     return recover_by(lesson, chain)

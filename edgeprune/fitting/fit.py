@@ -29,6 +29,7 @@ from edgeprune.fitting.recover import History, recovered
 from edgeprune.fitting.reference import Reference, accepted
 from edgeprune.fitting.request import DONE, open_run
 from edgeprune.fitting.result import FitResult, FitRound, Measured, VariantResult
+from edgeprune.fitting.ruled import ruled
 from edgeprune.fitting.run_folder import RunRecord, save_question, save_run
 from edgeprune.fitting.saved import load_saliency, profile_json, profile_of, save_saliency
 from edgeprune.fitting.sparse import check_trainer
@@ -38,7 +39,6 @@ from edgeprune.fitting.teaching import prepared
 from edgeprune.fitting.workshop import Workshop
 from edgeprune.graph.network import Network, read_network
 from edgeprune.importance.curves import Saliency
-from edgeprune.importance.registry import rule
 from edgeprune.importance.rules import capped
 from edgeprune.latency.grids import finer
 from edgeprune.latency.model import LatencyModel
@@ -176,14 +176,15 @@ def fit(
             save=lambda made: save_saliency(made, out / "stages"),
             load=lambda said: load_saliency(out / "stages", said["objective"]),
         )
-        ruled = planning.ruled(saliency)
+        most = stages.once("ruled", lambda: ruled(options.rule, origin, saliency.scores, data, task), dict[str, int])
 
         def planned(of: Network, scored: Saliency, part: float = 1.0) -> Planner:
             """The planner of a pass. What was measured is of the dense network; smaller ones differ as tables say."""
             now, first = (planning.tables.network(n.spec for n in x.kernels.nodes) for x in (of, network))
             latency_ms = dense.latency_ms * now.latency_ms / first.latency_ms
             flash_bytes = dense.manifest.memory.flash - first.flash_bytes + now.flash_bytes
-            return ruled.on_the_way(network, part).planner(of, scored, latency_ms, flash_bytes)
+            kept = widened(most, sizes_of(network), options.schedule, part)
+            return replace(planning, most=kept).planner(of, scored, latency_ms, flash_bytes)
 
         margin = reference.margin if options.margin is None else options.margin
         why = "as asked" if options.margin is not None else "launches differ by as much on this device"
@@ -301,20 +302,11 @@ class _Planning:
     most: Mapping[str, int] = field(default_factory=dict)
     """What a rule keeps of each group, at most."""
 
-    def ruled(self, saliency: Saliency) -> _Planning:
-        """The same under the rule of the run, if it has one."""
-        asked = self.options.rule
-        return replace(self, most=rule(asked).choose(saliency.scores)) if asked else self
-
     def levels_of(self, network: Network) -> dict[str, tuple[int, ...]]:
         """The levels of a network that may be smaller than the one that was profiled."""
         sizes = sizes_of(network)
         levels = {name: (*(w for w in self.levels[name] if w < size), size) for name, size in sizes.items()}
         return capped(levels, {name: min(width, sizes[name]) for name, width in self.most.items()})
-
-    def on_the_way(self, dense: Network, part: float) -> _Planning:
-        """The same in a pass that is not the last: a rule's widths are approached as a budget is."""
-        return replace(self, most=widened(self.most, sizes_of(dense), self.options.schedule, part))
 
     def planner(self, network: Network, saliency: Saliency, latency_ms: float, flash_bytes: float) -> Planner:
         """A planner for a network of this measured cost: its cost beyond the sum of its kernels corrects the tables."""

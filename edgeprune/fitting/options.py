@@ -10,9 +10,10 @@ from edgeprune.budget.verdict import PATIENCE_S
 from edgeprune.errors import UsageError
 from edgeprune.fitting.objective import check_objective
 from edgeprune.fitting.recoveries import WHOLE, recoveries_of
+from edgeprune.fitting.ruled import check_rule
 from edgeprune.fitting.sparse import check_sparsity
 from edgeprune.importance.curves import IMPORTANCE
-from edgeprune.importance.registry import criterion, rule
+from edgeprune.importance.registry import criterion
 from edgeprune.jsonable import Jsonable
 from edgeprune.profiling.profile import ProfileOptions
 from edgeprune.training.sparse.schedule import Schedule
@@ -76,8 +77,7 @@ class FitOptions(Jsonable):
         """Raises UsageError for options that do not go together, before anything is measured."""
         if criterion(self.criterion).needs_data and not has_data:
             raise UsageError(f"criterion {self.criterion} needs data", hint="give --data, or --criterion l2")
-        if self.rule:
-            rule(self.rule)
+        check_rule(self.rule, has_data=has_data)
         trains = "finetune" in recoveries_of(self.recover) and self.epochs > 0
         check_sparsity(self.sparsity, has_data=has_data, trains=trains)
         Schedule(self.schedule, 0.0)

@@ -119,18 +119,17 @@ def recover(lesson: Lesson, chain: str) -> History:
     for name, step in steps.items():
         if lesson.lost.keep or (lesson.sparsity and name == "finetune"):
             history |= step.recover(lesson)
-    if lesson.sparsity:
-        if not trained:
-            made_sparse(lesson.small, lesson.sparsity)
-        zeros, weights = zeros_in(lesson.small.module)
-        history["sparsity"] = {"zeros": zeros, "weights": weights}
-    return history
+    return history | made_sparse(lesson.small, lesson.sparsity, trained=trained)
 
 
-def made_sparse(network: Network, sparsity: tuple[Sparsity, ...]) -> None:
-    """Make weights 0 at once, without a training."""
-    for each in sparsity:
+def made_sparse(network: Network, sparsity: tuple[Sparsity, ...], *, trained: bool = False) -> History:
+    """Make weights 0 at once, if no training did; returns how many are, where any should be."""
+    if not sparsity:
+        return {}
+    for each in () if trained else sparsity:
         each.at_once(network.module)
+    zeros, weights = zeros_in(network.module)
+    return {"sparsity": {"zeros": zeros, "weights": weights}}
 
 
 def recovered(
@@ -175,8 +174,7 @@ def rebuilt(
     options, data, task = workshop.options, workshop.data, workshop.task
     found = sparsities(options.sparsity if sparsity else "", "weights", small, data, task, options.batch_size)
     if data is None or task is None:
-        made_sparse(small, found)
-        return {}
+        return made_sparse(small, found)
     training, progress = training_of(workshop, epochs), workshop.builder.progress
     lesson = Lesson(small, origin, lost, data, task, options.batch_size, training, found, progress)
     return recover(lesson, options.recover)

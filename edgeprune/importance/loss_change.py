@@ -46,11 +46,11 @@ class LossChange:
     def score(self, network: Network, batches: Batches | None = None, loss_fn: LossFn | None = None) -> Scores:
         if batches is None:
             raise UsageError(f"criterion '{self.name}' needs data", hint="give batches of (input, target)")
-        batches, groups = _first(batches), network.channels.prunable
+        batches, groups = first_samples(batches), network.channels.prunable
         if not batches:
             raise UsageError(f"criterion '{self.name}' got an empty data set", hint="give at least one batch")
         norms, channels = L2().score(network), sum(g.size for g in groups)
-        dense = _loss(network, {}, batches, loss_fn)
+        dense = loss_without(network, {}, batches, loss_fn)
         scores: Scores = {}
         for group in groups:
             scores[group.name] = np.zeros(group.size)
@@ -59,13 +59,13 @@ class LossChange:
             parts = max(2, min(group.size, group.size * self.evaluations // channels))
             for together in np.array_split(np.argsort(norms[group.name], kind="stable"), parts):
                 keep = tuple(i for i in range(group.size) if i not in set(together.tolist()))
-                change = abs(_loss(network, {group: keep}, batches, loss_fn) - dense)
+                change = abs(loss_without(network, {group: keep}, batches, loss_fn) - dense)
                 scores[group.name][together] = change * _shares(norms[group.name][together])
         largest = max(float(s.max()) for s in scores.values())
         return {name: s + TIES * largest * _shares(norms[name]) for name, s in scores.items()}
 
 
-def _first(batches: Batches) -> list[tuple[Any, Any]]:
+def first_samples(batches: Batches) -> list[tuple[Any, Any]]:
     """As many of the batches as hold :data:`SAMPLES`."""
     found: list[tuple[Any, Any]] = []
     count = 0
@@ -82,7 +82,7 @@ def _shares(norms: NDArray[np.float64]) -> NDArray[np.float64]:
     return found
 
 
-def _loss(
+def loss_without(
     network: Network,
     keep: dict[WidthGroup, tuple[int, ...]],
     batches: Sequence[tuple[Any, Any]],

@@ -63,6 +63,11 @@ CRITERIA = Methods(
             "change of the loss without the channel, measured",
             "Mozer and Smolensky 1989, Skeletonization",
         ),
+        "predictor": Method(
+            _HERE + "predictor:Predictor",
+            "loss change, measured for some channels and learned for the others from other criteria",
+            "own; after He et al. 2018, arXiv:1802.03494, and Liu et al. 2019, arXiv:1903.10258",
+        ),
         "random": Method(_HERE + "control:Random", "the control of experiments", "none"),
     },
 )
@@ -92,6 +97,11 @@ RULES = Methods(
         ),
         "relative": Method(_RULES + "Relative", "scores below a share of their group's largest go", "usual"),
         "ratio": Method(_RULES + "Ratio", "the lowest share of each group goes", "Li et al. 2017, arXiv:1608.08710"),
+        "dynamic": Method(
+            _RULES + "Dynamic",
+            "scores below a share of the largest go, as large as the task's figure allows",
+            "Guo et al. 2016, arXiv:1608.04493 (thresholds that are revised)",
+        ),
         "global_ratio": Method(
             _RULES + "GlobalRatio", "the lowest share of all channels goes", "Molchanov et al. 2017, arXiv:1611.06440"
         ),

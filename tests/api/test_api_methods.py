@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import edgeprune
 from edgeprune.api.frontiers import frontier_of
 from edgeprune.errors import UsageError
-from edgeprune.training.evaluate import predict
+from edgeprune.training.evaluate import accuracy, predict
 
 SHAPE = (1, 3, 8, 8)
 
@@ -27,7 +28,7 @@ def common(source, few, board) -> dict:
 def test_every_method_is_listed_with_its_options():
     rows = edgeprune.list_methods()
     kinds = {row.kind for row in rows}
-    assert kinds == {"criterion", "rule", "recovery"}
+    assert kinds == {"criterion", "rule", "sparsity", "recovery"}
     assert all(row.about and row.source for row in rows)
     by_name = {(row.kind, row.name): row for row in rows}
     assert by_name["criterion", "activation"].options == {"statistic": "mean_abs", "combine": "mean"}
@@ -35,6 +36,10 @@ def test_every_method_is_listed_with_its_options():
     assert not by_name["criterion", "l2"].data
     assert by_name["rule", "threshold"].options == {"value": None}
     assert by_name["recovery", "reconstruct"].options == {"samples": 256}
+    assert by_name["sparsity", "n_m"].options == {"n": 2, "m": 4, "by": "magnitude", "ramp": 0.6}
+    assert by_name["sparsity", "l1"].data
+    assert not by_name["sparsity", "n_m"].data
+    assert by_name["rule", "dynamic"].data
 
 
 def test_the_page_has_every_method():
@@ -90,6 +95,32 @@ def test_recovery_without_training_brings_outputs_back(source, net, arrays, comm
     assert all(map(torch.equal, again.module.state_dict().values(), solved.module.state_dict().values()))
 
 
+def test_weights_are_0_at_once_without_data(source, common, tmp_path):
+    pruned = edgeprune.prune(source, latency="60%", sparsity="weight:remove=0.75", out=tmp_path / "run", **common)
+    weights = [p for p in pruned.module.parameters() if p.dim() > 1]
+    zeros = sum(int((p == 0).sum()) for p in weights)
+    assert pruned.recovered == {"sparsity": {"zeros": zeros, "weights": sum(p.numel() for p in weights)}}
+    assert zeros == pytest.approx(0.75 * sum(p.numel() for p in weights), rel=0.01)
+    edgeprune.compile(tmp_path / "run", out=tmp_path / "bundle", factory=source, store=common["store"])
+    x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
+    with edgeprune.load_bundle(tmp_path / "bundle") as program:
+        (found,) = program(x.numpy())
+    with torch.no_grad():
+        np.testing.assert_allclose(found, pruned.module.eval()(x).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_threshold_is_judged_on_data(source, net, arrays, common, tmp_path):
+    shared = {"data": arrays, "out": tmp_path / "run", **common}
+    cautious = edgeprune.prune(source, rule="dynamic:drop=0", **shared)
+    assert cautious.plan.keep
+    images, labels = arrays["x_train"], arrays["y_train"]
+    assert accuracy(cautious.module, images, labels) >= accuracy(net, images, labels)
+    bold = edgeprune.prune(source, rule="dynamic:drop=1", **shared)
+    assert {bold.plan.width(g) for g in bold.plan.keep} == {1}
+    with pytest.raises(UsageError, match="rule 'dynamic' needs data"):
+        edgeprune.prune(source, rule="dynamic", out=tmp_path / "none", **common)
+
+
 def test_what_is_gone_is_counted(source, net, common, tmp_path):
     pruned = edgeprune.prune(source, latency="60%", out=tmp_path / "run", **common)
     found = pruned.sparsity
@@ -106,6 +137,8 @@ def test_what_is_gone_is_counted(source, net, common, tmp_path):
         ({"criterion": "l2:combine=none"}, "combine of criterion 'l2' cannot be 'none'"),
         ({"rule": "half"}, "no rule 'half'"),
         ({"rule": "ratio:share=1"}, "rule 'ratio' does not take 'share=1'"),
+        ({"sparsity": "half"}, "no sparsity 'half'"),
+        ({"sparsity": "n_m:n=9"}, "no 9 of 4 weights"),
         ({"recover": "heal"}, "no recovery 'heal'"),
         ({"recover": "recalibrate+recalibrate"}, "named twice"),
         ({"recover": "reconstruct:samples=0"}, "cannot be re-solved on 0 samples"),
@@ -125,6 +158,8 @@ def test_prune_trains_nothing_and_recovers_nothing_without_data(source, arrays, 
         edgeprune.prune(source, recover="recalibrate+finetune", data=arrays, **shared)
     with pytest.raises(UsageError, match="needs data"):
         edgeprune.prune(source, recover="recalibrate", **shared)
+    with pytest.raises(UsageError, match="learned in a training"):
+        edgeprune.prune(source, sparsity="group_lasso", data=arrays, **shared)
 
 
 def test_a_fit_recovers_as_it_is_told(source, arrays, few, board, tmp_path):

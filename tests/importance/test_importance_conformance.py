@@ -29,6 +29,7 @@ ASKED = [
     "hessian_diagonal:estimate=hutchinson,probes=2",
     "hessian_product:form=row",
     "loss_change:evaluations=6",
+    "predictor:evaluations=8",
 ]
 """Every criterion as it is, and with options."""
 OF_DIRECTION = {"random", "geometric_median", "gradient", "hessian_product:form=row"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from edgeprune.errors import UsageError
 from edgeprune.graph.network import Network, read_network
 from edgeprune.importance import hessian as hessian_module
 from edgeprune.importance.hessian import ESTIMATES, HessianDiagonal, hessian_products
+from edgeprune.importance.predictor import sampled
 from edgeprune.importance.registry import criterion, rule
 from edgeprune.importance.rules import capped
 
@@ -369,3 +371,50 @@ def test_a_threshold_has_no_usual_value() -> None:
 def test_levels_end_at_what_a_rule_keeps() -> None:
     levels = {"a": (2, 4, 8), "b": (0, 4, 8), "c": (8,)}
     assert capped(levels, {"a": 5, "b": 4}) == {"a": (2, 4, 5), "b": (0, 4), "c": (8,)}
+
+
+# -- what is learned, and what backs off ------------------------------------------------------------------
+
+
+def test_a_dynamic_threshold_goes_as_far_as_the_judge_allows() -> None:
+    scores = {"a": np.array([0.1, 0.3, 0.5, 1.0]), "b": np.array([0.2, 2.0])}
+    judged: list[dict[str, int]] = []
+
+    def judge(widths: dict[str, int]) -> float:
+        judged.append(widths)
+        return 0.9 if sum(widths.values()) >= 4 else 0.5
+
+    found = rule("dynamic:drop=0.1,steps=10").choose(scores, judge)
+    # 0.1 and 0.2 of b's largest go first (0.1 each of the largest), then 0.3: three left are too few.
+    assert found == {"a": 3, "b": 1}
+    assert judged[0] == {"a": 4, "b": 2}
+    assert any(sum(widths.values()) < 4 for widths in judged)
+    assert len(judged) == 11
+    assert rule("dynamic:drop=0").choose(scores, lambda widths: float(sum(widths.values()))) == {"a": 4, "b": 2}
+    with pytest.raises(UsageError, match="data"):
+        rule("dynamic").choose(scores)
+
+
+def test_a_predictor_ranks_channels_that_it_never_measured() -> None:
+    torch.manual_seed(3)
+    module: Any = nn.Sequential(
+        nn.Conv2d(3, 40, 3), nn.ReLU(), nn.Conv2d(40, 30, 3), nn.ReLU(), nn.Flatten(), nn.Linear(480, 4)
+    )
+    with torch.no_grad():  # channels of very different worth
+        module[0].weight *= torch.logspace(-2, 0.5, 40)[torch.randperm(40)].view(-1, 1, 1, 1)
+        module[2].weight *= torch.logspace(-2, 0.5, 30)[torch.randperm(30)].view(-1, 1, 1, 1)
+    network = read_network(module, (torch.randn(1, 3, 8, 8),))
+    generator = torch.Generator().manual_seed(0)
+    batches = [(torch.randn(64, 3, 8, 8, generator=generator), torch.randint(0, 4, (64,), generator=generator))] * 2
+    predictor = criterion("predictor", evaluations=24, seed=1)
+    predicted = predictor.score(network, batches)
+    measured = criterion("loss_change", evaluations=10_000).score(network, batches)
+    norms = criterion("l2").score(network)
+    sample = set(sampled([norms[g.name] for g in network.channels.prunable], 24).tolist())
+    assert len(sample) < 30
+    start = 0
+    for name, values in predicted.items():
+        unseen = [i for i in range(values.size) if start + i not in sample]
+        start += values.size
+        ranks = [x[unseen].argsort().argsort() for x in (values, measured[name])]
+        assert np.corrcoef(*ranks)[0, 1] > 0.6
