@@ -14,6 +14,7 @@ that the command line returns for it. An error that one part raises is defined t
     │   ├── ProfileError                3  latency records that cannot be used
     │   │   └── ProfileMismatchError    3  a profile of another device, compiler or thread count
     │   ├── BundleError                 3  a bundle folder that is incomplete or altered
+    │   ├── AnomalousInputError        11  a sample with NaN, infinity or values far from the data's
     │   └── PlanError                   3  a plan that does not fit the model
     ├── InfeasibleBudgetError           4  no plan reaches the budget; carries the smallest reachable
     ├── MissingDependencyError          5  a package or tool is absent or has a wrong version
@@ -92,6 +93,10 @@ class ProfileMismatchError(ProfileError):
 
 class BundleError(BadInputError):
     pass
+
+
+class AnomalousInputError(BadInputError):
+    exit_code = 11
 
 
 class PlanError(BadInputError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from os import PathLike
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from edgeprune.api.arguments import Where, board_of
 from edgeprune.api.progress import reporting
+from edgeprune.board.anomalies import FLAG, GUARD, REFUSE, Anomaly, require_mode
 from edgeprune.budget.promise import Promise
 from edgeprune.budget.verdict import PATIENCE_S
 from edgeprune.compiler.manifest import MANIFEST, read_manifest
@@ -28,7 +29,7 @@ from edgeprune.deploy.standard import Standard
 from edgeprune.deploy.timing import WARMUP, Timing
 from edgeprune.deploy.trials import on_trial
 from edgeprune.devices.protocol import Device
-from edgeprune.errors import BadInputError
+from edgeprune.errors import AnomalousInputError, BadInputError, UsageError
 from edgeprune.progress import Progress
 
 
@@ -91,25 +92,46 @@ def run(
     device: str | Device = "local:",
     *,
     threads: int | None = None,
-) -> list[NDArray[Any]]:
+    anomalies: str = GUARD,
+) -> Results:
     """Outputs of the network that is installed on a device, computed there: one array for each.
 
     Args:
         inputs: an array of stacked samples, (N, C, H, W) for images, (N, H, W, C) of uint8 for camera frames; a list of
             them where the model has several inputs. Arrays come back in the types of the network.
+        anomalies: what is done with samples that hold NaN, infinity, or values outside the range of the data: ``guard``
+            refuses those that are not finite and flags the others; ``refuse``, ``flag`` and ``off`` treat both
+            alike. ``anomalies`` of the result has those that were flagged.
 
     Raises:
         UsageError: nothing is installed. BadInputError: the arrays are not what the network takes.
+        AnomalousInputError: a sample is refused for its values; nothing was computed.
         VerificationError: the program fails.
     """
     given = [inputs] if isinstance(inputs, np.ndarray | Tensor) else inputs
     arrays = [x.detach().cpu().numpy() if isinstance(x, Tensor) else x for x in given]
     with board_of(device) as board:
-        return outputs_of(installed(board), arrays, threads=threads)
+        return outputs_of(installed(board), arrays, threads=threads, anomalies=anomalies)
 
 
-def outputs_of(placed: Placed, inputs: Sequence[NDArray[Any]], *, threads: int | None = None) -> list[NDArray[Any]]:
+class Results(list[NDArray[Any]]):
+    """Outputs of a network, one array for each; ``anomalies``: the samples that were flagged (docs/BOARD.md)."""
+
+    def __init__(self, arrays: Iterable[NDArray[Any]], anomalies: Sequence[Anomaly] = ()) -> None:
+        super().__init__(arrays)
+        self.anomalies = tuple(anomalies)
+
+
+def outputs_of(
+    placed: Placed, inputs: Sequence[NDArray[Any]], *, threads: int | None = None, anomalies: str = GUARD
+) -> Results:
     """Outputs of a program on a device, one array for each, for arrays of stacked samples; raises as :func:`run`."""
+    require_mode(anomalies)
+    if not placed.manifest.inspects and anomalies in (REFUSE, FLAG):
+        raise UsageError(
+            f"anomalies={anomalies}: this program was built by a version that does not look at inputs",
+            hint="compile the model again",
+        )
     ports = placed.manifest.inputs
     if len(inputs) != len(ports):
         raise BadInputError(f"the network has {len(ports)} inputs, {len(inputs)} were given")
@@ -119,16 +141,18 @@ def outputs_of(placed: Placed, inputs: Sequence[NDArray[Any]], *, threads: int |
             raise BadInputError(
                 f"input {port.name!r} has shape {array.shape}; the network takes {port.shape}, stacked along N"
             )
-        if broken := int(np.isnan(array).sum()):
-            raise BadInputError(
+        # Programs of earlier versions do not look at their inputs.
+        if anomalies == GUARD and not placed.manifest.inspects and (broken := int(np.isnan(array).sum())):
+            raise AnomalousInputError(
                 f"input {port.name!r} holds {broken} values that are NaN",
                 hint="see where they come from; what a board computes of NaN is not promised (docs/OPERATORS.md)",
             )
     counts = {len(a) // p.shape[0] for a, p in zip(arrays, ports, strict=True)}
     if len(counts) != 1 or not (samples := counts.pop()):
         raise BadInputError("the inputs hold different numbers of samples, or none")
-    raw = placed.run([a.tobytes() for a in arrays], samples, threads=threads)
-    return [port.read(data, samples) for data, port in zip(raw, placed.manifest.outputs, strict=True)]
+    raw = placed.run([a.tobytes() for a in arrays], samples, threads=threads, anomalies=anomalies)
+    read = [port.read(data, samples) for data, port in zip(raw, placed.manifest.outputs, strict=True)]
+    return Results(read, raw.anomalies)
 
 
 def rollback(device: str | Device = "local:", *, progress: bool | Progress | None = None) -> Rollback:

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from edgeprune.amounts import size
 from edgeprune.api.arguments import (
+    Data,
     Frames,
     Inputs,
     Model,
     Shape,
+    TaskArgument,
     Where,
+    open_data,
     open_model,
+    open_task,
 )
 from edgeprune.api.progress import reporting
 from edgeprune.api.schedules import schedule_book
@@ -25,13 +29,15 @@ from edgeprune.devices.protocol import Device
 from edgeprune.fitting.run_folder import RUN_FILE
 from edgeprune.fitting.run_folder import load_run as load_folder
 from edgeprune.graph.network import Network as ReadNetwork
-from edgeprune.graph.network import read_network
+from edgeprune.graph.network import read_network, with_ranges
 from edgeprune.home import store_path
 from edgeprune.models.image_input import ImageInput
 from edgeprune.models.loading import LoadedModel
 from edgeprune.models.onnx.export import DEFAULT_OPSET, export_onnx
 from edgeprune.progress import Progress
 from edgeprune.targets import Target, load_target
+from edgeprune.training.preflight import in_order, require_shapes
+from edgeprune.training.ranges import input_ranges
 
 if TYPE_CHECKING:
     pass
@@ -83,11 +89,16 @@ def compile(
     store: Where = None,
     allow_mismatch: bool = False,
     image_input: Frames = None,
+    data: Data = None,
+    task: TaskArgument = None,
+    pixels: str | None = None,
     progress: bool | Progress | None = None,
 ) -> Bundle:
     """A bundle for a target: the network, or the pruned network of a run, compiled to one native program.
 
     With ``image_input`` the program takes camera frames. That of a run takes them anyway if the run was begun so.
+    With ``data`` it knows the range of its inputs, and tells samples outside (docs/BOARD.md); that of a run which had
+    data knows it anyway.
 
     Schedules come from the profile of the device, where there is one; with a ``device`` there has to be one.
     Arguments and results are described in docs/API.md.
@@ -101,6 +112,11 @@ def compile(
     loaded, network = _opened(model, factory, example_inputs, weights, input_shape, example, seed)
     if image is not None:
         network = read_network(network.module, network.example_inputs, replace(network.interface, image=image))
+    given = open_data(data, seed, task=open_task(task), inputs=network.example_inputs, pixels=pixels)
+    if given is not None:
+        given = in_order(given, network.example_inputs, [p.name for p in network.kernels.inputs])
+        require_shapes(network.example_inputs, given)
+        network = with_ranges(network, input_ranges(network, given.train))
     book = schedule_book(
         network,
         kind,

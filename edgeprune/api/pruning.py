@@ -38,6 +38,7 @@ from edgeprune.pruning.measures import sparsity as sparsity_of
 from edgeprune.pruning.plan import Plan
 from edgeprune.report.tables import Table, facts_table
 from edgeprune.targets import Target
+from edgeprune.training.ranges import input_ranges
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -223,13 +224,16 @@ def prune(
         network = planning.network
         small = shrunk(network, plan)
         recovered = _recovered(planning, small, plan, recover, sparsity or "")
+        ranges = () if planning.data is None else input_ranges(network, planning.data.train)
+    record = None if opened.record is None else replace(opened.record, input_ranges=ranges)
+    interface = replace(opened.loaded.interface, ranges=ranges)
     return Pruned(
-        small=replace(opened.loaded, module=small.module, example_inputs=small.example_inputs),
+        small=replace(opened.loaded, module=small.module, example_inputs=small.example_inputs, interface=interface),
         plan=plan,
         removed_blocks=tuple(b.name for b in network.channels.removed(plan.empty)),
         not_offered=planning.planner.dropped,
         paths={
-            **save_run(folder, opened.record, plan, small.module),
+            **save_run(folder, record, plan, small.module),
             **save_question(folder, solved, planning.saliency),
         },
         folder=folder,

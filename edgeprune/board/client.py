@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol
 
+from edgeprune.board.anomalies import GUARD, Anomaly, anomalies_in, refused
 from edgeprune.board.element_types import SIZES
 from edgeprune.errors import BadInputError, DeviceError, DeviceUnreachableError, VerificationError
 from edgeprune.jsonable import Jsonable
@@ -27,6 +28,7 @@ class ExitCode(IntEnum):
     BAD_INPUT = 3
     NOT_OPENED = 6  # no memory, or no GPU that it can use
     DIFFERENT = 7  # outputs differ
+    ANOMALOUS = 11  # a sample that was refused for its values
 
 
 class Ended(Protocol):
@@ -215,19 +217,36 @@ class NativeProgram:
             rows.append(row)
         return Kernels(tuple(rows), done, whole)
 
-    def run(self, inputs: Sequence[str], outputs: Sequence[str], *, batch: int = 1, threads: int = 1) -> None:
-        """Outputs of ``batch`` stacked samples, written into files beside the program.
+    def run(
+        self,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        *,
+        batch: int = 1,
+        threads: int = 1,
+        anomalies: str | None = None,
+    ) -> tuple[Anomaly, ...]:
+        """Outputs of ``batch`` stacked samples, written into files beside the program; samples that it flagged.
+
+        Args:
+            anomalies: what it does with anomalous samples; None: nothing is said, as to programs of an earlier version.
 
         Raises:
+            AnomalousInputError: a sample is refused for its values; nothing was computed.
             BadInputError: an input is missing or has not the size of the batch.
             VerificationError: it crashes or does not end.
         """
-        sizes = ("--batch", str(batch), "--threads", str(threads))
-        done = self._run("run", *_each("--input", inputs), *_each("--output", outputs), *sizes)
+        options = ["--batch", str(batch), "--threads", str(threads)]
+        options += [] if anomalies is None else ["--anomalies", anomalies]
+        done = self._run("run", *_each("--input", inputs), *_each("--output", outputs), *options)
+        found = anomalies_in(done.stdout)
+        if done.returncode == ExitCode.ANOMALOUS:
+            raise refused(found, anomalies or GUARD, done.stderr)
         if done.returncode == ExitCode.BAD_INPUT:
             raise BadInputError(f"the model refuses the input: {done.stderr.strip()}", hint="see edgeprune run --help")
         if done.returncode != ExitCode.OK:
             raise crashed("run", done)
+        return found
 
     def info(self) -> dict[str, Any]:
         """What the program says of itself: name, inputs, outputs, bytes, kernels.

@@ -37,6 +37,11 @@ typedef struct {
   ep_type type;
 } ep_tensor;
 
+/* Finite values that the data of a network had, widened by a tenth: see docs/BOARD.md. */
+typedef struct {
+  double low, high;
+} ep_range;
+
 /* Bytes. peak_ram is everything ep_open allocates, thread stacks aside; weights stay in the program file. */
 typedef struct {
   uint64_t arena_bytes;
@@ -74,6 +79,32 @@ int ep_run(ep_model *model, const void *const *inputs, void *const *outputs);
  * Those for a camera frame go to the nearest of 0 to 255. */
 int ep_run_floats(ep_model *model, const float *const *inputs, float *const *outputs);
 const char *ep_error(void);
+
+/* What ep_inspect finds: nothing; finite values outside the range of the input; NaN or infinity. */
+enum { EP_NORMAL = 0, EP_OUTSIDE = 1, EP_NOT_FINITE = 2 };
+
+/* One anomalous value of an input, the first one that is not finite, else the first one outside; and how many there
+ * are of both kinds. */
+typedef struct {
+  uint64_t element; /* its place: row-major, in ep_input(i)->shape */
+  double value;
+  uint64_t not_finite, outside;
+} ep_anomaly;
+
+/* The range of an input's values, or NULL where no data were known when the model was compiled. */
+const ep_range *ep_input_range(int index);
+
+/* Looks through the values of one input, ep_input(index)->elements of ep_input(index)->type, before ep_run computes with
+ * them: an output is worth nothing where an input is not finite, and little where it is far outside of what the network
+ * was trained on. ep_run itself does not look. Where there is no range, only what is not finite counts; a camera frame has
+ * no range, since all its grey levels are what a camera gives.
+ *
+ * found may be NULL, and is written where something is found. Needs no open model, takes no memory, thread-safe.
+ * Returns EP_NORMAL, EP_OUTSIDE, EP_NOT_FINITE (the worse of both), or EP_FAILED for an input that there is not. */
+int ep_inspect(int index, const void *values, ep_anomaly *found);
+
+/* The same for what is given to ep_run_floats. */
+int ep_inspect_floats(int index, const float *values, ep_anomaly *found);
 
 #ifdef __cplusplus
 }

@@ -90,13 +90,20 @@ static int parse_double(const char *text, double *value) {
   return 1;
 }
 
+SMALL static int parse_anomalies(const char *text, int *mode) {
+  static const char *const modes[] = {[GUARD] = "guard", [REFUSE] = "refuse", [FLAG] = "flag", [OFF] = "off"};
+  for (int i = 0; i < (int)(sizeof modes / sizeof *modes); i++)
+    if (strcmp(text, modes[i]) == 0) return *mode = i, 1;
+  return 0;
+}
+
 static int push(const char **list, int *count, const char *value) {
   if (*count == MAX_PORTS) return 0;
   list[(*count)++] = value;
   return 1;
 }
 
-static int parse(int argc, char **argv, options *o) {
+SMALL static int parse(int argc, char **argv, options *o) {
   for (int i = 0; i < argc; i++) {
     const char *a = argv[i];
     if (strcmp(a, "--virtual-clock") == 0) {
@@ -131,6 +138,8 @@ static int parse(int argc, char **argv, options *o) {
       ok = parse_long(v, 0, &o->first);
     else if (strcmp(a, "--weight-span") == 0)
       ok = parse_long(v, 0, &o->weight_span);
+    else if (strcmp(a, "--anomalies") == 0)
+      ok = parse_anomalies(v, &o->anomalies);
     else if (strcmp(a, "--rtol") == 0)
       ok = parse_double(v, &o->rtol);
     else if (strcmp(a, "--atol") == 0)
@@ -320,7 +329,7 @@ static void print_tensor(const ep_tensor *t) {
   printf("]}");
 }
 
-static int info(void) {
+SMALL static int info(void) {
   ep_info d = ep_describe();
   printf("{\"name\":\"%s\",\"inputs\":[", ep_name);
   for (int i = 0; i < ep_input_count; i++) {

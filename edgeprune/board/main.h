@@ -6,15 +6,21 @@
 
 #include "program.h"
 
-enum { OK = 0, INTERNAL = 1, USAGE = 2, BAD_INPUT = 3, NOT_OPENED = 6, DIFFERENT = 7 };
+/* What takes no time is to take no room either: it is in every program. */
+#define SMALL __attribute__((cold, noinline))
+
+enum { OK = 0, INTERNAL = 1, USAGE = 2, BAD_INPUT = 3, NOT_OPENED = 6, DIFFERENT = 7, ANOMALOUS = 11 };
 enum { MAX_PORTS = 16 };
+
+/* What run does with an anomalous sample: guard refuses what is not finite and flags what is outside the range. */
+enum { GUARD = 0, REFUSE, FLAG, OFF };
 
 typedef struct {
   const char *inputs[MAX_PORTS], *outputs[MAX_PORTS], *expects[MAX_PORTS];
   int input_count, output_count, expect_count;
   long batch, threads, warmup, repeats, retakes, min_ns, nominal_ns, first, weight_span;
   double rtol, atol;
-  int virtual_clock;
+  int virtual_clock, anomalies;
 } options;
 
 /* The values of all inputs or outputs of one sample, and the files they come from or go to. */

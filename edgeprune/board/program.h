@@ -62,6 +62,8 @@ typedef struct {
   ep_tensor tensor;
   uint64_t offset; /* in the arena */
   ep_type held;    /* what the arena holds: EP_FLOAT32, or EP_UINT8 for a camera frame */
+  int32_t ranged;  /* 1: range is known */
+  ep_range range;
 } ep_port;
 
 extern const char ep_name[];

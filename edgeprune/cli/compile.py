@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgeprune.cli.options import FactoryOption, option, taking
+from edgeprune.cli.options import LEARNING, FactoryOption, option, taking
 from edgeprune.cli.output import JsonOption, QuietOption, emit, record
 
 app = typer.Typer(rich_markup_mode=None)
@@ -16,7 +16,9 @@ FROM = option("device", str | None, None, "Whose profile to take schedules from.
 
 
 @app.command(name="compile")
-@taking("target", "weights", "input_shape", "example", "threads", "store", FROM, "allow_mismatch", "image_input")
+@taking(
+    "target", "weights", "input_shape", "example", "threads", "store", FROM, "allow_mismatch", "image_input", *LEARNING
+)
 def compile_(
     model: Annotated[str, typer.Argument(help="A model as in edgeprune profile, or the folder of a run.")],
     out: Annotated[Path, typer.Option("--out", help="The bundle folder to write.")],
@@ -27,7 +29,8 @@ def compile_(
 ) -> None:
     """Compile a network, or the folder of a run, into a bundle.
 
-    Schedules come from the profile of the device, where there is one.
+    Schedules come from the profile of the device, where there is one. The data, if there are any, say which values
+    inputs have; the program tells samples outside.
     """
     from edgeprune.api.programs import compile as run
 

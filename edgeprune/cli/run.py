@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from edgeprune.board.anomalies import GUARD, MODES, require_mode
 from edgeprune.cli.options import DeviceUrl, taking
-from edgeprune.cli.output import JsonOption, emit, record
+from edgeprune.cli.output import JsonOption, Result, columns, emit, listing, record
 from edgeprune.files import require_writable
 
 app = typer.Typer(rich_markup_mode=None)
@@ -28,6 +29,10 @@ def run(
     bundle: Annotated[Path | None, typer.Argument(help="A bundle to try; else what is installed.")] = None,
     device: DeviceUrl = "local:",
     resize: Annotated[bool, typer.Option("--resize", help="Bring pictures to the size of the frame.")] = False,
+    anomalies: Annotated[
+        str,
+        typer.Option("--anomalies", help=f"Samples of NaN, or beyond the data: {', '.join(MODES)} (docs/BOARD.md)."),
+    ] = GUARD,
     as_json: JsonOption = False,
 ) -> None:
     """Run the installed network, or that of a bundle, on data.
@@ -40,6 +45,7 @@ def run(
     from edgeprune.deploy.trials import on_trial
     from edgeprune.devices.registry import open_device
 
+    require_mode(anomalies)
     for path in outputs:
         require_writable(path)
     with ExitStack() as stack:
@@ -47,7 +53,11 @@ def run(
         placed = installed(board) if bundle is None else stack.enter_context(on_trial(board)).keep(bundle)
         ports = placed.manifest.inputs
         arrays = read_inputs(inputs, ports, resize=resize)
-        results = outputs_of(placed, arrays)
+        results = outputs_of(placed, arrays, anomalies=anomalies)
         write_outputs(outputs, placed.manifest.outputs, results)
         samples, names = len(arrays[0]) // ports[0].shape[0], [str(p) for p in outputs]
-        emit(record("edgeprune.run/1", {"device": board.url, "samples": samples, "outputs": names}), as_json)
+        body = {"device": board.url, "samples": samples, "outputs": names}
+        found = [a.to_json() for a in results.anomalies]
+        said = listing("edgeprune.run/1", "anomalies", found, columns("sample input value position not_finite outside"))
+        tables = (*record("", body).tables, *(said.tables if found else ()))
+        emit(Result(said.schema, {**body, "anomalies": found}, tables), as_json)

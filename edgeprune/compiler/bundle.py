@@ -24,6 +24,7 @@ from edgeprune.compiler.manifest import (
     KernelEntry,
     Manifest,
     Memory,
+    RangeEntry,
     TensorEntry,
     read_manifest,
     sha256_file,
@@ -184,9 +185,11 @@ def _fill(
         versions=dict(compiler_versions(target)),
         provenance=dict(provenance),
         budget=dict(budget),
+        inspects=True,
     )
 
 
 def _entry(port: Port) -> TensorEntry:
     image = None if port.image is None else ImageEntry.of(port.image)
-    return TensorEntry(name=port.name, shape=port.shape, dtype=port.dtype, image=image)
+    found = None if port.range is None else RangeEntry.of(port.range)
+    return TensorEntry(name=port.name, shape=port.shape, dtype=port.dtype, image=image, range=found)

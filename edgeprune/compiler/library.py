@@ -5,18 +5,31 @@ from __future__ import annotations
 import ctypes
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune.board.anomalies import Anomaly
 from edgeprune.compiler.manifest import Manifest, read_manifest
 from edgeprune.errors import BadInputError, BundleError, EdgepruneError, UsageError
 
 _REFUSED = 1
 """``EP_REFUSED`` of edgeprune_model.h."""
+
+
+class _Anomaly(ctypes.Structure):
+    """``ep_anomaly`` of edgeprune_model.h."""
+
+    _fields_: ClassVar = [
+        ("element", ctypes.c_uint64),
+        ("value", ctypes.c_double),
+        ("not_finite", ctypes.c_uint64),
+        ("outside", ctypes.c_uint64),
+    ]
 
 
 class CompiledModel:
@@ -54,13 +67,7 @@ class CompiledModel:
         """
         if not self._handle:
             raise UsageError("the model is closed", hint="open the bundle again")
-        ports = self.manifest.inputs
-        if len(inputs) != len(ports):
-            raise UsageError(f"the model takes {len(ports)} inputs, {len(inputs)} given")
-        arrays = [port.given(x) for x, port in zip(inputs, ports, strict=True)]
-        for array, port in zip(arrays, ports, strict=True):
-            if array.shape != port.shape:
-                raise UsageError(f"input {port.name} has shape {array.shape}, the model takes {port.shape}")
+        arrays = self._given(inputs)
         results = tuple(np.empty(p.shape, p.dtype) for p in self.manifest.outputs)
         pointers_in = (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
         pointers_out = (ctypes.c_void_p * len(results))(*(a.ctypes.data for a in results))
@@ -68,6 +75,36 @@ class CompiledModel:
             error = BadInputError if code == _REFUSED else EdgepruneError
             raise error(f"the model failed: {self._error()}")
         return results
+
+    def inspect(self, *inputs: NDArray[Any]) -> tuple[Anomaly, ...]:
+        """What is anomalous in one sample's inputs, as ``ep_inspect`` finds it: nothing is computed, nothing refused.
+
+        Raises:
+            UsageError: the model takes other inputs, or was compiled by a version that does not look at them.
+            BadInputError: values that the types of the inputs do not hold.
+        """
+        if not self.manifest.inspects:
+            raise UsageError("this library does not look at its inputs", hint="compile the model again")
+        found = []
+        for index, (array, port) in enumerate(zip(self._given(inputs), self.manifest.inputs, strict=True)):
+            said = _Anomaly()
+            if not self._lib.ep_inspect(index, ctypes.c_void_p(array.ctypes.data), ctypes.byref(said)):
+                continue
+            position = tuple(int(i) for i in np.unravel_index(said.element, port.shape))
+            range_ = None if port.range is None else (port.range.low, port.range.high)
+            value, counts = said.value, (said.not_finite, said.outside)
+            found.append(Anomaly(0, port.name, value, said.element, position, *counts, range_))
+        return tuple(found)
+
+    def _given(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        ports = self.manifest.inputs
+        if len(inputs) != len(ports):
+            raise UsageError(f"the model takes {len(ports)} inputs, {len(inputs)} given")
+        arrays = [port.given(x) for x, port in zip(inputs, ports, strict=True)]
+        for array, port in zip(arrays, ports, strict=True):
+            if array.shape != port.shape:
+                raise UsageError(f"input {port.name} has shape {array.shape}, the model takes {port.shape}")
+        return arrays
 
     def close(self) -> None:
         if self._handle:

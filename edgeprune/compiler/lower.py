@@ -109,7 +109,7 @@ def lower(
         calls.append(Call(node.name, node.spec, schedule, kernel, (*placed, buffers[node.output])))
     inputs, outputs = (
         tuple(
-            Port(p.name, p.shape, buffers[p.tensor].offset, p.dtype, graph.tensors[p.tensor].dtype, p.image)
+            Port(p.name, p.shape, buffers[p.tensor].offset, p.dtype, graph.tensors[p.tensor].dtype, p.image, p.range)
             for p in ports
         )
         for ports in (graph.inputs, graph.outputs)

@@ -15,6 +15,7 @@ from edgeprune.board.element_types import SIZES
 from edgeprune.compiler.elf import Needs
 from edgeprune.errors import BadInputError, BundleError, VerificationError
 from edgeprune.models.image_input import ImageInput
+from edgeprune.models.ranges import InputRange
 
 MANIFEST = "manifest.json"
 SCHEMA = "edgeprune.bundle/1"
@@ -53,13 +54,34 @@ class ImageEntry(_Strict):
         return cls(order=image.order, mean=image.mean, std=image.std)
 
 
+class RangeEntry(_Strict):
+    """Values of an input: ``minimum`` and ``maximum`` over ``samples`` samples of the data; finite values below ``low``
+    or above ``high`` are anomalous."""
+
+    minimum: float
+    maximum: float
+    samples: int
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, found: InputRange) -> RangeEntry:
+        return cls(**found.to_json(), low=found.low, high=found.high)
+
+    @property
+    def seen(self) -> InputRange:
+        return InputRange(self.minimum, self.maximum, self.samples)
+
+
 class TensorEntry(_Strict):
-    """An input or output: its element type by NumPy's name, and what is done to a frame, (N, H, W, C) of uint8."""
+    """An input or output: its element type by NumPy's name, what is done to a frame, (N, H, W, C) of uint8, and which
+    values the data had, where there were any."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     image: ImageEntry | None = None
+    range: RangeEntry | None = None
 
     @field_validator("dtype")
     @classmethod
@@ -137,6 +159,7 @@ class Manifest(_Strict):
     versions: dict[str, str]
     provenance: dict[str, Any]
     budget: dict[str, Any]  # latency_ms, flash_bytes, and the promise they come from; only what was asked for
+    inspects: bool = False  # whether the program looks at its inputs; earlier ones do not
 
     def to_json(self) -> dict[str, Any]:
         data = self.model_dump(mode="json")
@@ -145,8 +168,11 @@ class Manifest(_Strict):
             if entry["needs"] is None:  # as bundles without it were written, whose name is their hash
                 del entry["needs"]
         for port in (*data["inputs"], *data["outputs"]):
-            if port["image"] is None:
-                del port["image"]
+            for known in ("image", "range"):
+                if port[known] is None:
+                    del port[known]
+        if not data["inspects"]:
+            del data["inspects"]
         return data
 
     @classmethod

@@ -26,6 +26,7 @@ from edgeprune.compiler.memory import aligned
 from edgeprune.compiler.objects import KernelObject
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.models.image_input import ImageInput
+from edgeprune.models.ranges import InputRange
 from edgeprune.targets import Target
 
 
@@ -56,6 +57,7 @@ class Port:
         dtype: the caller's element type.
         held: the arena's, which values are brought to and from.
         image: how a frame becomes what the network takes.
+        range: of the values that data had; None where they are not known.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Port:
     dtype: str = "float32"
     held: str = "float32"
     image: ImageInput | None = None
+    range: InputRange | None = None
 
     @property
     def elements(self) -> int:
@@ -111,7 +114,7 @@ def timing_program(name: str, kernels: Sequence[tuple[KernelSpec, Schedule, Kern
 def write_program(program: Program, target: Target, folder: Path, *, library: bool = False) -> Mapping[str, Path]:
     """Generate model.c and link it: ``{"program": …, "library": …}`` in ``folder``."""
     board = board_sources()
-    sources = [*write_sources(program, folder), board / "types.c"]
+    sources = [*write_sources(program, folder), board / "types.c", board / "anomalies.c"]
     if target.kind == "cuda":
         (folder / "launches.c").write_text(render_launches(_symbols(program), target))
         sources += [folder / "launches.c", board / "cuda.c"]
@@ -174,7 +177,9 @@ def render(program: Program) -> str:
 def _port(port: Port) -> str:
     shape = ", ".join(str(d) for d in port.shape)
     tensor = f'"{_c_text(port.name)}", {len(port.shape)}, {{{shape}}}, {port.elements}u, {in_c(port.dtype)}'
-    return f"  {{{{{tensor}}}, {port.offset}u, {in_c(port.held)}}},"
+    # What is not written is zero in C: no range.
+    ranged = "" if port.range is None else f", 1, {{{port.range.low!r}, {port.range.high!r}}}"
+    return f"  {{{{{tensor}}}, {port.offset}u, {in_c(port.held)}{ranged}}},"
 
 
 def _c_text(text: str) -> str:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import secrets
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from edgeprune.board.anomalies import OFF, Anomaly
 from edgeprune.board.client import ExitCode, GoldenResult, Launch, NativeProgram, crashed
 from edgeprune.compiler.manifest import Manifest
 from edgeprune.deploy.layout import IO
 from edgeprune.devices.protocol import Device, DeviceInfo
 from edgeprune.devices.scratch import scratch
 from edgeprune.errors import BadInputError, VerificationError
+
+
+class Outputs(list[bytes]):
+    """Raw outputs of a program, one for each of the network's; ``anomalies``: the samples that it flagged."""
+
+    def __init__(self, values: Iterable[bytes], anomalies: Sequence[Anomaly] = ()) -> None:
+        super().__init__(values)
+        self.anomalies = tuple(anomalies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +76,17 @@ class Placed:
         pairs = zip(self.manifest.kernels, found.rows, strict=True)
         return {k.node: statistics.median(row.samples_ns) / 1e6 for k, row in pairs}
 
-    def run(self, inputs: Sequence[bytes], batch: int = 1, *, threads: int | None = None) -> list[bytes]:
+    def run(
+        self, inputs: Sequence[bytes], batch: int = 1, *, threads: int | None = None, anomalies: str = OFF
+    ) -> Outputs:
         """Outputs in the manifest's order, for ``batch`` stacked samples of each input: raw values of their types,
         little-endian.
 
+        Args:
+            anomalies: what the program does with anomalous samples; one of an earlier version does not look.
+
         Raises:
+            AnomalousInputError: a sample is refused for its values.
             BadInputError: the number or the sizes of the inputs are not the model's.
             VerificationError: the program crashes or does not end.
         """
@@ -79,9 +94,11 @@ class Placed:
             stored = [f"{folder}/input{i}" for i in range(len(inputs))]
             for path, data in zip(stored, inputs, strict=True):
                 self.device.put(data, path)
-            return self.run_stored(stored, batch, threads=threads)
+            return self.run_stored(stored, batch, threads=threads, anomalies=anomalies)
 
-    def run_stored(self, inputs: Sequence[str], batch: int = 1, *, threads: int | None = None) -> list[bytes]:
+    def run_stored(
+        self, inputs: Sequence[str], batch: int = 1, *, threads: int | None = None, anomalies: str = OFF
+    ) -> Outputs:
         """:meth:`run` on inputs that lie on the device already, each at its path."""
         manifest = self.manifest
         if len(inputs) != len(manifest.inputs) or batch < 1:
@@ -94,8 +111,9 @@ class Placed:
         folder, mark = inputs[0].rpartition("/")[0], secrets.token_hex(8)
         outputs = [f"{folder}/{mark}.output{i}" for i in range(len(manifest.outputs))]
         try:
-            self.program.run(inputs, outputs, batch=batch, threads=threads or manifest.threads)
-            return [self.device.get(path) for path in outputs]
+            mode = anomalies if manifest.inspects else None
+            found = self.program.run(inputs, outputs, batch=batch, threads=threads or manifest.threads, anomalies=mode)
+            return Outputs([self.device.get(path) for path in outputs], found)
         finally:
             for path in outputs:
                 self.device.remove(path)

@@ -37,7 +37,7 @@ from edgeprune.fitting.stages import DENSE
 from edgeprune.fitting.tabled import heaviest_tables
 from edgeprune.fitting.teaching import prepared
 from edgeprune.fitting.workshop import Workshop
-from edgeprune.graph.network import Network, read_network
+from edgeprune.graph.network import Network, read_network, with_ranges
 from edgeprune.importance.curves import Saliency
 from edgeprune.importance.rules import capped
 from edgeprune.latency.grids import finer
@@ -51,6 +51,7 @@ from edgeprune.pruning.plan import Plan
 from edgeprune.sampling.sampled import profiled as measured
 from edgeprune.targets import Target
 from edgeprune.training.data import DataSet
+from edgeprune.training.ranges import input_ranges
 from edgeprune.training.tasks.task import Task
 
 
@@ -113,6 +114,8 @@ def fit(
             progress.note(
                 f"test images go to the board as camera frames, {distance:.2g} grey levels beside them at most"
             )
+        ranges = input_ranges(network, data.train)
+        network, record = with_ranges(network, ranges), None if record is None else replace(record, input_ranges=ranges)
     said = device.describe()
     require_match(target, said)
     stages = open_run(out, model, target, promise, options, resume=resume, began=began)

@@ -20,6 +20,7 @@ from edgeprune.jsonable import Jsonable
 from edgeprune.models.entrypoint import is_entrypoint
 from edgeprune.models.image_input import ImageInput
 from edgeprune.models.loading import LoadedModel, Shapes, load_model
+from edgeprune.models.ranges import InputRange
 from edgeprune.pruning.plan import Plan
 from edgeprune.pruning.widths import load_pruned, save_pruned
 
@@ -29,7 +30,10 @@ RUN_FILE = "run.json"
 
 @dataclass(frozen=True, slots=True)
 class RunRecord(Jsonable):
-    """How a model was named on the command line: enough to build it again. ``image_input``: as programs take frames."""
+    """How a model was named on the command line: enough to build it again.
+
+    ``image_input``: as programs take frames. ``input_ranges``: what the data of the run had, for each input.
+    """
 
     model: str
     weights: str | None = None
@@ -37,12 +41,14 @@ class RunRecord(Jsonable):
     seed: StrictInt = 0
     example: str | None = None
     image_input: str | None = None
+    input_ranges: tuple[InputRange | None, ...] = ()
 
     def load(self) -> LoadedModel:
         model = load_model(
             self.model, weights=self.weights, input_shape=self.input_shape, example=self.example, seed=self.seed
         )
-        return replace(model, interface=replace(model.interface, image=ImageInput.parse(self.image_input)))
+        image = ImageInput.parse(self.image_input)
+        return replace(model, interface=replace(model.interface, image=image, ranges=self.input_ranges))
 
     @classmethod
     def of(

@@ -17,6 +17,7 @@ from edgeprune.graph.computed import Computed
 from edgeprune.graph.sizes import Attribute
 from edgeprune.graph.spec import KernelSpec, TensorSpec
 from edgeprune.models.image_input import ImageInput
+from edgeprune.models.ranges import InputRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,7 @@ class Port:
     Attributes:
         dtype: what the caller gives or gets; the tensor holds float32, or a frame.
         image: how a camera frame becomes what the network takes; None for any other input.
+        range: of the values that data had; None where they are not known.
     """
 
     name: str
@@ -165,6 +167,7 @@ class Port:
     tensor: str
     dtype: str = "float32"
     image: ImageInput | None = None
+    range: InputRange | None = None
 
 
 @dataclass(frozen=True, slots=True)

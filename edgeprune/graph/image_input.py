@@ -25,7 +25,8 @@ def with_frames(graph: KernelGraph, image: ImageInput) -> KernelGraph:
     """
     port = _image_port(graph, image)
     n, channels, height, width = port.shape
-    frame = replace(port, shape=(n, height, width, channels), tensor=f"{port.tensor}.frame", dtype="uint8", image=image)
+    shape, tensor = (n, height, width, channels), f"{port.tensor}.frame"
+    frame = replace(port, shape=shape, tensor=tensor, dtype="uint8", image=image, range=None)
     made = [node for node in graph.nodes if node.spec.op == "layout" and node.inputs == (port.tensor,)]
     made = [node for node in made if node.spec.output.shape == port.shape]
     wanted = {node.output: graph.tensors[node.output] for node in made}

@@ -12,6 +12,7 @@ from edgeprune.graph.groups import analyse
 from edgeprune.graph.image_input import with_frames
 from edgeprune.graph.trace import trace
 from edgeprune.models.interface import Interface
+from edgeprune.models.ranges import InputRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,24 @@ def read_network(module: nn.Module, example_inputs: tuple[Tensor, ...], interfac
     return Network(module, example_inputs, analysis.graph, _as_called(cut(program, analysis), interface), interface)
 
 
+def with_ranges(network: Network, ranges: tuple[InputRange | None, ...]) -> Network:
+    """The same network, whose programs know the ranges of their inputs; so do those that are made smaller of it."""
+    kernels = network.kernels
+    inputs = tuple(
+        replace(p, range=None if p.image else r)
+        for p, r in zip(kernels.inputs, ranges or (None,) * len(kernels.inputs), strict=True)
+    )
+    interface = replace(network.interface, ranges=ranges)
+    return replace(network, kernels=replace(kernels, inputs=inputs), interface=interface)
+
+
 def _as_called(kernels: KernelGraph, interface: Interface) -> KernelGraph:
     """The kernel graph with the ports of the interface."""
     inputs, outputs = (
         tuple(replace(p, dtype=dtype) for p, dtype in zip(ports, types, strict=True)) if types else ports
         for ports, types in ((kernels.inputs, interface.inputs), (kernels.outputs, interface.outputs))
     )
+    if interface.ranges:
+        inputs = tuple(replace(p, range=r) for p, r in zip(inputs, interface.ranges, strict=True))
     kernels = replace(kernels, inputs=inputs, outputs=outputs)
     return kernels if interface.image is None else with_frames(kernels, interface.image)

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from edgeprune.board.element_types import SIZES
 from edgeprune.models.image_input import ImageInput
+from edgeprune.models.ranges import InputRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +25,13 @@ class Interface:
     Attributes:
         inputs, outputs: element types, in order; empty: as the traced network has them.
         image: an input that is taken as a camera frame.
+        ranges: of the values that data had, for each input; None where they are not known, empty: of no input.
     """
 
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     image: ImageInput | None = None
+    ranges: tuple[InputRange | None, ...] = ()
 
 
 def type_name(dtype: torch.dtype) -> str:

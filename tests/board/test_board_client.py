@@ -12,7 +12,14 @@ import pytest
 
 import edgeprune
 from edgeprune.board.client import ExitCode, GoldenResult, KernelRow, Launch, NativeProgram, crashed
-from edgeprune.errors import BadInputError, DeviceError, DeviceUnreachableError, EdgepruneError, VerificationError
+from edgeprune.errors import (
+    AnomalousInputError,
+    BadInputError,
+    DeviceError,
+    DeviceUnreachableError,
+    EdgepruneError,
+    VerificationError,
+)
 
 ROOT = Path(edgeprune.__file__).parent
 PAGE = (ROOT.parent / "docs" / "BOARD.md").read_text()
@@ -44,7 +51,7 @@ class Program:
 
 VERBS = {
     "info": lambda native: native.info(),
-    "run": lambda native: native.run(["x", "z"], ["y"], batch=3, threads=2),
+    "run": lambda native: native.run(["x", "z"], ["y"], batch=3, threads=2, anomalies="flag"),
     "check": lambda native: native.check(["a", "b"], ["y"], rtol=1e-4, atol=1e-6, threads=2),
     "bench": lambda native: native.bench(**TIMES),
     "kernels": lambda native: native.kernels(
@@ -53,7 +60,7 @@ VERBS = {
 }
 LINES = {
     "info": "",
-    "run": "--input x --input z --output y --batch 3 --threads 2",
+    "run": "--input x --input z --output y --batch 3 --threads 2 --anomalies flag",
     "check": "--input a --input b --expect y --rtol 0.0001 --atol 1e-06 --threads 2",
     "bench": "--warmup 1 --repeats 2 --threads 2",
     "kernels": "--warmup 1 --repeats 2 --threads 2 --first 1 --min-ns 50 --weight-span 4096 --retakes 3 "
@@ -143,7 +150,11 @@ def test_nobody_else_spells_the_options_of_the_program():
     assert len(files) > 100
     found = set()
     for file in files:
-        own = {"--input", "--output", "--warmup", "--repeats", "--threads"} if file.parent == ROOT / "cli" else set()
+        own = (
+            {"--input", "--output", "--anomalies", "--warmup", "--repeats", "--threads"}
+            if file.parent == ROOT / "cli"
+            else set()
+        )
         text = file.read_text()
         found |= {f"{file.relative_to(ROOT)}: {o}" for o in SPELT - own if re.search(rf"{o}(?![\w-])", text)}
     assert not found
@@ -154,7 +165,7 @@ def test_nobody_else_spells_the_options_of_the_program():
 
 def test_what_good_output_says():
     assert call("info", said("info")) == GOOD["info"]
-    assert call("run", said("run")) is None
+    assert call("run", said("run")) == ()
     assert call("check", said("check")) == GoldenResult(0.5, 2.0)
     assert call("bench", said("bench")) == Launch((5.0, 6.5), "monotonic", (2.0, 3.0), 7)
     found = call("kernels", said("kernels"))
@@ -208,11 +219,13 @@ def test_every_exit_code(command, returncode):
     error, says = VerificationError, f"^{command} failed with exit code {returncode}: last words$"
     if (command, returncode) == ("run", ExitCode.BAD_INPUT):
         error, says = BadInputError, "^the model refuses the input: first\nlast words$"
+    elif (command, returncode) == ("run", ExitCode.ANOMALOUS):
+        error, says = AnomalousInputError, "^first\nlast words; nothing was computed$"
     elif (command, returncode) == ("check", ExitCode.DIFFERENT):
         says = r"^the output differs from the golden one by 0.5 at a scale of 2 \(rtol 0.0001, atol 1e-06\)$"
     with pytest.raises(error, match=says) as caught:
         call(command, program)
-    assert bool(caught.value.hint) is (returncode in (126, 127) or error is BadInputError)
+    assert bool(caught.value.hint) is (returncode in (126, 127) or issubclass(error, BadInputError))
 
 
 @pytest.mark.parametrize("returncode", CRASHES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -173,6 +174,23 @@ def test_the_bundle_carries_budget_widths_and_fingerprint(fitted):
     assert manifest.provenance["widths"] == {g: len(k) for g, k in result.plan.keep.items()}
     assert manifest.provenance["fingerprint"] == result.fingerprint
     assert {k.schedule_source for k in manifest.kernels} == {"profile"}
+
+
+def test_every_program_of_a_run_knows_the_range_of_the_training_half(fitted, target, record, data, tmp_path):
+    """The dense one, the installed one, and one that is compiled of the run later; an older run knows none."""
+    result, run, _ = fitted
+    for manifest in (result.dense.manifest, read_manifest(run / "bundle")):
+        (port,) = manifest.inputs
+        assert (port.range.minimum, port.range.maximum) == (data.train.x.min(), data.train.x.max())
+        assert (port.range.samples, manifest.inspects) == (data.train.size, True)
+    _, network = load_run(run, record.model)
+    assert compile_network(network, target, tmp_path / "again").inputs == read_manifest(run / "bundle").inputs
+    shutil.copytree(run, tmp_path / "old")
+    said = json.loads((run / "run.json").read_text())
+    del said["input_ranges"]
+    (tmp_path / "old" / "run.json").write_text(json.dumps(said))
+    _, network = load_run(tmp_path / "old", record.model)
+    assert [port.range for port in network.kernels.inputs] == [None]
 
 
 def test_the_report_says_the_same_and_can_be_read_back(fitted, tmp_path):
