@@ -29,6 +29,7 @@ from edgeprune.fitting.recover import History, recovered
 from edgeprune.fitting.reference import Reference, accepted
 from edgeprune.fitting.request import DONE, open_run
 from edgeprune.fitting.result import FitResult, FitRound, Measured, VariantResult
+from edgeprune.fitting.robust import robustness_of
 from edgeprune.fitting.ruled import ruled
 from edgeprune.fitting.run_folder import RunRecord, save_question, save_run
 from edgeprune.fitting.saved import load_saliency, profile_json, profile_of, save_saliency
@@ -105,6 +106,7 @@ def fit(
     network = read_network(model.module, model.example_inputs, model.interface)
     if options.profile.blocks:
         network = with_removable(network, progress)
+    taught = False
     if data is not None:
         data, task, taught = prepared(network, data, task, progress)
         check_trainer(options.sparsity, task)
@@ -237,6 +239,9 @@ def fit(
         proved: Measured = stages.once(
             "measured", lambda: Measured(workshop.score(placed), dict(placed.kernels_ms())), Measured
         )
+        robust = robustness_of(
+            workshop, stages.run / DENSE, dense.latency_ms, placed, done.network, labelled=not taught
+        )
         manifest = read_manifest(out / "bundle")
         pruned = VariantResult(
             "pruned", done.network, manifest, judged.timing, judged.latency_ms, proved.metric, proved.kernels_ms
@@ -286,6 +291,7 @@ def fit(
             data=data,
             solved=solved,
             fleet=members,
+            robustness=robust,
             tables=heaviest_tables(network, planning.levels, planning.tables, timed_in(profiled.profile)),
         )
 

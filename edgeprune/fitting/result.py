@@ -26,6 +26,7 @@ from edgeprune.latency.tables import LatencyTable
 from edgeprune.pruning.plan import Plan
 from edgeprune.targets import Target
 from edgeprune.training.data import DataSet
+from edgeprune.training.robustness import Robustness
 from edgeprune.training.tasks.classification import ACCURACY
 from edgeprune.training.tasks.task import Score, Task
 
@@ -97,6 +98,7 @@ class FitResult:
         task, data: what the network was judged by, and on; None without data.
         fleet: the other boards that it was installed on, with what was found there.
         solved: the question that the plan before any further shrinking answers, and the answer.
+        robustness: the dense and the pruned network under noise and on either half of the data; empty without data.
         tables: by node, what the profile knows of the kernels that weigh most.
     """
 
@@ -126,6 +128,7 @@ class FitResult:
     data: DataSet | None = None
     solved: Solved | None = None
     fleet: tuple[Member, ...] = ()
+    robustness: Mapping[str, Robustness] = field(default_factory=dict)
     tables: Mapping[str, LatencyTable] = field(default_factory=dict)
 
     @property

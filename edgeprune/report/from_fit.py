@@ -20,6 +20,7 @@ from edgeprune.graph.network import Network
 from edgeprune.latency.records import spread
 from edgeprune.latency.tables import LatencyTable
 from edgeprune.report.distribution import distribution_of
+from edgeprune.report.learned import TORCH, Noise, Robustness
 from edgeprune.report.schema import (
     Budget,
     ClockState,
@@ -43,6 +44,7 @@ from edgeprune.report.schema import (
     Verdict,
     Widths,
 )
+from edgeprune.training.robustness import Robustness as FoundRobustness
 
 NEAREST = 5
 """Groups whose next level the report tells of."""
@@ -79,7 +81,7 @@ def report_of(result: FitResult, command: Sequence[str] = ()) -> Report:
         margin=result.margin if result.budget.latency_ms is not None else None,
         accuracy_name="accuracy" if result.task is None else result.task.metric.name,
         data=_data(result),
-        variants=tuple(_variant(v, result.dense.network) for v in variants),
+        variants=tuple(_variant(v, result.dense.network, result.robustness.get(v.name)) for v in variants),
         layers=tuple(_layers(result)),
         tables=tuple(_table(node, table, result.evidence) for node, table in result.tables.items()),
         groups=tuple(
@@ -138,7 +140,7 @@ def _data(result: FitResult) -> Data | None:
     return Data(name=data.name, task=task.name, train=data.train.size, test=data.test.size, images=data.images)
 
 
-def _variant(variant: VariantResult, dense: Network) -> Variant:
+def _variant(variant: VariantResult, dense: Network, robust: FoundRobustness | None) -> Variant:
     evidence = variant.timing.evidence
     parameters = _parameters(variant.network)
     accuracy, metric = variant.accuracy, variant.metric
@@ -147,6 +149,7 @@ def _variant(variant: VariantResult, dense: Network) -> Variant:
         accuracy=None if accuracy is None else Figure(value=accuracy, unit="fraction", evidence=_ran(evidence)),
         metric=None if metric is None else Metric(**metric.to_json(), evidence=_ran(evidence)),
         latency_ms=_latency(variant.timing, variant.latency_ms),
+        robustness=None if robust is None else _robustness(robust, evidence),
         distribution=distribution_of(
             variant.timing.samples_ms,
             evidence,  # type: ignore[arg-type]
@@ -158,6 +161,20 @@ def _variant(variant: VariantResult, dense: Network) -> Variant:
         macs=sum(n.spec.macs for n in variant.network.kernels.nodes),
         parameters=parameters,
         sparsity=max(0.0, 1 - parameters / _parameters(dense)),
+    )
+
+
+def _robustness(found: FoundRobustness, evidence: str) -> Robustness:
+    return Robustness(
+        metric=found.test.name,
+        unit=found.test.unit,
+        higher_is_better=found.test.higher_is_better,
+        evidence=_ran(evidence) if found.on_device else TORCH,
+        samples=found.test.samples,
+        test=found.test.value,
+        train=None if found.train is None else found.train.value,
+        gap=found.gap,
+        noise=tuple(Noise(strength=n.strength, value=n.score.value) for n in found.noise),
     )
 
 

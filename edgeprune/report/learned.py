@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
 
 from edgeprune.report.strict import Count, Evidence, Strict
 
@@ -21,6 +23,43 @@ class Metric(Strict):
     @property
     def label(self) -> str:
         return self.evidence
+
+
+class Noise(Strict):
+    """The metric under Gaussian noise in the inputs; ``strength`` is relative to their standard deviation."""
+
+    strength: Annotated[float, Field(gt=0)]
+    value: float
+
+
+TORCH: Literal["torch"] = "torch"
+"""Evidence of what torch computed on this computer with the weights of a network, and no program."""
+
+
+class Robustness(Strict):
+    """The metric of one network under noise, and on either half of the data: at most ``samples`` of each.
+
+    ``gap`` is how much better the training half is scored than the test half. ``train`` and ``gap`` are null where the
+    training half had no targets of its own.
+    """
+
+    metric: str
+    unit: str
+    higher_is_better: bool
+    evidence: Evidence | Literal["torch"]
+    samples: Count
+    test: float
+    train: float | None = None
+    gap: float | None = None
+    noise: tuple[Noise, ...] = ()
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if (self.train is None) is not (self.gap is None):
+            raise ValueError("a gap is one between two halves: train and gap go together")
+        if [n.strength for n in self.noise] != sorted({n.strength for n in self.noise}):
+            raise ValueError("the strengths of noise do not ascend")
+        return self
 
 
 class Data(Strict):

@@ -18,6 +18,7 @@ from edgeprune.errors import BadInputError
 from edgeprune.report.explanation import Explanation as Explanation
 from edgeprune.report.learned import Data as Data
 from edgeprune.report.learned import Metric as Metric
+from edgeprune.report.learned import Robustness as Robustness
 from edgeprune.report.strict import Count as Count
 from edgeprune.report.strict import Evidence as Evidence
 from edgeprune.report.strict import Strict as _Strict
@@ -172,8 +173,7 @@ class Distribution(_Strict):
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
-        counted = sum(n for _, n in self.histogram)
-        if counted != self.samples:
+        if (counted := sum(n for _, n in self.histogram)) != self.samples:
             raise ValueError(f"the histogram holds {counted} of {self.samples} latencies")
         uppers = [upper for upper, _ in self.histogram]
         if sorted(set(uppers)) != uppers:
@@ -201,6 +201,7 @@ class Variant(_Strict):
     name: Literal["dense", "pruned", "uniform"]
     accuracy: Figure | None = None
     metric: Metric | None = None
+    robustness: Robustness | None = None
     latency_ms: Figure | None = None
     distribution: Distribution | None = None
     flash_bytes: Figure | None = None
@@ -334,8 +335,7 @@ class Report(_Strict):
             "verdict": [f"{v.resource} {v.statistic}" for v in self.verdicts],
         }
         for what, names in named.items():
-            twice = sorted(name for name, times in Counter(names).items() if times > 1)
-            if twice:
+            if twice := sorted(name for name, times in Counter(names).items() if times > 1):
                 raise ValueError(f"{what} named twice: {', '.join(twice)}")
         return self
 

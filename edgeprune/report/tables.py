@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edgeprune.amounts import count, number, percent, share, size, written
@@ -76,6 +77,24 @@ def variants_table(variants: Iterable[Variant], accuracy_name: str = "accuracy",
     )
     columns = ("network", "latency", accuracy_name, "flash", "peak RAM", "MACs", "parameters", "sparsity")
     return Table(f"Networks on {printable(on)}", columns, tuple(rows))
+
+
+def robustness_table(report: Report) -> Table:
+    """How the metric holds: a line for each network that was tried under noise and on either half of the data."""
+    found = [(v.name, v.robustness) for v in report.variants if v.robustness is not None]
+    strengths = list(dict.fromkeys(n.strength for _, r in found for n in r.noise))
+    rows = []
+    for name, r in found:
+        said, under = partial(_metric, r.unit), {n.strength: n.value for n in r.noise}
+        values = (r.test, *(under.get(s) for s in strengths), r.train, r.gap)
+        rows.append((name, *(ABSENT if v is None else said(v) for v in values), f"{r.evidence}, {r.samples} samples"))
+    columns = ("network", "test half", *(f"noise {number(s)}" for s in strengths), "training half", "gap", "from")
+    metric = found[0][1].metric if found else ""
+    return Table(f"Robustness and generalisation: {metric}", columns, tuple(rows))
+
+
+def _metric(unit: str, value: float) -> str:
+    return percent(value) if unit == "fraction" else f"{number(value)} {unit}".rstrip()
 
 
 def data_line(data: Data) -> str:

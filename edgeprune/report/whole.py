@@ -9,6 +9,7 @@ from edgeprune.report.tables import (
     data_table,
     groups_table,
     layers_table,
+    robustness_table,
     rounds_table,
     variants_table,
     verdict_table,
@@ -16,10 +17,11 @@ from edgeprune.report.tables import (
 
 
 def report_tables(report: Report) -> tuple[Table, ...]:
-    """The report for a terminal: verdict, variants, rounds, layers, groups, why; empty tables are left out."""
+    """The report for a terminal: verdict, variants, robustness, rounds, layers, groups, why; empty tables not."""
     tables = (
         verdict_table(report),
         variants_table(report.variants, report.accuracy_name, on=report.device.processor),
+        robustness_table(report),
         data_table(report),
         rounds_table(report),
         layers_table(report),

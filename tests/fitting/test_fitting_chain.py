@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ from edgeprune.errors import (
     UsageError,
     VerificationError,
 )
+from edgeprune.fitting import robust
 from edgeprune.fitting.baseline import SLACK
 from edgeprune.fitting.fit import fit
 from edgeprune.fitting.options import FitOptions
@@ -44,6 +46,8 @@ from edgeprune.report.schema import read_report
 from edgeprune.report.write import write_report
 from edgeprune.training.data import DataSet
 from edgeprune.training.evaluate import accuracy
+from edgeprune.training.halves import spread
+from edgeprune.training.robustness import STRENGTHS
 
 OPTIONS = FitOptions(
     epochs=5, lr=0.1, batch_size=32, distil_weight=0.0, profile=ProfileOptions(points=3, step=8), baseline=False
@@ -174,6 +178,44 @@ def test_the_bundle_carries_budget_widths_and_fingerprint(fitted):
     assert manifest.provenance["widths"] == {g: len(k) for g, k in result.plan.keep.items()}
     assert manifest.provenance["fingerprint"] == result.fingerprint
     assert {k.schedule_source for k in manifest.kernels} == {"profile"}
+
+
+def test_robustness_is_that_of_both_programs_on_the_same_noise(fitted, data):
+    """Computed once more by torch, from the definition: seeds of samples, deviations of the training half."""
+    result, run, _ = fitted
+    assert (data.train.size, data.test.size) <= (robust.MOST, robust.MOST), "all samples take part"
+    x, y = data.test
+    deviation, scored = float(data.train.x.double().std(correction=0)), result.seed * 1_000_003
+    order = spread(data.test, robust.MOST).tolist()
+    drawn = torch.stack([torch.randn(x[0].shape, generator=torch.Generator().manual_seed(scored + i))
+                         for i in range(len(x))])  # fmt: skip
+    variants = {v.name: v for v in report_of(result).variants}
+    assert variants["uniform"].robustness is None
+    for name, network in (("dense", result.dense.network), ("pruned", result.pruned.network)):
+        found = variants[name].robustness
+        assert (found.evidence, found.metric, found.samples) == ("measured", "accuracy", len(x)), "the program ran"
+        assert found.test == pytest.approx(variants[name].metric.value, abs=1e-9)
+        assert found.train == pytest.approx(accuracy(network.module, *data.train), abs=1.5 / data.train.size)
+        assert found.gap == found.train - found.test
+        assert [n.strength for n in found.noise] == list(STRENGTHS)
+        for noise in found.noise:
+            noisy = x[order] + noise.strength * deviation * drawn
+            assert noise.value == pytest.approx(accuracy(network.module, noisy, y[order]), abs=1.5 / len(x))
+    said = json.loads((run / "stages" / "robustness.json").read_text())
+    assert said["dense"]["on_device"] is True
+
+
+def test_robustness_comes_from_torch_where_a_device_would_take_long(fitted):
+    network, placed = fitted[0].dense.network, SimpleNamespace(device=SimpleNamespace(url="ssh://pi@board"))
+    count = robust.samples(network)
+    assert count == robust.MOST
+    passes = 2 * robust.PASSES * count
+    assert robust.asked_device(network, placed, robust.DEVICE_MS / passes, count)
+    assert not robust.asked_device(network, placed, 1.01 * robust.DEVICE_MS / passes, count)
+    placed.device.url = "serial:///dev/ttyUSB0"
+    assert not robust.asked_device(network, placed, 1e-6, count)
+    costly = SimpleNamespace(kernels=SimpleNamespace(nodes=[SimpleNamespace(spec=SimpleNamespace(macs=10**12))]))
+    assert robust.samples(costly) == robust.FEWEST
 
 
 def test_every_program_of_a_run_knows_the_range_of_the_training_half(fitted, target, record, data, tmp_path):

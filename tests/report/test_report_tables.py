@@ -1,11 +1,20 @@
 """Numbers as text, and the tables of a report."""
 
+import json
+import re
+from pathlib import Path
+
 import pytest
+from pydantic import ValidationError
 
 from edgeprune.amounts import count, number, size
+from edgeprune.report.html import render_html
+from edgeprune.report.learned import Noise, Robustness
 from edgeprune.report.schema import Figure, Report
 from edgeprune.report.tables import cell, figure, printable
 from edgeprune.report.whole import report_tables
+
+DOC = Path(__file__).parents[2] / "docs" / "REPORT.md"
 
 
 def test_every_figure_is_shown_with_how_it_was_obtained(report):
@@ -29,6 +38,66 @@ def test_predictions_say_so(report):
         "1.09",
         "no",
     )
+
+
+ROBUST = {
+    "metric": "accuracy",
+    "unit": "fraction",
+    "higher_is_better": True,
+    "evidence": "torch",
+    "samples": 100,
+    "test": 0.91,
+    "train": 0.99,
+    "gap": 0.08,
+    "noise": [{"strength": 0.1, "value": 0.9}, {"strength": 0.3, "value": 0.7}],
+}
+
+
+def test_robustness_is_shown_for_the_networks_that_were_tried(sample):
+    """In the order of the schema; the words are the level, and a report without it is as before."""
+    assert not [t for t in report_tables(Report.model_validate(sample)) if "Robustness" in t.title]
+    assert "training half" not in render_html(Report.model_validate(sample))
+    sample["variants"][0]["robustness"] = ROBUST
+    few = {"train": None, "gap": None, "evidence": "measured", "noise": ROBUST["noise"][1:]}
+    sample["variants"][1]["robustness"] = ROBUST | few
+    report = Report.model_validate(sample)
+    (table,) = [t for t in report_tables(report) if t.title == "Robustness and generalisation: accuracy"]
+    assert table.columns == ("network", "test half", "noise 0.1", "noise 0.3", "training half", "gap", "from")
+    assert table.rows == (
+        ("dense", "91.00 %", "90.00 %", "70.00 %", "99.00 %", "8.00 %", "torch, 100 samples"),
+        ("pruned", "91.00 %", "-", "70.00 %", "-", "-", "measured, 100 samples"),
+    )
+    page = render_html(report)
+    assert "Computed by torch" in page
+    assert all(f"<td>{value}</td>" in page for row in table.rows for value in row)
+    assert Report.model_validate_json(json.dumps(report.to_json())) == report
+    sample["variants"][0]["robustness"] = {**ROBUST, "unit": "dB", "test": 31.5}
+    (table,) = [t for t in report_tables(Report.model_validate(sample)) if "Robustness" in t.title]
+    assert table.rows[0][1] == "31.5 dB"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"gap": None}, "train and gap go together"),
+        ({"train": None}, "train and gap go together"),
+        ({"noise": ROBUST["noise"][::-1]}, "do not ascend"),
+        ({"noise": [{"strength": 0, "value": 1}]}, "greater than 0"),
+        ({"evidence": "guessed"}, "evidence"),
+        ({"test": float("nan")}, "finite"),
+    ],
+)
+def test_robustness_that_cannot_be(sample, change, why):
+    sample["variants"][0]["robustness"] = {**ROBUST, **change}
+    with pytest.raises(ValidationError, match=why):
+        Report.model_validate(sample)
+
+
+def test_the_document_names_every_field_of_robustness():
+    section = re.search(r"^## Robustness\n(.*?)(?=^## )", DOC.read_text(), re.MULTILINE | re.DOTALL)[1]
+    rows = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(Robustness.model_fields)
+    assert all(f"`{name}`" in section for name in Noise.model_fields)
 
 
 def test_every_row_has_a_cell_a_column(report):
