@@ -31,3 +31,11 @@ class Silent:
 
 
 SILENT: Progress = Silent()
+
+LEAST_S = 5.0
+"""Seconds left that are worth saying."""
+
+
+def time_left(seconds: float) -> str:
+    """What is said of the time that is left, after a comma; nothing of the last moments."""
+    return "" if seconds < LEAST_S else f", {seconds:.0f} s left" if seconds < 100 else f", {seconds / 60:.0f} min left"

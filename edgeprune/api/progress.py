@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from edgeprune.progress import SILENT, Progress
+from edgeprune.progress import SILENT, Progress, time_left
 
-STEPS, LEAST_S = 10, 5.0
-"""How many lines a stage of known length writes into a log; seconds left that are worth saying."""
+STEPS = 10
+"""How many lines a stage of known length writes into a log."""
 
 
 @contextmanager
@@ -34,11 +34,6 @@ def reporting(wanted: bool | Progress | None) -> Iterator[Progress]:
         yield Lines()
 
 
-def _left(seconds: float) -> str:
-    """What is said of the time that is left; nothing of the last moments."""
-    return "" if seconds < LEAST_S else f", {seconds:.0f} s left" if seconds < 100 else f", {seconds / 60:.0f} min left"
-
-
 class Lines:
     """Plain lines, at most :data:`STEPS` a stage."""
 
@@ -55,7 +50,7 @@ class Lines:
         if step > self._told:
             self._told = step
             left = (time.monotonic() - self._began) * (self._total / self._done - 1)
-            self.note(f"{self._name} ({self._done}/{self._total}{_left(left)})")
+            self.note(f"{self._name} ({self._done}/{self._total}{time_left(left)})")
 
     def note(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgeprune.training.finetune import Augment
+from edgeprune.training.loop import Augment
 
 
 def shifts(pixels: int = 4, *, flip: bool = False) -> Augment:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -14,6 +14,16 @@ class Companion(Protocol):
 
     What it does to weights lasts. Where a training fails, the training puts them back.
     """
+
+    @property
+    def judges(self) -> bool:
+        """Whether it goes by the figures of epochs: these are then of samples held out of the training half."""
+        ...
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has taken all that it will: an earlier epoch's weights are none to choose."""
+        ...
 
     def begin(self, module: nn.Module, steps: int) -> None:
         """Called before the first step.
@@ -38,12 +48,31 @@ class Companion(Protocol):
     def epoch_ended(self, module: nn.Module, score: Score) -> None:
         """Called after each epoch, with the task's figure."""
 
+    def state(self) -> dict[str, Any]:
+        """What changed since :meth:`begin`, for a checkpoint: tensors, numbers, texts and None in lists and mappings by
+        text.
+        """
+        ...
+
+    def restore(self, module: nn.Module, state: dict[str, Any]) -> None:
+        """Go on from where :meth:`state` was asked. Called after :meth:`begin`, once the module has the weights of
+        that moment.
+        """
+
     def finish(self, module: nn.Module) -> None:
         """Called once after the last step, or where the training failed."""
 
 
 class Silent:
     """A companion that does nothing: the base of those that take part in some moments alone."""
+
+    @property
+    def judges(self) -> bool:
+        return False
+
+    @property
+    def settled(self) -> bool:
+        return True
 
     def begin(self, module: nn.Module, steps: int) -> None: ...
 
@@ -57,5 +86,10 @@ class Silent:
     def stepped(self, module: nn.Module, lr: float) -> None: ...
 
     def epoch_ended(self, module: nn.Module, score: Score) -> None: ...
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def restore(self, module: nn.Module, state: dict[str, Any]) -> None: ...
 
     def finish(self, module: nn.Module) -> None: ...
