@@ -16,21 +16,21 @@ def seeded(seed: int) -> Iterator[None]:
     """The global generators of torch, NumPy and Python follow ``seed`` inside the ``with`` block, and are as they were
     after it: dropout draws from the first, transforms of data sets from any.
     """
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 transforms draw from the global one
+    python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002
+        np.random.seed(seed % 2**32)
         try:
             yield
         finally:
             random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002
+            np.random.set_state(numpy)
 
 
 def generators() -> dict[str, Any]:
     """Where the global generators are: tensors, lists, numbers."""
-    name, keys, *rest = np.random.get_state()  # noqa: NPY002
+    name, keys, *rest = np.random.get_state()
     version, numbers, gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
@@ -43,6 +43,6 @@ def set_generators(said: dict[str, Any]) -> None:
     """Set the global generators to where :func:`generators` found them."""
     torch.set_rng_state(said["torch"])
     name, keys, *rest = said["numpy"]
-    np.random.set_state((name, np.array(keys, np.uint32), *rest))  # noqa: NPY002
+    np.random.set_state((name, np.array(keys, np.uint32), *rest))
     version, numbers, gauss = said["python"]
     random.setstate((version, tuple(numbers), gauss))

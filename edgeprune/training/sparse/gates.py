@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from edgeprune.errors import UsageError
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.methods import chosen
+from edgeprune.training.checkpoint import like, optimizer_state, restore_optimizer
 from edgeprune.training.sparse.channels import Channels
 from edgeprune.training.sparse.patterns import lowest_channels
 from edgeprune.training.sparse.schedule import Schedule
@@ -143,6 +144,39 @@ class L0(Sparsity):
 
     def epoch_ended(self, module: nn.Module, score: Score) -> None:
         self.strength.judge(score)
+
+    @property
+    def judges(self) -> bool:
+        return self.strength.judges
+
+    @property
+    def settled(self) -> bool:
+        return self._gates is None
+
+    def state(self) -> dict[str, Any]:
+        gates = self._gates
+        return {
+            "step": self._step,
+            "strength": self.strength.state(),
+            "pressure": self._pressure,
+            "masks": self._masks,
+            "raw": self._raw,
+            "places": None if gates is None else gates.places,
+            "optimizer": None if gates is None else optimizer_state(self._optimizer),
+        }
+
+    def restore(self, module: nn.Module, state: dict[str, Any]) -> None:
+        self._step, self._pressure, self._masks = state["step"], state["pressure"], state["masks"]
+        self.strength.restore(state["strength"])
+        weights = dict(module.named_parameters())
+        self._raw = {name: like(weights[name], raw) for name, raw in state["raw"].items()}
+        if self._gates is None or state["places"] is None:
+            self._gates = None
+            return
+        with torch.no_grad():
+            for name, places in self._gates.places.items():
+                places.copy_(state["places"][name])
+        restore_optimizer(self._optimizer, state["optimizer"])
 
     def _last(self, gates: _OfChannels | _OfWeights) -> dict[str, Tensor]:
         """What gates are for good. The lowest are shut, too, until the target is met; one of each kind stays open."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -57,9 +56,30 @@ class _Shrinking(Sparsity):
         self.strength.judge(score)
 
     @property
+    def judges(self) -> bool:
+        return self.strength.judges
+
+    @property
+    def settled(self) -> bool:
+        return self._step >= int(self.schedule.ramp * self._steps)
+
+    def state(self) -> dict[str, Any]:
+        return {"step": self._step, "strength": self.strength.state(), "alive": self.alive}
+
+    def restore(self, module: nn.Module, state: dict[str, Any]) -> None:
+        self._step = state["step"]
+        self.strength.restore(state["strength"])
+        self.alive.update(state["alive"])
+
+    @property
     @abstractmethod
+    def alive(self) -> dict[str, Tensor]:
+        """What is not 0, by name."""
+
+    @property
     def gone(self) -> float:
         """The share that is 0."""
+        return 1 - sum(int(a.sum()) for a in self.alive.values()) / max(1, sum(a.numel() for a in self.alive.values()))
 
     @abstractmethod
     def shrink(self, module: nn.Module, amount: float) -> None:
@@ -99,8 +119,8 @@ class L1(_Shrinking):
         self._masks = {name: w.detach() != 0 for name, w in weights_of(module).items()}
 
     @property
-    def gone(self) -> float:
-        return _share(self._masks)
+    def alive(self) -> dict[str, Tensor]:
+        return self._masks
 
     def shrink(self, module: nn.Module, amount: float) -> None:
         for name, w in weights_of(module).items():
@@ -153,8 +173,8 @@ class GroupLasso(_Shrinking):
         self._usual = {name: float(s.mean().sqrt()) for name, s in squares.items()}
 
     @property
-    def gone(self) -> float:
-        return _share(self._alive)
+    def alive(self) -> dict[str, Tensor]:
+        return self._alive
 
     def shrink(self, module: nn.Module, amount: float) -> None:
         factors = {}
@@ -183,8 +203,3 @@ class GroupLasso(_Shrinking):
 def _at(sizes: Tensor, share: float) -> float:
     """The size that a share of all does not exceed; sizes (n,), at least 0."""
     return float(sizes.kthvalue(min(len(sizes), max(1, math.ceil(share * len(sizes)))))[0])
-
-
-def _share(alive: Mapping[str, Tensor]) -> float:
-    """The share that is not alive."""
-    return 1 - sum(int(a.sum()) for a in alive.values()) / max(1, sum(a.numel() for a in alive.values()))

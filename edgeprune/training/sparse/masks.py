@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -46,11 +46,25 @@ class Masked(Sparsity):
     def stepped(self, module: nn.Module, lr: float) -> None:
         self._step += 1
         # The last update is due when the ramp ends, wherever that lies between two others.
-        ended = self._step == max(1, int(self._steps * self.schedule.ramp))
-        if self._step % self._every == 0 or ended:
+        if self._step % self._every == 0 or self._step == self._ramp:
             self._update(module)
         else:
             silence(weights_of(module), self.masks)
+
+    @property
+    def settled(self) -> bool:
+        return self.schedule.name == "once" or self._step >= self._ramp
+
+    def state(self) -> dict[str, Any]:
+        return {"step": self._step, "masks": self.masks}
+
+    def restore(self, module: nn.Module, state: dict[str, Any]) -> None:
+        self._step, self.masks = state["step"], state["masks"]
+
+    @property
+    def _ramp(self) -> int:
+        """The step in which the last of what goes is gone."""
+        return max(1, int(self._steps * self.schedule.ramp))
 
     def at_once(self, module: nn.Module) -> None:
         self._start(module)

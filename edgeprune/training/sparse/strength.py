@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from edgeprune.errors import UsageError
 from edgeprune.training.tasks.task import Score
 
@@ -35,6 +37,17 @@ class Strength:
         self._factor = _factor(100)
         self.held = False
         """Whether accuracy is too low at present for more to go."""
+
+    @property
+    def judges(self) -> bool:
+        """Whether it goes by the task's figure."""
+        return bool(self.drop)
+
+    def state(self) -> dict[str, Any]:
+        return {"value": self.value, "best": self._best, "held": self.held}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.value, self._best, self.held = state["value"], state["best"], state["held"]
 
     def begin(self, steps: int) -> None:
         """Told how many steps it has to get there."""
