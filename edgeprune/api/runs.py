@@ -60,6 +60,8 @@ from edgeprune.report.schema import Report, read_report
 from edgeprune.report.tables import Table, facts_table
 from edgeprune.report.write import write_report
 from edgeprune.targets import Target
+from edgeprune.training.early_stop import VALIDATION
+from edgeprune.training.precision import FLOAT32
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -107,6 +109,9 @@ def fit(
     epochs: int = 3,
     batch_size: int = 64,
     lr: float = 0.02,
+    early_stop: int | None = None,
+    validation: float = VALIDATION,
+    precision: str = FLOAT32,
     rounds: int = 8,
     margin: float | None = None,
     fill: float = 0.97,
@@ -150,6 +155,9 @@ def fit(
         epochs=epochs,
         batch_size=batch_size,
         lr=lr,
+        early_stop=early_stop,
+        validation=validation,
+        precision=precision,
         seed=seed,
         task=named or "",
         pixels=pixels or "",

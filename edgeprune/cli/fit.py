@@ -40,6 +40,9 @@ app = typer.Typer(rich_markup_mode=None)
     option("epochs", int, 3, "Epochs of fine-tuning.", min=0),
     option("batch_size", int, 64, "Samples of one step of fine-tuning.", min=1),
     option("lr", float, 0.02, "Peak learning rate of fine-tuning."),
+    option("early_stop", int | None, None, "Epochs without a better figure after which training ends.", min=1),
+    option("validation", float, 0.1, "Share of the training half held out for --early-stop."),
+    option("precision", str, "float32", "Of training: float32, or bf16 where the processor multiplies it."),
     option("margin", float | None, None, "Part of the latency kept free; as the device's noise asks for."),
     # Those that may change when a run goes on: what is not given stays as it was.
     option(

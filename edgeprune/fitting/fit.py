@@ -33,7 +33,6 @@ from edgeprune.fitting.robust import robustness_of
 from edgeprune.fitting.ruled import ruled
 from edgeprune.fitting.run_folder import RunRecord, save_question, save_run
 from edgeprune.fitting.saved import load_saliency, profile_json, profile_of, save_saliency
-from edgeprune.fitting.sparse import check_trainer
 from edgeprune.fitting.stages import DENSE
 from edgeprune.fitting.tabled import heaviest_tables
 from edgeprune.fitting.teaching import prepared
@@ -109,7 +108,7 @@ def fit(
     taught = False
     if data is not None:
         data, task, taught = prepared(network, data, task, progress)
-        check_trainer(options.sparsity, task)
+        options.check_trainer(task)
         options = replace(options, distil_weight=1.0) if taught else options
         if network.interface.image is not None:
             distance = frame_distance(network, data.test)

@@ -33,7 +33,7 @@ def learned(workshop: Workshop) -> tuple[Network, History]:
     def make() -> tuple[Network, History]:
         progress.stage(f"learning which channels go: {options.sparsity}")
         module = copy.deepcopy(network.module)
-        settings = training_of(workshop, options.epochs)
+        settings = training_of(workshop, "learned", options.epochs)
         history = train(
             module, data, task=task, companions=found, batch_size=options.batch_size, progress=progress, **settings
         )

@@ -16,7 +16,10 @@ from edgeprune.importance.curves import IMPORTANCE
 from edgeprune.importance.registry import criterion
 from edgeprune.jsonable import Jsonable
 from edgeprune.profiling.profile import ProfileOptions
+from edgeprune.training.early_stop import VALIDATION, check_early_stop
+from edgeprune.training.precision import FLOAT32, check_precision
 from edgeprune.training.sparse.schedule import Schedule
+from edgeprune.training.tasks.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,8 @@ class FitOptions(Jsonable):
         margin: part of the latency limit that the first plan leaves free; None: as much as launches differ there.
         patience_s: most seconds that one verdict is measured for.
         tighter: how often a trained network that turns out over its budget is shrunk further, trained and tried again.
-        epochs, lr, batch_size, distil_weight, temperature: fine-tuning (training/finetune.py).
+        epochs, lr, batch_size, distil_weight, temperature, early_stop, validation, precision: fine-tuning
+            (training/finetune.py).
         task, pixels: how the task and the reading of images were named; empty where nothing was said.
         baseline: also make the uniform-width network of the same latency, for the report.
     """
@@ -59,6 +63,9 @@ class FitOptions(Jsonable):
     batch_size: int = 64
     distil_weight: float = 0.5
     temperature: float = 4.0
+    early_stop: int | None = None
+    validation: float = VALIDATION
+    precision: str = FLOAT32
     seed: int = 0
     task: str = ""
     pixels: str = ""
@@ -80,6 +87,7 @@ class FitOptions(Jsonable):
         check_rule(self.rule, has_data=has_data)
         trains = "finetune" in recoveries_of(self.recover) and self.epochs > 0
         check_sparsity(self.sparsity, has_data=has_data, trains=trains)
+        self._check_training(trains=has_data and trains)
         Schedule(self.schedule, 0.0)
         if self.passes < 1:
             raise UsageError(f"{self.passes} passes make no network", hint="give 1 or more")
@@ -93,3 +101,27 @@ class FitOptions(Jsonable):
         check_objective(self.objective, has_data=has_data)
         Effort(self.time_limit_s, self.gap)
         get_solver(self.solver)
+
+    def _check_training(self, *, trains: bool) -> None:
+        check_early_stop(self.early_stop, self.validation)
+        check_precision(self.precision)
+        asked = {"early_stop": self.early_stop is not None, "precision": self.precision != FLOAT32}
+        if not trains and (found := [name for name, given in asked.items() if given]):
+            raise UsageError(
+                f"{' and '.join(found)} are of a training, and nothing is trained",
+                hint="give --data, --epochs, and finetune among the recoveries",
+            )
+
+    def check_trainer(self, task: Task | None) -> None:
+        """Raises UsageError where a task's own trainer does not do what the options ask of a training."""
+        asked = {
+            "sparsity": bool(self.sparsity),
+            "early_stop": self.early_stop is not None,
+            "precision": self.precision != FLOAT32,
+        }
+        found = [name for name, given in asked.items() if given]
+        if found and task is not None and task.finetune is not None:
+            raise UsageError(
+                f"task '{task.name}' has a trainer of its own, which knows of no {' and no '.join(found)}",
+                hint="leave its finetune out, or these options away",
+            )

@@ -16,9 +16,10 @@ from edgeprune.progress import SILENT, Progress
 from edgeprune.pruning.plan import Plan
 from edgeprune.pruning.slices import survivors
 from edgeprune.pruning.widths import load_pruned, save_pruned
+from edgeprune.training.checkpoint import Checkpoint
 from edgeprune.training.data import DataSet
 from edgeprune.training.finetune import train
-from edgeprune.training.foreign import finetuned
+from edgeprune.training.foreign import GIVEN, finetuned
 from edgeprune.training.recalibrate import recalibrate
 from edgeprune.training.reconstruct import SAMPLES, reconstruct
 from edgeprune.training.sparse.sparsity import Sparsity, zeros_in
@@ -107,7 +108,7 @@ class Finetune:
         module, task = lesson.small.module, lesson.task
         settings = {**lesson.training, "batch_size": lesson.batch_size, "progress": lesson.progress}
         if task.finetune is not None:
-            return finetuned(module, lesson.data, task, **settings)
+            return finetuned(module, lesson.data, task, **{k: v for k, v in settings.items() if k in GIVEN})
         return train(module, lesson.data, task=task, companions=lesson.sparsity, **settings).to_json()
 
 
@@ -151,7 +152,7 @@ def recovered(
     folder = workshop.stages.run / "stages" / name
 
     def make() -> tuple[Network, History]:
-        history = rebuilt(workshop, small, origin or workshop.network, lost or plan, epochs)
+        history = rebuilt(workshop, name, small, origin or workshop.network, lost or plan, epochs)
         save_pruned(small.module, plan, folder)
         return small, history
 
@@ -164,25 +165,33 @@ def recovered(
 
 
 def rebuilt(
-    workshop: Workshop, small: Network, origin: Network, lost: Plan, epochs: int, *, sparsity: bool = True
+    workshop: Workshop, stage: str, small: Network, origin: Network, lost: Plan, epochs: int, *, sparsity: bool = True
 ) -> History:
     """Recover a network that was shrunk from ``origin`` by the plan ``lost``, in place; returns what that told.
 
     Args:
+        stage: that this is done in: its training goes on from where it was killed.
         sparsity: whether its weights become sparse, if the run asks for that.
     """
     options, data, task = workshop.options, workshop.data, workshop.task
     found = sparsities(options.sparsity if sparsity else "", "weights", small, data, task, options.batch_size)
     if data is None or task is None:
         return made_sparse(small, found)
-    training, progress = training_of(workshop, epochs), workshop.builder.progress
+    training, progress = training_of(workshop, stage, epochs, lost), workshop.builder.progress
     lesson = Lesson(small, origin, lost, data, task, options.batch_size, training, found, progress)
     return recover(lesson, options.recover)
 
 
-def training_of(workshop: Workshop, epochs: int) -> dict[str, Any]:
-    """Arguments of a training of the run, with its dense network as teacher."""
+def training_of(workshop: Workshop, stage: str, epochs: int, lost: Plan | None = None) -> dict[str, Any]:
+    """Arguments of a training of the run, with its dense network as teacher.
+
+    Args:
+        stage: that trains.
+        lost: the plan that the network was shrunk by. With it the training is the same one, though layers that were
+            re-solved on several threads differ in their last bits.
+    """
     options = workshop.options
+    kept = sorted((group, list(indices)) for group, indices in (lost.keep if lost else {}).items())
     return {
         "epochs": epochs,
         "lr": options.lr,
@@ -190,4 +199,8 @@ def training_of(workshop: Workshop, epochs: int) -> dict[str, Any]:
         "teacher": workshop.network.module,
         "distil_weight": options.distil_weight,
         "temperature": options.temperature,
+        "early_stop": options.early_stop,
+        "validation": options.validation,
+        "precision": options.precision,
+        "checkpoint": Checkpoint(workshop.stages.under_way(stage), f"{stage} {kept}"),
     }

@@ -56,12 +56,3 @@ def check_sparsity(asked: str, *, has_data: bool, trains: bool) -> None:
             )
         if sparsity.by != MAGNITUDE and of_weights(sparsity.by).needs_data and not has_data:
             raise UsageError(f"sparsity '{name}' by '{sparsity.by}' needs data", hint=f"give --data, or by={MAGNITUDE}")
-
-
-def check_trainer(asked: str, task: Task | None) -> None:
-    """Raises UsageError where a task's own trainer would leave no zero."""
-    if asked and task is not None and task.finetune is not None:
-        raise UsageError(
-            f"task '{task.name}' has a trainer of its own, which knows of no sparsity",
-            hint="leave its finetune out, or --sparsity away",
-        )

@@ -75,6 +75,11 @@ class Stages:
         """Finish a stage: write its result as JSON."""
         write_whole(self._file(name), json.dumps(found, allow_nan=False) + "\n")
         self._note(name, "ended", **facts)
+        self.under_way(name).unlink(missing_ok=True)
+
+    def under_way(self, name: str) -> Path:
+        """A file for what a long stage needs to go on from after a kill. It goes as the stage is finished."""
+        return self.run / FOLDER / f"{name}.under-way"
 
     def reopen(self, name: str) -> None:
         """Reopen a finished stage, whose result no longer exists, so that it is made again."""

@@ -17,12 +17,12 @@ from edgeprune.progress import SILENT, Progress, time_left
 from edgeprune.training.checkpoint import Checkpoint, digest_of
 from edgeprune.training.companion import Companion
 from edgeprune.training.data import DataSet
+from edgeprune.training.early_stop import VALIDATION, HeldOut, check_early_stop
 from edgeprune.training.evaluate import evaluate, predict
 from edgeprune.training.halves import Arrays, split
-from edgeprune.training.held_out import HeldOut
 from edgeprune.training.history import History
 from edgeprune.training.loop import RISE, Augment, Loop
-from edgeprune.training.precision import check_precision
+from edgeprune.training.precision import FLOAT32, check_precision
 from edgeprune.training.seeds import seeded
 from edgeprune.training.task_loss import TaskLoss
 from edgeprune.training.tasks.classification import classification, learns_labels
@@ -45,8 +45,8 @@ def train(
     task: Task | None = None,
     companions: Sequence[Companion] = (),
     early_stop: int | None = None,
-    validation: float = 0.1,
-    precision: str = "float32",
+    validation: float = VALIDATION,
+    precision: str = FLOAT32,
     checkpoint: Checkpoint | None = None,
     progress: Progress = SILENT,
 ) -> History:
@@ -67,7 +67,7 @@ def train(
         task: classification if None.
         companions: what takes part in each step: masks, penalties, gates.
         early_stop: epochs without a better figure, of samples held out of the training half, after which the training
-            ends; the module then has the weights of the best epoch (:mod:`edgeprune.training.held_out`). None: all
+            ends; the module then has the weights of the best epoch (:mod:`edgeprune.training.early_stop`). None: all
             epochs are trained, and the last one counts.
         validation: the share of the training half that is held out where ``early_stop`` or a companion asks for it.
         precision: of the layers while they are trained, ``float32`` or ``bf16``
@@ -100,7 +100,7 @@ def train(
                 temperature=temperature,
                 precision=precision,
             )
-            rates = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "seed": seed}
+            rates: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "seed": seed}
             identity = {
                 **rates,
                 "task": task.name,
@@ -186,14 +186,6 @@ def _named(
         "shapes": {k: list(v.shape) for k, v in weights.items()},
         "teacher": None if teacher is None else digest_of(teacher.state_dict()),
     }
-
-
-def check_early_stop(patience: int | None, share: float) -> None:
-    """Raises UsageError for a patience in epochs, or a share of samples that are held out, that make no sense."""
-    if patience is not None and patience < 1:
-        raise UsageError(f"early stop after {patience} epochs makes no sense", hint="give 1 or more, or leave it away")
-    if not 0 < share <= 0.5:
-        raise UsageError(f"a share of {share:g} of the training half cannot be held out", hint="give 0.1, say")
 
 
 def _check(epochs: int, lr: float, batch_size: int, weight: float, temperature: float) -> None:

@@ -11,7 +11,11 @@ from torch import nn
 from edgeprune.errors import BadInputError, EdgepruneError
 from edgeprune.training.data import DataSet
 from edgeprune.training.evaluate import evaluate
+from edgeprune.training.seeds import seeded
 from edgeprune.training.tasks.task import Task
+
+GIVEN = ("epochs", "lr", "batch_size", "seed", "teacher", "distil_weight", "temperature", "progress")
+"""What a trainer is given by name, beside the task."""
 
 
 def finetuned(module: nn.Module, data: DataSet, task: Task, **settings: Any) -> dict[str, Any]:
@@ -21,8 +25,7 @@ def finetuned(module: nn.Module, data: DataSet, task: Task, **settings: Any) -> 
     The module ends in ``eval`` mode, on the CPU, in float32, with the layout and the gradients flags that it had.
 
     Args:
-        settings: what the trainer is given by name: ``epochs``, ``lr``, ``batch_size``, ``seed``, ``teacher``,
-            ``distil_weight``, ``temperature``, ``progress``.
+        settings: what the trainer is given by name (:data:`GIVEN`).
 
     Raises:
         BadInputError: the trainer fails, or leaves other parameters than there were, or weights that are not finite. As
@@ -32,8 +35,7 @@ def finetuned(module: nn.Module, data: DataSet, task: Task, **settings: Any) -> 
     before = {k: v.detach().clone() for k, v in module.state_dict().items()}
     frozen = {name: p.requires_grad for name, p in module.named_parameters()}
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.get("seed", 0))
+        with seeded(settings.get("seed", 0)):
             given = task.finetune(module, data, task=task, **settings)
         module.to("cpu", torch.float32)
         _require_same(module, before, task)

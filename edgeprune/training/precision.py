@@ -17,7 +17,8 @@ from edgeprune.errors import UsageError
 from edgeprune.methods import chosen
 from edgeprune.processors import host_features
 
-PRECISIONS = ("float32", "bf16")
+FLOAT32, BF16 = "float32", "bf16"
+PRECISIONS = (FLOAT32, BF16)
 NATIVE = ("amx_bf16", "avx512_bf16", "bf16")
 """Features of processors that multiply bfloat16, as Linux names them on x86-64 and ARM."""
 
@@ -29,7 +30,7 @@ def check_precision(precision: str) -> None:
         UsageError: there is none of that name; bfloat16 on a processor that has no instructions for it.
     """
     chosen("a training", "precision", precision, PRECISIONS)
-    if precision == "bf16" and not set(NATIVE) & set(host_features()):
+    if precision == BF16 and not set(NATIVE) & set(host_features()):
         raise UsageError(
             "this processor multiplies no bfloat16: training would be slower with bf16",
             hint=f"leave --precision away; a processor that has one of {', '.join(NATIVE)} gains by it",
@@ -38,7 +39,7 @@ def check_precision(precision: str) -> None:
 
 def lowered(precision: str) -> AbstractContextManager[Any]:
     """Convolutions and products inside the ``with`` block are computed in the precision."""
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16")
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == BF16)
 
 
 def raised(outputs: Any) -> Any:

@@ -12,7 +12,7 @@ from edgeprune.errors import UsageError
 from edgeprune.models.inputs import call
 from edgeprune.training.evaluate import predict
 from edgeprune.training.halves import Arrays, Batch, Half, at
-from edgeprune.training.precision import lowered, raised
+from edgeprune.training.precision import FLOAT32, lowered, raised
 from edgeprune.training.tasks.task import Task
 from edgeprune.training.teach import Taught
 
@@ -36,7 +36,7 @@ class TaskLoss:
         augmented: bool,
         weight: float,
         temperature: float,
-        precision: str = "float32",
+        precision: str = FLOAT32,
     ) -> None:
         self.task, self.temperature, self.precision = task, temperature, precision
         self.teacher = teacher if task.step is None else None

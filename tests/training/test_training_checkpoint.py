@@ -1,4 +1,4 @@
-"""A training that is killed goes on where it stood, to the same bit; what is damaged or of another is not gone on with."""
+"""A training that is killed goes on where it stood, to the same bit; what is damaged is not gone on with."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def noisy() -> DataSet:
             return len(self.x)
 
         def __getitem__(self, i: int) -> tuple[Tensor, int]:
-            noise = 0.1 * torch.rand(1) + 0.1 * random.random() + 0.1 * np.random.rand()  # noqa: NPY002
+            noise = 0.1 * torch.rand(1) + 0.1 * random.random() + 0.1 * np.random.rand()
             return self.x[i] + noise.float(), int(self.y[i])
 
     halves = {name: Noisy(*quarters(n, i)) for i, (name, n) in enumerate((("train", 96), ("test", 48)))}
@@ -155,7 +155,7 @@ def test_what_was_interrupted_ends_as_what_was_not(case: str, tmp_path: Path) ->
         told = Stops()
         module, again = trained(case, file, progress=told)
         assert f"the training goes on after epoch {after} of 7" in told.said
-        assert [s for s in told.said if s.startswith("epoch") and ":" not in s][0] == f"epoch {after + 1} of 7"
+        assert next(s for s in told.said if s.startswith("epoch") and ":" not in s) == f"epoch {after + 1} of 7"
         assert same(module, whole)
         assert again == history
     other, _ = trained(case, seed=4)

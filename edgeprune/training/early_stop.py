@@ -14,9 +14,21 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from edgeprune.errors import UsageError
 from edgeprune.training.evaluate import evaluate
 from edgeprune.training.halves import Half
 from edgeprune.training.tasks.task import Score, Task
+
+VALIDATION = 0.1
+"""The share of the training half that is held out."""
+
+
+def check_early_stop(patience: int | None, share: float) -> None:
+    """Raises UsageError for a patience in epochs, or a share of samples that are held out, that make no sense."""
+    if patience is not None and patience < 1:
+        raise UsageError(f"early stop after {patience} epochs makes no sense", hint="give 1 or more, or leave it away")
+    if not 0 < share <= 0.5:
+        raise UsageError(f"a share of {share:g} of the training half cannot be held out", hint="give 0.1, say")
 
 
 class HeldOut:
