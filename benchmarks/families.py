@@ -8,8 +8,9 @@
 * ``language``: an LSTM over the characters of the help texts that Python carries (``pydoc_data``), the last eighth kept
   to test on. A fifth of the parameters is asked for, and half of the multiply-adds of the recurrence.
 * ``generator``: transposed convolutions that were trained against a discriminator to draw such digits. A quarter of the
-  parameters is asked for. The distance between drawn and real digits is Fréchet's (Heusel et al. 2017, arXiv:1706.08500)
-  between the features (64, before the last layer) of a classifier of such digits, 4,000 drawn beside all real ones.
+  parameters is asked for. The distance between drawn and real digits is Fréchet's (Heusel et al. 2017,
+  arXiv:1706.08500) between the features (64, before the last layer) of a classifier of such digits, 4,000 drawn beside
+  all real ones.
 
 Each network is trained, then fitted by the tool on a board with a virtual clock (``fake:``), whose programs are real:
 figures of accuracy, perplexity and distance are computed from what the compiled programs give. Parameters and
@@ -240,7 +241,7 @@ def model_of_text(seed: int, part: str) -> dict[str, float]:
 def generator(seed: int, part: str) -> dict[str, float]:
     data = digits()
     assert isinstance(data.train, Arrays)
-    real = torch.cat([data.train.x, data.test.take(torch.arange(data.test.size)).inputs])  # type: ignore[list-item]
+    real = torch.cat([data.train.x, data.test.take(torch.arange(data.test.size)).inputs])
     module = trained_generator(seed, data.train.x)
     # One classifier judges, another one teaches: what is taught is not what is told.
     judge, teacher = (trained_classifier(100 + s, data, (16, 32, 64, FEATURES)) for s in (0, 1))
@@ -257,7 +258,8 @@ def generator(seed: int, part: str) -> dict[str, float]:
         return F.mse_loss(drawn, wanted) * 10 + apart
 
     def likeness(outputs: Any, targets: Any) -> Tensor:
-        return (outputs - targets).square().flatten(1).mean(1)
+        apart: Tensor = (outputs - targets).square().flatten(1).mean(1)
+        return apart
 
     metric = mean_metric("squared difference", likeness, unit="", higher_is_better=False)
     task = Task("drawing", metric, step=step, targets="dense")
@@ -267,7 +269,7 @@ def generator(seed: int, part: str) -> dict[str, float]:
 
     def distance(program: Callable[[Tensor], Tensor]) -> float:
         with torch.no_grad():
-            drawn = judge.features(torch.cat([program(z) for z in test.split(1)])).double().numpy()
+            drawn = judge.features(torch.cat([program(z) for z in torch.split(test, 1)])).double().numpy()
             return frechet(drawn, judge.features(real).double().numpy())
 
     with tempfile.TemporaryDirectory(prefix="edgeprune-families-") as here:
@@ -293,7 +295,7 @@ def trained_generator(seed: int, images: Tensor) -> Generator:
         drawing, judging = Generator(), Discriminator()
         steps = [torch.optim.Adam(m.parameters(), 2e-4, (0.5, 0.999)) for m in (drawing, judging)]
         for epoch in range(GENERATOR_EPOCHS):
-            for chosen in torch.randperm(len(images)).split(64):
+            for chosen in torch.split(torch.randperm(len(images)), 64):
                 drawn = drawing(torch.randn(len(chosen), NOISE))
                 told, seen = judging(drawn.detach())[:, 0], judging(images[chosen])[:, 0]
                 steps[1].zero_grad()
