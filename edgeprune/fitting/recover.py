@@ -100,16 +100,25 @@ class Recalibrate:
 
 
 class Finetune:
-    """Training with a teacher, or by the task's own trainer (:mod:`edgeprune.training.finetune`)."""
+    """Training with a teacher, or by the task's own trainer (:mod:`edgeprune.training.finetune`).
+
+    Args:
+        twin: whether the dense network learns beside the pruned one, and teaches it as it is by then.
+    """
+
+    def __init__(self, twin: bool = False) -> None:
+        self.twin = twin
 
     def recover(self, lesson: Lesson) -> History:
         if not lesson.training.get("epochs"):
             return {}
         module, task = lesson.small.module, lesson.task
         settings = {**lesson.training, "batch_size": lesson.batch_size, "progress": lesson.progress}
+        if self.twin and (task.finetune is not None or not settings.get("teacher")):
+            raise UsageError(f"task '{task.name}' is not taught by a twin", hint="leave twin=yes away")
         if task.finetune is not None:
             return finetuned(module, lesson.data, task, **{k: v for k, v in settings.items() if k in GIVEN})
-        return train(module, lesson.data, task=task, companions=lesson.sparsity, **settings).to_json()
+        return train(module, lesson.data, task=task, companions=lesson.sparsity, twin=self.twin, **settings).to_json()
 
 
 def recover(lesson: Lesson, chain: str) -> History:

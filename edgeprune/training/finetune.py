@@ -27,6 +27,7 @@ from edgeprune.training.seeds import seeded
 from edgeprune.training.task_loss import TaskLoss
 from edgeprune.training.tasks.classification import classification, learns_labels
 from edgeprune.training.tasks.task import Task
+from edgeprune.training.twin import Twin
 
 
 def train(
@@ -40,6 +41,7 @@ def train(
     teacher: nn.Module | None = None,
     distil_weight: float = 0.5,
     temperature: float = 4.0,
+    twin: bool = False,
     label_smoothing: float = 0.0,
     augment: Augment | None = None,
     task: Task | None = None,
@@ -62,6 +64,7 @@ def train(
         teacher: gives soft targets; the loss is ``(1 - distil_weight) * loss + distil_weight * distil``, both of the
             task. With ``distil_weight=1`` targets are not used, nor where the task has no loss. A task with a ``step``
             has no teacher.
+        twin: a copy of the teacher learns from each batch before it teaches (:mod:`edgeprune.training.twin`).
         label_smoothing: of the cross entropy where no task is given.
         augment: changes each training batch.
         task: classification if None.
@@ -87,6 +90,8 @@ def train(
     check_precision(precision)
     if learns_labels(task) and isinstance(data.train, Arrays):
         data.require_classes(predict(module, data.train.x[:1]).shape[1])
+    full = Twin(teacher, task) if twin and teacher is not None and weight else None
+    companions = companions if full is None else (*companions, full)
     data, held_out = _held_out(data, task, companions, early_stop, validation, seed)
     before = {k: v.clone() for k, v in module.state_dict().items()}
     try:
@@ -98,6 +103,7 @@ def train(
                 augmented=augment is not None,
                 weight=distil_weight,
                 temperature=temperature,
+                twin=full,
                 precision=precision,
             )
             rates: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "seed": seed}

@@ -15,6 +15,7 @@ from edgeprune.training.halves import Arrays, Batch, Half, at
 from edgeprune.training.precision import FLOAT32, lowered, raised
 from edgeprune.training.tasks.task import Task
 from edgeprune.training.teach import Taught
+from edgeprune.training.twin import Twin
 
 
 class TaskLoss:
@@ -24,6 +25,7 @@ class TaskLoss:
         half: that is trained on.
         augmented: whether batches are changed before the network sees them.
         weight: of distillation, 0 to 1; the loss of the task has what is left.
+        twin: the teacher, where it learns as well: it is asked in every step.
         precision: of the layers of the network that is trained; the loss is computed in float32.
     """
 
@@ -36,9 +38,10 @@ class TaskLoss:
         augmented: bool,
         weight: float,
         temperature: float,
+        twin: Twin | None = None,
         precision: str = FLOAT32,
     ) -> None:
-        self.task, self.temperature, self.precision = task, temperature, precision
+        self.task, self.temperature, self.precision, self.twin = task, temperature, precision, twin
         self.teacher = teacher if task.step is None else None
         self.weight = weight if self.teacher is not None else 0.0
         if task.loss is None and task.step is None:
@@ -47,7 +50,7 @@ class TaskLoss:
             self.weight = 1.0
         self.table: Any = None
         self.taught: Taught | None = None
-        if self.teacher is not None and not augmented and task.targets != "dense":
+        if self.teacher is not None and twin is None and not augmented and task.targets != "dense":
             if isinstance(half, Arrays):
                 self.table = predict(self.teacher, half.x)
             elif half.fixed:
@@ -72,6 +75,8 @@ class TaskLoss:
     def _soft(self, batch: Batch, chosen: Tensor) -> Any:
         if self.task.targets == "dense":
             return batch.targets
+        if self.twin is not None:
+            return self.twin.taught(batch)
         if self.table is not None:
             return at(self.table, chosen)
         if self.taught is not None:
