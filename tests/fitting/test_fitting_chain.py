@@ -39,6 +39,7 @@ from edgeprune.fitting.fit import fit
 from edgeprune.fitting.options import FitOptions
 from edgeprune.fitting.result import correction
 from edgeprune.fitting.run_folder import load_run
+from edgeprune.fitting.stages import Stages
 from edgeprune.fitting.tabled import MOST
 from edgeprune.profiling.profile import ProfileOptions
 from edgeprune.report.from_fit import report_of
@@ -48,6 +49,7 @@ from edgeprune.training.data import DataSet
 from edgeprune.training.evaluate import accuracy
 from edgeprune.training.halves import spread
 from edgeprune.training.robustness import STRENGTHS
+from edgeprune.training.tasks.task import Task, mean_metric
 
 OPTIONS = FitOptions(
     epochs=5, lr=0.1, batch_size=32, distil_weight=0.0, profile=ProfileOptions(points=3, step=8), baseline=False
@@ -203,6 +205,55 @@ def test_robustness_is_that_of_both_programs_on_the_same_noise(fitted, data):
             assert noise.value == pytest.approx(accuracy(network.module, noisy, y[order]), abs=1.5 / len(x))
     said = json.loads((run / "stages" / "robustness.json").read_text())
     assert said["dense"]["on_device"] is True
+
+
+@pytest.mark.parametrize("most_ms", [0.0, 1e9])
+def test_robustness_of_a_figure_that_every_output_counts_in(fitted, data, monkeypatch, tmp_path, most_ms):
+    """By torch or on the device: outputs, of fewer samples than there are, by the definition."""
+    result, run, device = fitted
+    monkeypatch.setattr(robust, "DEVICE_MS", most_ms)
+    monkeypatch.setattr(robust, "MOST", 40)
+    strength = mean_metric("strength", lambda y, _: y.square().flatten(1).mean(1), "", higher_is_better=False)
+    dense, small = result.dense.network, result.pruned.network
+    with on_trial(device) as trials:
+        progress, seed = SimpleNamespace(stage=lambda *_: None, note=pytest.fail), SimpleNamespace(seed=7)
+        builder, task = SimpleNamespace(progress=progress), Task("strength", strength)
+        shop = SimpleNamespace(
+            data=data, task=task, builder=builder, stages=Stages(tmp_path), network=dense, trials=trials, options=seed
+        )
+        arguments = (shop, run / "dense", 0.1, trials.installed(), small)
+        found = robust.robustness_of(*arguments, labelled=True)
+    train, test = (half.x[spread(half, 40)] for half in (data.train, data.test))
+    deviation = float(train.double().std(correction=0))
+    drawn = torch.stack(
+        [torch.randn(test[0].shape, generator=torch.Generator().manual_seed(7 * 1_000_003 + i)) for i in range(40)]
+    )
+    for name, network in (("dense", dense), ("pruned", small)):
+
+        def of(x: torch.Tensor, module: torch.nn.Module = network.module) -> float:
+            with torch.no_grad():
+                return float(module.eval()(x).square().mean())
+
+        said = found[name]
+        assert said.on_device is (most_ms > 0)
+        assert (said.test.samples, said.train.samples) == (40, 40)
+        figures = [said.test.value, said.train.value, *(n.score.value for n in said.noise)]
+        noisy = [of(test + s * deviation * drawn) for s in STRENGTHS]
+        assert figures == pytest.approx([of(test), of(train), *noisy], rel=1e-4)
+        assert len({round(f, 6) for f in figures}) == 4, "each is another figure"
+        assert said.gap == said.test.value - said.train.value, "a small strength is the better one here"
+
+
+def test_robustness_that_cannot_be_taken_fails_no_fit(fitted, data, tmp_path):
+    result, run, _ = fitted
+    said = []
+    wild = Task("wild", mean_metric("wild", lambda y, _: y.flatten(1).mean(1) * float("nan")))
+    progress = SimpleNamespace(stage=lambda *_: None, note=said.append)
+    shop = SimpleNamespace(data=data, task=wild, builder=SimpleNamespace(progress=progress), stages=Stages(tmp_path))
+    shop.network, shop.options = result.dense.network, SimpleNamespace(seed=0)
+    placed = SimpleNamespace(device=SimpleNamespace(url="serial:x"))
+    assert robust.robustness_of(shop, run / "dense", 1.0, placed, result.pruned.network, labelled=True) == {}
+    assert said == ["nothing is told of robustness: the wild of task 'wild' is nan on 100 test samples"]
 
 
 def test_robustness_comes_from_torch_where_a_device_would_take_long(fitted):
