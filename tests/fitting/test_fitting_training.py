@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -49,62 +51,70 @@ class Told:
         self.said.append(text)
 
 
+class Trained(Exception):
+    """What comes after the training is none of these tests."""
+
+
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory, record, target, data, store):
-    """A fit that nothing interrupted: (result, run folder, what was told)."""
-    folder, told = tmp_path_factory.mktemp("trained"), Told()
-    device = FakeDevice(folder / "board")
-    result = fit(
-        record.load(), target, device, store, folder / "run", PROMISE, data=data, options=OPTIONS, progress=told
-    )
-    return result, folder / "run", told
+def go(record, target, data, store):
+    """(folder, reporter, resume) -> the run folder of a fit that ends as its training did."""
+
+    def stop(*given):
+        raise Trained
+
+    def run(folder, told, *, resume=False):
+        device = FakeDevice(folder / "board")
+        with pytest.MonkeyPatch.context() as patch, suppress(Trained):
+            patch.setattr("edgeprune.fitting.fit.install", stop)
+            fit(
+                record.load(),
+                target,
+                device,
+                store,
+                folder / "run",
+                PROMISE,
+                data=data,
+                options=OPTIONS,
+                resume=resume,
+                progress=told,
+            )
+        return folder / "run"
+
+    return run
 
 
-def test_a_training_that_is_killed_goes_on_with_the_epoch_it_was_in(fitted, record, target, data, store, tmp_path):
-    _, whole, before = fitted
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, go):
+    """A fit that nothing interrupted: (run folder, what was told)."""
+    told = Told()
+    return go(tmp_path_factory.mktemp("trained"), told), told
+
+
+def test_a_training_that_is_killed_goes_on_with_the_epoch_it_was_in(whole, go, tmp_path):
+    first, before = whole
     run = tmp_path / "run"
-    shutil.copytree(whole, run)
-    finished = ("request", "profile", "dense", "scores", "round-")
-    for file in (run / "stages").glob("*.json"):
-        if not file.stem.startswith(finished):
-            file.unlink()
+    shutil.copytree(first, run)
+    (run / "stages" / "recovered-0.json").unlink()
     shutil.rmtree(run / "stages" / "recovered-0")
-
-    def go(told, options=OPTIONS):
-        device = FakeDevice(tmp_path / "board")
-        return fit(
-            record.load(),
-            target,
-            device,
-            store,
-            run,
-            PROMISE,
-            data=data,
-            options=options,
-            resume=True,
-            progress=told,
-        )
-
     left = run / "stages" / "recovered-0.under-way"
     with pytest.raises(KeyboardInterrupt):
-        go(Told("epoch 5 of 6"))
+        go(tmp_path, Told("epoch 5 of 6"), resume=True)
     assert left.is_file()
     torch.manual_seed(5)
     told = Told()
-    result = go(told)
+    go(tmp_path, told, resume=True)
     assert not left.exists()
     assert "the training goes on after epoch 4 of 6" in told.said
     assert [s for s in told.said if s.startswith("epoch") and s.endswith(" of 6")] == ["epoch 5 of 6", "epoch 6 of 6"]
-    assert [s for s in before.said if s.startswith("epoch 6 of 6:")] == [
-        s for s in told.said if s.startswith("epoch 6 of 6:")
-    ]
-    assert (run / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
-    assert result.history == fitted[0].history
+    last = [[s for s in t.said if s.startswith("epoch 6 of 6:")] for t in (before, told)]
+    assert last[0] == last[1] != []
+    for name in ("recovered-0.json", "recovered-0/model.safetensors"):
+        assert (run / "stages" / name).read_bytes() == (first / "stages" / name).read_bytes()
 
 
-def test_early_stop_tells_what_it_chose_by(fitted, data):
-    result, _, told = fitted
-    history = result.history["pruned"]
+def test_early_stop_tells_what_it_chose_by(whole):
+    run, told = whole
+    history = json.loads((run / "stages" / "recovered-0.json").read_text())
     assert len(history["validation"]) == len(history["accuracy"]) == 6
     assert history["validation"][history["chosen"] - 1] == max(history["validation"][1:])
     assert all(round(40 * v) == pytest.approx(40 * v) for v in history["validation"]), "a fifth of 200 samples"
