@@ -26,12 +26,21 @@ OPTIONS = FitOptions(
     validation=0.2,
     criterion="l2",
     fill=0.5,
+    recover="reconstruct:samples=16+finetune",
     baseline=False,
     profile=ProfileOptions(points=3, step=8),
 )
 PROMISE = Promise(Limit(0.6, relative=True))
 
 pytestmark = pytest.mark.xdist_group("trained")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 class Told:
