@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "cuda.h"
+#include "decode.h"
 
 #define ALIGNMENT 64
 #define MAX_BUFFERS 64
@@ -112,8 +113,21 @@ static uint64_t table_bytes(void) {
   return round_up(sizeof(struct ep_model)) + (uint64_t)ep_buffer_count * (sizeof(ep_dl_tensor) + sizeof(int64_t));
 }
 
+/* Weights that are copied as they lie in the program. */
+static uint64_t plain_bytes(void) {
+#ifdef EP_COMPRESSED
+  return ep_plain_bytes;
+#else
+  return ep_weight_bytes;
+#endif
+}
+
 static uint64_t held_weights(void) {
+#ifdef EP_COMPRESSED
+  uint64_t bytes = round_up(ep_plain_bytes) + ep_decoded_bytes;
+#else
   uint64_t bytes = ep_synthetic_weights && weight_span > ep_weight_bytes ? weight_span : ep_weight_bytes;
+#endif
   return round_up(bytes ? bytes : ALIGNMENT);
 }
 
@@ -167,6 +181,23 @@ static int take(address *place, uint64_t bytes) {
   return 0;
 }
 
+#ifdef EP_COMPRESSED
+/* A part at a time, so that nothing of their size is taken beside the GPU's memory. */
+static int decode(address to, const ep_code *code) {
+  uint32_t part[8 * EP_DECODE_STEP];
+  const uint64_t most = sizeof part / sizeof *part;
+  ep_decoder d;
+  if (ep_decode_begin(&d, ep_weights + code->offset, code->bytes, code->words) != 0) return -1;
+  for (uint64_t at = 0; at < code->words; at += most) {
+    uint64_t count = code->words - at < most ? code->words - at : most;
+    memset(part, 0, sizeof part);
+    if (ep_decode_next(&d, part, count) != 0) return -1;
+    if (failed(cu.MemcpyHtoD(to + at * sizeof *part, part, count * sizeof *part), "copying weights") != 0) return 1;
+  }
+  return 0;
+}
+#endif
+
 static int prepare(ep_model *model) {
   if (open_driver() != 0 || failed(cu.Init(0), "starting the NVIDIA driver") != 0) return -1;
   if (failed(cu.DeviceGet(&model->device, 0), "finding the GPU") != 0) return -1;
@@ -182,7 +213,14 @@ static int prepare(ep_model *model) {
   }
   if (take(&model->arena, held_arena()) != 0 || take(&model->weights, held_weights()) != 0) return -1;
   if (ep_synthetic_weights) return fill(model->weights, held_weights(), 0.1f, 2);
-  return ep_weight_bytes ? failed(cu.MemcpyHtoD(model->weights, ep_weights, ep_weight_bytes), "copying weights") : 0;
+#ifdef EP_COMPRESSED
+  for (int i = 0; i < ep_code_count; i++) {
+    int code = decode(model->weights + round_up(ep_plain_bytes) + ep_codes[i].decoded_offset, &ep_codes[i]);
+    if (code < 0) snprintf(error_text, sizeof error_text, "the compressed weights are damaged (number %d)", i);
+    if (code != 0) return -1;
+  }
+#endif
+  return plain_bytes() ? failed(cu.MemcpyHtoD(model->weights, ep_weights, plain_bytes()), "copying weights") : 0;
 }
 
 ep_model *ep_open(int threads) {
@@ -210,7 +248,11 @@ ep_model *ep_open(int threads) {
     const ep_buffer *b = &ep_buffers[i];
     ep_dl_tensor *t = &model->tensors[i];
     model->shapes[i] = b->elements;
-    t->data = (void *)(uintptr_t)((b->space == EP_ARENA ? model->arena : model->weights) + b->offset);
+    address base = b->space == EP_ARENA ? model->arena : model->weights;
+#ifdef EP_COMPRESSED
+    if (b->space == EP_DECODED) base += round_up(ep_plain_bytes);
+#endif
+    t->data = (void *)(uintptr_t)(base + b->offset);
     t->device.device_type = 2; /* kDLCUDA */
     t->ndim = 1;
     t->dtype = ep_dl_type(b->type);

@@ -344,7 +344,12 @@ SMALL static int info(void) {
   printf("],\"arena_bytes\":%llu,\"peak_ram_bytes\":%llu,\"weight_bytes\":%llu,\"kernels\":[",
          (unsigned long long)d.arena_bytes, (unsigned long long)d.peak_ram_bytes, (unsigned long long)d.weight_bytes);
   for (int i = 0; i < ep_call_count; i++) printf("%s\"%s\"", i ? "," : "", ep_calls[i].name);
+#ifdef EP_COMPRESSED
+  printf("],\"compressed\":{\"constants\":%d,\"bytes\":%llu,\"decoded_bytes\":%llu}}\n", ep_code_count,
+         (unsigned long long)(ep_weight_bytes - ep_plain_bytes), (unsigned long long)ep_decoded_bytes);
+#else
   printf("]}\n");
+#endif
   return OK;
 }
 

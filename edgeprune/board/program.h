@@ -42,7 +42,7 @@ typedef struct {
 
 typedef int (*ep_kernel)(void *self, ep_ffi_any *args, int32_t nargs, ep_ffi_any *result);
 
-enum { EP_ARENA = 0, EP_WEIGHTS = 1 };
+enum { EP_ARENA = 0, EP_WEIGHTS = 1, EP_DECODED = 2 };
 
 typedef struct {
   int32_t space;
@@ -57,6 +57,12 @@ typedef struct {
   int32_t first_buffer, buffers; /* slice of ep_buffers; the output is last */
   uint64_t virtual_ns;           /* what the call costs on the virtual clock */
 } ep_call;
+
+typedef struct {
+  uint64_t offset, bytes;    /* of the code, in ep_weights */
+  uint64_t decoded_offset;   /* of the values, in what ep_open decodes */
+  uint64_t words;
+} ep_code;
 
 typedef struct {
   ep_tensor tensor;
@@ -79,6 +85,12 @@ extern const uint64_t ep_arena_bytes;
 extern const uint64_t ep_weight_bytes;
 extern const int ep_synthetic_weights; /* 1: no weights are linked, fill a buffer with noise */
 extern const unsigned char ep_weights[];
+
+/* With EP_COMPRESSED alone, where some weights are stored without their zeros: those that are used in place come first in
+ * ep_weights, the codes of the others behind them (decode.h). */
+extern const uint64_t ep_plain_bytes, ep_decoded_bytes;
+extern const ep_code ep_codes[];
+extern const int ep_code_count;
 
 /* types.c: values at the edges of the program. ep_take brings those of an input, which are of type `given`, to `held` as
  * the arena holds them; returns 0, or EP_REFUSED with the reason in `why`. ep_give brings a result, which the arena

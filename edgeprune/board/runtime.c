@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "decode.h"
 #include "program.h"
 
 #define ALIGNMENT 64
@@ -152,6 +153,9 @@ static uint64_t weight_span, allocated;
 struct ep_model {
   unsigned char *arena;
   unsigned char *synthetic;
+#ifdef EP_COMPRESSED
+  unsigned char *decoded;
+#endif
   uint64_t stretch; /* where the synthetic weights of the next call begin */
   ep_dl_tensor *tensors;
   int64_t *shapes;
@@ -168,12 +172,20 @@ static uint64_t synthetic_bytes(void) {
   return ep_synthetic_weights ? round_up(bytes ? bytes : ALIGNMENT) : 0;
 }
 
+static uint64_t decoded_bytes(void) {
+#ifdef EP_COMPRESSED
+  return ep_decoded_bytes;
+#else
+  return 0;
+#endif
+}
+
 void ep_set_weight_span(uint64_t bytes) { weight_span = bytes; }
 
 ep_info ep_describe(void) {
   uint64_t synthetic = synthetic_bytes();
-  ep_info info = {ep_arena_bytes, ep_arena_bytes + table_bytes() + synthetic, ep_weight_bytes, ep_input_count,
-                  ep_output_count, ep_call_count};
+  ep_info info = {ep_arena_bytes, ep_arena_bytes + table_bytes() + synthetic + decoded_bytes(), ep_weight_bytes,
+                  ep_input_count, ep_output_count, ep_call_count};
   return info;
 }
 
@@ -204,6 +216,23 @@ uint64_t ep_allocated(void) { return allocated; }
 const int ep_paced = 1;
 void (*ep_passes)(ep_model *model, int next);
 
+#ifdef EP_COMPRESSED
+static int decode(ep_model *model) {
+  model->decoded = take(ep_decoded_bytes);
+  if (model->decoded == NULL) return snprintf(error_text, sizeof error_text, "cannot allocate the weights"), -1;
+  for (int i = 0; i < ep_code_count; i++) {
+    const ep_code *code = &ep_codes[i];
+    ep_decoder d;
+    if (ep_decode_begin(&d, ep_weights + code->offset, code->bytes, code->words) != 0 ||
+        ep_decode_next(&d, (uint32_t *)(model->decoded + code->decoded_offset), code->words) != 0) {
+      snprintf(error_text, sizeof error_text, "the compressed weights are damaged (number %d)", i);
+      return -1;
+    }
+  }
+  return 0;
+}
+#endif
+
 ep_model *ep_open(int threads) {
   allocated = 0;
   ep_model *model = take(table_bytes());
@@ -218,6 +247,12 @@ ep_model *ep_open(int threads) {
     ep_close(model);
     return NULL;
   }
+#ifdef EP_COMPRESSED
+  if (decode(model) != 0) {
+    ep_close(model);
+    return NULL;
+  }
+#endif
   if (ep_synthetic_weights) {
     uint32_t state = 2;
     float *values = (float *)model->synthetic;
@@ -226,6 +261,9 @@ ep_model *ep_open(int threads) {
   for (int i = 0; i < ep_buffer_count; i++) {
     const ep_buffer *b = &ep_buffers[i];
     const unsigned char *base = ep_synthetic_weights ? model->synthetic : ep_weights;
+#ifdef EP_COMPRESSED
+    if (b->space == EP_DECODED) base = model->decoded;
+#endif
     model->shapes[i] = b->elements;
     ep_dl_tensor *t = &model->tensors[i];
     t->data = b->space == EP_ARENA ? model->arena + b->offset : (void *)(uintptr_t)(base + b->offset);
@@ -242,6 +280,9 @@ void ep_close(ep_model *model) {
   pool_stop();
   free(model->arena);
   free(model->synthetic);
+#ifdef EP_COMPRESSED
+  free(model->decoded);
+#endif
   free(model);
 }
 

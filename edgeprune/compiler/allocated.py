@@ -24,20 +24,31 @@ def staged_bytes(ports: Iterable[_Port]) -> int:
 
 
 def allocated_bytes(
-    target: Target, arena_bytes: int, buffers: int, weight_bytes: int, staging_bytes: int, *, synthetic: bool = False
+    target: Target,
+    arena_bytes: int,
+    buffers: int,
+    weight_bytes: int,
+    staging_bytes: int,
+    *,
+    synthetic: bool = False,
+    decoded_bytes: int = 0,
 ) -> int:
-    """The arena, and one descriptor a buffer of a call; on a GPU the weights as well, which are copied there.
+    """The arena, and one descriptor a buffer of a call; weights that are decoded; on a GPU all others, too.
 
     Args:
         buffers: over all calls.
         staging_bytes: see :func:`staged_bytes`; of no concern to a CPU.
+        weight_bytes: of weights that are used as they lie in the program.
         synthetic: weights are made on the board, for timing only.
+        decoded_bytes: of those that are stored without their zeros (compiler/storage.py), decoded.
     """
     if target.kind == "cuda":
+        weight_bytes, decoded_bytes = weight_bytes + decoded_bytes, 0
         # Nothing is too little to be asked for there.
         arena_bytes, weight_bytes = (aligned(max(n, 1)) for n in (arena_bytes, weight_bytes))
     made = aligned(weight_bytes) * (synthetic and target.kind != "cuda")
-    return fixed_bytes(target, staging_bytes) + arena_bytes + call_bytes(target, buffers, weight_bytes) + made
+    held = arena_bytes + decoded_bytes + made
+    return fixed_bytes(target, staging_bytes) + held + call_bytes(target, buffers, weight_bytes)
 
 
 def fixed_bytes(target: Target, staging_bytes: int) -> int:

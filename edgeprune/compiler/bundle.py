@@ -18,6 +18,8 @@ from edgeprune.compiler.link import board_sources
 from edgeprune.compiler.lower import Lowered
 from edgeprune.compiler.manifest import (
     MANIFEST,
+    CodeEntry,
+    Compressed,
     FileEntry,
     Golden,
     ImageEntry,
@@ -29,6 +31,7 @@ from edgeprune.compiler.manifest import (
     read_manifest,
     sha256_file,
 )
+from edgeprune.compiler.memory import aligned
 from edgeprune.compiler.objects import compiler_versions
 from edgeprune.compiler.program import Port, Program, write_program
 from edgeprune.errors import BundleError, UsageError
@@ -65,9 +68,10 @@ def peak_ram_bytes(program: Program, target: Target) -> int:
         target,
         program.arena_bytes,
         sum(len(c.buffers) for c in program.calls),
-        program.weight_bytes,
+        program.plain_bytes,
         staged_bytes((*program.inputs, *program.outputs)),
         synthetic=program.weights is None,
+        decoded_bytes=program.decoded_bytes,
     )
 
 
@@ -80,10 +84,15 @@ def write_bundle(
     threads: int,
     budget: Mapping[str, float],
     provenance: Mapping[str, Any],
+    coded: Program | None = None,
 ) -> Manifest:
     """Link and write the bundle folder ``out``; it appears whole or not at all.
 
     An existing bundle at ``out`` is replaced; any other existing folder is refused.
+
+    Args:
+        coded: the program with constants stored without their zeros (compiler/storage.py), if it has such. It is taken
+            where its file is smaller.
 
     Raises:
         UsageError: ``out`` exists and is no bundle.
@@ -95,7 +104,7 @@ def write_bundle(
     with tempfile.TemporaryDirectory(prefix=".bundle-", dir=out.parent) as scratch:
         folder = Path(scratch) / "bundle"
         folder.mkdir()
-        manifest = _fill(lowered, target, golden, Path(scratch), folder, threads, budget, provenance)
+        manifest = _fill(lowered, target, golden, Path(scratch), folder, threads, budget, provenance, coded)
         (folder / MANIFEST).write_text(manifest.to_text())
         if out.exists():
             shutil.rmtree(out)
@@ -122,8 +131,11 @@ def _fill(
     threads: int,
     budget: Mapping[str, float],
     provenance: Mapping[str, Any],
+    coded: Program | None,
 ) -> Manifest:
-    program = lowered.program
+    program, compressed = lowered.program, None
+    if coded is not None and coded.codes:
+        program, compressed = _smaller(program, coded, target, work / "compared")
     built = write_program(program, target, work, library=True)
     shutil.copy2(built["program"], folder / "model")
     shutil.copy2(built["library"], folder / "libmodel.so")
@@ -186,7 +198,23 @@ def _fill(
         provenance=dict(provenance),
         budget=dict(budget),
         inspects=True,
+        compressed=compressed,
     )
+
+
+def _smaller(dense: Program, coded: Program, target: Target, folder: Path) -> tuple[Program, Compressed | None]:
+    """The program whose file is smaller: the decoder takes its part of what its codes save."""
+    sizes = []
+    for name, program in (("dense", dense), ("coded", coded)):
+        (folder / name).mkdir(parents=True)
+        sizes.append(write_program(program, target, folder / name)["program"].stat().st_size)
+    if sizes[1] >= sizes[0]:
+        return dense, None
+    entries = [
+        CodeEntry(name=c.name, elements=c.elements, zeros=c.zeros, dense_bytes=aligned(4 * c.elements), bytes=c.bytes)
+        for c in coded.codes
+    ]
+    return coded, Compressed(constants=tuple(entries), dense_flash=sizes[0], decoded=coded.decoded_bytes)
 
 
 def _entry(port: Port) -> TensorEntry:

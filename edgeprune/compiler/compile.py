@@ -12,9 +12,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from edgeprune.compiler.bundle import GoldenPair, write_bundle
+from edgeprune.compiler.folding import State
 from edgeprune.compiler.lower import Lowered, lower
 from edgeprune.compiler.manifest import Manifest
 from edgeprune.compiler.schedules import ScheduleBook
+from edgeprune.compiler.storage import AUTO, check_storage, share_of_zeros, stored
 from edgeprune.graph.channels import Port
 from edgeprune.graph.network import Network
 from edgeprune.graph.trace import evaluating
@@ -65,15 +67,23 @@ def compile_network(
     budget: Mapping[str, float] | None = None,
     provenance: Mapping[str, Any] | None = None,
     seed: int = 0,
+    weight_storage: str = AUTO,
+    ram_limited: bool = False,
     progress: Progress = SILENT,
 ) -> Manifest:
     """Compile into the bundle folder ``out``; returns its manifest.
 
+    Args:
+        weight_storage, ram_limited: see :func:`edgeprune.compiler.storage.stored`.
+
     Raises:
+        UsageError: there is no such weight storage.
         KernelBuildError, LinkError: the compiler failed; UsageError: ``out`` is something else.
     """
+    check_storage(weight_storage)
     lowered = lower_network(network, target, book, name=name, progress=progress)
     progress.stage("linking")
+    share = share_of_zeros(weights_of(network))
     return write_bundle(
         lowered,
         target,
@@ -82,6 +92,7 @@ def compile_network(
         threads=threads,
         budget=budget or {},
         provenance=provenance or {},
+        coded=stored(lowered.program, target, weight_storage, share, ram_limited=ram_limited),
     )
 
 
@@ -95,9 +106,15 @@ def lower_network(
     Raises:
         TargetError, KernelBuildError: see :func:`edgeprune.compiler.lower.lower`.
     """
+    return lower(
+        network.kernels, weights_of(network), target, book or ScheduleBook(target), name=name, progress=progress
+    )
+
+
+def weights_of(network: Network) -> State:
+    """All parameters and buffers by name, and what is computed from them."""
     module = network.module
     # Not the state_dict, which leaves out buffers that are not persistent.
     tensors = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
     state = {name: t.detach().cpu().numpy() for name, t in tensors}
-    state |= {name: recipe.values(state) for name, recipe in network.kernels.computed.items()}
-    return lower(network.kernels, state, target, book or ScheduleBook(target), name=name, progress=progress)
+    return state | {name: recipe.values(state) for name, recipe in network.kernels.computed.items()}

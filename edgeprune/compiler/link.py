@@ -27,9 +27,18 @@ def board_sources() -> Path:
 
 
 def link(
-    target: Target, sources: Sequence[Path], objects: Sequence[Path], output: Path, *, shared: bool = False
+    target: Target,
+    sources: Sequence[Path],
+    objects: Sequence[Path],
+    output: Path,
+    *,
+    shared: bool = False,
+    defined: Sequence[str] = (),
 ) -> Path:
     """Link into ``output``; ``shared`` makes a library instead of a program.
+
+    Args:
+        defined: macros of all sources.
 
     Raises:
         MissingDependencyError: ziglang is not installed.
@@ -37,7 +46,7 @@ def link(
     """
     # .incbin looks for weights.bin along the include path. That is relative, so that what is the same in every program
     # comes from the compiler's cache.
-    command = [*_options(target), "-I.", "-o", str(output.absolute())]
+    command = [*_options(target), *(f"-D{name}" for name in defined), "-I.", "-o", str(output.absolute())]
     command += ["-shared", "-fPIC", "-Wl,-Bsymbolic"] if shared else []
     command += ["-static"] if "musl" in target.zig_target and not shared else []
     command += [str(p.absolute()) for p in (*sources, *objects)]

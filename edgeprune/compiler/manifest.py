@@ -134,6 +134,26 @@ class Memory(_Strict):
     flash: int
 
 
+class CodeEntry(_Strict):
+    """A constant that is stored without its zeros: ``bytes`` in the file for ``dense_bytes``, which it takes decoded."""
+
+    name: str
+    elements: int
+    zeros: int
+    dense_bytes: int
+    bytes: int
+
+
+class Compressed(_Strict):
+    """What is stored without its zeros. ``dense_flash``: bytes of the same program with all constants dense;
+    ``decoded``: bytes of RAM that the constants take when they are decoded.
+    """
+
+    constants: tuple[CodeEntry, ...]
+    dense_flash: int
+    decoded: int
+
+
 class KernelEntry(_Strict):
     node: str
     symbol: str
@@ -160,6 +180,7 @@ class Manifest(_Strict):
     provenance: dict[str, Any]
     budget: dict[str, Any]  # latency_ms, flash_bytes, and the promise they come from; only what was asked for
     inspects: bool = False  # whether the program looks at its inputs; earlier ones do not
+    compressed: Compressed | None = None
 
     def to_json(self) -> dict[str, Any]:
         data = self.model_dump(mode="json")
@@ -173,6 +194,8 @@ class Manifest(_Strict):
                     del port[known]
         if not data["inspects"]:
             del data["inspects"]
+        if data["compressed"] is None:
+            del data["compressed"]
         return data
 
     @classmethod
@@ -184,6 +207,11 @@ class Manifest(_Strict):
 
     def to_text(self) -> str:
         return json.dumps(self.to_json(), indent=1, sort_keys=True) + "\n"
+
+    @property
+    def saved_bytes(self) -> int:
+        """By how much the program's file is smaller than with dense constants."""
+        return 0 if self.compressed is None else self.compressed.dense_flash - self.memory.flash
 
     @property
     def release_id(self) -> str:

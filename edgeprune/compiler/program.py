@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.board.element_types import in_c
@@ -32,9 +32,9 @@ from edgeprune.targets import Target
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """``elements`` values at byte ``offset`` of the arena or of the weights."""
+    """``elements`` values at byte ``offset`` of the arena, of the weights, or of what is decoded of them."""
 
-    space: str  # "arena" or "weights"
+    space: str  # "arena", "weights", or "decoded": weights that are decoded when the program is opened
     offset: int
     elements: int
     dtype: str = "float32"
@@ -74,14 +74,39 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
+class Code:
+    """A constant that is stored without its zeros: ``bytes`` at byte ``offset`` of the weights, ``elements`` values at
+    ``decoded_offset`` of what is decoded.
+    """
+
+    name: str
+    offset: int
+    bytes: int
+    decoded_offset: int
+    elements: int
+    zeros: int
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
+    """Attributes:
+    weight_bytes: what the file holds of the weights: ``plain_bytes`` that are used in place, and codes behind them.
+    weights: these bytes; None: filled with noise on the board, for timing only.
+    """
+
     name: str
     calls: tuple[Call, ...]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     arena_bytes: int
     weight_bytes: int
-    weights: NDArray[np.float32] | None  # None: filled with noise on the board, for timing only
+    weights: NDArray[Any] | None
+    codes: tuple[Code, ...] = ()
+    decoded_bytes: int = 0
+
+    @property
+    def plain_bytes(self) -> int:
+        return self.weight_bytes - sum(code.bytes for code in self.codes)
 
 
 def timing_program(name: str, kernels: Sequence[tuple[KernelSpec, Schedule, KernelObject]], target: Target) -> Program:
@@ -121,9 +146,14 @@ def write_program(program: Program, target: Target, folder: Path, *, library: bo
     else:
         sources.append(board / "runtime.c")
     objects = sorted({c.kernel.path for c in program.calls})
-    built = {"program": link(target, [*sources, board / "main.c", board / "data.c"], objects, folder / "model")}
+    defined = []
+    if program.codes:
+        sources.append(board / "decode.c")
+        defined.append("EP_COMPRESSED")
+    tools = [board / "main.c", board / "data.c"]
+    built = {"program": link(target, [*sources, *tools], objects, folder / "model", defined=defined)}
     if library:
-        built["library"] = link(target, sources, objects, folder / "libmodel.so", shared=True)
+        built["library"] = link(target, sources, objects, folder / "libmodel.so", shared=True, defined=defined)
     return built
 
 
@@ -153,8 +183,7 @@ def render(program: Program) -> str:
     for call in program.calls:
         first = len(buffers)
         for b in call.buffers:
-            space = "EP_ARENA" if b.space == "arena" else "EP_WEIGHTS"
-            buffers.append(f"  {{{space}, {b.offset}u, {b.elements}, {in_c(b.dtype)}}},")
+            buffers.append(f"  {{EP_{b.space.upper()}, {b.offset}u, {b.elements}, {in_c(b.dtype)}}},")
         calls.append(
             f'  {{"{_c_text(call.name)}", __tvm_ffi_{call.kernel.symbol}, {first}, {len(call.buffers)}, '
             f"{virtual_cost_ns(call.spec)}u}},"
@@ -171,6 +200,11 @@ def render(program: Program) -> str:
     ]
     if program.weights is None:
         lines.append("const unsigned char ep_weights[1] = {0};")
+    if program.codes:
+        rows = [f"  {{{c.offset}u, {c.bytes}u, {c.decoded_offset}u, {c.elements}u}}," for c in program.codes]
+        lines += ["const ep_code ep_codes[] = {", *rows, "};", f"const int ep_code_count = {len(rows)};"]
+        lines.append(f"const uint64_t ep_plain_bytes = {program.plain_bytes}u;")
+        lines.append(f"const uint64_t ep_decoded_bytes = {program.decoded_bytes}u;")
     return "\n".join(lines) + "\n"
 
 
