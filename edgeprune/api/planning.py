@@ -27,6 +27,7 @@ from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.devices.protocol import Device
 from edgeprune.fitting.objective import check_objective, saliency_of
 from edgeprune.fitting.planned_ram import PlannedRam
+from edgeprune.fitting.planned_storage import PlannedStorage
 from edgeprune.fitting.planner import Planner, with_removable
 from edgeprune.fitting.ruled import check_rule, ruled
 from edgeprune.fitting.run_folder import RunRecord
@@ -123,9 +124,10 @@ class Opened:
             if asked.blocks:
                 network = with_removable(network, bar)
             own = [n.spec for n in network.kernels.nodes]
-            tables = estimated_of(profile, self.target, own)
             book = ScheduleBook(self.target, profile.records())
-            ram, dense = PlannedRam(network, book, limited=ram_limited), tables.network(own)
+            storage = PlannedStorage(network, book, ram_limited=ram_limited)
+            tables = estimated_of(profile, self.target, own).storing(storage.stored_share)
+            ram, dense = PlannedRam(network, book, limited=ram_limited, storage=storage), tables.network(own)
             bar.stage("linking an empty program")
             flash = FlashModel(ram.memory, tables, empty_bytes(network.kernels, self.target, book))
             dense_flash_bytes = flash.bytes({})

@@ -25,6 +25,7 @@ from edgeprune.api.schedules import schedule_book
 from edgeprune.api.shown import Shown, folder_of
 from edgeprune.compiler.compile import compile_network
 from edgeprune.compiler.manifest import Manifest
+from edgeprune.compiler.storage import AUTO, check_storage
 from edgeprune.devices.protocol import Device
 from edgeprune.fitting.run_folder import RUN_FILE
 from edgeprune.fitting.run_folder import load_run as load_folder
@@ -69,6 +70,7 @@ class Bundle(Shown):
             "kernels": len(self.manifest.kernels),
             "schedules_from": dict(Counter(k.schedule_source for k in self.manifest.kernels)),
             "memory": self.manifest.memory.model_dump(),
+            "compressed": self.manifest.compressed_json(),
             "evidence": "compiled",
         }
 
@@ -92,6 +94,7 @@ def compile(
     data: Data = None,
     task: TaskArgument = None,
     pixels: str | None = None,
+    weight_storage: str = AUTO,
     progress: bool | Progress | None = None,
 ) -> Bundle:
     """A bundle for a target: the network, or the pruned network of a run, compiled to one native program.
@@ -99,6 +102,7 @@ def compile(
     With ``image_input`` the program takes camera frames. That of a run takes them anyway if the run was begun so.
     With ``data`` it knows the range of its inputs, and tells samples outside (docs/BOARD.md); that of a run which had
     data knows it anyway.
+    ``weight_storage`` says whether weights lie in it without their zeros (docs/SPARSE.md): auto, dense, compressed.
 
     Schedules come from the profile of the device, where there is one; with a ``device`` there has to be one.
     Arguments and results are described in docs/API.md.
@@ -108,6 +112,7 @@ def compile(
         ProfileError, ProfileMismatchError: a device was named, and the store holds no profile of it.
         KernelBuildError, LinkError: the compiler failed.
     """
+    check_storage(weight_storage)
     kind, image = load_target(target) if isinstance(target, str) else target, ImageInput.parse(image_input)
     loaded, network = _opened(model, factory, example_inputs, weights, input_shape, example, seed)
     if image is not None:
@@ -136,6 +141,7 @@ def compile(
             name=loaded.name,
             threads=threads,
             provenance={"model": loaded.source, "command": "compile"},
+            weight_storage=weight_storage,
             progress=bar,
         )
     return Bundle(folder, manifest)

@@ -37,6 +37,7 @@ from edgeprune.budget.effort import USUAL
 from edgeprune.budget.verdict import PATIENCE_S
 from edgeprune.compiler.elsewhere import building_on
 from edgeprune.compiler.manifest import MANIFEST, read_manifest
+from edgeprune.compiler.storage import AUTO
 from edgeprune.errors import BadInputError, UsageError
 from edgeprune.fitting.fit import fit as run_fit
 from edgeprune.fitting.options import FitOptions
@@ -119,6 +120,7 @@ def fit(
     tighter: int = 3,
     baseline: bool = True,
     image_input: Frames = None,
+    weight_storage: str = AUTO,
     command: Sequence[str] = (),
     progress: bool | Progress | None = None,
 ) -> Fit:
@@ -165,6 +167,7 @@ def fit(
         time_limit_s=time_limit_s,
         gap=gap,
         allow_mismatch=allow_mismatch,
+        weight_storage=weight_storage,
         profile=ProfileOptions(
             threads=threads, points=points, step=step, tune=tune, blocks=blocks, sampled=sampled, fleet=fleet
         ),

@@ -17,7 +17,10 @@ FROM = option("device", str | None, None, "Whose profile to take schedules from.
 
 @app.command(name="compile")
 @taking(
-    "target", "weights", "input_shape", "example", "threads", "store", FROM, "allow_mismatch", "image_input", *LEARNING
+    *("target", "weights", "input_shape", "example", "threads", "store"),
+    FROM,
+    *("allow_mismatch", "image_input", "weight_storage"),
+    *LEARNING,
 )
 def compile_(
     model: Annotated[str, typer.Argument(help="A model as in edgeprune profile, or the folder of a run.")],

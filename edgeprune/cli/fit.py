@@ -29,6 +29,7 @@ app = typer.Typer(rich_markup_mode=None)
     "sampled",
     "build_on",
     "image_input",
+    "weight_storage",
     "solver",
     "criterion",
     "objective",

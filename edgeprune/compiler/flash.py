@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.link import board_sources
-from edgeprune.compiler.lower import lower
-from edgeprune.compiler.objects import KernelObject, compiler_versions, symbol_of
+from edgeprune.compiler.lower import lower, unbuilt
+from edgeprune.compiler.objects import compiler_versions
 from edgeprune.compiler.program import Program, render, write_program
 from edgeprune.compiler.ram import MemoryModel
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.files import write_whole
 from edgeprune.graph.channels import KernelGraph
-from edgeprune.graph.spec import KernelSpec
 from edgeprune.home import home
 from edgeprune.latency.model import LatencyModel
 from edgeprune.targets import Target
@@ -63,7 +61,7 @@ class FlashModel:
             (spec, json.dumps(dict(schedule), sort_keys=True)): spec for spec, schedule in self._memory.built(widths)
         }
         code = sum(self._tables.predict_kernel(spec).object_bytes for spec in distinct.values())
-        return self.program_bytes + code + self._memory.weight_bytes(widths)
+        return self.program_bytes + code + self._tables.stored_share * self._memory.weight_bytes(widths)
 
 
 def empty_bytes(graph: KernelGraph, target: Target, book: ScheduleBook) -> int:
@@ -75,10 +73,7 @@ def empty_bytes(graph: KernelGraph, target: Target, book: ScheduleBook) -> int:
     with TemporaryDirectory() as name:
         folder = Path(name)
 
-        def empty(requests: Sequence[tuple[KernelSpec, Schedule]], target: Target, /) -> Iterator[KernelObject]:
-            return (KernelObject(symbol_of(*request, target), folder / "kernels.S") for request in requests)
-
-        program = lower(graph, None, target, book, name="model", build=empty).program
+        program = lower(graph, None, target, book, name="model", build=unbuilt(folder / "kernels.S")).program
         known = home() / "programs" / _digest(program, target)
         if not known.is_file():
             symbols = sorted({call.kernel.symbol for call in program.calls})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.registry import rule_named
 from edgeprune.compiler.layouts import stored_elements, to_blocked
 from edgeprune.compiler.memory import aligned, plan_arena
-from edgeprune.compiler.objects import KernelObject
+from edgeprune.compiler.objects import KernelObject, symbol_of
 from edgeprune.compiler.program import Buffer, Call, Port, Program
 from edgeprune.compiler.schedules import Chosen, ScheduleBook
 from edgeprune.compiler.workers import build_all
@@ -117,6 +118,15 @@ def lower(
     blob = None if state is None else weights.joined()
     program = Program(name, tuple(calls), inputs, outputs, arena.bytes, weights.bytes, blob)
     return Lowered(program, tuple(chosen))
+
+
+def unbuilt(path: Path) -> Builder:
+    """Gives each kernel its name, and as its object file one that is none: for programs that are laid out alone."""
+
+    def build(requests: Sequence[tuple[KernelSpec, Schedule]], target: Target, /) -> Iterable[KernelObject]:
+        return (KernelObject(symbol_of(*request, target), path) for request in requests)
+
+    return build
 
 
 class Weights:

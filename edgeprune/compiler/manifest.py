@@ -135,7 +135,7 @@ class Memory(_Strict):
 
 
 class CodeEntry(_Strict):
-    """A constant that is stored without its zeros: ``bytes`` in the file for ``dense_bytes``, which it takes decoded."""
+    """A constant without its zeros: ``bytes`` in the file for ``dense_bytes``, which it takes decoded."""
 
     name: str
     elements: int
@@ -212,6 +212,23 @@ class Manifest(_Strict):
     def saved_bytes(self) -> int:
         """By how much the program's file is smaller than with dense constants."""
         return 0 if self.compressed is None else self.compressed.dense_flash - self.memory.flash
+
+    @property
+    def stored_share(self) -> float:
+        """Of the bytes of all constants those that the file has."""
+        codes = () if self.compressed is None else self.compressed.constants
+        dense = self.memory.weights + sum(c.dense_bytes - c.bytes for c in codes)
+        return self.memory.weights / dense if dense else 1.0
+
+    def compressed_json(self) -> dict[str, int] | None:
+        """What is stored without its zeros, in three numbers; None if nothing is."""
+        if self.compressed is None:
+            return None
+        return {
+            "constants": len(self.compressed.constants),
+            "saved_bytes": self.saved_bytes,
+            "decoded_bytes": self.compressed.decoded,
+        }
 
     @property
     def release_id(self) -> str:

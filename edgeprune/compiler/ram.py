@@ -72,9 +72,19 @@ class MemoryModel:
 
     Args:
         book: where the compiler takes its schedules from, scratch and constants of which differ.
+        decoded_share: of the bytes of constants those that are decoded into RAM, for :meth:`held_bytes` alone: which
+            they are depends on their values.
     """
 
-    def __init__(self, kernels: KernelGraph, channels: ChannelGraph, target: Target, book: ScheduleBook) -> None:
+    def __init__(
+        self,
+        kernels: KernelGraph,
+        channels: ChannelGraph,
+        target: Target,
+        book: ScheduleBook,
+        decoded_share: float = 0.0,
+    ) -> None:
+        self._decoded_share = decoded_share
         self.kernels, self._target, self._book = kernels, target, book
         self._sizes = {g.name: g.size for g in channels.groups}
         self._free = given_up(kernels)
@@ -94,12 +104,14 @@ class MemoryModel:
         """What a program allocates beside its arena, whatever its kernels are."""
         return fixed_bytes(self._target, self._staging)
 
-    def held_bytes(self, step: int, spec: KernelSpec) -> int:
+    def held_bytes(self, step: int, spec: KernelSpec) -> float:
         """What a call adds to that: descriptors of its buffers; on a GPU its constants, and those that it reads as
-        tensors, too."""
+        tensors, too, and elsewhere what is decoded of them."""
         call = self.call(spec)
         read = sum(self._operand_bytes(spec, i) for i in self._readers.get(step, ()))
-        return call_bytes(self._target, call.buffers, sum(call.constants) + read)
+        constants = sum(call.constants) + read
+        decoded = 0.0 if self._target.kind == "cuda" else self._decoded_share * constants
+        return call_bytes(self._target, call.buffers, constants) + decoded
 
     def spec(self, step: int, axes: Mapping[str, int]) -> KernelSpec:
         """The kernel of a step at these widths of its axes; of a concat with parts of any sizes that add up."""

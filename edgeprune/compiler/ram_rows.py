@@ -89,7 +89,7 @@ class _Rows:
             sums.append((name, total))
         return tuple(self._row(name, total, index) for name, total in _undominated(sums))
 
-    def _sum(self, step: int, axes: Sequence[str], bytes_of: Callable[[KernelSpec], int]) -> _Sum:
+    def _sum(self, step: int, axes: Sequence[str], bytes_of: Callable[[KernelSpec], float]) -> _Sum:
         """What ``bytes_of`` says of the kernel of a step at all widths of ``axes``, the others being full."""
         node = self._model.kernels.nodes[step]
         full = node.spec.widths

@@ -1,7 +1,7 @@
 """How constants lie in a program: as they are used, or without their zeros and decoded into RAM when it is opened.
 
-A constant that is used in place costs flash alone; one that is decoded costs less flash, and RAM on a processor. A GPU's
-memory holds a copy of all weights anyway.
+A constant that is used in place costs flash alone; one that is decoded costs less flash, and RAM on a processor. A
+GPU's memory holds a copy of all weights anyway.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ SPARSE = 0.25
 there is of zeros, and their programs stay as they are."""
 WORTH = 0.5
 """Bytes of flash that a byte of RAM has to save, on a processor."""
-LEAST_BYTES = 4096
-"""That ``auto`` saves in all: files take whole blocks, of this size on most boards."""
+LEAST_BYTES = 8192
+"""That ``auto`` saves in all. Files take whole blocks, of 4 KiB on most boards, and the decoder takes up to one."""
 ENTRY_BYTES = 32
 """Of a code's line in the program's table."""
 
@@ -85,13 +85,13 @@ class _Constant:
 
 
 def _constants(program: Program) -> Iterator[_Constant]:
-    """Each once, in the order of their offsets, as its first call names it."""
+    """Those with zeros, each once, in the order of their offsets, as its first call names it."""
     assert program.weights is not None
     for offset, (name, buffer) in sorted(_named(program).items()):
         values = program.weights[offset // 4 : offset // 4 + buffer.elements]
         # What has fewer zeros than the flags have bits does not get smaller.
-        code = coded(values) if 32 * zeros(values) > values.size else bytes(4 * values.size)
-        yield _Constant(name, buffer, values, code)
+        if 32 * zeros(values) > values.size:
+            yield _Constant(name, buffer, values, coded(values))
 
 
 def _named(program: Program) -> dict[int, tuple[str, Buffer]]:

@@ -10,6 +10,7 @@ from typing import Any
 from edgeprune.compiler.compile import compile_network
 from edgeprune.compiler.manifest import Manifest
 from edgeprune.compiler.schedules import ScheduleBook
+from edgeprune.compiler.storage import AUTO
 from edgeprune.graph.network import Network
 from edgeprune.progress import Progress
 from edgeprune.pruning.plan import Plan
@@ -18,7 +19,12 @@ from edgeprune.targets import Target
 
 @dataclass(frozen=True, slots=True)
 class Builder:
-    """Compiles the networks of one run. ``provenance``: what all their manifests say of where they come from."""
+    """Compiles the networks of one run.
+
+    Attributes:
+        provenance: what all their manifests say of where they come from.
+        weight_storage, ram_limited: see :func:`edgeprune.compiler.storage.stored`.
+    """
 
     target: Target
     book: ScheduleBook
@@ -27,6 +33,8 @@ class Builder:
     seed: int
     provenance: Mapping[str, Any]
     progress: Progress
+    weight_storage: str = AUTO
+    ram_limited: bool = False
 
     def build(
         self, network: Network, out: Path, *, budget: Mapping[str, Any] | None = None, plan: Plan | None = None
@@ -44,5 +52,7 @@ class Builder:
             budget=budget or {},
             provenance={**self.provenance, "widths": widths, "certificate": proven},
             seed=self.seed,
+            weight_storage=self.weight_storage,
+            ram_limited=self.ram_limited,
             progress=self.progress,
         )

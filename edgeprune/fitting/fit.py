@@ -24,6 +24,7 @@ from edgeprune.fitting.objective import saliency_of
 from edgeprune.fitting.options import FitOptions
 from edgeprune.fitting.passes import approach, widened
 from edgeprune.fitting.planned_ram import PlannedRam
+from edgeprune.fitting.planned_storage import PlannedStorage
 from edgeprune.fitting.planner import Planner, shrunk, with_removable
 from edgeprune.fitting.recover import History, recovered
 from edgeprune.fitting.reference import Reference, accepted
@@ -151,6 +152,8 @@ def fit(
             seed=options.seed,
             provenance={"model": model.source, "seed": options.seed, "command": "fit", "fingerprint": fingerprint},
             progress=progress,
+            weight_storage=options.weight_storage,
+            ram_limited=promise.ram is not None,
         )
         workshop = Workshop(network, builder, trials, stages, Path(scratch), data, task, options)
         dense = workshop.variant("dense", network, stages.run / DENSE, keep=True)
@@ -158,6 +161,7 @@ def fit(
         step = options.profile.step or target.width_step
         limited = promise.ram is not None
         tables = estimated_of(profiled.profile, target, [n.spec for n in network.kernels.nodes])
+        tables = tables.storing(dense.manifest.stored_share)
         planning = _Planning(tables, profiled.levels, step, builder.book, options, progress, ram_limited=limited)
 
         def worth(of: Network) -> Saliency:
@@ -319,6 +323,7 @@ class _Planning:
     def planner(self, network: Network, saliency: Saliency, latency_ms: float, flash_bytes: float) -> Planner:
         """A planner for a network of this measured cost: its cost beyond the sum of its kernels corrects the tables."""
         predicted = self.tables.network(n.spec for n in network.kernels.nodes)
+        storage = PlannedStorage(network, self.book, self.options.weight_storage, ram_limited=self.ram_limited)
         return Planner(
             network,
             saliency,
@@ -329,7 +334,7 @@ class _Planning:
             rule_name=self.options.rule if self.most else "",
             program_bytes=flash_bytes - predicted.flash_bytes,
             step=self.step,
-            ram=PlannedRam(network, self.book, limited=self.ram_limited),
+            ram=PlannedRam(network, self.book, limited=self.ram_limited, storage=storage),
             effort=self.options.effort,
             progress=self.progress,
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from edgeprune.budget.effort import USUAL, Effort
 from edgeprune.budget.registry import get_solver
 from edgeprune.budget.verdict import PATIENCE_S
+from edgeprune.compiler.storage import AUTO, check_storage
 from edgeprune.errors import UsageError
 from edgeprune.fitting.objective import check_objective
 from edgeprune.fitting.recoveries import WHOLE, recoveries_of
@@ -42,6 +43,7 @@ class FitOptions(Jsonable):
         epochs, lr, batch_size, distil_weight, temperature, early_stop, validation, precision: fine-tuning
             (training/finetune.py).
         task, pixels: how the task and the reading of images were named; empty where nothing was said.
+        weight_storage: how weights lie in programs (compiler/storage.py).
         baseline: also make the uniform-width network of the same latency, for the report.
     """
 
@@ -73,6 +75,7 @@ class FitOptions(Jsonable):
     time_limit_s: float | None = USUAL.time_limit_s
     gap: float = USUAL.gap
     allow_mismatch: bool = False
+    weight_storage: str = AUTO
     profile: ProfileOptions = field(default_factory=ProfileOptions)
 
     @property
@@ -99,6 +102,7 @@ class FitOptions(Jsonable):
         if self.epochs < 0 or self.batch_size < 1:
             raise UsageError(f"{self.epochs} epochs of batches of {self.batch_size} make no sense")
         check_objective(self.objective, has_data=has_data)
+        check_storage(self.weight_storage)
         Effort(self.time_limit_s, self.gap)
         get_solver(self.solver)
 

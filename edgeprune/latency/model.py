@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import NormalDist
 
@@ -18,7 +19,7 @@ from edgeprune.graph.spec import KernelSpec
 from edgeprune.latency.estimates import Estimator
 from edgeprune.latency.networks import Surplus
 from edgeprune.latency.records import EVIDENCE, KernelRecord, check_record
-from edgeprune.latency.tables import Array, Filling, LatencyTable, Prediction, table_from_records
+from edgeprune.latency.tables import QUANTITIES, Array, Filling, LatencyTable, Prediction, table_from_records
 
 LEVEL = 0.95
 """Share of networks that take what :attr:`NetworkPrediction.interval_ms` says."""
@@ -74,6 +75,7 @@ class LatencyModel:
         beyond_ms: what a network takes beside its kernels.
         estimator: of widths that were not measured, from these records at one clock (:func:`at_one_clock`). None:
             widths between measured ones are interpolated, and others refused.
+        stored_share: of the bytes of weights those that are stored (:meth:`storing`).
         surplus: of whole networks over the sums of that estimator: its factor is part of the correction, its constant
             of ``beyond_ms``, and what networks scatter by is part of what is not known of one, until a measurement
             corrects the model.
@@ -90,12 +92,13 @@ class LatencyModel:
         beyond_ms: float = 0.0,
         estimator: Estimator | None = None,
         surplus: Surplus | None = None,
+        stored_share: float = 1.0,
     ) -> None:
         if not (math.isfinite(correction) and correction > 0):
             raise ProfileError(f"a latency correction of {correction} makes no sense")
         self.correction = correction if surplus is None else correction * surplus.factor
         self.beyond_ms = beyond_ms if surplus is None else beyond_ms + correction * surplus.beyond_ns * 1e-6
-        self._estimator, self._surplus = estimator, surplus
+        self._estimator, self._surplus, self.stored_share = estimator, surplus, stored_share
         found: dict[str, KernelRecord] = {}
         for record in records:
             check_record(record)
@@ -142,7 +145,9 @@ class LatencyModel:
         filling: bool | Filling = estimate
         if estimate and self._estimator is not None and any(r.ok for r in same):
             filling = partial(_fill, spec, self._estimator)
-        return table_from_records(same, axes=axes, grids=grids, estimate=filling)
+        made = table_from_records(same, axes=axes, grids=grids, estimate=filling)
+        shares = [self.stored_share if name == "weight_bytes" else 1.0 for name in QUANTITIES]
+        return replace(made, values=made.values * shares)
 
     def _only_looks_new(self, spec: KernelSpec) -> bool:
         """Whether it is the smallest of a family that is known, which looks like one of another family."""
@@ -168,12 +173,14 @@ class LatencyModel:
         if record is not None and not placed:
             ms = self.correction * 1e-6
             latency, spread = record.median_ns * ms, record.spread_ns * ms
-            return Prediction(latency, spread, record.object_bytes, record.weight_bytes, "table")
+            weight_bytes = record.weight_bytes * self.stored_share
+            return Prediction(latency, spread, record.object_bytes, weight_bytes, "table")
         if record is None and self._estimator is not None and self._only_looks_new(spec):
             said = self._estimator.estimate([spec])
             figures = (said.latency_ns[0], said.spread_ns[0] * QUARTILES)
             latency, spread = (float(ns) * 1e-6 * self.correction for ns in figures)
-            return Prediction(latency, spread, float(said.object_bytes[0]), float(said.weight_bytes[0]), "interpolated")
+            weight_bytes = float(said.weight_bytes[0]) * self.stored_share
+            return Prediction(latency, spread, float(said.object_bytes[0]), weight_bytes, "interpolated")
         here = tuple(np.array([w], dtype=np.int64) for w in spec.widths.values())
         cell = self.table(spec, grids=here, estimate=True).predict(spec.widths)
         latency, spread = cell.latency_ms * self.correction, cell.spread_ms * self.correction
@@ -218,8 +225,18 @@ class LatencyModel:
         by = measured_ms / predicted_ms
         correction, beyond_ms = by * self.correction, by * self.beyond_ms
         return LatencyModel(
-            self._by_key.values(), correction=correction, beyond_ms=beyond_ms, estimator=self._estimator
+            self._by_key.values(),
+            correction=correction,
+            beyond_ms=beyond_ms,
+            estimator=self._estimator,
+            stored_share=self.stored_share,
         )
+
+    def storing(self, share: float) -> LatencyModel:
+        """The same of programs whose files have this share of the bytes of weights: without their zeros, say."""
+        found = copy(self)
+        found.stored_share = share
+        return found
 
 
 def _fill(spec: KernelSpec, estimator: Estimator, grids: Sequence[NDArray[np.int64]], values: Array) -> None:

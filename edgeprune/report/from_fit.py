@@ -24,6 +24,7 @@ from edgeprune.report.learned import TORCH, Noise, Robustness
 from edgeprune.report.schema import (
     Budget,
     ClockState,
+    Compressed,
     Data,
     Device,
     Explanation,
@@ -142,7 +143,7 @@ def _data(result: FitResult) -> Data | None:
 
 def _variant(variant: VariantResult, dense: Network, robust: FoundRobustness | None) -> Variant:
     evidence = variant.timing.evidence
-    parameters = _parameters(variant.network)
+    parameters, compressed = _parameters(variant.network), variant.manifest.compressed_json()
     accuracy, metric = variant.accuracy, variant.metric
     return Variant(
         name=variant.name,  # type: ignore[arg-type]
@@ -158,6 +159,7 @@ def _variant(variant: VariantResult, dense: Network, robust: FoundRobustness | N
         # Sizes are read off the linked program; nothing has to run for them.
         flash_bytes=Figure(value=variant.manifest.memory.flash, unit="bytes", evidence="compiled"),
         peak_ram_bytes=Figure(value=variant.manifest.memory.peak_ram, unit="bytes", evidence="compiled"),
+        compressed=None if compressed is None else Compressed(**compressed),
         macs=sum(n.spec.macs for n in variant.network.kernels.nodes),
         parameters=parameters,
         sparsity=max(0.0, 1 - parameters / _parameters(dense)),

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from edgeprune.errors import BadInputError
+from edgeprune.report.compressed import Compressed as Compressed
 from edgeprune.report.explanation import Explanation as Explanation
 from edgeprune.report.learned import Data as Data
 from edgeprune.report.learned import Metric as Metric
@@ -35,8 +36,7 @@ BINS = 40
 class Figure(_Strict):
     """A number with its unit and how it was obtained. There is no default for ``evidence``.
 
-    ``predicted``: computed from a profile, not observed; ``evidence`` is then the profile's.
-    ``spread`` is an interquartile range in the unit of the value, over ``samples`` samples.
+    ``predicted``: from a profile, which ``evidence`` is of. ``spread``: interquartile range over ``samples`` samples.
     """
 
     value: float
@@ -105,9 +105,8 @@ class Budget(_Strict):
 class Verdict(_Strict):
     """The outcome of one limit: a statistic with its confidence interval, and how it was judged.
 
-    ``basis`` says in words what the figures were taken against; ``relative_to`` is the latency of the dense
-    network, in ms, where the limit is a share of it. What is read off the program (``compiled``) has an interval of
-    one point and a ``confidence`` of 1.
+    ``basis``: what the figures were taken against, in words; ``relative_to``: latency of the dense network, in ms,
+    where the limit is a share of it. What is read off a program (``compiled``) is one point, of a ``confidence`` of 1.
     """
 
     outcome: Literal["kept", "broken", "not decidable"]
@@ -206,6 +205,7 @@ class Variant(_Strict):
     distribution: Distribution | None = None
     flash_bytes: Figure | None = None
     peak_ram_bytes: Figure | None = None
+    compressed: Compressed | None = None
     macs: Count
     parameters: Count
     sparsity: Fraction

@@ -108,6 +108,20 @@ def data_table(report: Report) -> Table:
     return Table("Data", ("",), () if report.data is None else ((data_line(report.data),),))
 
 
+def compressed_line(variant: Variant) -> str:
+    """``pruned: 22 constants without their zeros, 0.8 MB less flash; decoded they take 1.09 MB``; empty without any."""
+    said = variant.compressed
+    if said is None:
+        return ""
+    less = f"{said.constants} constants without their zeros, {size(said.saved_bytes)} less flash"
+    return f"{variant.name}: {less}; decoded they take {size(said.decoded_bytes)}"
+
+
+def compressed_table(report: Report) -> Table:
+    """A line a program with compressed weights."""
+    return Table("Compressed weights", ("",), tuple((line,) for line in map(compressed_line, report.variants) if line))
+
+
 def rounds_table(report: Report) -> Table:
     rows = (
         (

@@ -6,6 +6,7 @@ from edgeprune.report.explained import explanation_tables
 from edgeprune.report.schema import Report
 from edgeprune.report.tables import (
     Table,
+    compressed_table,
     data_table,
     groups_table,
     layers_table,
@@ -22,6 +23,7 @@ def report_tables(report: Report) -> tuple[Table, ...]:
         verdict_table(report),
         variants_table(report.variants, report.accuracy_name, on=report.device.processor),
         robustness_table(report),
+        compressed_table(report),
         data_table(report),
         rounds_table(report),
         layers_table(report),
