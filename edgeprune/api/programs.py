@@ -36,6 +36,8 @@ from edgeprune.models.image_input import ImageInput
 from edgeprune.models.loading import LoadedModel
 from edgeprune.models.onnx.export import DEFAULT_OPSET, export_onnx
 from edgeprune.progress import Progress
+from edgeprune.pruning.plan import Plan
+from edgeprune.pruning.widths import load_plan
 from edgeprune.targets import Target, load_target
 from edgeprune.training.preflight import in_order, require_shapes
 from edgeprune.training.ranges import input_ranges
@@ -142,9 +144,19 @@ def compile(
             threads=threads,
             provenance={"model": loaded.source, "command": "compile"},
             weight_storage=weight_storage,
+            ram_limited=_ram_limited(model),
             progress=bar,
         )
     return Bundle(folder, manifest)
+
+
+def _ram_limited(model: Model | Path) -> bool:
+    """Whether a model comes from a plan that had to keep a limit of RAM: its program keeps that, too."""
+    if isinstance(model, str | Path):
+        plan = load_plan(Path(model)) if (Path(model) / RUN_FILE).is_file() else None
+    else:
+        plan = getattr(model, "plan", None)
+    return isinstance(plan, Plan) and plan.method.get("budget", {}).get("ram_bytes") is not None
 
 
 @dataclass(frozen=True, slots=True, repr=False)

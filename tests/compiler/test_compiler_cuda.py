@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from edgeprune.cli.main import main
 from edgeprune.compiler.build_check import check_one, small_network
+from edgeprune.compiler.bundle import peak_ram_bytes
 from edgeprune.compiler.compile import compile_network, lower_network
 from edgeprune.compiler.cuda import nvrtc
 from edgeprune.compiler.cuda.nvrtc import compile_cubin, embedded_gpus, gpu_of, require_cubin
@@ -31,6 +32,7 @@ from edgeprune.compiler.kernels.registry import schedules_for
 from edgeprune.compiler.manifest import read_manifest
 from edgeprune.compiler.objects import build_object, find_object
 from edgeprune.compiler.schedules import Chosen, ScheduleBook
+from edgeprune.compiler.storage import stored
 from edgeprune.deploy.flash import flash
 from edgeprune.devices.fake import FakeDevice
 from edgeprune.errors import BundleError, MissingDependencyError, UnsupportedOperatorError
@@ -152,6 +154,34 @@ def test_values_of_other_types_go_through_one_buffer(
     refused = run("check")
     assert refused.returncode == 3
     assert "holds 1e+300" in refused.stderr
+
+
+def test_compressed_weights_are_decoded_into_the_gpus_memory(
+    ready: Callable[..., Callable[..., object]], board: Target, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3)).eval()
+    with torch.no_grad():
+        for layer in (module[0], module[2]):
+            layer.weight.mul_(layer.weight.abs() > layer.weight.abs().quantile(0.8))
+    inputs = (torch.randn(1, 3, 12, 12),)
+    run = ready(module, inputs)
+    checked, info = run("check"), json.loads(run("info").stdout)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    manifest, program = read_manifest(tmp_path / "bundle"), lower_network(read_network(module, inputs), board, name="n")
+    assert manifest.compressed is not None
+    assert max(c.elements for c in manifest.compressed.constants) > 3 * 4096, "more than is decoded at a time"
+    assert manifest.saved_bytes > 0.6 * program.program.weight_bytes
+    # As much as with dense weights, which are copied there, too.
+    took = json.loads(run("bench", "--repeats", "1").stdout)["allocated_bytes"]
+    assert took == info["peak_ram_bytes"] == manifest.memory.peak_ram == peak_ram_bytes(program.program, board)
+    whole = bytearray((tmp_path / "bundle" / "model").read_bytes())
+    coded = stored(program.program, board, "auto", 1.0)
+    whole[whole.index(coded.weights.tobytes()) + coded.codes[-1].offset] = 200
+    (tmp_path / "bundle" / "model").write_bytes(whole)
+    refused = run("bench")
+    assert (refused.returncode, refused.stdout) == (6, "")
+    assert f"compressed weights are damaged (number {len(coded.codes) - 1})" in refused.stderr
 
 
 WRONG = (

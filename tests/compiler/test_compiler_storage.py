@@ -37,7 +37,7 @@ IMAGE = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
 @cache
 def sparse(share: float, seed: int = 0) -> Network:
-    """Convolutions with the smallest weights at 0, and norms with negative scales among theirs, which make -0.0 of it."""
+    """Convolutions with the smallest weights at 0, and norms with negative scales, which make -0.0 of some."""
     torch.manual_seed(seed)
     widths = [3, 32, 64, 64]
     layers: list[nn.Module] = []
