@@ -253,6 +253,7 @@ static int alone(ep_model *model, const options *o) {
   int code = OK;
   for (int i = (int)o->first; code == OK && i < ep_call_count; i++) {
     ep_fill_arena(model);
+    ep_fill_weights(model, i);
     printf("{\"index\":%d,\"name\":\"%s\",\"samples\":[", i, ep_calls[i].name);
     long count = samples(model, o, one_kernel, i, ep_calls[i].virtual_ns, reference);
     printf("],\"finite\":%s,", count >= 0 && ep_call_finite(model, i) ? "true" : "false");

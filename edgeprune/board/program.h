@@ -72,6 +72,12 @@ typedef struct {
   ep_range range;
 } ep_port;
 
+/* What a buffer of synthetic weights holds in place of noise: values that decide what its kernel does. */
+typedef struct {
+  int32_t buffer;
+  const uint32_t *values; /* as many as the buffer has elements */
+} ep_fixed;
+
 extern const char ep_name[];
 extern const ep_call ep_calls[];
 extern const int ep_call_count;
@@ -85,6 +91,8 @@ extern const uint64_t ep_arena_bytes;
 extern const uint64_t ep_weight_bytes;
 extern const int ep_synthetic_weights; /* 1: no weights are linked, fill a buffer with noise */
 extern const unsigned char ep_weights[];
+extern const ep_fixed ep_fixed_values[];
+extern const int ep_fixed_count; /* 0 where weights are linked */
 
 /* With EP_COMPRESSED alone, where some weights are stored without their zeros: those that are used in place come first in
  * ep_weights, the codes of the others behind them (decode.h). */
@@ -121,6 +129,8 @@ void ep_wake(void);
  * them in the nearest cache and look faster than it is. */
 void ep_set_weight_span(uint64_t bytes);
 void ep_next_weights(ep_model *model, int index);
+/* Before a kernel is timed: noise in all of them, and its fixed values in every stretch that it will take. */
+void ep_fill_weights(ep_model *model, int index);
 int ep_call_finite(ep_model *model, int index);
 void ep_fill_arena(ep_model *model);
 

@@ -203,6 +203,17 @@ void ep_fill_arena(ep_model *model) {
   for (uint64_t i = 0; i < ep_arena_bytes / sizeof(float); i++) values[i] = noise(&state);
 }
 
+static void fill_weights(ep_model *model) {
+  uint32_t state = 2;
+  float *values = (float *)model->synthetic;
+  for (uint64_t i = 0; i < synthetic_bytes() / sizeof(float); i++) values[i] = 0.1f * noise(&state);
+}
+
+static void lay(ep_model *model, const ep_fixed *fixed, uint64_t stretch) {
+  const ep_buffer *b = &ep_buffers[fixed->buffer];
+  memcpy(model->synthetic + stretch + b->offset, fixed->values, (uint64_t)b->elements * sizeof(uint32_t));
+}
+
 /* Every byte of a model comes from here, zeroed. */
 static void *take(uint64_t bytes) {
   void *p = NULL;
@@ -254,9 +265,8 @@ ep_model *ep_open(int threads) {
   }
 #endif
   if (ep_synthetic_weights) {
-    uint32_t state = 2;
-    float *values = (float *)model->synthetic;
-    for (uint64_t i = 0; i < synthetic_bytes() / sizeof(float); i++) values[i] = 0.1f * noise(&state);
+    fill_weights(model);
+    for (int i = 0; i < ep_fixed_count; i++) lay(model, &ep_fixed_values[i], 0);
   }
   for (int i = 0; i < ep_buffer_count; i++) {
     const ep_buffer *b = &ep_buffers[i];
@@ -309,14 +319,34 @@ int ep_finish(ep_model *model) {
   return 0;
 }
 
-void ep_next_weights(ep_model *model, int index) {
-  const ep_call *call = &ep_calls[index];
+/* Bytes of a call's weights, from the beginning of a stretch. */
+static uint64_t weights_end(const ep_call *call) {
   uint64_t end = 0;
   for (int i = call->first_buffer; i < call->first_buffer + call->buffers; i++)
     if (ep_buffers[i].space == EP_WEIGHTS) {
       uint64_t last = ep_buffers[i].offset + (uint64_t)ep_buffers[i].elements * sizeof(float);
       if (last > end) end = last;
     }
+  return end;
+}
+
+void ep_fill_weights(ep_model *model, int index) {
+  if (ep_fixed_count == 0) return;
+  const ep_call *call = &ep_calls[index];
+  uint64_t end = weights_end(call);
+  fill_weights(model); /* other kernels' fixed values may lie where this one has weights */
+  model->stretch = 0;
+  if (end == 0) return;
+  for (int i = 0; i < ep_fixed_count; i++) {
+    int own = ep_fixed_values[i].buffer - call->first_buffer;
+    if (own < 0 || own >= call->buffers) continue;
+    for (uint64_t at = 0; at + end <= synthetic_bytes(); at += round_up(end)) lay(model, &ep_fixed_values[i], at);
+  }
+}
+
+void ep_next_weights(ep_model *model, int index) {
+  const ep_call *call = &ep_calls[index];
+  uint64_t end = weights_end(call);
   if (end == 0) return;
   if (model->stretch + end > synthetic_bytes()) model->stretch = 0;
   for (int i = call->first_buffer; i < call->first_buffer + call->buffers; i++)

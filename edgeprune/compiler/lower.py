@@ -101,7 +101,9 @@ def lower(
     for step, (node, schedule, kernel) in enumerate(zip(graph.nodes, schedules, objects, strict=True)):
         rule = rule_named(schedule)
         if state is None:
-            constants = [weights.reserve(elements) for elements in rule.constants(node.spec, schedule, target)]
+            fixed = rule.fixed(node.spec, schedule, target)
+            sizes = rule.constants(node.spec, schedule, target)
+            constants = [weights.reserve(n, fixed[i].tobytes() if i in fixed else b"") for i, n in enumerate(sizes)]
         else:
             constants = [weights.add(c) for c in rule.pack(node.spec, schedule, target, *folded(node, state))]
         placed = [*(buffers[t] for t in node.inputs), *constants]
@@ -136,11 +138,11 @@ class Weights:
         self._parts: list[NDArray[np.float32]] = []
         self.bytes = 0
 
-    def reserve(self, elements: int) -> Buffer:
-        """The place of a constant without its values; then all are without."""
+    def reserve(self, elements: int, fixed: bytes = b"") -> Buffer:
+        """The place of a constant without its values; then all are without, except those that are ``fixed``."""
         at = self.bytes
         self.bytes += aligned(4 * elements)
-        return Buffer("weights", at, elements)
+        return Buffer("weights", at, elements, fixed=fixed)
 
     def add(self, values: NDArray[np.float32]) -> Buffer:
         self._parts.append(np.pad(values.reshape(-1), (0, aligned(4 * values.size) // 4 - values.size)))

@@ -32,12 +32,16 @@ from edgeprune.targets import Target
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """``elements`` values at byte ``offset`` of the arena, of the weights, or of what is decoded of them."""
+    """``elements`` values at byte ``offset`` of the arena, of the weights, or of what is decoded of them.
+
+    ``fixed``: what it holds where weights are noise, four bytes a value; empty: noise.
+    """
 
     space: str  # "arena", "weights", or "decoded": weights that are decoded when the program is opened
     offset: int
     elements: int
     dtype: str = "float32"
+    fixed: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +127,12 @@ def timing_program(name: str, kernels: Sequence[tuple[KernelSpec, Schedule, Kern
             buffers.append(Buffer("arena", at, stored_elements(tensor, target.lanes), tensor.dtype))
             at += aligned(stored_bytes(tensor, target.lanes))
         constant_at = 0
-        for elements in rule_named(schedule).constants(spec, schedule, target):
-            buffers.append(Buffer("weights", constant_at, elements))
+        rule = rule_named(schedule)
+        fixed = rule.fixed(spec, schedule, target)
+        for i, elements in enumerate(rule.constants(spec, schedule, target)):
+            buffers.append(Buffer("weights", constant_at, elements, fixed=fixed[i].tobytes() if i in fixed else b""))
             constant_at += aligned(4 * elements)
-        if elements := rule_named(schedule).scratch(spec, schedule, target):
+        if elements := rule.scratch(spec, schedule, target):
             buffers.append(Buffer("arena", at, elements))
             at += aligned(4 * elements)
         elements = stored_elements(spec.output, target.lanes)
@@ -180,9 +186,14 @@ def render(program: Program) -> str:
     lines += ["", f'const char ep_name[] = "{_c_text(program.name)}";']
     buffers: list[str] = []
     calls: list[str] = []
+    fixed: list[int] = []
     for call in program.calls:
         first = len(buffers)
         for b in call.buffers:
+            if b.fixed and program.weights is None:
+                values = ", ".join(map(str, np.frombuffer(b.fixed, np.uint32)))
+                lines.append(f"static const uint32_t fixed_{len(buffers)}[] = {{{values}}};")
+                fixed.append(len(buffers))
             buffers.append(f"  {{EP_{b.space.upper()}, {b.offset}u, {b.elements}, {in_c(b.dtype)}}},")
         calls.append(
             f'  {{"{_c_text(call.name)}", __tvm_ffi_{call.kernel.symbol}, {first}, {len(call.buffers)}, '
@@ -193,6 +204,8 @@ def render(program: Program) -> str:
     for kind, ports in (("input", program.inputs), ("output", program.outputs)):
         rows = [_port(p) for p in ports] or ['  {{"", 0, {0}, 0u, EP_FLOAT32}, 0u, EP_FLOAT32},']
         lines += [f"const ep_port ep_{kind}s[] = {{", *rows, "};", f"const int ep_{kind}_count = {len(ports)};"]
+    rows = [f"  {{{i}, fixed_{i}}}," for i in fixed] or ["  {0, 0},"]
+    lines += ["const ep_fixed ep_fixed_values[] = {", *rows, "};", f"const int ep_fixed_count = {len(fixed)};"]
     lines += [
         f"const uint64_t ep_arena_bytes = {program.arena_bytes}u;",
         f"const uint64_t ep_weight_bytes = {program.weight_bytes}u;",

@@ -80,7 +80,8 @@ class KernelSpec:
         op: the anchor, one of :data:`edgeprune.graph.ops.table.OPERATORS`.
         inputs: data inputs (never weights): the anchor's first, then the epilogue's operands.
         output: the result.
-        attrs: sorted (name, value) pairs of the anchor (kernel, stride, padding, dilation, groups …).
+        attrs: sorted (name, value) pairs of the anchor (kernel, stride, padding, dilation, groups …). What may be left
+            out is (``density``) where it says nothing, so that keys stay what they were.
         epilogue: applied in order to the anchor's result: ``bias`` (folded batch norm), ``relu``,
             ``relu6``, ``hardswish``, ``hardsigmoid``, ``sigmoid``, ``silu``, ``tanh``, ``gelu``, ``gelu_tanh``;
             with numbers ``clip:low,high``, ``leaky_relu:slope``, ``elu:alpha``, ``plus:value``,
@@ -110,6 +111,14 @@ class KernelSpec:
             if key == name:
                 return value
         raise KeyError(name)
+
+    @property
+    def density(self) -> int | None:
+        """Per cent of the blocks of weights that may be other than zero (``graph/ops/convolution.py``); None: all, and
+        nothing is known of blocks.
+        """
+        found: int | None = dict(self.attrs).get("density")  # type: ignore[assignment]
+        return found
 
     @property
     def depthwise(self) -> bool:

@@ -40,6 +40,12 @@ class Rule(ABC):
         """The constant buffers from logical fp32 ``weight`` and ``bias`` (or None)."""
         return []
 
+    def fixed(self, spec: KernelSpec, schedule: Schedule, target: Target) -> Mapping[int, NDArray[np.float32]]:
+        """Constants, by position, whose values decide what a kernel does, such as places that it reads at: where weights
+        are noise, to time a kernel, these are there instead.
+        """
+        return {}
+
     def scratch(self, spec: KernelSpec, schedule: Schedule, target: Target) -> int:
         """Elements of the arena that the kernel uses while it runs; with 0 it gets no such buffer."""
         return 0

@@ -81,7 +81,7 @@ def _rows_inside(window: Window) -> float:
     return sum(0 <= place < window.image[0] for place in places) / len(places)
 
 
-def _flattened(window: Window) -> Window:
+def flattened(window: Window) -> Window:
     """For a 1x1 kernel the same image as few long rows: fewer tails, and still rows enough for all threads."""
     if window.single_pixel:
         height, pixels = window.output[0], window.output[0] * window.output[1]
@@ -101,7 +101,7 @@ class DirectConv(Rule):
 
     def space(self, spec: KernelSpec, target: Target) -> list[Schedule]:
         """Register tiles that fit, the one with the fewest estimated cycles first."""
-        window = _flattened(window_of(spec))
+        window = flattened(window_of(spec))
         ranked = register_tiles(window.output[1], spec.output.channels, target)
         found: list[Schedule] = [{"rule": self.name, "blocks": b, "columns": c} for b, c in ranked]
         if _fits_in_order(spec, window, target):
@@ -118,7 +118,7 @@ class DirectConv(Rule):
         return [packed(spec, target, np.asarray(weight)), padded_bias(spec, target, bias)]
 
     def work(self, spec: KernelSpec, schedule: Schedule, target: Target) -> Work:
-        window, channels, taps = _flattened(window_of(spec)), spec.inputs[0].channels, taps_of(spec)
+        window, channels, taps = flattened(window_of(spec)), spec.inputs[0].channels, taps_of(spec)
         depth = target.lanes if spec.inputs[0].layout == "blocked" else 1
         rows = spec.output.shape[0] * window.output[0]
         inside = _rows_inside(window)
@@ -137,7 +137,7 @@ class DirectConv(Rule):
         )
 
     def build(self, name: str, spec: KernelSpec, schedule: Schedule, target: Target) -> Function:
-        window = _flattened(window_of(spec))
+        window = flattened(window_of(spec))
         sizes = self.constants(spec, schedule, target)
         # At other widths than it was measured with, too: only where the tile does not fit is it left to LLVM.
         in_order = bool(schedule.get("in_order")) and _fits_in_order(spec, window, target)

@@ -118,10 +118,10 @@ def _rows(e: Emitter, n: Expr, block: Expr, blocks: int, chains: int, last_lanes
         total = acc[b * chains]
         for c in range(1, chains):
             total = total + acc[b * chains + c]
-        _store(e, n, block + b, total, last_lanes if b == blocks - 1 else lanes)
+        store_block(e, n, block + b, total, last_lanes if b == blocks - 1 else lanes)
 
 
-def _store(e: Emitter, n: Expr, block: Expr, value: Expr, lanes: int) -> None:
+def store_block(e: Emitter, n: Expr, block: Expr, value: Expr, lanes: int) -> None:
     """Epilogue and store of one block of a plain row; a partial block goes in ever narrower vectors."""
     at = n * e.spec.output.channels + block * e.lanes
     if lanes == e.lanes:

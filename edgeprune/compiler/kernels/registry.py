@@ -9,7 +9,9 @@ from types import ModuleType
 from edgeprune.compiler.cuda.rules import ChannelsPerThread, ResultPerThread
 from edgeprune.compiler.kernels import (
     conv,
+    conv_blocks,
     dense,
+    dense_blocks,
     depthwise,
     gather,
     grouped,
@@ -40,6 +42,8 @@ FILES = (
     grouped,
     transposed,
     dense,
+    conv_blocks,
+    dense_blocks,
     pool,
     places,
     sample,

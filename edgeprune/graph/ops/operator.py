@@ -28,6 +28,7 @@ class Operator:
         walked: whether it reads its inputs through walks, one attribute ``walkN`` an input (graph/walks.py).
         overwrites: whether its own inputs are read where it writes next, one value each, so that the result may
             overwrite one of them; operands of an epilogue always are.
+        optional: names of attributes that a spec of it may have beside those.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Operator:
     folds: ClassVar[bool] = False
     walked: ClassVar[bool] = False
     overwrites: ClassVar[bool] = False
+    optional: ClassVar[tuple[str, ...]] = ()
 
     def check(self, spec: KernelSpec) -> None:
         """Raises ValueError for a spec that is none of this operator: by its attributes or its epilogue."""
@@ -46,7 +48,7 @@ class Operator:
 
     def check_attrs(self, names: set[str]) -> None:
         """Raises ValueError for names of attributes that are not this operator's."""
-        if names != set(self.attrs):
+        if names - set(self.optional) != set(self.attrs):
             raise ValueError(f"{self.name} has the attributes {sorted(self.attrs)}, not {sorted(names)}")
 
     def widths(self, spec: KernelSpec) -> dict[str, int]:
