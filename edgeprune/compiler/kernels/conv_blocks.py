@@ -7,13 +7,12 @@ them, so nothing is gathered or copied: only the place of the channel comes from
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from edgeprune.compiler.kernels.base import Schedule, most_columns
 from edgeprune.compiler.kernels.blocks import Groups, block_widths, groups_of
 from edgeprune.compiler.kernels.conv import flattened, window_of
 from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, Registers, T, block_count, function, tiles
-from edgeprune.compiler.kernels.rows import Window, walk_row
+from edgeprune.compiler.kernels.rows import Window
 from edgeprune.compiler.kernels.stored_blocks import BIAS, WEIGHTS, StoredBlocks, blocks_of, place_at, row_of, stored_of
 from edgeprune.compiler.kernels.tile import row_cycles, row_issued, tile_columns
 from edgeprune.compiler.kernels.work import Work
@@ -23,7 +22,11 @@ from edgeprune.targets import Target
 
 
 class ConvBlocks(StoredBlocks):
-    """conv2d of one pixel, of blocked images, any stride."""
+    """conv2d of one pixel, of blocked images, any stride.
+
+    Two orders of the loops: by ``rows`` of blocks, whose weights stay in the nearest cache while all pixels go by, or by
+    ``pixels``, a tile of which stays there while all weights go by.
+    """
 
     name = "conv_blocks"
 
@@ -31,36 +34,80 @@ class ConvBlocks(StoredBlocks):
         return spec.op == "conv2d" and spec.density is not None and spec.inputs[0].layout == "blocked"
 
     def space(self, spec: KernelSpec, target: Target) -> list[Schedule]:
-        """As many columns as there are registers for, and fewer that divide a row better."""
-        width, vectors = flattened(window_of(spec)).output[1], BLOCK // target.lanes
-        most = min(width, most_columns(vectors, target), 14)
-        ranked = sorted(range(1, most + 1), key=lambda c: (row_cycles(width, vectors, c), -c))
-        return [{"rule": self.name, "columns": c} for c in ranked[:3]]
+        """As many columns as there are registers for, and fewer that divide a line better."""
+        vectors = BLOCK // target.lanes
+        found: list[Schedule] = []
+        for rank in range(2):
+            for order in ("pixels", "rows"):
+                width = _lines(spec, order).output[1]
+                most = min(width, most_columns(vectors, target), 14)
+                ranked = sorted(range(1, most + 1), key=lambda c, w=width: (row_cycles(w, vectors, c), -c))  # type: ignore[misc]
+                found += [{"rule": self.name, "order": order, "columns": c} for c in ranked[rank : rank + 1]]
+        return found
 
     def work(self, spec: KernelSpec, schedule: Schedule, target: Target) -> Work:
-        window = flattened(window_of(spec))
-        rows, images = blocks_of(spec)[0], spec.output.shape[0] * window.output[0]
+        window = _lines(spec, schedule["order"])
+        rows, lines = blocks_of(spec)[0], spec.output.shape[0] * window.output[0]
         depth = stored_of(spec) / rows
         plain = super().work(spec, schedule, target)
         cycles = issued = loops = 0.0
         for group, columns in _tiled(spec, window, schedule, target):
-            blocks, count = len(group.widths), group.count * images
+            blocks, count = len(group.widths), group.count * lines
             cycles += count * depth * row_cycles(window.output[1], blocks, columns)
             issued += count * depth * row_issued(window.output[1], blocks, columns, 1, target)
             loops += count * len(tiles(window.output[1], columns))
-        # Of a channel that few filters read, the pixels of others come along with its own.
-        return replace(plain, cycles=cycles, issued=issued, loops=loops, again_bytes=rows * plain.read_bytes)
+        again = rows if schedule["order"] == "rows" else 1
+        return replace(plain, cycles=cycles, issued=issued, loops=loops, again_bytes=again * plain.read_bytes)
 
     def build(self, name: str, spec: KernelSpec, schedule: Schedule, target: Target) -> Function:
-        window = flattened(window_of(spec))
+        window = _lines(spec, schedule["order"])
+        groups = _tiled(spec, window, schedule, target)
 
-        def body(e: Emitter) -> None:
-            row = 0
-            for group, columns in _tiled(spec, window, schedule, target):
-                _conv_rows(e, window, group, columns, row)
-                row += group.count
+        def by_rows(e: Emitter) -> None:
+            """Every pixel of a row of blocks after the other."""
+            lines, first = window.output[0], 0
+            for group, columns in groups:
+                with T.parallel(0, spec.output.shape[0] * group.count * lines) as index:
+                    row, n = index // lines % group.count, index // (lines * group.count)
+                    whole, rest = divmod(window.output[1], columns)
+                    if whole:
+                        with T.serial(0, whole) as i:
+                            _tile(e, window, group, first, row, (n, index % lines, i * columns), columns)
+                    if rest:
+                        _tile(e, window, group, first, row, (n, index % lines, whole * columns), rest)
+                first += group.count
 
+        def by_pixels(e: Emitter) -> None:
+            """Every row of blocks of a tile of pixels after the other."""
+            lines, columns = window.output[0], min(columns for _, columns in groups)
+            whole, rest = divmod(window.output[1], columns)
+
+            def all_rows(index: Expr, in_line: int, start: Expr, size: int) -> None:
+                line = index // in_line
+                first = 0
+                for group, _ in groups:
+                    with T.serial(0, group.count) as row:
+                        _tile(e, window, group, first, row, (line // lines, line % lines, start), size)
+                    first += group.count
+
+            if whole:
+                with T.parallel(0, spec.output.shape[0] * lines * whole) as index:
+                    all_rows(index, whole, index % whole * columns, columns)
+            if rest:
+                with T.parallel(0, spec.output.shape[0] * lines) as index:
+                    all_rows(index, 1, whole * columns, rest)
+
+        body = by_rows if schedule["order"] == "rows" else by_pixels
         return function(name, spec, schedule, target, self.constants(spec, schedule, target), body)
+
+
+def _lines(spec: KernelSpec, order: str) -> Window:
+    """The image as the kernel goes through it: without a stride as few long lines, by pixels as one."""
+    window = window_of(spec)
+    if order == "rows" or not window.single_pixel:
+        return flattened(window)
+    shape = (1, window.output[0] * window.output[1])
+    return Window(shape, shape, (1, 1), (1, 1), (0, 0))
 
 
 def _tiled(spec: KernelSpec, window: Window, schedule: Schedule, target: Target) -> list[tuple[Groups, int]]:
@@ -69,32 +116,28 @@ def _tiled(spec: KernelSpec, window: Window, schedule: Schedule, target: Target)
     return [(g, tile_columns(g.widths, int(schedule["columns"]), window.output[1], target)) for g in groups]
 
 
-def _conv_rows(e: Emitter, window: Window, group: Groups, columns: int, first: int) -> None:
-    """Every pixel of these rows of blocks, the first of which is row ``first`` of all, in parallel."""
-    spec, lanes, lines = e.spec, e.lanes, window.output[0]
+def _tile(
+    e: Emitter, window: Window, group: Groups, first: int, row: Expr, at: tuple[Expr, Expr, Expr], size: int
+) -> None:
+    """``size`` pixels from ``at`` (sample, line, column) on, of a row of blocks of a group that begins at row
+    ``first``.
+    """
+    spec, lanes, (n, oh, ow) = e.spec, e.lanes, at
     planes, pixels = block_count(spec.inputs[0].channels, lanes), window.image[0] * window.image[1]
-    out_planes = block_count(spec.output.channels, lanes)
-    with T.parallel(0, spec.output.shape[0] * group.count * lines) as index:
-        oh, n = index % lines, index // (lines * group.count)
-        row = index // lines % group.count
-        plane = n * out_planes + group.first + row * len(group.widths)
-        bias_at = (group.first + row * len(group.widths)) * lanes
-
-        def tile(ow: Expr, size: int, inside: Any) -> None:
-            acc = [e.registers(size, w) for w in group.widths]
-            for b, w in enumerate(group.widths):
-                for t in range(size):
-                    acc[b][t] = e.load(e.constants[BIAS], bias_at + b * lanes, w)
-            start = n * planes * pixels + window.row(oh, 0) * window.image[1]
-            at = [(start + window.column(ow + t, 0)) * lanes for t in range(size)]
-            _accumulate(e, acc, group.widths, first + row, at)
-            for b, w in enumerate(group.widths):
-                for t in range(size):
-                    pixel = oh * window.output[1] + ow + t
-                    value = e.epilogue(acc[b][t], plane + b, pixel, w)
-                    e.store(e.output, value, ((plane + b) * spec.output.pixels + pixel) * lanes, w)
-
-        walk_row(window, columns, tile)
+    block = group.first + row * len(group.widths)
+    acc = [e.registers(size, w) for w in group.widths]
+    for b, w in enumerate(group.widths):
+        for t in range(size):
+            acc[b][t] = e.load(e.constants[BIAS], (block + b) * lanes, w)
+    start = n * planes * pixels + window.row(oh, 0) * window.image[1]
+    reads = [(start + window.column(ow + t, 0)) * lanes for t in range(size)]
+    _accumulate(e, acc, group.widths, first + row, reads)
+    plane = n * block_count(spec.output.channels, lanes) + block
+    for b, w in enumerate(group.widths):
+        for t in range(size):
+            pixel = oh * window.output[1] + ow + t
+            value = e.epilogue(acc[b][t], plane + b, pixel, w)
+            e.store(e.output, value, ((plane + b) * spec.output.pixels + pixel) * lanes, w)
 
 
 def _accumulate(e: Emitter, acc: list[Registers], widths: tuple[int, ...], row: Expr, at: list[Expr]) -> None:
