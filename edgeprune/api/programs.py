@@ -24,6 +24,7 @@ from edgeprune.api.progress import reporting
 from edgeprune.api.schedules import schedule_book
 from edgeprune.api.shown import Shown, folder_of
 from edgeprune.compiler.compile import compile_network
+from edgeprune.compiler.in_blocks import BlockSparse
 from edgeprune.compiler.manifest import Manifest
 from edgeprune.compiler.storage import AUTO, check_storage
 from edgeprune.devices.protocol import Device
@@ -97,6 +98,7 @@ def compile(
     task: TaskArgument = None,
     pixels: str | None = None,
     weight_storage: str = AUTO,
+    block_sparse: BlockSparse = "profiled",
     progress: bool | Progress | None = None,
 ) -> Bundle:
     """A bundle for a target: the network, or the pruned network of a run, compiled to one native program.
@@ -105,6 +107,8 @@ def compile(
     With ``data`` it knows the range of its inputs, and tells samples outside (docs/BOARD.md); that of a run which had
     data knows it anyway.
     ``weight_storage`` says whether weights lie in it without their zeros (docs/SPARSE.md): auto, dense, compressed.
+    Layers whose weights are zero in blocks store the others alone where the profile says that this is quicker, or
+    ``"always"``, or ``"never"``, as ``block_sparse`` says.
 
     Schedules come from the profile of the device, where there is one; with a ``device`` there has to be one.
     Arguments and results are described in docs/API.md.
@@ -145,6 +149,7 @@ def compile(
             provenance={"model": loaded.source, "command": "compile"},
             weight_storage=weight_storage,
             ram_limited=_ram_limited(model),
+            block_sparse=block_sparse,
             progress=bar,
         )
     return Bundle(folder, manifest)

@@ -13,13 +13,18 @@ from edgeprune.cli.output import JsonOption, QuietOption, emit, record
 app = typer.Typer(rich_markup_mode=None)
 
 FROM = option("device", str | None, None, "Whose profile to take schedules from.")
+IN_BLOCKS = option(
+    "block_sparse",
+    str,
+    "profiled",
+    "Store only blocks of weights that are not zero: never, always, profiled (where it was timed to be quicker).",
+)
 
 
 @app.command(name="compile")
 @taking(
     *("target", "weights", "input_shape", "example", "threads", "store"),
-    FROM,
-    *("allow_mismatch", "image_input", "weight_storage"),
+    *(FROM, "allow_mismatch", "image_input", "weight_storage", IN_BLOCKS),
     *LEARNING,
 )
 def compile_(

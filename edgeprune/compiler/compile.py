@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from edgeprune.compiler.bundle import GoldenPair, write_bundle
 from edgeprune.compiler.folding import State
+from edgeprune.compiler.in_blocks import BlockSparse, choose_blocks
 from edgeprune.compiler.lower import Lowered, lower
 from edgeprune.compiler.manifest import Manifest
 from edgeprune.compiler.schedules import ScheduleBook
@@ -69,6 +70,7 @@ def compile_network(
     seed: int = 0,
     weight_storage: str = AUTO,
     ram_limited: bool = False,
+    block_sparse: BlockSparse = "never",
     progress: Progress = SILENT,
 ) -> Manifest:
     """Compile into the bundle folder ``out``; returns its manifest.
@@ -81,7 +83,7 @@ def compile_network(
         KernelBuildError, LinkError: the compiler failed; UsageError: ``out`` is something else.
     """
     check_storage(weight_storage)
-    lowered = lower_network(network, target, book, name=name, progress=progress)
+    lowered = lower_network(network, target, book, name=name, block_sparse=block_sparse, progress=progress)
     progress.stage("linking")
     share = share_of_zeros(weights_of(network))
     return write_bundle(
@@ -97,7 +99,13 @@ def compile_network(
 
 
 def lower_network(
-    network: Network, target: Target, book: ScheduleBook | None = None, *, name: str, progress: Progress = SILENT
+    network: Network,
+    target: Target,
+    book: ScheduleBook | None = None,
+    *,
+    name: str,
+    block_sparse: BlockSparse = "never",
+    progress: Progress = SILENT,
 ) -> Lowered:
     """The network's kernels built and its memory laid out, nothing linked yet.
 
@@ -105,10 +113,11 @@ def lower_network(
 
     Raises:
         TargetError, KernelBuildError: see :func:`edgeprune.compiler.lower.lower`.
+        UsageError: see :func:`edgeprune.compiler.in_blocks.choose_blocks`.
     """
-    return lower(
-        network.kernels, weights_of(network), target, book or ScheduleBook(target), name=name, progress=progress
-    )
+    weights = weights_of(network)
+    graph, book = choose_blocks(network.kernels, weights, target, book or ScheduleBook(target), block_sparse)
+    return lower(graph, weights, target, book, name=name, progress=progress)
 
 
 def weights_of(network: Network) -> State:

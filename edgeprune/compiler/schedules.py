@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from edgeprune.compiler.kernels.base import Schedule
+from edgeprune.compiler.kernels.registry import stores_blocks
 from edgeprune.compiler.objects import default_schedule
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.latency.records import KernelRecord
@@ -27,10 +28,40 @@ class ScheduleBook:
         self.target = target
         self._exact: dict[str, KernelRecord] = {}
         self._family: dict[str, list[KernelRecord]] = {}
+        self._blocks: dict[str, list[KernelRecord]] = {}  # by the family of the kernel with all weights
         for record in records:
             if record.status == "ok":
                 self._exact[record.spec.key] = record
                 self._family.setdefault(record.spec.family, []).append(record)
+                if record.spec.density is not None:
+                    self._blocks.setdefault(record.spec.with_density(None).family, []).append(record)
+
+    @property
+    def knows_blocks(self) -> bool:
+        """Whether kernels were timed that may store blocks of their weights alone."""
+        return bool(self._blocks)
+
+    def quicker_in_blocks(self, spec: KernelSpec) -> bool:
+        """Whether timings say that this kernel is quicker if it stores blocks of its weights than if it stores all.
+
+        That of the same density or of the next higher one tells, which has more to do.
+        """
+        if (found := self._nearest_in_blocks(spec)) is None or not stores_blocks(found.schedule):
+            return False
+        whole = self._exact.get(found.spec.with_density(None).key)
+        return whole is None or found.median_ns < whole.median_ns
+
+    def of_blocks(self) -> ScheduleBook:
+        """A book that gives every kernel with a density a schedule that stores blocks."""
+        kept = (r for r in self._exact.values() if r.spec.density is None or stores_blocks(r.schedule))
+        return ScheduleBook(self.target, kept)
+
+    def _nearest_in_blocks(self, spec: KernelSpec) -> KernelRecord | None:
+        """Of the records of kernels with a density, no lower than this one's, the nearest in widths, then in density."""
+        density = spec.density or 0
+        alike = self._blocks.get(spec.with_density(None).family, ())
+        known = [r for r in alike if (r.spec.density or 0) >= density]
+        return min(known, key=lambda r: (_distance(r.spec, spec), r.spec.density, r.spec.key), default=None)
 
     def choose(self, spec: KernelSpec) -> Chosen:
         if record := self._exact.get(spec.key):
@@ -38,6 +69,8 @@ class ScheduleBook:
         if relatives := self._family.get(spec.family):
             nearest = min(relatives, key=lambda r: (_distance(r.spec, spec), r.spec.key))
             return Chosen(nearest.schedule, "transfer")
+        if spec.density is not None and (found := self._nearest_in_blocks(spec)) is not None:
+            return Chosen(found.schedule, "transfer")
         return Chosen(default_schedule(spec, self.target), "default")
 
 

@@ -120,6 +120,15 @@ class KernelSpec:
         found: int | None = dict(self.attrs).get("density")  # type: ignore[assignment]
         return found
 
+    def with_density(self, density: int | None) -> KernelSpec:
+        """The same kernel with so many per cent of its blocks of weights stored; None: with all weights.
+
+        Raises:
+            ValueError: its operator stores no blocks, or that is no density.
+        """
+        others = [(name, value) for name, value in self.attrs if name != "density"]
+        return replace(self, attrs=tuple(sorted(others + ([] if density is None else [("density", density)]))))
+
     @property
     def depthwise(self) -> bool:
         """Every input channel has filters of its own: input and output widths are one axis."""

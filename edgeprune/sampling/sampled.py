@@ -17,6 +17,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from edgeprune.compiler.compile import weights_of
+from edgeprune.compiler.in_blocks import found_in_blocks
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.devices.protocol import Device, DeviceInfo
 from edgeprune.errors import BadInputError, DeviceUnreachableError, EdgepruneError, ProfileError
@@ -95,6 +97,7 @@ def profiled(
     until = math.inf if options.seconds is None else time.monotonic() + options.seconds
     opened, farm = opened_for(kernels, target, device, store, options, **boards)  # type: ignore[arg-type]
     bench = bench_for(opened, target, farm, options, progress)
+    _tune_blocks(network, target, bench, options, progress)
     sampled = options.sampled
     if sampled is None:
         every = kernels_to_measure(kernels, channels, options.levels(channels, target))
@@ -109,6 +112,19 @@ def profiled(
         run.spread_out(whole, until)
         sureness = run.refine(whole, until)
         return result_of(run.bench, farm, run.levels, run.reused, len(whole.timed), sureness)
+
+
+def _tune_blocks(
+    network: Network, target: Target, bench: Bench, options: ProfileOptions, progress: Progress
+) -> None:
+    """Measure layers whose weights are zero in blocks as kernels that store the others alone, and that store all: the
+    compiler takes the quicker one.
+    """
+    if target.kind != "cpu":
+        return
+    missing = bench.lacks({s.key: s for s in found_in_blocks(network.kernels, weights_of(network)) if s}.values())
+    progress.stage("profiling kernels that store blocks", len(missing))
+    bench.tuned(missing, max(2, options.tune))
 
 
 def _borrow(opened: Profile, store: ProfileStore, kernels: KernelGraph) -> None:

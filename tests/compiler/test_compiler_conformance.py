@@ -28,6 +28,7 @@ from edgeprune.errors import UnsupportedOperatorError
 from edgeprune.graph.channels import KernelNode
 from edgeprune.graph.network import Network, read_network
 from edgeprune.graph.ops.table import OPERATORS
+from edgeprune.graph.ops.convolution import pixelwise
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.models.image_input import ImageInput
 from edgeprune.models.interface import Interface
@@ -176,6 +177,7 @@ RARE: dict[str, Made] = {
     "conv_winograd": (nn.Sequential(nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3)), (torch.zeros(1, 8, 6, 6),)),
     "conv_grouped": (nn.Conv2d(16, 16, 3, groups=2), (torch.zeros(1, 16, 6, 6),)),
     "image": (nn.Conv2d(3, 8, 3), (torch.zeros(1, 3, 6, 6),)),
+    "conv_blocks": (nn.Sequential(nn.Conv2d(8, 8, 3), nn.Conv2d(8, 20, 1)), (torch.zeros(1, 8, 6, 6),)),
 }
 """Networks for rules that build nothing of the operators' examples."""
 
@@ -188,12 +190,19 @@ def small(networks: Iterable[Made], interface: Interface | None = None) -> Itera
         yield from (node.spec for node in read_network(module.eval(), inputs, interface).kernels.nodes)
 
 
+def storing(spec: KernelSpec) -> bool:
+    """Whether blocks of its weights may be stored alone, as no network says of itself."""
+    return spec.op == "dense" or (spec.op == "conv2d" and pixelwise(spec))
+
+
 @pytest.mark.parametrize("rule", [*RULES, *GPU_RULES], ids=lambda rule: rule.name)
 def test_every_rule_writes_the_code_that_it_wrote(rule: Rule, golden: Callable[[str, str], None]) -> None:
     """The TensorIR of the first small kernel that the rule builds, by its first schedule; one target for all."""
     target = GPU if rule in GPU_RULES else load_target("x86_64_avx2")
     networks = [RARE[rule.name]] if rule.name in RARE else (made(op, Sizes(2, 6, 5, 5)) for op in IN_NETWORKS)
-    spec = next(s for s in small(networks, INTERFACES.get(rule.name)) if rule.matches(s) and rule.space(s, target))
+    known = small(networks, INTERFACES.get(rule.name))
+    specs = (s.with_density(50) for s in known if storing(s)) if rule.in_blocks else known
+    spec = next(s for s in specs if rule.matches(s) and rule.space(s, target))
     schedule = rule.space(spec, target)[0]
     text = rule.build("kernel", spec, schedule, target).script()
     golden(f"{rule.name}.tir", f"# {spec}\n# {dict(schedule)}\n{text}\n")

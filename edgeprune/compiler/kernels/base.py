@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ class Rule(ABC):
     """A kernel rule builds one kind of kernel. A new one is one class, in a file that the registry names."""
 
     name: str
+    in_blocks: ClassVar[bool] = False
+    """Whether its kernels store blocks of their weights, as many as the spec's density says, and no others."""
 
     @abstractmethod
     def matches(self, spec: KernelSpec) -> bool: ...

@@ -6,14 +6,29 @@ them, so nothing is gathered or copied: only the place of the channel comes from
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
-from edgeprune.compiler.kernels.base import Schedule, most_columns
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.compiler.kernels.base import Constants, Rule, Schedule, most_columns
 from edgeprune.compiler.kernels.blocks import Groups, block_widths, groups_of
 from edgeprune.compiler.kernels.conv import flattened, window_of
 from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, Registers, T, block_count, function, tiles
 from edgeprune.compiler.kernels.rows import Window
-from edgeprune.compiler.kernels.stored_blocks import BIAS, WEIGHTS, StoredBlocks, blocks_of, place_at, row_of, stored_of
+from edgeprune.compiler.kernels.stored_blocks import (
+    BIAS,
+    WEIGHTS,
+    blocks_of,
+    drawn_places,
+    packed_blocks,
+    place_at,
+    row_of,
+    sizes_of,
+    stored_of,
+)
 from edgeprune.compiler.kernels.tile import row_cycles, row_issued, tile_columns
 from edgeprune.compiler.kernels.work import Work
 from edgeprune.graph.ops.convolution import BLOCK, block_rows
@@ -21,7 +36,7 @@ from edgeprune.graph.spec import KernelSpec
 from edgeprune.targets import Target
 
 
-class ConvBlocks(StoredBlocks):
+class ConvBlocks(Rule):
     """conv2d of one pixel, of blocked images, any stride.
 
     Two orders of the loops: by ``rows`` of blocks, whose weights stay in the nearest cache while all pixels go by, or by
@@ -29,6 +44,7 @@ class ConvBlocks(StoredBlocks):
     """
 
     name = "conv_blocks"
+    in_blocks = True
 
     def matches(self, spec: KernelSpec) -> bool:
         return spec.op == "conv2d" and spec.density is not None and spec.inputs[0].layout == "blocked"
@@ -44,6 +60,15 @@ class ConvBlocks(StoredBlocks):
                 ranked = sorted(range(1, most + 1), key=lambda c, w=width: (row_cycles(w, vectors, c), -c))  # type: ignore[misc]
                 found += [{"rule": self.name, "order": order, "columns": c} for c in ranked[rank : rank + 1]]
         return found
+
+    def constants(self, spec: KernelSpec, schedule: Schedule, target: Target) -> list[int]:
+        return sizes_of(spec, target)
+
+    def pack(self, spec: KernelSpec, schedule: Schedule, target: Target, weight: Any, bias: Any) -> Constants:
+        return packed_blocks(spec, target, weight, bias)
+
+    def fixed(self, spec: KernelSpec, schedule: Schedule, target: Target) -> Mapping[int, NDArray[np.float32]]:
+        return drawn_places(spec, target)
 
     def work(self, spec: KernelSpec, schedule: Schedule, target: Target) -> Work:
         window = _lines(spec, schedule["order"])

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
-from edgeprune.compiler.kernels.base import Schedule
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.compiler.kernels.base import Constants, Rule, Schedule
 from edgeprune.compiler.kernels.dense import store_block
 from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function
-from edgeprune.compiler.kernels.stored_blocks import BIAS, WEIGHTS, StoredBlocks, blocks_of, place_at, row_of, stored_of
+from edgeprune.compiler.kernels.stored_blocks import (
+    BIAS,
+    WEIGHTS,
+    blocks_of,
+    drawn_places,
+    packed_blocks,
+    place_at,
+    row_of,
+    sizes_of,
+    stored_of,
+)
 from edgeprune.compiler.kernels.work import Work
 from edgeprune.graph.ops.convolution import BLOCK, block_rows
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.targets import Target
 
 
-class DenseBlocks(StoredBlocks):
+class DenseBlocks(Rule):
     """dense: x (N, F) plain or (N, C, H, W) blocked, y (N, O) plain."""
 
     name = "dense_blocks"
+    in_blocks = True
 
     def matches(self, spec: KernelSpec) -> bool:
         return spec.op == "dense" and spec.density is not None and spec.output.layout == "plain"
@@ -26,6 +42,15 @@ class DenseBlocks(StoredBlocks):
         """``chains`` of partial sums hide the latency of the multiply-add."""
         vectors = BLOCK // target.lanes
         return [{"rule": self.name, "chains": c} for c in (max(1, 8 // vectors), max(1, 4 // vectors))]
+
+    def constants(self, spec: KernelSpec, schedule: Schedule, target: Target) -> list[int]:
+        return sizes_of(spec, target)
+
+    def pack(self, spec: KernelSpec, schedule: Schedule, target: Target, weight: Any, bias: Any) -> Constants:
+        return packed_blocks(spec, target, weight, bias)
+
+    def fixed(self, spec: KernelSpec, schedule: Schedule, target: Target) -> Mapping[int, NDArray[np.float32]]:
+        return drawn_places(spec, target)
 
     def work(self, spec: KernelSpec, schedule: Schedule, target: Target) -> Work:
         plain = super().work(spec, schedule, target)

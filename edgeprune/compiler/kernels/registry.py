@@ -36,14 +36,14 @@ from edgeprune.graph.spec import KernelSpec
 from edgeprune.targets import Target
 
 FILES = (
+    conv_blocks,
     conv,
     winograd,
     depthwise,
     grouped,
     transposed,
-    dense,
-    conv_blocks,
     dense_blocks,
+    dense,
     pool,
     places,
     sample,
@@ -108,3 +108,13 @@ def rule_named(schedule: Schedule) -> Rule:
     raise UnsupportedOperatorError(
         f"no kernel rule is called {schedule['rule']!r}", known=[r.name for r in (*RULES, *GPU_RULES)]
     )
+
+
+def builds_in_blocks(spec: KernelSpec) -> bool:
+    """Whether a rule builds a kernel that stores blocks of its weights."""
+    return any(rule.in_blocks and rule.matches(spec) for rule in RULES)
+
+
+def stores_blocks(schedule: Schedule) -> bool:
+    """Whether kernels with this schedule store blocks of their weights, and no others; not so one of another version."""
+    return any(rule.in_blocks and rule.name == schedule.get("rule") for rule in RULES)

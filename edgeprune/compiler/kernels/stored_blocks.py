@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.compiler.kernels.base import Constants, Rule, Schedule
+from edgeprune.compiler.kernels.base import Constants
 from edgeprune.compiler.kernels.conv import padded_bias
 from edgeprune.compiler.kernels.emit import Emitter, Expr, T, block_count
 from edgeprune.graph.ops.convolution import BLOCK, block_rows, stored_blocks
@@ -49,40 +49,42 @@ def stored_of(spec: KernelSpec) -> int:
 def drawn_pattern(spec: KernelSpec, seed: int = 0) -> Pattern:
     """As many blocks as there is room for, at random places: what a kernel is timed with."""
     rows, read = blocks_of(spec)
-    pattern = np.zeros(rows * read, bool)
+    pattern: Pattern = np.zeros(rows * read, bool)
     pattern[np.random.default_rng(seed).permutation(rows * read)[: stored_of(spec)]] = True
     return pattern.reshape(rows, read)
 
 
-class StoredBlocks(Rule):
-    """What kernels with stored blocks share: their constants."""
+def sizes_of(spec: KernelSpec, target: Target) -> list[int]:
+    """Elements of each constant."""
+    stored, (rows, _) = stored_of(spec), blocks_of(spec)
+    return [stored * BLOCK, rows + 1 + stored, block_count(spec.output.channels, target.lanes) * target.lanes]
 
-    def constants(self, spec: KernelSpec, schedule: Schedule, target: Target) -> list[int]:
-        stored, (rows, _) = stored_of(spec), blocks_of(spec)
-        return [stored * BLOCK, rows + 1 + stored, block_count(spec.output.channels, target.lanes) * target.lanes]
 
-    def pack(self, spec: KernelSpec, schedule: Schedule, target: Target, weight: Any, bias: Any) -> Constants:
-        """(O, …) -> [block][filter], places, bias. Blocks that there is room for beyond those of a row are never read.
+def packed_blocks(spec: KernelSpec, target: Target, weight: Any, bias: Any) -> Constants:
+    """(O, …) -> [block][filter], places, bias. Blocks that there is room for beyond those of the rows are never read.
 
-        Raises:
-            ValueError: more blocks are not zero than there is room for.
-        """
-        filters = np.asarray(weight, np.float32).reshape(spec.output.channels, -1)
-        pattern = pattern_of(filters)
-        row, value = np.nonzero(pattern)
-        values = np.zeros((stored_of(spec), BLOCK), np.float32)
-        if len(row) > len(values):
-            raise ValueError(f"{len(row)} blocks of {spec} are not zero; there is room for {len(values)}")
-        whole = np.zeros((len(pattern) * BLOCK, filters.shape[1]), np.float32)
-        whole[: len(filters)] = filters
-        values[: len(row)] = whole.reshape(len(pattern), BLOCK, -1)[row, :, value]
-        return [values.reshape(-1), places_of(spec, target, pattern), padded_bias(spec, target, bias)]
+    Raises:
+        ValueError: more blocks are not zero than there is room for.
+    """
+    filters = np.asarray(weight, np.float32).reshape(spec.output.channels, -1)
+    pattern = pattern_of(filters)
+    row, value = np.nonzero(pattern)
+    values = np.zeros((stored_of(spec), BLOCK), np.float32)
+    if len(row) > len(values):
+        raise ValueError(f"{len(row)} blocks of {spec} are not zero; there is room for {len(values)}")
+    whole = np.zeros((len(pattern) * BLOCK, filters.shape[1]), np.float32)
+    whole[: len(filters)] = filters
+    values[: len(row)] = whole.reshape(len(pattern), BLOCK, -1)[row, :, value]
+    return [values.reshape(-1), places_of(spec, target, pattern), padded_bias(spec, target, bias)]
 
-    def fixed(self, spec: KernelSpec, schedule: Schedule, target: Target) -> dict[int, NDArray[np.float32]]:
-        return {PLACES: places_of(spec, target, drawn_pattern(spec))}
+
+def drawn_places(spec: KernelSpec, target: Target) -> dict[int, NDArray[np.float32]]:
+    """The places of a drawn pattern, as :meth:`Rule.fixed` gives them."""
+    return {PLACES: places_of(spec, target, drawn_pattern(spec))}
 
 
 def places_of(spec: KernelSpec, target: Target, pattern: Pattern) -> NDArray[np.float32]:
+    """The places of a pattern's blocks, as a kernel reads them."""
     ends = np.cumsum(pattern.sum(axis=1))
     places = np.zeros(len(pattern) + 1 + stored_of(spec), np.int32)
     places[1 : len(ends) + 1] = ends
@@ -101,6 +103,7 @@ def _read_at(spec: KernelSpec, target: Target) -> NDArray[np.int32]:
 
 
 def place_at(e: Emitter, index: Expr) -> Expr:
+    """One of the places, as a whole number."""
     return T.reinterpret("int32", e.constants[PLACES][index])
 
 

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgeprune.graph.ops.operator import Operator
 
 if TYPE_CHECKING:
@@ -28,6 +31,11 @@ def block_rows(channels: int) -> int:
 def stored_blocks(blocks: int, density: int) -> int:
     """Blocks that are stored of so many; at least one."""
     return max(1, -(-blocks * density // 100))
+
+
+def density_of(pattern: NDArray[np.bool_]) -> int:
+    """The least density that has room for the blocks of a pattern."""
+    return max(1, -(-100 * int(pattern.sum()) // pattern.size))
 
 
 def pixelwise(spec: KernelSpec) -> bool:

@@ -1,0 +1,72 @@
+"""Which layers of a network store blocks of their weights: those whose other blocks are zero, where that pays."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.compiler.folding import State, folded
+from edgeprune.compiler.kernels.registry import builds_in_blocks
+from edgeprune.compiler.kernels.stored_blocks import pattern_of
+from edgeprune.compiler.schedules import ScheduleBook
+from edgeprune.errors import UsageError
+from edgeprune.graph.channels import KernelGraph
+from edgeprune.graph.ops.convolution import density_of
+from edgeprune.graph.spec import KernelSpec
+from edgeprune.targets import Target
+
+BlockSparse = Literal["never", "profiled", "always"]
+"""When a layer whose weights are zero in blocks stores the others alone: ``profiled``, where timings say that it is
+quicker so.
+"""
+
+
+def in_blocks(spec: KernelSpec, weight: NDArray[np.float32] | None) -> KernelSpec | None:
+    """The kernel that stores the blocks of a layer's weights that are not zero.
+
+    Args:
+        weight: (O, …) as :func:`edgeprune.compiler.folding.folded` gives it.
+
+    Returns:
+        None where no kernel does that, or where no block is zero.
+    """
+    if weight is None or spec.density is not None:
+        return None
+    try:
+        stored = spec.with_density(100)
+    except ValueError:  # of an operator or a window that no kernel stores in blocks
+        return None
+    density = density_of(pattern_of(weight)) if builds_in_blocks(stored) else 100
+    return spec.with_density(density) if density < 100 else None
+
+
+def found_in_blocks(graph: KernelGraph, state: State) -> list[KernelSpec | None]:
+    """For each kernel of a network :func:`in_blocks`."""
+    return [in_blocks(node.spec, folded(node, state)[0]) if node.weights.weight else None for node in graph.nodes]
+
+
+def choose_blocks(
+    graph: KernelGraph, state: State, target: Target, book: ScheduleBook, choice: BlockSparse
+) -> tuple[KernelGraph, ScheduleBook]:
+    """The graph with the kernels that store blocks, and the book of their schedules.
+
+    Raises:
+        UsageError: there is no such choice, or blocks are to be stored for a GPU.
+    """
+    if choice not in get_args(BlockSparse):
+        raise UsageError(f"block_sparse is {choice!r}", hint=f"choose one of {', '.join(get_args(BlockSparse))}")
+    if choice == "always" and target.kind != "cpu":
+        raise UsageError(
+            f"kernels for {target.name} store all weights: those that store blocks of them are for processors",
+            hint="leave --block-sparse away; " + target.cores_hint,
+        )
+    if choice == "never" or target.kind != "cpu" or (choice == "profiled" and not book.knows_blocks):
+        return graph, book
+    nodes = [
+        node if spec is None or (choice == "profiled" and not book.quicker_in_blocks(spec)) else replace(node, spec=spec)
+        for node, spec in zip(graph.nodes, found_in_blocks(graph, state), strict=True)
+    ]
+    return replace(graph, nodes=tuple(nodes)), book.of_blocks()
