@@ -3,12 +3,13 @@
     python benchmarks/block_sparse.py [--layer 512-512-14 …] [--sparsity 50 75 90] [--pairs 300] [--json]
 
 For each layer (``IN-OUT-SIDE``: a 1x1 convolution of SIDE x SIDE pixels; ``IN-OUT``: a linear layer) every schedule of
-the dense kernel is tried, and every one of the kernel with stored blocks; then the quickest of each are called in turns.
-Told are medians in milliseconds, the median of the ratios of the pairs with its quartiles, and what the work left away
-would give. A call's time is that of the processor on it, on one thread: what else runs here does not count. Blocks are
-1x16: one value that 16 filters read. Which are stored is drawn: evenly over all, and in a second kernel (``skewed``)
-ever fewer from the first row of blocks to the last. Weights come from a stretch of 25 MB, so that no cache near the
-processor holds them from one call to the next. Where the lower quartile is not above 1, a row says ``not faster``.
+the dense kernel is tried, and every one of the kernel with stored blocks; then the quickest of each are called in
+turns. Told are medians in ms, the median of the ratios of the pairs with its quartiles, and what the work that is left
+away would give. A call's time is that of the processor on it, on one thread: what else runs here does not count.
+Blocks are 1x16: one value that 16 filters read. Which are stored is drawn: evenly over all, and in a second kernel
+(``skewed``) ever fewer from the first row of blocks to the last. Weights come from a stretch of 25 MB, so that no cache
+near the processor holds them from one call to the next. Where the lower quartile is not above 1, a row says ``not
+faster``.
 
 The bar: 1.5 times as fast as the dense kernel at 75 % zeros, 512 to 512 channels, 14 x 14 and 28 x 28 pixels.
 """
@@ -30,14 +31,16 @@ from bars import bar, told
 
 from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.registry import schedules_for
-from edgeprune.compiler.kernels.stored_blocks import Pattern, blocks_of, drawn_pattern, places_of, stored_of
+from edgeprune.compiler.kernels.stored_blocks import Pattern, blocks_of, places_of, stored_of
 from edgeprune.compiler.objects import build_object
 from edgeprune.compiler.program import timing_program, write_program
 from edgeprune.graph.spec import KernelSpec, TensorSpec
 from edgeprune.targets import Target, load_target
 
-LAYERS = ("512-512-14", "512-512-28", "256-256-14", "256-1024-14", "1024-256-14", "128-128-28", "64-64-56")
-LAYERS += ("512-512-7", "320-1280-7", "960-160-7", "512-512", "2048-1000", "4096-1024")
+LAYERS = [
+    *("512-512-14", "512-512-28", "256-256-14", "256-1024-14", "1024-256-14", "128-128-28", "64-64-56"),
+    *("512-512-7", "320-1280-7", "960-160-7", "512-512", "2048-1000", "4096-1024"),
+]
 JUDGED, SPARSITY, FASTER = ("512-512-14", "512-512-28"), 75, 1.5
 SPAN = 25 * 2**20
 
@@ -78,7 +81,12 @@ class Timed:
     """
 
     def __init__(
-        self, spec: KernelSpec, schedules: Sequence[Schedule], target: Target, folder: Path, pattern: Pattern | None = None
+        self,
+        spec: KernelSpec,
+        schedules: Sequence[Schedule],
+        target: Target,
+        folder: Path,
+        pattern: Pattern | None = None,
     ) -> None:
         self.spec, self.schedules = spec, schedules
         program = timing_program("timed", [(spec, s, build_object(spec, s, target)) for s in schedules], target)
@@ -204,7 +212,8 @@ def main() -> int:
             rows += measured(name, given.sparsity, target, given.pairs, home)
     judged = [row for row in rows if row["layer"] in JUDGED and row["sparsity"] == SPARSITY]
     bars = [
-        bar(f"dense over blocks, {r['layer']} at {SPARSITY} %", r["ratio"], FASTER, r["ratio"] >= FASTER) for r in judged
+        bar(f"dense over blocks, {r['layer']} at {SPARSITY} %", r["ratio"], FASTER, r["ratio"] >= FASTER)
+        for r in judged
     ]
     return told("edgeprune.benchmark-block-sparse/1", {"rows": rows}, bars, given.json)
 

@@ -33,19 +33,23 @@ def in_blocks(spec: KernelSpec, weight: NDArray[np.float32] | None) -> KernelSpe
     Returns:
         None where no kernel does that, or where no block is zero.
     """
-    if weight is None or spec.density is not None:
+    if weight is None or not _may(spec):
         return None
-    try:
-        stored = spec.with_density(100)
-    except ValueError:  # of an operator or a window that no kernel stores in blocks
-        return None
-    density = density_of(pattern_of(weight)) if builds_in_blocks(stored) else 100
+    density = density_of(pattern_of(weight))
     return spec.with_density(density) if density < 100 else None
+
+
+def _may(spec: KernelSpec) -> bool:
+    """Whether there are kernels that store blocks of its weights."""
+    try:
+        return builds_in_blocks(spec.with_density(100))
+    except ValueError:  # of another operator, or another window
+        return False
 
 
 def found_in_blocks(graph: KernelGraph, state: State) -> list[KernelSpec | None]:
     """For each kernel of a network :func:`in_blocks`."""
-    return [in_blocks(node.spec, folded(node, state)[0]) if node.weights.weight else None for node in graph.nodes]
+    return [in_blocks(n.spec, folded(n, state)[0]) if n.weights.weight and _may(n.spec) else None for n in graph.nodes]
 
 
 def choose_blocks(
@@ -66,7 +70,9 @@ def choose_blocks(
     if choice == "never" or target.kind != "cpu" or (choice == "profiled" and not book.knows_blocks):
         return graph, book
     nodes = [
-        node if spec is None or (choice == "profiled" and not book.quicker_in_blocks(spec)) else replace(node, spec=spec)
+        node
+        if spec is None or (choice == "profiled" and not book.quicker_in_blocks(spec))
+        else replace(node, spec=spec)
         for node, spec in zip(graph.nodes, found_in_blocks(graph, state), strict=True)
     ]
     return replace(graph, nodes=tuple(nodes)), book.of_blocks()

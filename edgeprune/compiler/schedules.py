@@ -9,6 +9,7 @@ from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.registry import stores_blocks
 from edgeprune.compiler.objects import default_schedule
 from edgeprune.graph.spec import KernelSpec
+from edgeprune.latency.model import at_one_clock
 from edgeprune.latency.records import KernelRecord
 from edgeprune.targets import Target
 
@@ -48,8 +49,10 @@ class ScheduleBook:
         """
         if (found := self._nearest_in_blocks(spec)) is None or not stores_blocks(found.schedule):
             return False
-        whole = self._exact.get(found.spec.with_density(None).key)
-        return whole is None or found.median_ns < whole.median_ns
+        if (whole := self._exact.get(found.spec.with_density(None).key)) is None:
+            return True
+        stored, dense = at_one_clock([found, whole])
+        return stored.median_ns < dense.median_ns
 
     def of_blocks(self) -> ScheduleBook:
         """A book that gives every kernel with a density a schedule that stores blocks."""
@@ -57,7 +60,7 @@ class ScheduleBook:
         return ScheduleBook(self.target, kept)
 
     def _nearest_in_blocks(self, spec: KernelSpec) -> KernelRecord | None:
-        """Of the records of kernels with a density, no lower than this one's, the nearest in widths, then in density."""
+        """Of kernels with this density or a higher one: nearest in widths, then in density."""
         density = spec.density or 0
         alike = self._blocks.get(spec.with_density(None).family, ())
         known = [r for r in alike if (r.spec.density or 0) >= density]

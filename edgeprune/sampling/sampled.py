@@ -114,9 +114,7 @@ def profiled(
         return result_of(run.bench, farm, run.levels, run.reused, len(whole.timed), sureness)
 
 
-def _tune_blocks(
-    network: Network, target: Target, bench: Bench, options: ProfileOptions, progress: Progress
-) -> None:
+def _tune_blocks(network: Network, target: Target, bench: Bench, options: ProfileOptions, progress: Progress) -> None:
     """Measure layers whose weights are zero in blocks as kernels that store the others alone, and that store all: the
     compiler takes the quicker one.
     """

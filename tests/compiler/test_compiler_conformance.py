@@ -27,8 +27,8 @@ from edgeprune.compiler.kernels.registry import GPU_RULES, RULES, rule_named, sc
 from edgeprune.errors import UnsupportedOperatorError
 from edgeprune.graph.channels import KernelNode
 from edgeprune.graph.network import Network, read_network
-from edgeprune.graph.ops.table import OPERATORS
 from edgeprune.graph.ops.convolution import pixelwise
+from edgeprune.graph.ops.table import OPERATORS
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.models.image_input import ImageInput
 from edgeprune.models.interface import Interface

@@ -231,3 +231,39 @@ def test_a_slice_of_channels_costs_what_it_takes() -> None:
     assert spec.with_widths(out=5) == part(13, 8, 5)
     assert spec.with_widths(out=30) == part(38, 8, 30)
     assert spec.family == part(13, 8, 5).family == part(12, 0, 4).family
+
+
+def pixelwise(density: int | None = None, **window: Any) -> KernelSpec:
+    window = {"kernel": (1, 1), "stride": (2, 2), "padding": (0, 0), "dilation": (1, 1), "groups": 1, **window}
+    attrs = {} if density is None else {"density": density}
+    x, y = TensorSpec((1, 20, 8, 8)), TensorSpec((1, 30, 4, 4))
+    return kernel("conv2d", [x], y, "bias", **attrs, **window)
+
+
+def test_a_density_makes_another_kernel_and_leaves_the_keys_of_others_alone() -> None:
+    """Those of the other are hashes of what was in them before there were densities."""
+    whole, stored = pixelwise(), pixelwise(25)
+    text = json.dumps(whole.to_json(), sort_keys=True, separators=(",", ":"))
+    assert "density" not in text
+    assert (whole.key, whole.family) == ("69f6acfbe61f4caf", "ca7617fa0720b3ea")
+    assert len({whole.family, stored.family, pixelwise(26).family}) == 3
+    assert stored.with_density(None) == whole
+    assert whole.with_density(25) == stored == KernelSpec.from_json(json.loads(json.dumps(stored.to_json())))
+    assert stored.with_widths(in_=7, out=9).density == 25
+    assert stored.with_widths(in_=7, out=9).family == stored.family
+    assert (stored.macs, str(stored)) == (whole.macs // 4, "conv2d 1x1/2 25% 20→30 @4x4")
+    assert dense(20, 5).with_density(50).macs == dense(20, 5).macs // 2
+
+
+@pytest.mark.parametrize("density", [0, 101, 2.5, "25"])
+def test_a_density_is_a_whole_number_of_per_cent(density: Any) -> None:
+    with pytest.raises(ValueError, match="a density is a whole number of per cent, from 1 to 100"):
+        dense(20, 5).with_density(density)
+
+
+@pytest.mark.parametrize("window", [{"kernel": (3, 3)}, {"padding": (1, 1)}, {"groups": 2}])
+def test_only_filters_of_one_pixel_are_stored_in_blocks(window: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="only the filters of a convolution of one pixel"):
+        pixelwise(25, **window)
+    with pytest.raises(ValueError, match="avg_pool2d has the attributes"):
+        pool(4).with_density(25)

@@ -43,8 +43,8 @@ class Rule(ABC):
         return []
 
     def fixed(self, spec: KernelSpec, schedule: Schedule, target: Target) -> Mapping[int, NDArray[np.float32]]:
-        """Constants, by position, whose values decide what a kernel does, such as places that it reads at: where weights
-        are noise, to time a kernel, these are there instead.
+        """Constants, by position, whose values decide what a kernel does, such as places that it reads at: where
+        weights are noise, to time a kernel, these are there instead.
         """
         return {}
 

@@ -39,8 +39,8 @@ from edgeprune.targets import Target
 class ConvBlocks(Rule):
     """conv2d of one pixel, of blocked images, any stride.
 
-    Two orders of the loops: by ``rows`` of blocks, whose weights stay in the nearest cache while all pixels go by, or by
-    ``pixels``, a tile of which stays there while all weights go by.
+    Two orders of the loops: by ``rows`` of blocks, whose weights stay in the nearest cache while all pixels go by, or
+    by ``pixels``, a tile of which stays there while all weights go by.
     """
 
     name = "conv_blocks"

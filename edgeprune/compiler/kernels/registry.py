@@ -116,5 +116,5 @@ def builds_in_blocks(spec: KernelSpec) -> bool:
 
 
 def stores_blocks(schedule: Schedule) -> bool:
-    """Whether kernels with this schedule store blocks of their weights, and no others; not so one of another version."""
+    """Whether kernels with this schedule store blocks of their weights, and no others."""
     return any(rule.in_blocks and rule.name == schedule.get("rule") for rule in RULES)

@@ -99,7 +99,8 @@ def _read_at(spec: KernelSpec, target: Target) -> NDArray[np.int32]:
         return np.arange(x.channels, dtype=np.int32)
     channel, pixel = np.divmod(np.arange(x.channels * x.pixels), x.pixels)
     at = ((channel // target.lanes) * x.pixels + pixel) * target.lanes + channel % target.lanes
-    return (at if spec.op == "dense" else at[pixel == 0]).astype(np.int32)
+    found: NDArray[np.int32] = (at if spec.op == "dense" else at[pixel == 0]).astype(np.int32)
+    return found
 
 
 def place_at(e: Emitter, index: Expr) -> Expr:

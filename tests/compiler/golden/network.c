@@ -28,6 +28,10 @@ const ep_port ep_outputs[] = {
   {{"row", 2, {1, 20}, 20u, EP_FLOAT32}, 192u, EP_FLOAT32},
 };
 const int ep_output_count = 2;
+const ep_fixed ep_fixed_values[] = {
+  {0, 0},
+};
+const int ep_fixed_count = 0;
 const uint64_t ep_arena_bytes = 320u;
 const uint64_t ep_weight_bytes = 160u;
 const int ep_synthetic_weights = 0;

@@ -31,6 +31,10 @@ const ep_port ep_outputs[] = {
   {{"", 0, {0}, 0u, EP_FLOAT32}, 0u, EP_FLOAT32},
 };
 const int ep_output_count = 0;
+const ep_fixed ep_fixed_values[] = {
+  {0, 0},
+};
+const int ep_fixed_count = 0;
 const uint64_t ep_arena_bytes = 256u;
 const uint64_t ep_weight_bytes = 192u;
 const int ep_synthetic_weights = 1;
