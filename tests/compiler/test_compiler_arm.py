@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from block_nets import Head, X
 from compiler_nets import net
 from long_tests import long
 from torch import nn
 
-from edgeprune.compiler.compile import compile_network
+from edgeprune.compiler.compile import compile_network, state_of
+from edgeprune.compiler.in_blocks import found_in_blocks
 from edgeprune.compiler.kernels.registry import schedules_for
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.graph.network import read_network
@@ -84,6 +86,21 @@ def test_every_kind_of_tile_of_a_convolution(rule: str, target: Target, tmp_path
     assert len(records) >= len(layers) - 1
     manifest = compile_network(network, target, tmp_path / "bundle", book=ScheduleBook(target, records))
     assert sum(k.schedule["rule"] == rule for k in manifest.kernels) == len(records)
+    check(tmp_path / "bundle", target)
+
+
+@pytest.mark.parametrize("target", TARGETS[1:], ids=lambda t: t.name)
+def test_weights_that_are_zero_in_blocks(target: Target, tmp_path: Path) -> None:
+    """Four vectors a weight block, in both orders of the loops."""
+    network = read_network(Head().eval(), (X,))
+    stored = [spec for spec in found_in_blocks(network.kernels, state_of(network)) if spec is not None]
+    records = [
+        KernelRecord(spec, schedules_for(spec, target)[2 * (i % 2)], "ok", 1.0, samples=1)
+        for i, spec in enumerate(stored)
+    ]
+    assert {r.schedule.get("order") for r in records} == {"pixels", "rows", None}
+    book = ScheduleBook(target, records)
+    compile_network(network, target, tmp_path / "bundle", book=book, block_sparse="always")
     check(tmp_path / "bundle", target)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from block_nets import Head, Pattern, X, masked, nothing, random, uneven
 from kernel_harness import TARGETS, Array, apply_epilogue, assert_close, kernel, noise, run
-from torch import nn
 
 import edgeprune
 from edgeprune.compiler.compile import compile_network, weights_of
@@ -38,33 +37,7 @@ from edgeprune.targets import load_target
 every_target = pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
 
 
-def random(rows: int, read: int) -> Array:
-    return np.random.default_rng(rows * read).random((rows, read)) < 0.3
-
-
-def uneven(rows: int, read: int) -> Array:
-    """The first row full, the second one with a single block, the last block of all, and nothing else."""
-    mask = np.zeros((rows, read), bool)
-    mask[0] = True
-    mask[min(1, rows - 1), read // 2] = True
-    mask[-1, -1] = True
-    return mask
-
-
-def nothing(rows: int, read: int) -> Array:
-    return np.zeros((rows, read), bool)
-
-
 PATTERNS = (random, uneven, nothing)
-Pattern = Callable[[int, int], Array]
-
-
-def masked(out: int, read: int, pattern: Pattern, seed: int = 1) -> Array:
-    """Weights (out, read) that are zero but in blocks of 16 filters; also inside of these here and there."""
-    mask = np.repeat(pattern(-(-out // 16), read), 16, axis=0)[:out]
-    weight = noise(out, read, seed=seed) * mask
-    weight[0, 0] = 0.0
-    return weight
 
 
 def conv1x1(
@@ -204,28 +177,6 @@ def test_timed_kernels_read_where_they_may(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row["finite"] for row in rows] == [True] * len(built) == [True] * 4
-
-
-class Head(nn.Module):
-    """Two 1x1 convolutions and a linear layer, all with blocks of zeros, and a 3x3 convolution."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 40, 3, padding=1)
-        self.a, self.norm, self.b = nn.Conv2d(40, 64, 1, bias=False), nn.BatchNorm2d(64), nn.Conv2d(64, 40, 1)
-        self.fc = nn.Linear(40 * 4 * 4, 20)
-        with torch.no_grad():
-            for layer in (self.a, self.b, self.fc):
-                flat = masked(layer.weight.shape[0], layer.weight[0].numel(), random)
-                layer.weight.copy_(torch.from_numpy(flat).reshape(layer.weight.shape))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = F.relu(self.stem(x))
-        x = F.relu(x + self.b(F.relu(self.norm(self.a(x)))))
-        return self.fc(x.flatten(1))  # type: ignore[no-any-return]
-
-
-X = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="module")
