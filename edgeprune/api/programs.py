@@ -106,7 +106,7 @@ def compile(
     With ``image_input`` the program takes camera frames. That of a run takes them anyway if the run was begun so.
     With ``data`` it knows the range of its inputs, and tells samples outside (docs/BOARD.md); that of a run which had
     data knows it anyway.
-    ``weight_storage`` says whether weights lie in it without their zeros (docs/SPARSE.md): auto, dense, compressed.
+    ``weight_storage`` says whether weights lie in it without their zeros (docs/STORAGE.md): auto, dense, compressed.
     Layers whose weights are zero in blocks store the others alone where the profile says that this is quicker, or
     ``"always"``, or ``"never"``, as ``block_sparse`` says.
 

@@ -1,4 +1,4 @@
-/* Weights that lie in the program without their zeros, brought back word by word. docs/SPARSE.md has the format. */
+/* Weights that lie in the program without their zeros, brought back word by word. docs/STORAGE.md has the format. */
 #include <string.h>
 
 #include "decode.h"

@@ -1,4 +1,4 @@
-/* The reader of weights that are stored without their zeros (docs/SPARSE.md). */
+/* The reader of weights that are stored without their zeros (docs/STORAGE.md). */
 #ifndef EDGEPRUNE_DECODE_H
 #define EDGEPRUNE_DECODE_H
 

@@ -83,7 +83,7 @@ _SHARED = (
         None,
         "Take camera frames, uint8: rgb, bgr:imagenet, bgr:mean=M:std=S (docs/TYPES.md).",
     ),
-    option("weight_storage", str, "auto", "Weights in the program: auto, dense, or compressed (docs/SPARSE.md)."),
+    option("weight_storage", str, "auto", "Weights in the program: auto, dense, or compressed (docs/STORAGE.md)."),
     option("criterion", str, "taylor", f"What channels are worth: {', '.join(CRITERIA)}."),
     option("rule", str | None, None, f"What goes by scores alone: {', '.join(RULES)}; a budget may take more."),
     option("sparsity", str | None, None, f"What becomes 0, joined by +: {', '.join(SPARSITIES)} (docs/METHODS.md)."),

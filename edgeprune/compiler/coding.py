@@ -2,7 +2,7 @@
 
 Where values lie is told by flags, one for each word or for each unit of up to 64 words; the flags themselves are coded
 as a tree of bitmaps, in which whole bytes of zeros are left out. So single zeros, N:M patterns, blocks and rows cost
-little by one method; unit and depth are those of the smallest result. docs/SPARSE.md has the format.
+little by one method; unit and depth are those of the smallest result. docs/STORAGE.md has the format.
 """
 
 from __future__ import annotations

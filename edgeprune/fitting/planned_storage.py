@@ -1,4 +1,4 @@
-"""What plans of a network with zeros among its weights take in a program that stores them without (docs/SPARSE.md)."""
+"""What plans of a network with zeros among its weights take in a program that stores them without (docs/STORAGE.md)."""
 
 from __future__ import annotations
 
