@@ -35,12 +35,18 @@ from edgeprune.graph.ops.convolution import BLOCK, block_rows
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.targets import Target
 
+MOST_COLUMNS = 14
+"""Of a register tile: more hide nothing more."""
+
+Tiled = list[tuple[Groups, int]]
+"""Rows of blocks that share a register tile, and its columns."""
+
 
 class ConvBlocks(Rule):
     """conv2d of one pixel, of blocked images, any stride.
 
     Two orders of the loops: by ``rows`` of blocks, whose weights stay in the nearest cache while all pixels go by, or
-    by ``pixels``, a tile of which stays there while all weights go by.
+    by ``pixels``, a few ``tiles`` of which stay there while all weights go by.
     """
 
     name = "conv_blocks"
@@ -50,16 +56,19 @@ class ConvBlocks(Rule):
         return spec.op == "conv2d" and spec.density is not None and spec.inputs[0].layout == "blocked"
 
     def space(self, spec: KernelSpec, target: Target) -> list[Schedule]:
-        """As many columns as there are registers for, and fewer that divide a line better."""
-        vectors = BLOCK // target.lanes
-        found: list[Schedule] = []
-        for rank in range(2):
-            for order in ("pixels", "rows"):
-                width = _lines(spec, order).output[1]
-                most = min(width, most_columns(vectors, target), 14)
-                ranked = sorted(range(1, most + 1), key=lambda c, w=width: (row_cycles(w, vectors, c), -c))  # type: ignore[misc]
-                found += [{"rule": self.name, "order": order, "columns": c} for c in ranked[rank : rank + 1]]
-        return found
+        """As many columns as there are registers for, or fewer that divide a line better."""
+        found: dict[str, list[int]] = {}
+        for order in ("pixels", "rows"):
+            width, vectors = _lines(spec, order).output[1], BLOCK // target.lanes
+            most = range(1, min(width, most_columns(vectors, target), MOST_COLUMNS) + 1)
+            found[order] = sorted(most, key=lambda c, w=width, v=vectors: (row_cycles(w, v, c), -c))[:2]  # type: ignore[misc]
+        points: list[Schedule] = [
+            {"order": "pixels", "columns": found["pixels"][0], "tiles": 4},
+            {"order": "rows", "columns": found["rows"][0]},
+            {"order": "pixels", "columns": found["pixels"][0], "tiles": 1},
+            *({"order": "rows", "columns": c} for c in found["rows"][1:]),
+        ]
+        return [{"rule": self.name, **point} for point in points]
 
     def constants(self, spec: KernelSpec, schedule: Schedule, target: Target) -> list[int]:
         return sizes_of(spec, target)
@@ -88,42 +97,52 @@ class ConvBlocks(Rule):
         window = _lines(spec, schedule["order"])
         groups = _tiled(spec, window, schedule, target)
 
-        def by_rows(e: Emitter) -> None:
-            """Every pixel of a row of blocks after the other."""
-            lines, first = window.output[0], 0
-            for group, columns in groups:
-                with T.parallel(0, spec.output.shape[0] * group.count * lines) as index:
-                    row, n = index // lines % group.count, index // (lines * group.count)
-                    whole, rest = divmod(window.output[1], columns)
-                    if whole:
-                        with T.serial(0, whole) as i:
-                            _tile(e, window, group, first, row, (n, index % lines, i * columns), columns)
-                    if rest:
-                        _tile(e, window, group, first, row, (n, index % lines, whole * columns), rest)
-                first += group.count
+        def body(e: Emitter) -> None:
+            if schedule["order"] == "rows":
+                _by_rows(e, window, groups)
+            else:
+                _by_pixels(e, window, groups, int(schedule["tiles"]))
 
-        def by_pixels(e: Emitter) -> None:
-            """Every row of blocks of a tile of pixels after the other."""
-            lines, columns = window.output[0], min(columns for _, columns in groups)
-            whole, rest = divmod(window.output[1], columns)
-
-            def all_rows(index: Expr, in_line: int, start: Expr, size: int) -> None:
-                line = index // in_line
-                first = 0
-                for group, _ in groups:
-                    with T.serial(0, group.count) as row:
-                        _tile(e, window, group, first, row, (line // lines, line % lines, start), size)
-                    first += group.count
-
-            if whole:
-                with T.parallel(0, spec.output.shape[0] * lines * whole) as index:
-                    all_rows(index, whole, index % whole * columns, columns)
-            if rest:
-                with T.parallel(0, spec.output.shape[0] * lines) as index:
-                    all_rows(index, 1, whole * columns, rest)
-
-        body = by_rows if schedule["order"] == "rows" else by_pixels
         return function(name, spec, schedule, target, self.constants(spec, schedule, target), body)
+
+
+def _by_rows(e: Emitter, window: Window, groups: Tiled) -> None:
+    """Every pixel of a row of blocks after the other."""
+    lines, first = window.output[0], 0
+    for group, columns in groups:
+        with T.parallel(0, e.spec.output.shape[0] * group.count * lines) as index:
+            row, n = index // lines % group.count, index // (lines * group.count)
+            whole, rest = divmod(window.output[1], columns)
+            if whole:
+                with T.serial(0, whole) as i:
+                    _tile(e, window, group, first, row, (n, index % lines, i * columns), columns)
+            if rest:
+                _tile(e, window, group, first, row, (n, index % lines, whole * columns), rest)
+        first += group.count
+
+
+def _by_pixels(e: Emitter, window: Window, groups: Tiled, most: int) -> None:
+    """Every row of blocks, for ``most`` tiles of pixels of a line after the others."""
+    lines, columns = window.output[0], min(columns for _, columns in groups)
+    every, (whole, rest) = e.spec.output.shape[0] * lines, divmod(window.output[1], columns)
+
+    def all_rows(line: Expr, begin: Expr, count: int, size: int) -> None:
+        """For ``count`` tiles of ``size`` pixels from column ``begin`` of a line on."""
+        first = 0
+        for group, _ in groups:
+            with T.serial(0, group.count) as row, T.serial(0, count) as tile:
+                _tile(e, window, group, first, row, (line // lines, line % lines, begin + tile * size), size)
+            first += group.count
+
+    many = min(most, max(whole, 1))
+    stretches, left = divmod(whole, many)
+    if stretches:
+        with T.parallel(0, every * stretches) as index:
+            all_rows(index // stretches, index % stretches * (many * columns), many, columns)
+    for begin, count, size in ((stretches * many, left, columns), (whole, 1 if rest else 0, rest)):
+        if count:
+            with T.parallel(0, every) as index:
+                all_rows(index, begin * columns, count, size)
 
 
 def _lines(spec: KernelSpec, order: str) -> Window:
@@ -135,7 +154,7 @@ def _lines(spec: KernelSpec, order: str) -> Window:
     return Window(shape, shape, (1, 1), (1, 1), (0, 0))
 
 
-def _tiled(spec: KernelSpec, window: Window, schedule: Schedule, target: Target) -> list[tuple[Groups, int]]:
+def _tiled(spec: KernelSpec, window: Window, schedule: Schedule, target: Target) -> Tiled:
     """Rows of blocks that share a register tile, and the columns of each one's tiles."""
     groups = groups_of(block_widths(spec.output.channels, target.lanes), BLOCK // target.lanes)
     return [(g, tile_columns(g.widths, int(schedule["columns"]), window.output[1], target)) for g in groups]
