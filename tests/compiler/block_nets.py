@@ -8,26 +8,29 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from kernel_harness import Array, noise
+from numpy.typing import NDArray
 from torch import nn
 
-Pattern = Callable[[int, int], Array]
+Mask = NDArray[np.bool_]
+Pattern = Callable[[int, int], Mask]
 """Rows of blocks, values that each filter reads -> which blocks are not zero."""
 
 
-def random(rows: int, read: int) -> Array:
-    return np.random.default_rng(rows * read).random((rows, read)) < 0.3
+def random(rows: int, read: int) -> Mask:
+    mask: Mask = np.random.default_rng(rows * read).random((rows, read)) < 0.3
+    return mask
 
 
-def uneven(rows: int, read: int) -> Array:
+def uneven(rows: int, read: int) -> Mask:
     """The first row full, the second one with a single block, the last block of all, and nothing else."""
-    mask = np.zeros((rows, read), bool)
+    mask: Mask = np.zeros((rows, read), bool)
     mask[0] = True
     mask[min(1, rows - 1), read // 2] = True
     mask[-1, -1] = True
     return mask
 
 
-def nothing(rows: int, read: int) -> Array:
+def nothing(rows: int, read: int) -> Mask:
     return np.zeros((rows, read), bool)
 
 
