@@ -157,6 +157,7 @@ struct ep_model {
   unsigned char *decoded;
 #endif
   uint64_t stretch; /* where the synthetic weights of the next call begin */
+  int laid;         /* fixed values lie among them */
   ep_dl_tensor *tensors;
   int64_t *shapes;
 };
@@ -267,6 +268,7 @@ ep_model *ep_open(int threads) {
   if (ep_synthetic_weights) {
     fill_weights(model);
     for (int i = 0; i < ep_fixed_count; i++) lay(model, &ep_fixed_values[i], 0);
+    model->laid = ep_fixed_count > 0;
   }
   for (int i = 0; i < ep_buffer_count; i++) {
     const ep_buffer *b = &ep_buffers[i];
@@ -334,13 +336,15 @@ void ep_fill_weights(ep_model *model, int index) {
   if (ep_fixed_count == 0) return;
   const ep_call *call = &ep_calls[index];
   uint64_t end = weights_end(call);
-  fill_weights(model); /* other kernels' fixed values may lie where this one has weights */
+  if (model->laid) fill_weights(model); /* other kernels' fixed values may lie where this one has weights */
+  model->laid = 0;
   model->stretch = 0;
   if (end == 0) return;
   for (int i = 0; i < ep_fixed_count; i++) {
     int own = ep_fixed_values[i].buffer - call->first_buffer;
     if (own < 0 || own >= call->buffers) continue;
     for (uint64_t at = 0; at + end <= synthetic_bytes(); at += round_up(end)) lay(model, &ep_fixed_values[i], at);
+    model->laid = 1;
   }
 }
 
