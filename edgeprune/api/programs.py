@@ -138,6 +138,9 @@ def compile(
         allow_mismatch=allow_mismatch,
     )
     folder = folder_of(out, loaded.name, target, "-bundle")
+    limited = _ram_limited(model)
+    if limited and block_sparse == "profiled":
+        block_sparse = "never"  # places of blocks take RAM that the plan knows nothing of
     with reporting(progress) as bar:
         manifest = compile_network(
             network,
@@ -148,7 +151,7 @@ def compile(
             threads=threads,
             provenance={"model": loaded.source, "command": "compile"},
             weight_storage=weight_storage,
-            ram_limited=_ram_limited(model),
+            ram_limited=limited,
             block_sparse=block_sparse,
             progress=bar,
         )

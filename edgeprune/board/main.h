@@ -6,9 +6,6 @@
 
 #include "program.h"
 
-/* What takes no time is to take no room either: it is in every program. */
-#define SMALL __attribute__((cold, noinline))
-
 enum { OK = 0, INTERNAL = 1, USAGE = 2, BAD_INPUT = 3, NOT_OPENED = 6, DIFFERENT = 7, ANOMALOUS = 11 };
 enum { MAX_PORTS = 16 };
 

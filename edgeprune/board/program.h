@@ -42,6 +42,9 @@ typedef struct {
 
 typedef int (*ep_kernel)(void *self, ep_ffi_any *args, int32_t nargs, ep_ffi_any *result);
 
+/* What takes no time is to take no room either: it is in every program. */
+#define SMALL __attribute__((cold, noinline))
+
 enum { EP_ARENA = 0, EP_WEIGHTS = 1, EP_DECODED = 2 };
 
 typedef struct {
@@ -92,7 +95,7 @@ extern const uint64_t ep_weight_bytes;
 extern const int ep_synthetic_weights; /* 1: no weights are linked, fill a buffer with noise */
 extern const unsigned char ep_weights[];
 extern const ep_fixed ep_fixed_values[];
-extern const int ep_fixed_count; /* 0 where weights are linked */
+extern const int ep_fixed_count; /* 0 where weights are linked; where it is more, EP_FIXED is defined */
 
 /* With EP_COMPRESSED alone, where some weights are stored without their zeros: those that are used in place come first in
  * ep_weights, the codes of the others behind them (decode.h). */

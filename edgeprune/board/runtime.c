@@ -157,7 +157,9 @@ struct ep_model {
   unsigned char *decoded;
 #endif
   uint64_t stretch; /* where the synthetic weights of the next call begin */
-  int laid;         /* fixed values lie among them */
+#ifdef EP_FIXED
+  int laid; /* fixed values lie among them */
+#endif
   ep_dl_tensor *tensors;
   int64_t *shapes;
 };
@@ -204,16 +206,18 @@ void ep_fill_arena(ep_model *model) {
   for (uint64_t i = 0; i < ep_arena_bytes / sizeof(float); i++) values[i] = noise(&state);
 }
 
-static void fill_weights(ep_model *model) {
+static SMALL void fill_weights(ep_model *model) {
   uint32_t state = 2;
   float *values = (float *)model->synthetic;
   for (uint64_t i = 0; i < synthetic_bytes() / sizeof(float); i++) values[i] = 0.1f * noise(&state);
 }
 
-static void lay(ep_model *model, const ep_fixed *fixed, uint64_t stretch) {
+#ifdef EP_FIXED
+static SMALL void lay(ep_model *model, const ep_fixed *fixed, uint64_t stretch) {
   const ep_buffer *b = &ep_buffers[fixed->buffer];
   memcpy(model->synthetic + stretch + b->offset, fixed->values, (uint64_t)b->elements * sizeof(uint32_t));
 }
+#endif
 
 /* Every byte of a model comes from here, zeroed. */
 static void *take(uint64_t bytes) {
@@ -267,8 +271,10 @@ ep_model *ep_open(int threads) {
 #endif
   if (ep_synthetic_weights) {
     fill_weights(model);
+#ifdef EP_FIXED
     for (int i = 0; i < ep_fixed_count; i++) lay(model, &ep_fixed_values[i], 0);
-    model->laid = ep_fixed_count > 0;
+    model->laid = 1;
+#endif
   }
   for (int i = 0; i < ep_buffer_count; i++) {
     const ep_buffer *b = &ep_buffers[i];
@@ -322,7 +328,7 @@ int ep_finish(ep_model *model) {
 }
 
 /* Bytes of a call's weights, from the beginning of a stretch. */
-static uint64_t weights_end(const ep_call *call) {
+static SMALL uint64_t weights_end(const ep_call *call) {
   uint64_t end = 0;
   for (int i = call->first_buffer; i < call->first_buffer + call->buffers; i++)
     if (ep_buffers[i].space == EP_WEIGHTS) {
@@ -332,8 +338,8 @@ static uint64_t weights_end(const ep_call *call) {
   return end;
 }
 
+#ifdef EP_FIXED
 void ep_fill_weights(ep_model *model, int index) {
-  if (ep_fixed_count == 0) return;
   const ep_call *call = &ep_calls[index];
   uint64_t end = weights_end(call);
   if (model->laid) fill_weights(model); /* other kernels' fixed values may lie where this one has weights */
@@ -347,6 +353,9 @@ void ep_fill_weights(ep_model *model, int index) {
     model->laid = 1;
   }
 }
+#else
+void ep_fill_weights(ep_model *model, int index) { (void)model, (void)index; }
+#endif
 
 void ep_next_weights(ep_model *model, int index) {
   const ep_call *call = &ep_calls[index];

@@ -157,6 +157,8 @@ def write_program(program: Program, target: Target, folder: Path, *, library: bo
     if program.codes:
         sources.append(board / "decode.c")
         defined.append("EP_COMPRESSED")
+    if program.weights is None and any(b.fixed for c in program.calls for b in c.buffers):
+        defined.append("EP_FIXED")
     tools = [board / "main.c", board / "data.c"]
     built = {"program": link(target, [*sources, *tools], objects, folder / "model", defined=defined)}
     if library:

@@ -191,8 +191,8 @@ def rules(manifest: Any) -> list[str]:
 
 def test_a_network_in_blocks_is_smaller_and_computes_the_same(network: Network, tmp_path: Path) -> None:
     target = load_target("host")
-    whole = compile_network(network, target, tmp_path / "whole")
-    stored = compile_network(network, target, tmp_path / "stored", block_sparse="always")
+    whole = compile_network(network, target, tmp_path / "whole", weight_storage="dense")
+    stored = compile_network(network, target, tmp_path / "stored", weight_storage="dense", block_sparse="always")
     assert rules(whole) == ["conv_direct", "conv_direct", "conv_direct", "dense"]
     assert rules(stored) == ["conv_direct", "conv_blocks", "conv_blocks", "dense_blocks"]
     with edgeprune.load_bundle(tmp_path / "stored") as model:
