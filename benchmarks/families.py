@@ -342,6 +342,23 @@ def bars_of(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def known(
+    families: Sequence[str], seeds: Sequence[int], folder: Folder, *, report: bool = False
+) -> list[dict[str, Any]]:
+    """A row for each part and seed; ``report``: of those that are finished."""
+    rows = []
+    for family in families:
+        for part, make in PARTS[family]:
+            for seed in seeds:
+                name = f"{family}/{part}-{seed}"
+                row = folder.read(name) if report else folder.once(name, lambda: make(seed, part))  # noqa: B023
+                if row is None:
+                    continue
+                rows.append({"family": family, "part": part, "seed": seed, **row})
+                note(f"{family}, {part}, seed {seed}: " + ", ".join(f"{k} {v:.4g}" for k, v in row.items()))
+    return rows
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--family", nargs="+", choices=[*PARTS], default=[*PARTS])
@@ -350,16 +367,7 @@ def main() -> int:
     parser.add_argument("--report", action="store_true", help="compute nothing")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    folder, rows = Folder(given.folder), []
-    for family in given.family:
-        for part, make in PARTS[family]:
-            for seed in given.seeds:
-                name = f"{family}/{part}-{seed}"
-                row = folder.read(name) if given.report else folder.once(name, lambda: make(seed, part))  # noqa: B023
-                if row is None:
-                    continue
-                rows.append({"family": family, "part": part, "seed": seed, **row})
-                note(f"{family}, {part}, seed {seed}: " + ", ".join(f"{k} {v:.4g}" for k, v in row.items()))
+    rows = known(given.family, given.seeds, Folder(given.folder), report=given.report)
     if not given.json:
         for row in rows:
             print(", ".join(f"{k} {v:.4g}" if isinstance(v, float) else str(v) for k, v in row.items()))

@@ -1,7 +1,8 @@
 """Every criterion at equal measured latency, before and after equal recovery; and least squares without labels.
 
     python benchmarks/methods.py --folder runs/methods [--network residual separable] [--seeds 0 1 2] [--budget 55]
-                                 [--criterion l2 …] [--quick] [--report] [--json]
+                                 [--criterion l2 …] [--family classifier language generator] [--quick] [--report]
+                                 [--json]
 
 Data are pairs of overlapping handwritten digits (``digit_pairs.py``), 100 classes. For each seed a residual network and
 one of depthwise-separable blocks are trained. For every criterion ``exact`` prunes each to 55 % of its latency as
@@ -17,6 +18,8 @@ compiled program is told
 A criterion that is not better than ``random`` (beyond the 95 % interval of their difference in pairs over seeds, where
 there are several) is marked. The bar: of the accuracy that pruning loses, measured after recalibration alone where that
 loses less, least squares win back at least half (``l2`` and ``taylor``, mean of networks and seeds).
+
+Three families of networks are pruned hard besides, with bars of their own (``families.py``).
 
 Each finished part is a file in the folder: an interrupted run goes on, and ``--report`` shows what there is.
 """
@@ -38,6 +41,7 @@ from typing import Any
 # Before torch is imported: threads that wait asleep, beside whatever else runs here.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import families
 import numpy as np
 import torch
 from bars import bar, told
@@ -229,6 +233,7 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--budget", type=int, default=55)
     parser.add_argument("--criterion", nargs="+", default=list(ASKED))
+    parser.add_argument("--family", nargs="*", choices=[*families.PARTS], default=[*families.PARTS])
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--recovery", type=int, help="epochs after pruning")
     parser.add_argument("--quick", action="store_true")
@@ -259,7 +264,9 @@ def main() -> int:
     if free:
         share = sum(row["won"] for row in free) / max(sum(row["lost"] for row in free), 1e-9)
         bars.append(bar("of the accuracy lost, won back by least squares", share, WON_BACK, share >= WON_BACK))
-    return told(SCHEMA, {"rows": rows}, bars, given.json)
+    hard = families.known(given.family, given.seeds, Folder(given.folder / "families"), report=given.report)
+    bars += families.bars_of(hard)
+    return told(SCHEMA, {"rows": rows, "families": hard}, bars, given.json)
 
 
 if __name__ == "__main__":
