@@ -192,7 +192,10 @@ def fit(
             latency_ms = dense.latency_ms * now.latency_ms / first.latency_ms
             flash_bytes = dense.manifest.memory.flash - first.flash_bytes + now.flash_bytes
             kept = widened(most, sizes_of(network), options.schedule, part)
-            return replace(planning, most=kept).planner(of, scored, latency_ms, flash_bytes)
+            levels = planning.levels
+            if part < 1:  # blocks go in the last pass: kernels are new around them, and nobody profiled these
+                levels = {group: tuple(w for w in widths if w) for group, widths in levels.items()}
+            return replace(planning, levels=levels, most=kept).planner(of, scored, latency_ms, flash_bytes)
 
         margin = reference.margin if options.margin is None else options.margin
         why = "as asked" if options.margin is not None else "launches differ by as much on this device"

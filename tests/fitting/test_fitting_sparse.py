@@ -141,6 +141,22 @@ def test_a_rule_is_approached_in_passes_too(record, target, data, store, tmp_pat
     assert all(0.5 < len(kept) / first["sizes"][g] < 1 for g, kept in first["keep"].items())
 
 
+def test_blocks_go_in_the_last_pass(record, target, store, tmp_path):
+    options = replace(
+        OPTIONS,
+        sparsity="",
+        passes=2,
+        criterion="l2",
+        epochs=0,
+        profile=replace(OPTIONS.profile, blocks=True),
+    )
+    tight = Promise(Limit(0.25, relative=True))
+    result = fit(record.load(), target, FakeDevice(tmp_path / "b"), store, tmp_path / "run", tight, options=options)
+    first = json.loads((tmp_path / "run" / "stages" / "pass-1" / "widths.json").read_text())["plan"]
+    assert all(first["keep"].values())
+    assert result.plan.empty
+
+
 def test_sparse_weights_without_data(record, target, store, tmp_path):
     options = replace(OPTIONS, sparsity="n_m:n=1,m=2", passes=2, criterion="l2", epochs=0)
     result = fit(
