@@ -15,7 +15,7 @@ from compiler_nets import net
 from long_tests import long
 from torch import nn
 
-from edgeprune.compiler.compile import compile_network, state_of
+from edgeprune.compiler.compile import compile_network, weights_of
 from edgeprune.compiler.in_blocks import found_in_blocks
 from edgeprune.compiler.kernels.registry import schedules_for
 from edgeprune.compiler.schedules import ScheduleBook
@@ -93,7 +93,7 @@ def test_every_kind_of_tile_of_a_convolution(rule: str, target: Target, tmp_path
 def test_weights_that_are_zero_in_blocks(target: Target, tmp_path: Path) -> None:
     """Four vectors a weight block, in both orders of the loops."""
     network = read_network(Head().eval(), (X,))
-    stored = [spec for spec in found_in_blocks(network.kernels, state_of(network)) if spec is not None]
+    stored = [spec for spec in found_in_blocks(network.kernels, weights_of(network)) if spec is not None]
     records = [
         KernelRecord(spec, schedules_for(spec, target)[2 * (i % 2)], "ok", 1.0, samples=1)
         for i, spec in enumerate(stored)

@@ -25,6 +25,8 @@ from edgeprune.targets import Target, load_target
 TARGETS = [load_target(n) for n in ("x86_64_avx512", "x86_64_avx2", "rpi4", "armv7_generic")]
 LEAST = 0.65
 """Share of the results that must be written in vectors, and in parallel: tails and borders are neither."""
+UNKNOWN = 16
+"""Rounds that a loop counts as whose length is data."""
 SMALL = 2048
 """Results below which a kernel need not be parallel."""
 
@@ -59,7 +61,9 @@ def written(function_: Any) -> Written:
         match type(statement).__name__:
             case "For":
                 shared = parallel or statement.kind == tvm.tirx.ForKind.PARALLEL
-                visit(statement.body, rounds * int(statement.extent), shared)
+                # The length of a loop over stored blocks is data.
+                length = int(statement.extent) if isinstance(statement.extent, tvm.tirx.IntImm) else UNKNOWN
+                visit(statement.body, rounds * length, shared)
             case "BufferStore" if statement.buffer.same_as(output):
                 lanes = getattr(statement.indices[0], "lanes", 1)
                 found.values += rounds * int(lanes)
@@ -119,7 +123,18 @@ def plain(*shape: int) -> TensorSpec:
 WINDOW = {"kernel": (4, 4), "stride": (2, 2), "padding": (1, 1), "dilation": (1, 1)}
 CUBE = {"kernel": (3, 3, 3), "stride": (1, 1, 1), "padding": (1, 1, 1), "dilation": (1, 1, 1)}
 HALF = {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0)}
+POINT = {"kernel": (1, 1), "stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
 FAMILIES = {
+    "stored blocks": kernel(
+        "conv2d",
+        [TensorSpec((1, 64, 14, 14))],
+        TensorSpec((1, 96, 14, 14)),
+        ("bias", "relu"),
+        groups=1,
+        density=25,
+        **POINT,
+    ),
+    "stored blocks of rows": kernel("dense", [plain(32, 64)], plain(32, 96), ("bias",), density=25),
     "conv_transposed": kernel(
         "conv_transpose2d", [TensorSpec((1, 40, 14, 14))], TensorSpec((1, 20, 28, 28)), ("bias",), groups=1, **WINDOW
     ),
