@@ -59,9 +59,6 @@ class Companion(Protocol):
         that moment.
         """
 
-    def finish(self, module: nn.Module) -> None:
-        """Called once after the last step, or where the training failed."""
-
 
 class Silent:
     """A companion that does nothing: the base of those that take part in some moments alone."""
@@ -91,5 +88,3 @@ class Silent:
         return {}
 
     def restore(self, module: nn.Module, state: dict[str, Any]) -> None: ...
-
-    def finish(self, module: nn.Module) -> None: ...

@@ -116,12 +116,8 @@ def train(
                 "companions": [type(c).__name__ for c in companions],
             }
             saved = None if checkpoint is None else _Saved(checkpoint, _named(identity, before, teacher, checkpoint.of))
-            try:
-                loop = Loop(module, data.train, loss, companions, augment, **rates)
-                return _epochs(loop, data, held_out, saved, progress)
-            finally:
-                for companion in companions:
-                    companion.finish(module)
+            loop = Loop(module, data.train, loss, companions, augment, **rates)
+            return _epochs(loop, data, held_out, saved, progress)
     except BaseException:
         module.load_state_dict(before)
         raise

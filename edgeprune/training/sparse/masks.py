@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from edgeprune.errors import UsageError
 from edgeprune.graph.channels import ChannelGraph
+from edgeprune.methods import chosen
 from edgeprune.training.sparse.patterns import SCOPES, Blocks, Single, lowest_gone, n_of_m
 from edgeprune.training.sparse.schedule import Schedule
 from edgeprune.training.sparse.sparsity import MAGNITUDE, Scorer, Sparsity, silence, weights_of
@@ -93,7 +94,19 @@ class Masked(Sparsity):
         silence(weights, self.masks)
 
 
-class Weight(Masked):
+class _Lowest(Masked):
+    """Units of a pattern go, those of the lowest signal."""
+
+    def __init__(self, pattern: Blocks | Single, by: str, schedule: Schedule, scope: str) -> None:
+        super().__init__(by)
+        self.pattern, self.schedule = pattern, schedule
+        self.scope = chosen(f"sparsity '{self.name}'", "scope", scope, SCOPES)
+
+    def kept(self, signals: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+        return lowest_gone(signals, self.pattern, share, self.scope)
+
+
+class Weight(_Lowest):
     """Single weights go (Han et al. 2015; gradually: Zhu and Gupta 2017).
 
     Args:
@@ -113,14 +126,10 @@ class Weight(Masked):
         ramp: float = 0.6,
         scope: str = "global",
     ) -> None:
-        super().__init__(by)
-        self.schedule, self.scope = Schedule(schedule, remove, ramp), _scope(scope)
-
-    def kept(self, signals: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
-        return lowest_gone(signals, Single(), share, self.scope)
+        super().__init__(Single(), by, Schedule(schedule, remove, ramp), scope)
 
 
-class Block(Masked):
+class Block(_Lowest):
     """Blocks of weights go, so that what is left is read and multiplied in runs (Narang et al. 2017).
 
     Args:
@@ -139,12 +148,7 @@ class Block(Masked):
         ramp: float = 0.6,
         scope: str = "global",
     ) -> None:
-        super().__init__(by)
-        self.blocks = Blocks(rows, columns)
-        self.schedule, self.scope = Schedule(schedule, remove, ramp), _scope(scope)
-
-    def kept(self, signals: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
-        return lowest_gone(signals, self.blocks, share, self.scope)
+        super().__init__(Blocks(rows, columns), by, Schedule(schedule, remove, ramp), scope)
 
 
 class NofM(Masked):
@@ -182,9 +186,3 @@ class Kept(Masked):
 
     def kept(self, signals: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
         return self.masks
-
-
-def _scope(scope: str) -> str:
-    if scope not in SCOPES:
-        raise UsageError(f"option scope of a sparsity cannot be '{scope}'", hint=f"it is one of {', '.join(SCOPES)}")
-    return scope
