@@ -1,4 +1,4 @@
-"""Owners of locks and folders on a device: text that names a process, and whether that process still lives.
+"""Owners of locks and folders on a device: a text or a name that tells a process, and whether that process still lives.
 
 An owner that was killed is recognised on its own computer only; seen from anywhere else it counts as alive.
 """
@@ -25,7 +25,7 @@ class Owner:
 
     Attributes:
         host: name of the computer, for people.
-        computer: which computer it is, and ``boot`` which of its boots.
+        computer: which computer it is, and ``boot`` which of its boots, or how its number begins.
         namespace: the process ids it counts in (a container has its own).
         pid, started: the process, and its start in clock ticks since boot: ids are used again.
         token: this one holding of it.
@@ -67,6 +67,18 @@ class Owner:
             else None
         )
 
+    @classmethod
+    def of_name(cls, name: str) -> Owner | None:
+        """None if ``name`` is not what :meth:`to_name` gives."""
+        match name.split("."):
+            case [computer, boot, namespace, pid, started, token] if pid.isdecimal() and token:
+                return cls("", computer, boot, namespace, int(pid), started, token)
+        return None
+
+    def to_name(self) -> str:
+        """A name of a file or folder for :meth:`of_name`, short, without the host."""
+        return ".".join((self.computer, self.boot[:8], self.namespace, str(self.pid), self.started, self.token))
+
     def to_text(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
 
@@ -78,7 +90,7 @@ class Owner:
         me = Owner.me()
         if self.computer != me.computer:
             return False
-        if self.boot != me.boot:
+        if not me.boot.startswith(self.boot):
             return True
         if self.namespace != me.namespace:
             return False
@@ -105,7 +117,7 @@ def _started(pid: int) -> str:
 
 def _namespace() -> str:
     try:
-        return os.readlink("/proc/self/ns/pid")
+        return os.readlink("/proc/self/ns/pid").strip("pid:[]")
     except OSError:
         return ""
 
