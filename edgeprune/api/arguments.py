@@ -33,6 +33,8 @@ Inputs = Tensor | Sequence[Tensor] | Sequence[int] | None
 Data = str | Path | Mapping[str, Any] | Sequence[Any] | DataLoader[Any] | Dataset[Any] | DataSet | None
 TaskArgument = str | Task | None
 Shape = str | Sequence[int] | Mapping[str, Sequence[int]] | None
+Densities = str | Sequence[int] | None
+"""``25,50`` or (25, 50): what may stay of the blocks of a layer's weights, in per cent."""
 Where = str | Path | None
 Frames = str | ImageInput | None
 """``rgb``, ``bgr:imagenet``, or what else :meth:`ImageInput.parse` reads."""

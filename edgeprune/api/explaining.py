@@ -198,12 +198,12 @@ def _made_smaller(folder: Path, solved: Solved, plan: Plan | None) -> list[str]:
     if plan is None:
         return ["The run is not finished: this is the plan that is being trained or installed."]
     chosen = {c.name: w for c, w in zip(solved.problem.choices, solved.solution.widths, strict=True)}
-    if unknown := sorted(set(chosen) - set(plan.sizes)):
+    if unknown := sorted(set(chosen) - set(plan.sizes) - set(plan.densities)):
         raise BadInputError(
             f"{WIDTHS_FILE} in {folder} is of another network: it has no width group {', '.join(unknown)}",
             hint="run edgeprune prune or fit again",
         )
-    differ = {name: plan.width(name) for name, width in chosen.items() if plan.width(name) != width}
+    differ = {name: plan.level(name) for name, width in chosen.items() if plan.level(name) != width}
     if wider := sorted(name for name, width in differ.items() if width > chosen[name]):
         raise BadInputError(
             f"{WIDTHS_FILE} in {folder} is not of the plan in {SOLUTION}: {', '.join(wider)} would be wider",

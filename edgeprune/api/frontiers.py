@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeprune.amounts import share
-from edgeprune.api.arguments import Data, Inputs, Model, Shape, TaskArgument, Where
+from edgeprune.api.arguments import Data, Densities, Inputs, Model, Shape, TaskArgument, Where
 from edgeprune.api.planning import Question
 from edgeprune.api.progress import reporting
 from edgeprune.api.shown import Shown
@@ -22,6 +22,7 @@ from edgeprune.devices.protocol import Device
 from edgeprune.errors import UsageError
 from edgeprune.fitting.planner import Planner
 from edgeprune.importance.curves import IMPORTANCE
+from edgeprune.latency.densities import parse_densities
 from edgeprune.progress import Progress
 from edgeprune.report.frontier import Mark, frontier_tables, marks_of
 from edgeprune.report.tables import Table
@@ -111,6 +112,7 @@ def frontier(
     points: int = 8,
     step: int | None = None,
     blocks: bool = False,
+    densities: Densities = None,
     tune: int = 8,
     store: Where = None,
     allow_mismatch: bool = False,
@@ -145,6 +147,7 @@ def frontier(
         points=points,
         step=step,
         blocks=blocks,
+        densities=parse_densities(densities),
         tune=tune,
         store=store,
         allow_mismatch=allow_mismatch,

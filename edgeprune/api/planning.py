@@ -25,6 +25,7 @@ from edgeprune.budget.effort import UNLIMITED, Effort
 from edgeprune.compiler.flash import FlashModel, empty_bytes
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.devices.protocol import Device
+from edgeprune.fitting.densities import check_densities, densities_of
 from edgeprune.fitting.objective import check_objective, saliency_of
 from edgeprune.fitting.planned_ram import PlannedRam
 from edgeprune.fitting.planned_storage import PlannedStorage
@@ -68,6 +69,7 @@ class Question:
     points: int
     step: int | None
     blocks: bool
+    densities: tuple[int, ...]
     tune: int
     store: Where
     allow_mismatch: bool
@@ -119,6 +121,7 @@ class Opened:
             UsageError: the criterion needs data, and there are none.
         """
         asked, data, task = self.question, self.data, self.task
+        check_densities(asked.densities, self.target, ram_limited=ram_limited)
         network = read_network(self.loaded.module, self.loaded.example_inputs, self.loaded.interface)
         with reporting(progress) as bar, self._profile(network, bar) as profile:
             if asked.blocks:
@@ -160,6 +163,7 @@ class Opened:
                 program_bytes=dense_flash_bytes - dense.flash_bytes,
                 ram=ram,
                 flash=flash,
+                densities=densities_of(network, asked.densities, saliency.curves, levels, tables),
                 effort=effort,
                 progress=bar,
             )

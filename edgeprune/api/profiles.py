@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeprune.amounts import written
-from edgeprune.api.arguments import Boards, Inputs, Model, Shape, Where, boards_of, open_model, open_target
+from edgeprune.api.arguments import Boards, Densities, Inputs, Model, Shape, Where, boards_of, open_model, open_target
 from edgeprune.api.progress import reporting
 from edgeprune.api.shown import Shown
 from edgeprune.budget.effort import parse_seconds
@@ -20,6 +20,7 @@ from edgeprune.devices.protocol import DeviceInfo
 from edgeprune.errors import UsageError
 from edgeprune.graph.network import Network, read_network
 from edgeprune.home import store_path
+from edgeprune.latency.densities import parse_densities
 from edgeprune.latency.jsonl import write_jsonl
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.networks import NetworkRecord
@@ -203,6 +204,7 @@ def profile(
     points: int = 8,
     step: int | None = None,
     blocks: bool = False,
+    densities: Densities = None,
     tune: int = 8,
     sampled: bool | None = None,
     budget: str | float | None = None,
@@ -233,6 +235,7 @@ def profile(
         step=step,
         tune=tune,
         blocks=blocks,
+        densities=parse_densities(densities),
         sampled=True if budget is not None else sampled,
         seconds=seconds,
         fleet=fleet,

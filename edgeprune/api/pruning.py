@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgeprune.amounts import percent, size, written
 from edgeprune.api.arguments import (
     Data,
+    Densities,
     Inputs,
     Model,
     Shape,
@@ -23,6 +24,7 @@ from edgeprune.budget.effort import USUAL, Effort
 from edgeprune.budget.registry import get_solver
 from edgeprune.devices.protocol import Device
 from edgeprune.errors import UsageError
+from edgeprune.fitting.densities import planned_blocks
 from edgeprune.fitting.planner import shrunk
 from edgeprune.fitting.recover import History, Lesson, made_sparse
 from edgeprune.fitting.recover import recover as recover_by
@@ -31,6 +33,7 @@ from edgeprune.fitting.run_folder import check_out, save_question, save_run
 from edgeprune.fitting.sparse import check_sparsity, sparsities
 from edgeprune.graph.network import Network as ReadNetwork
 from edgeprune.importance.curves import IMPORTANCE
+from edgeprune.latency.densities import parse_densities
 from edgeprune.models.loading import LoadedModel
 from edgeprune.progress import Progress
 from edgeprune.pruning.measures import Sparsity
@@ -120,9 +123,12 @@ class Pruned(Network):
         better = sum(layer["after"] < layer["before"] for layer in rebuilt)
         solved = {"layers re-solved": f"{better} of {len(rebuilt)}"} if rebuilt else {}
         gone = ", ".join(f"{name} {percent(share)}" for name, share in self.sparsity.shares().items())
-        unchanged = {} if self.plan.keep else {"note": "the network as it is keeps the budget: nothing was removed"}
+        unchanged = {} if self.plan.changes else {"note": "the network as it is keeps the budget: nothing was removed"}
         following = {"written to": self.folder, "next": f"edgeprune compile {self.folder} --target {self.target}"}
         groups = Table(self.summary, ("group", "size", "kept", "share"), rows)
+        blocks = ", ".join(f"{weight} {density} %" for weight, density in self.plan.in_blocks.items())
+        if self.plan.densities:
+            following = {"blocks of weights kept": blocks or "all", **following}
         return groups, facts_table({**unchanged, "sparsity": gone, **solved, **following})
 
     def to_json(self) -> dict[str, Any]:
@@ -138,6 +144,7 @@ class Pruned(Network):
                 "absolute": self.sparsity.absolute,
                 "shares": self.sparsity.shares(),
             },
+            "densities": dict(self.plan.densities),
             "groups": [{"group": g, "size": n, "kept": self.plan.width(g)} for g, n in self.plan.sizes.items()],
         }
 
@@ -164,6 +171,7 @@ def prune(
     points: int = 8,
     step: int | None = None,
     blocks: bool = False,
+    densities: Densities = None,
     tune: int = 8,
     store: Where = None,
     allow_mismatch: bool = False,
@@ -207,6 +215,7 @@ def prune(
         points=points,
         step=step,
         blocks=blocks,
+        densities=parse_densities(densities),
         tune=tune,
         store=store,
         allow_mismatch=allow_mismatch,
@@ -254,7 +263,7 @@ def _check_recovery(chain: str, *, has_data: bool) -> None:
 
 def _recovered(planning: Planning, small: ReadNetwork, plan: Plan, chain: str, asked: str) -> History:
     data, task = planning.data, planning.task
-    found = sparsities(asked, "weights", small, data, task)
+    found = (*sparsities(asked, "weights", small, data, task), *planned_blocks(plan))
     if data is None or task is None:
         return made_sparse(small, found)
     lesson = Lesson(small, planning.network, plan, data, task, sparsity=found, progress=planning.progress)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from edgeprune.api.arguments import (
     Boards,
     Data,
+    Densities,
     Frames,
     Inputs,
     Model,
@@ -49,6 +50,7 @@ from edgeprune.fitting.stages import FOLDER, LOG, Stages
 from edgeprune.graph.network import read_network
 from edgeprune.home import store_path
 from edgeprune.importance.curves import IMPORTANCE
+from edgeprune.latency.densities import parse_densities
 from edgeprune.latency.store import ProfileStore
 from edgeprune.models.image_input import ImageInput
 from edgeprune.models.loading import LoadedModel
@@ -92,6 +94,7 @@ def fit(
     points: int = 8,
     step: int | None = None,
     blocks: bool = False,
+    densities: Densities = None,
     tune: int = 8,
     sampled: bool | None = None,
     store: Where = None,
@@ -169,7 +172,14 @@ def fit(
         allow_mismatch=allow_mismatch,
         weight_storage=weight_storage,
         profile=ProfileOptions(
-            threads=threads, points=points, step=step, tune=tune, blocks=blocks, sampled=sampled, fleet=fleet
+            threads=threads,
+            points=points,
+            step=step,
+            tune=tune,
+            blocks=blocks,
+            densities=parse_densities(densities),
+            sampled=sampled,
+            fleet=fleet,
         ),
     )
     options.check(has_data=data is not None)

@@ -62,6 +62,7 @@ _SHARED = (
     option(
         "blocks", bool, False, "Residual blocks and branches may go whole (docs/BLOCKS.md).", "--blocks/--no-blocks"
     ),
+    option("densities", str | None, None, "Blocks of weights that may stay of a layer, in per cent: 25,50."),
     option("tune", int, 8, "Schedules tried for each kernel; 1 is quick.", min=1),
     option("sampled", bool | None, None, "Only what plans hang on, or all widths.", "--sampled/--exhaustive"),
     option("build_on", str | None, None, "Build kernels on a Dask cluster: tcp://SCHEDULER:8786. Here by default."),
@@ -103,7 +104,7 @@ LEARNING = ("data", "task", "pixels")
 LOADING = ("weights", "input_shape", "example", "seed")
 WHERE = ("target", "device")
 PROMISED = ("latency", "flash", "ram", "statistic")
-PROFILING = ("threads", "points", "step", "blocks", "tune", "store", "allow_mismatch")
+PROFILING = ("threads", "points", "step", "blocks", "densities", "tune", "store", "allow_mismatch")
 
 _LAST = ("as_json", "quiet")
 

@@ -48,20 +48,20 @@ class FlashModel:
         """
         return cls(memory, tables, dense_bytes - cls(memory, tables, 0).bytes({}))
 
-    def bytes(self, widths: Mapping[str, int]) -> float:
+    def bytes(self, widths: Mapping[str, int], densities: Mapping[str, int] | None = None) -> float:
         """The file of the program of a plan.
 
         Args:
             widths: group name -> channels, at least 1; groups that are not named have all their channels.
+            densities: parameter -> what stays of the blocks of its weights, in per cent; of others all of them.
 
         Raises:
             PlanError: a group without channels. ProfileError: the tables do not cover a kernel.
         """
-        distinct = {
-            (spec, json.dumps(dict(schedule), sort_keys=True)): spec for spec, schedule in self._memory.built(widths)
-        }
+        memory = self._memory.in_blocks(densities or {})
+        distinct = {(spec, json.dumps(dict(schedule), sort_keys=True)): spec for spec, schedule in memory.built(widths)}
         code = sum(self._tables.predict_kernel(spec).object_bytes for spec in distinct.values())
-        return self.program_bytes + code + self._tables.stored_share * self._memory.weight_bytes(widths)
+        return self.program_bytes + code + self._tables.stored_share * memory.weight_bytes(widths)
 
 
 def empty_bytes(graph: KernelGraph, target: Target, book: ScheduleBook) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Literal, get_args
 
@@ -37,6 +38,12 @@ def in_blocks(spec: KernelSpec, weight: NDArray[np.float32] | None) -> KernelSpe
         return None
     density = density_of(pattern_of(weight))
     return spec.with_density(density) if density < 100 else None
+
+
+def layers_for_blocks(graph: KernelGraph) -> dict[str, str]:
+    """Layers that may store blocks of their weights: node -> the weight, which no other node reads."""
+    read = Counter(n.weights.weight for n in graph.nodes)
+    return {n.name: w for n in graph.nodes if (w := n.weights.weight) and read[w] == 1 and _may(n.spec)}
 
 
 def _may(spec: KernelSpec) -> bool:

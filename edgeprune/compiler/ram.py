@@ -7,7 +7,8 @@ out a program (:mod:`edgeprune.compiler.arena`, :mod:`edgeprune.compiler.memory`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from edgeprune.compiler.allocated import allocated_bytes, call_bytes, fixed_bytes, staged_bytes
@@ -22,6 +23,7 @@ from edgeprune.errors import PlanError
 from edgeprune.graph.channels import ChannelGraph, KernelGraph
 from edgeprune.graph.resized import axis_widths, resized
 from edgeprune.graph.spec import KernelSpec
+from edgeprune.latency.densities import WHOLE, at_density
 from edgeprune.targets import Target
 
 
@@ -152,8 +154,29 @@ class MemoryModel:
             self._known[spec] = self._call(spec)
         return self._known[spec]
 
+    def in_blocks(self, densities: Mapping[str, int]) -> MemoryModel:
+        """The same of a network of whose weights blocks are zero.
+
+        Args:
+            densities: parameter -> what stays of its blocks, in per cent; such a layer stores these alone where timings
+                say that it is quicker so (:func:`edgeprune.compiler.in_blocks.choose_blocks`).
+        """
+        if all(density == WHOLE for density in densities.values()):
+            return self
+        nodes = [
+            replace(n, spec=at_density(n.spec, densities.get(n.weights.weight, WHOLE))) for n in self.kernels.nodes
+        ]
+        found = copy(self)
+        found.kernels, found._calls = replace(self.kernels, nodes=tuple(nodes)), [{} for _ in nodes]
+        return found
+
     def _call(self, spec: KernelSpec) -> Call:
-        schedule = self._book.choose(spec).schedule
+        if spec.density is None:
+            schedule = self._book.choose(spec).schedule
+        elif self._book.quicker_in_blocks(spec):
+            schedule = self._book.of_blocks().choose(spec).schedule
+        else:
+            return self.call(spec.with_density(None))
         rule = rule_named(schedule)
         return Call(
             spec,

@@ -16,6 +16,7 @@ from edgeprune.devices.protocol import Device
 from edgeprune.errors import InfeasibleBudgetError, ProfileError, VerificationError
 from edgeprune.fitting.baseline import uniform
 from edgeprune.fitting.build import Builder
+from edgeprune.fitting.densities import check_densities, densities_of
 from edgeprune.fitting.fleet import check_fleet, install_on_others, slowest
 from edgeprune.fitting.install import install
 from edgeprune.fitting.judging import frame_distance
@@ -41,6 +42,7 @@ from edgeprune.fitting.workshop import Workshop
 from edgeprune.graph.network import Network, read_network, with_ranges
 from edgeprune.importance.curves import Saliency
 from edgeprune.importance.rules import capped
+from edgeprune.latency.densities import WHOLE, at_density
 from edgeprune.latency.grids import finer
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.store import ProfileStore
@@ -103,6 +105,7 @@ def fit(
     options.check(has_data=data is not None)
     fleet, of_profile = options.profile.fleet, replace(options.profile, fleet=False)
     check_fleet(fleet=fleet, others=others)
+    check_densities(options.profile.densities, target, ram_limited=promise.ram is not None)
     network = read_network(model.module, model.example_inputs, model.interface)
     if options.profile.blocks:
         network = with_removable(network, progress)
@@ -154,6 +157,7 @@ def fit(
             progress=progress,
             weight_storage=options.weight_storage,
             ram_limited=promise.ram is not None,
+            block_sparse="profiled" if options.profile.densities else "never",
         )
         workshop = Workshop(network, builder, trials, stages, Path(scratch), data, task, options)
         dense = workshop.variant("dense", network, stages.run / DENSE, keep=True)
@@ -195,7 +199,10 @@ def fit(
             levels = planning.levels
             if part < 1:  # blocks go in the last pass: kernels are new around them, and nobody profiled these
                 levels = {group: tuple(w for w in widths if w) for group, widths in levels.items()}
-            return replace(planning, levels=levels, most=kept).planner(of, scored, latency_ms, flash_bytes)
+            # Weights become sparse in the last pass, in the training that is the last one.
+            densities = options.profile.densities if part == 1 else ()
+            now_planning = replace(planning, levels=levels, most=kept, densities=densities)
+            return now_planning.planner(of, scored, latency_ms, flash_bytes)
 
         margin = reference.margin if options.margin is None else options.margin
         why = "as asked" if options.margin is not None else "launches differ by as much on this device"
@@ -263,7 +270,9 @@ def fit(
         stages.once(DONE, lambda: True, bool)
         tables = planning.corrected(best)
         # Where blocks are gone, kernels are new around them, and nobody profiled these.
-        known = [n for n in done.network.kernels.nodes if not done.plan.empty or tables.family(n.spec)]
+        blocks = done.plan.in_blocks
+        specs = {n.name: at_density(n.spec, blocks.get(n.weights.weight, WHOLE)) for n in done.network.kernels.nodes}
+        known = {name: spec for name, spec in specs.items() if not done.plan.empty or tables.family(spec)}
         return FitResult(
             model_name=model.name,
             model_source=model.source,
@@ -279,7 +288,7 @@ def fit(
             dense=replace(dense, timing=reference.timing, latency_ms=reference.timing.median_ms),
             pruned=pruned,
             uniform=rival,
-            predicted_kernels_ms={n.name: tables.predict_kernel(n.spec).latency_ms for n in known},
+            predicted_kernels_ms={name: tables.predict_kernel(spec).latency_ms for name, spec in known.items()},
             rounds=tuple(rounds),
             plan=done.plan,
             dropped=planner.dropped,
@@ -316,6 +325,8 @@ class _Planning:
     ram_limited: bool = False
     most: Mapping[str, int] = field(default_factory=dict)
     """What a rule keeps of each group, at most."""
+    densities: tuple[int, ...] = ()
+    """What may stay of the blocks of layers' weights."""
 
     def levels_of(self, network: Network) -> dict[str, tuple[int, ...]]:
         """The levels of a network that may be smaller than the one that was profiled."""
@@ -327,17 +338,19 @@ class _Planning:
         """A planner for a network of this measured cost: its cost beyond the sum of its kernels corrects the tables."""
         predicted = self.tables.network(n.spec for n in network.kernels.nodes)
         storage = PlannedStorage(network, self.book, self.options.weight_storage, ram_limited=self.ram_limited)
+        tables, levels = self.tables.corrected(latency_ms, predicted.latency_ms), self.levels_of(network)
         return Planner(
             network,
             saliency,
-            self.tables.corrected(latency_ms, predicted.latency_ms),
-            self.levels_of(network),
+            tables,
+            levels,
             solver=self.solver or self.options.solver,
             criterion_name=self.options.criterion,
             rule_name=self.options.rule if self.most else "",
             program_bytes=flash_bytes - predicted.flash_bytes,
             step=self.step,
             ram=PlannedRam(network, self.book, limited=self.ram_limited, storage=storage),
+            densities=densities_of(network, self.densities, saliency.curves, levels, tables),
             effort=self.options.effort,
             progress=self.progress,
         )

@@ -120,6 +120,7 @@ class FitOptions(Jsonable):
         """Raises UsageError where a task's own trainer does not do what the options ask of a training."""
         asked = {
             "sparsity": bool(self.sparsity),
+            "densities": bool(self.profile.densities),
             "early_stop": self.early_stop is not None,
             "precision": self.precision != FLOAT32,
         }

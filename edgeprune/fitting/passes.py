@@ -90,7 +90,7 @@ def _taken(
         progress.stage(f"pass {number} of {workshop.options.passes}")
         plan = planned()
         small = shrunk(before.network, plan)
-        history = rebuilt(workshop, name, small, before.network, plan, workshop.options.epochs, sparsity=False)
+        history = rebuilt(workshop, name, small, before.network, plan, workshop.options.epochs, sparsity=None)
         whole = before.whole(plan)
         save_pruned(small.module, whole, folder)
         return small, whole, history

@@ -57,10 +57,11 @@ class PlannedRam:
         has no limit.
         """
         try:
-            if self._storage is not None and not plan.keep:
+            if self._storage is not None and not plan.changes:
                 return self.dense_bytes
             if self._storage is None and not plan.empty:
-                return self.memory.at({group: plan.width(group) for group in plan.sizes}).ram
+                memory = self.memory.in_blocks(plan.densities)
+                return memory.at({group: plan.width(group) for group in plan.sizes}).ram
             return self._traced_bytes(plan) if self._limited or not plan.empty else None
         except UnsupportedOperatorError:
             # It costs the plan its round, where it is built.

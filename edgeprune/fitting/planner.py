@@ -23,6 +23,7 @@ from edgeprune.graph.spec import KernelSpec
 from edgeprune.importance.criterion import LossFn, OfModule, Scores
 from edgeprune.importance.curves import Saliency
 from edgeprune.importance.registry import criterion
+from edgeprune.latency.densities import Densities
 from edgeprune.latency.grids import finer
 from edgeprune.latency.model import LEVEL, LatencyModel
 from edgeprune.latency.problem import build_problem, kernels_at, usable_levels
@@ -92,6 +93,7 @@ class Planner:
         step: widths between those that were timed are multiples of it.
         ram: what programs of plans allocate; None: that is neither predicted nor limited.
         flash: the files of plans' programs, with the code of equal kernels once; None: as the tables add up.
+        densities: of the layers of whose weights blocks may go.
         effort: of the solver for one question.
 
     Attributes:
@@ -115,12 +117,14 @@ class Planner:
         step: int = 1,
         ram: PlannedRam | None = None,
         flash: FlashModel | None = None,
+        densities: Densities | None = None,
         effort: Effort = UNLIMITED,
         progress: Progress = SILENT,
     ) -> None:
         self._network, self._saliency, self._model, self._progress = network, saliency, model, progress
         self._solver, self._criterion, self._program_bytes, self._step = solver, criterion_name, program_bytes, step
         self._ram, self._flash, self._effort, self._rule = ram, flash, effort, rule_name
+        self._densities: Densities = densities or {}
         self._levels, self.dropped = usable_levels(network.kernels, network.channels, levels, model)
         self.problem = self._at(self._levels)
 
@@ -137,7 +141,9 @@ class Planner:
 
     def _at(self, levels: Mapping[str, tuple[int, ...]]) -> Problem:
         kernels, channels = self._network.kernels, self._network.channels
-        problem = build_problem(kernels, channels, self._saliency.curves, levels, self._model, estimate=True)
+        problem = build_problem(
+            kernels, channels, self._saliency.curves, levels, self._model, densities=self._densities, estimate=True
+        )
         rows = () if self._ram is None else self._ram.rows(problem, levels)
         return replace(problem, base_flash_bytes=problem.base_flash_bytes + self._program_bytes, ram=rows)
 
@@ -156,7 +162,7 @@ class Planner:
     def between(self, low: Proposal[Plan], high: Proposal[Plan]) -> Proposal[Plan] | None:
         """The plan half-way between two, width by width; None if there is none between."""
         choices = self._finer.choices
-        ends = [tuple(c.levels.index(x.plan.width(c.name)) for x in (low, high)) for c in choices]
+        ends = [tuple(c.levels.index(x.plan.level(c.name)) for x in (low, high)) for c in choices]
         # A block is removed completely or not at all, so there is no width between 0 and the first one.
         apart = [i for i, (c, (a, b)) in enumerate(zip(choices, ends, strict=True)) if a != b and c.levels[min(a, b)]]
         halves = [a for a, _ in ends]
@@ -215,16 +221,16 @@ class Planner:
             plan = replace(plan, predicted={**plan.predicted, "ram_bytes": ram})
         flash = solution.flash_bytes
         if self._flash is not None and not plan.empty:
-            flash = self._flash.bytes({group: plan.width(group) for group in plan.sizes})
+            flash = self._flash.bytes({group: plan.width(group) for group in plan.sizes}, plan.densities)
             plan = replace(plan, predicted={**plan.predicted, "flash_bytes": flash})
-        key = tuple(sorted(plan.keep.items()))
+        key = (*sorted(plan.keep.items()), *sorted(plan.densities.items()))
         return Proposal(
             plan,
             key,
             solution.latency_ms,
             flash,
             solution.saliency,
-            dense=not plan.keep,
+            dense=not plan.changes,
             estimated=self._untimed(solution),
             ram_bytes=solution.ram_bytes if ram is None else ram,
         )
@@ -235,11 +241,16 @@ class Planner:
         return any(record is None or not record.ok for record in found)
 
     def _kernels(self, solution: Solution) -> list[KernelSpec]:
-        return kernels_at(self._network.kernels, self._network.channels, self._levels, self._chosen(solution))
+        kernels, channels = self._network.kernels, self._network.channels
+        widths, chosen = self._chosen(solution)
+        densities = {node: chosen[d.weight] for node, d in self._densities.items()}
+        return kernels_at(kernels, channels, self._levels, widths, densities)
 
-    def _chosen(self, solution: Solution) -> dict[str, int]:
-        """Width of each group that has a choice."""
-        return {c.name: w for c, w in zip(self.problem.choices, solution.widths, strict=True)}
+    def _chosen(self, solution: Solution) -> tuple[dict[str, int], dict[str, int]]:
+        """Width of each group that has a choice, and density of each weight that has one."""
+        chosen = {c.name: w for c, w in zip(self.problem.choices, solution.widths, strict=True)}
+        densities = {d.weight: chosen.pop(d.weight) for d in self._densities.values()}
+        return chosen, densities
 
     def _interval(self, solution: Solution) -> dict[str, Any]:
         """Where the latency of a plan lies, by what is not known of its kernels."""
@@ -250,10 +261,12 @@ class Planner:
         return {"latency_interval_ms": [low, high], "level": LEVEL}
 
     def _plan(self, solution: Solution, method: Mapping[str, Any]) -> Plan:
+        widths, densities = self._chosen(solution)
         return make_plan(
             self._network.channels,
-            self._chosen(solution),
+            widths,
             self._saliency.scores,
+            densities=densities,
             predicted={
                 "latency_ms": solution.latency_ms,
                 "flash_bytes": solution.flash_bytes,
@@ -281,7 +294,7 @@ class Planner:
         """
         said, method = plan.certificate, plan.method
         problem = self._finer if method.get("between_timed", True) else self.problem
-        levels = [c.levels.index(plan.width(c.name)) for c in problem.choices]
+        levels = [c.levels.index(plan.level(c.name)) for c in problem.choices]
         answer = Evaluator(problem).solution(levels, self._solver, steps=method.get("steps", 0))
         budget = Budget(**method["budget"]) if "budget" in method else Budget(latency_ms=answer.latency_ms)
         if said:

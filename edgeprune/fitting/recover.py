@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from edgeprune.errors import UsageError
+from edgeprune.fitting.densities import planned_blocks
 from edgeprune.fitting.planner import calibration
 from edgeprune.fitting.recoveries import recoveries_of
 from edgeprune.fitting.sparse import sparsities
@@ -127,7 +128,7 @@ def recover(lesson: Lesson, chain: str) -> History:
     steps: Mapping[str, Recovery] = recoveries_of(chain)
     trained = "finetune" in steps and bool(lesson.training.get("epochs"))
     for name, step in steps.items():
-        if lesson.lost.keep or (lesson.sparsity and name == "finetune"):
+        if lesson.lost.changes or (lesson.sparsity and name == "finetune"):
             history |= step.recover(lesson)
     return history | made_sparse(lesson.small, lesson.sparsity, trained=trained)
 
@@ -161,7 +162,9 @@ def recovered(
     folder = workshop.stages.run / "stages" / name
 
     def make() -> tuple[Network, History]:
-        history = rebuilt(workshop, name, small, origin or workshop.network, lost or plan, epochs)
+        history = rebuilt(
+            workshop, name, small, origin or workshop.network, lost or plan, epochs, sparsity=planned_blocks(plan)
+        )
         save_pruned(small.module, plan, folder)
         return small, history
 
@@ -174,16 +177,24 @@ def recovered(
 
 
 def rebuilt(
-    workshop: Workshop, stage: str, small: Network, origin: Network, lost: Plan, epochs: int, *, sparsity: bool = True
+    workshop: Workshop,
+    stage: str,
+    small: Network,
+    origin: Network,
+    lost: Plan,
+    epochs: int,
+    *,
+    sparsity: tuple[Sparsity, ...] | None = (),
 ) -> History:
     """Recover a network that was shrunk from ``origin`` by the plan ``lost``, in place; returns what that told.
 
     Args:
         stage: that this is done in: its training goes on from where it was killed.
-        sparsity: whether its weights become sparse, if the run asks for that.
+        sparsity: what makes its weights sparse beside what the run asks for; None: nothing at all does.
     """
     options, data, task = workshop.options, workshop.data, workshop.task
-    found = sparsities(options.sparsity if sparsity else "", "weights", small, data, task, options.batch_size)
+    asked = sparsities(options.sparsity, "weights", small, data, task, options.batch_size)
+    found = () if sparsity is None else (*asked, *sparsity)
     if data is None or task is None:
         return made_sparse(small, found)
     training, progress = training_of(workshop, stage, epochs, lost), workshop.builder.progress

@@ -64,7 +64,9 @@ def open_run(
         then = json.loads(path.read_text())
     except (OSError, ValueError) as e:
         raise UsageError(f"{out} holds no run that could be gone on with: {e}", hint="give the --out of a fit") from e
-    if unlike := sorted(set(asked["options"]) ^ set(then.get("options", ()))):
+    was = then.get("options", {})
+    unlike = sorted(set(asked["options"]) ^ set(was)) or sorted(set(asked["options"]["profile"]) ^ set(was["profile"]))
+    if unlike:
         raise UsageError(
             f"the run in {out} was begun by another version of edgeprune, with other options: {', '.join(unlike)}",
             hint="go on with it by that version, or begin anew in another --out",

@@ -15,6 +15,7 @@ from edgeprune.deploy.standard import Judgement
 from edgeprune.deploy.timing import timed
 from edgeprune.deploy.trials import Trials
 from edgeprune.fitting.build import Builder
+from edgeprune.fitting.densities import planned_blocks
 from edgeprune.fitting.judging import device_score
 from edgeprune.fitting.options import FitOptions
 from edgeprune.fitting.planner import Planner, shrunk
@@ -108,7 +109,10 @@ class Workshop:
         return device_score(self.trials, placed, self.network, self.data.test, self.task)
 
     def _tried(self, network: Network, plan: Plan, reference: Reference, bundle: Path) -> Tried:
-        self.builder.build(shrunk(network, plan), bundle)
+        small = shrunk(network, plan)
+        for blocks in planned_blocks(plan):
+            blocks.at_once(small.module)
+        self.builder.build(small, bundle)
         with self.trials.open(bundle) as placed:
             placed.check()
             return Tried(reference.judge(placed), read_manifest(bundle).memory.flash)

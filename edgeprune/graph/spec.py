@@ -29,9 +29,6 @@ OPERATIONS = ("add", "sub", "rsub", "mul", "div", "rdiv", "max", "min", "prelu")
 CONVOLUTIONS = ("conv2d", "conv3d")
 """Anchors whose filters read the same window of every channel of their group."""
 
-GATES = {"lstm": 4, "gru": 3}
-"""Gates of a unit, by the ``kind`` of a ``recurrent`` kernel."""
-
 Attr = int | float | str | bool | tuple[int, ...] | tuple[float, ...]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,11 +13,14 @@ from edgeprune.errors import PlanError, ProfileError
 from edgeprune.graph.channels import AxisBinding, Block, ChannelGraph, KernelGraph, KernelNode, WidthGroup
 from edgeprune.graph.resized import width_of
 from edgeprune.graph.spec import KernelSpec
+from edgeprune.latency.densities import WHOLE, Densities, Density, at_density, quickest
 from edgeprune.latency.grids import grid_for, split
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.tables import widths_on
 
 Levels = Mapping[str, tuple[int, ...]]
+_ALL: Densities = {}
+"""No layer is offered another density."""
 
 
 def build_problem(
@@ -27,6 +30,7 @@ def build_problem(
     levels: Levels,
     model: LatencyModel,
     *,
+    densities: Densities = _ALL,
     estimate: bool = False,
 ) -> Problem:
     """The pruning problem of a network on a device.
@@ -43,6 +47,8 @@ def build_problem(
         levels: for each group its levels, ascending, the last its size, or the most that a rule lets stay; one level
             for a frozen group, or for one that is left no choice
             (:func:`edgeprune.latency.grids.levels_of`, then :func:`usable_levels` where kernels failed).
+        densities: of layers of whose weights blocks may go; each is one more choice, named after the parameter, and
+            what it retains counts beside the channels.
         estimate: interpolate widths that were not measured between measured ones.
 
     Raises:
@@ -53,7 +59,8 @@ def build_problem(
     # A group that a rule leaves a single width is worth something, too; an axis takes that width for a constant.
     free = [g.name for g in channels.groups if len(levels[g.name]) > 1 or levels[g.name][-1] < g.size]
     index = {name: i for i, name in enumerate(free)}
-    choices = _choices(channels, free, curves, levels)
+    choices = _choices(channels, free, curves, levels, densities.values())
+    index |= {d.weight: len(free) + i for i, d in enumerate(densities.values())}
     blocks = [b for b in channels.blocks if all(levels[g][0] == 0 for g in b.groups)]
     terms: list[Term] = []
     base_latency_ms, base_flash_bytes = model.beyond_ms, 0.0
@@ -61,20 +68,19 @@ def build_problem(
         bindings = bindings_of(node, channels)
         split_axes = {name: split(binding, levels) for name, binding in bindings.items()}
         grids = tuple(grid_for(binding, levels) for binding in bindings.values())
-        try:
-            table = model.table(node.spec, grids=tuple(g[g > 0] for g in grids), estimate=estimate)
-        except ProfileError as e:
-            raise ProfileError(f"{node.name}: {e.message}", hint=e.hint, node=node.name, **e.details) from e
+        density = densities.get(node.name)
         open_axes = tuple(i for i, (groups, _) in enumerate(split_axes.values()) if groups)
-        closed = tuple(i for i in range(len(grids)) if i not in open_axes)
-        costs = [_with_zeros(t, grids).squeeze(axis=closed) for t in (table.latency_ms, table.flash_bytes)]
+        latency_ms, flash_bytes = _costs(node, density, grids, open_axes, model, estimate=estimate)
         axes = tuple(Axis(tuple(index[g] for g in groups), base) for groups, base in split_axes.values() if groups)
         steps = tuple(grids[i] for i in open_axes)
+        if density:
+            axes += (Axis((index[density.weight],)),)
+            steps += (np.array(density.levels),)
         if gate := _gate(node, bindings, blocks):
-            costs = [np.stack([np.zeros_like(c), c], axis=-1) for c in costs]
+            latency_ms, flash_bytes = (np.stack([np.zeros_like(c), c], axis=-1) for c in (latency_ms, flash_bytes))
             axes += (Axis((index[gate],)),)
             steps += (np.array([0, levels[gate][1]]),)
-        latency_ms, flash_bytes = costs[0] * model.correction, costs[1]
+        latency_ms = latency_ms * model.correction
         if axes:
             terms.append(Term(node.name, axes, steps, latency_ms, flash_bytes))
         else:
@@ -84,8 +90,35 @@ def build_problem(
     return Problem(choices, tuple(terms), base_latency_ms, base_flash_bytes, indices)
 
 
+def _costs(
+    node: KernelNode,
+    density: Density | None,
+    grids: tuple[NDArray[np.int64], ...],
+    open_axes: tuple[int, ...],
+    model: LatencyModel,
+    *,
+    estimate: bool,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Latency and flash of a kernel over its open axes, and over its densities last where it has some."""
+    closed = tuple(i for i in range(len(grids)) if i not in open_axes)
+    timed, found = tuple(g[g > 0] for g in grids), []
+    for level in density.levels if density else (WHOLE,):
+        try:
+            table = model.table(at_density(node.spec, level), grids=timed, estimate=estimate)
+        except ProfileError as e:
+            raise ProfileError(f"{node.name}: {e.message}", hint=e.hint, node=node.name, **e.details) from e
+        costs = (table.latency_ms, table.flash_bytes)
+        found.append(tuple(_with_zeros(cells, grids).squeeze(axis=closed) for cells in costs))
+    latency_ms, flash_bytes = zip(*found, strict=True)
+    return quickest(latency_ms, flash_bytes) if density else (latency_ms[0], flash_bytes[0])
+
+
 def kernels_at(
-    kernels: KernelGraph, channels: ChannelGraph, levels: Levels, chosen: Mapping[str, int]
+    kernels: KernelGraph,
+    channels: ChannelGraph,
+    levels: Levels,
+    chosen: Mapping[str, int],
+    densities: Mapping[str, int] | None = None,
 ) -> list[KernelSpec]:
     """The kernels that run where groups have the ``chosen`` widths, and others their only one; those without channels,
     or gone with a block, do not.
@@ -94,6 +127,7 @@ def kernels_at(
 
     Args:
         levels: as of :func:`build_problem`: they say which blocks may go.
+        densities: node -> what stays of the blocks of its weights, in per cent.
     """
     blocks = [b for b in channels.blocks if all(levels[g][0] == 0 for g in b.groups)]
     widths, specs = {g.name: levels[g.name][-1] for g in channels.groups} | dict(chosen), []
@@ -102,7 +136,7 @@ def kernels_at(
         axes = {axis: width_of(binding, widths) for axis, binding in bindings.items()}
         gate = _gate(node, bindings, blocks)
         if all(axes.values()) and not (gate and widths[gate] == 0):
-            specs.append(node.spec.with_widths(**axes))
+            specs.append(at_density(node.spec.with_widths(**axes), (densities or {}).get(node.name, WHOLE)))
     return specs
 
 
@@ -165,14 +199,22 @@ def usable_levels(
     return {name: tuple(ks) for name, ks in left.items()}, dropped
 
 
-def kernels_to_measure(kernels: KernelGraph, channels: ChannelGraph, levels: Levels) -> list[KernelSpec]:
-    """Every distinct kernel at every width of its grid, full widths first."""
-    specs: dict[str, KernelSpec] = {n.spec.key: n.spec for n in kernels.nodes}
-    for node in kernels.nodes:
+def kernels_to_measure(
+    kernels: KernelGraph, channels: ChannelGraph, levels: Levels, densities: Mapping[str, Sequence[int]] | None = None
+) -> list[KernelSpec]:
+    """Every distinct kernel at every width of its grid, full widths first.
+
+    Args:
+        densities: node -> what may stay of the blocks of its weights, in per cent: at each of these as well.
+    """
+    offered = {n.name: (WHOLE, *(densities or {}).get(n.name, ())) for n in kernels.nodes}
+    whole = [(n, at_density(n.spec, d)) for n in kernels.nodes for d in offered[n.name]]
+    specs: dict[str, KernelSpec] = {spec.key: spec for _, spec in whole}
+    for node, own in whole:
         bindings = bindings_of(node, channels)
         grids = [g[g > 0] for g in (grid_for(b, levels) for b in bindings.values())]
         for point in itertools.product(*grids):
-            spec = node.spec.with_widths(**{a: int(w) for a, w in zip(bindings, point, strict=True)})
+            spec = own.with_widths(**{a: int(w) for a, w in zip(bindings, point, strict=True)})
             specs.setdefault(spec.key, spec)
     return list(specs.values())
 
@@ -223,13 +265,21 @@ def _check_levels(channels: ChannelGraph, levels: Levels) -> None:
 
 
 def _choices(
-    channels: ChannelGraph, free: list[str], curves: Mapping[str, ArrayLike], levels: Levels
+    channels: ChannelGraph,
+    free: list[str],
+    curves: Mapping[str, ArrayLike],
+    levels: Levels,
+    densities: Iterable[Density],
 ) -> tuple[Choice, ...]:
     retained = {name: _curve(channels[name], curves) for name in free}
-    total = sum(float(c[-1]) for c in retained.values())
+    offered = list(densities)
+    total = sum(float(c[-1]) for c in (*retained.values(), *(d.retained for d in offered)))
     if free and not total > 0:
         raise PlanError("every width retains as much as any other", hint="use another criterion")
-    return tuple(Choice(name, levels[name], retained[name][list(levels[name])] / total) for name in free)
+    return (
+        *(Choice(name, levels[name], retained[name][list(levels[name])] / total) for name in free),
+        *(Choice(d.weight, d.levels, d.retained / total) for d in offered),
+    )
 
 
 def _curve(group: WidthGroup, curves: Mapping[str, ArrayLike]) -> NDArray[np.float64]:

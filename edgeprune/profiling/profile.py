@@ -12,9 +12,12 @@ from typing import Annotated
 
 from pydantic import Field, InstanceOf
 
+from edgeprune.compiler.in_blocks import layers_for_blocks
 from edgeprune.devices.protocol import Device, DeviceInfo
 from edgeprune.graph.channels import ChannelGraph, KernelGraph
+from edgeprune.graph.spec import KernelSpec
 from edgeprune.jsonable import Jsonable
+from edgeprune.latency.densities import WHOLE, at_density
 from edgeprune.latency.grids import levels_of
 from edgeprune.latency.model import nominal_ns
 from edgeprune.latency.problem import kernels_to_measure
@@ -43,6 +46,8 @@ class ProfileOptions:
         profile tunes the network's heavy kernels alone, with three schedules at most.
     workers: processes that build kernels; None: one a core.
     blocks: offer width 0 to the groups of blocks: whole blocks may go.
+    densities: what may stay of the blocks of weights of layers that store them (:mod:`edgeprune.latency.densities`),
+        in per cent, ascending.
     sampled: measure only what plans hang on, and estimate the rest (:mod:`edgeprune.sampling.sampled`). None: where
         more than :data:`MANY` kernels would have to be measured otherwise, and not on a GPU, inside whose networks
         kernels are not timed.
@@ -57,6 +62,7 @@ class ProfileOptions:
     tune: int = 8
     workers: int | None = None
     blocks: bool = False
+    densities: tuple[int, ...] = ()
     sampled: bool | None = None
     seconds: float | None = None
     fleet: bool = False
@@ -65,6 +71,14 @@ class ProfileOptions:
     def levels(self, channels: ChannelGraph, target: Target) -> dict[str, tuple[int, ...]]:
         """Widths offered to each group of a network."""
         return levels_of(channels, self.step or target.width_step, self.points, blocks=self.blocks)
+
+    def kernels(self, kernels: KernelGraph, channels: ChannelGraph, target: Target) -> list[KernelSpec]:
+        """All kernels of a network at these widths and densities, those at full width first."""
+        return kernels_to_measure(kernels, channels, self.levels(channels, target), self.in_blocks(kernels))
+
+    def in_blocks(self, kernels: KernelGraph) -> dict[str, tuple[int, ...]]:
+        """The densities that layers are offered, by node."""
+        return dict.fromkeys(layers_for_blocks(kernels), self.densities) if self.densities else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +168,13 @@ def measure_all(
 ) -> ProfileResult:
     """Measure the kernels of a network at all widths that are offered, those that a bench's profile lacks."""
     opened, levels = bench.profile, options.levels(channels, target)
-    wanted = kernels_to_measure(kernels, channels, levels)
+    wanted = options.kernels(kernels, channels, target)
     missing = bench.lacks(wanted)
     known = {r.spec.key for r in opened.records() if r.ok}
     reused = sum(s.key in known for s in wanted)
     progress.stage("profiling kernels", len(missing))
-    own = {n.spec.key for n in kernels.nodes}
+    offered = options.in_blocks(kernels)
+    own = {at_density(n.spec, d).key for n in kernels.nodes for d in (WHOLE, *offered.get(n.name, ()))}
     bench.tuned([s for s in missing if s.key in own], options.tune)
     bench.transferred([s for s in missing if s.key not in own], options.tune)
     return result_of(bench, farm, levels, reused)

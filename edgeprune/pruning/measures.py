@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from edgeprune.graph.network import Network
 from edgeprune.jsonable import Jsonable
+from edgeprune.latency.densities import WHOLE, at_density
 from edgeprune.pruning.plan import Plan
 from edgeprune.pruning.slices import survivors
 
@@ -22,7 +23,7 @@ class Sparsity(Jsonable):
         weights, weights_left: of all parameters; tied ones once. ``nonzero_left``: those left that are not 0.
         units, units_left: channels that layers write; those of inputs are none of the network's.
         layers, layers_left: kernels with weights.
-        macs, macs_left: multiply-adds of an inference.
+        macs, macs_left: multiply-adds of an inference; blocks of weights that a plan takes are none.
         mass, mass_left: sum of the absolute weights of the dense network, and of those that the plan leaves of it.
     """
 
@@ -88,6 +89,7 @@ def sparsity(dense: Network, small: Network, plan: Plan) -> Sparsity:
     alive, parameters = survivors(dense.module, dense.channels, plan), dict(dense.module.named_parameters())
     mass = {name: float(p.detach().abs().double().sum()) for name, p in parameters.items()}
     left = {name: _mass(p.detach(), alive[name]) if name in alive else mass[name] for name, p in parameters.items()}
+    blocks = plan.in_blocks
     groups = [g for g in dense.channels.groups if any(m.role == "out" for m in g.members)]
     return Sparsity(
         weights=_weights(dense.module),
@@ -98,7 +100,7 @@ def sparsity(dense: Network, small: Network, plan: Plan) -> Sparsity:
         layers=_layers(dense),
         layers_left=_layers(small),
         macs=sum(n.spec.macs for n in dense.kernels.nodes),
-        macs_left=sum(n.spec.macs for n in small.kernels.nodes),
+        macs_left=sum(at_density(n.spec, blocks.get(n.weights.weight, WHOLE)).macs for n in small.kernels.nodes),
         mass=sum(mass.values()),
         mass_left=sum(left.values()),
     )

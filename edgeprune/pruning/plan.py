@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgeprune.errors import PlanError
 from edgeprune.graph.channels import ChannelGraph
+from edgeprune.latency.densities import WHOLE
 
 SCHEMA = "edgeprune.plan/1"
 
@@ -24,6 +25,8 @@ class Plan:
     predicted: latency_ms, flash_bytes, saliency_retained (0..1) …, each with its evidence level.
     method: solver and criterion names, seed, budget; enough to repeat the plan.
     certificate: what is proven about it; {} where nothing is.
+    densities: parameter -> what stays of the blocks of its weights, in per cent, of layers that were offered fewer
+        than all (:mod:`edgeprune.latency.densities`).
     """
 
     keep: Mapping[str, tuple[int, ...]]
@@ -31,10 +34,25 @@ class Plan:
     predicted: Mapping[str, Any]
     method: Mapping[str, Any]
     certificate: Mapping[str, Any]
+    densities: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything goes."""
+        return bool(self.keep or self.in_blocks)
+
+    @property
+    def in_blocks(self) -> dict[str, int]:
+        """The densities of layers of which blocks go."""
+        return {weight: density for weight, density in self.densities.items() if density < WHOLE}
 
     def width(self, group: str) -> int:
         """How many channels ``group`` keeps."""
         return len(self.keep[group]) if group in self.keep else self.sizes[group]
+
+    def level(self, choice: str) -> int:
+        """What was chosen: of a weight its density, of a width group its width."""
+        return self.densities[choice] if choice in self.densities else self.width(choice)
 
     @property
     def empty(self) -> frozenset[str]:
@@ -58,7 +76,8 @@ class Plan:
                 keep[name] = tuple(kept[i] for i in further.keep[name])
         ruled = {"rule": self.method["rule"]} if "rule" in self.method else {}
         method = {**further.method, **ruled}
-        return replace(self, keep=keep, predicted=further.predicted, method=method, certificate={})
+        densities = {**self.densities, **further.densities}
+        return replace(self, keep=keep, predicted=further.predicted, method=method, certificate={}, densities=densities)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -68,6 +87,7 @@ class Plan:
             "predicted": dict(self.predicted),
             "method": dict(self.method),
             "certificate": dict(self.certificate),
+            **({"densities": dict(self.densities)} if self.densities else {}),
         }
 
     @classmethod
@@ -90,8 +110,11 @@ class Plan:
             if not isinstance(indices, list) or name not in data["sizes"]:
                 raise PlanError(f"the plan keeps {indices!r} of width group '{name}', which has no size", group=name)
             _check_indices(name, indices, data["sizes"][name])
+        densities = data.get("densities", {})
+        if not isinstance(densities, dict) or any(type(d) is not int or not 0 < d <= WHOLE for d in densities.values()):
+            raise PlanError(f"the plan has densities that are none: {densities!r}")
         keep = {name: tuple(indices) for name, indices in data["keep"].items()}
-        return cls(keep, data["sizes"], data["predicted"], data["method"], data["certificate"])
+        return cls(keep, data["sizes"], data["predicted"], data["method"], data["certificate"], densities)
 
 
 def make_plan(
@@ -102,6 +125,7 @@ def make_plan(
     predicted: Mapping[str, Any] | None = None,
     method: Mapping[str, Any] | None = None,
     certificate: Mapping[str, Any] | None = None,
+    densities: Mapping[str, int] | None = None,
 ) -> Plan:
     """Keep the ``widths[g]`` channels of highest saliency in each group; ties keep the lower index.
 
@@ -109,6 +133,7 @@ def make_plan(
         widths: group name -> channels to keep, 0 … size; absent groups are kept whole. 0 for all groups of a
             block (:class:`edgeprune.graph.channels.Block`) or for none.
         scores: group name -> saliency, shape (size,); needed only for groups that lose channels.
+        densities: as of :class:`Plan`.
 
     Raises:
         PlanError: an unknown or frozen group, a width out of range, scores of wrong shape or not finite.
@@ -135,7 +160,7 @@ def make_plan(
         best = np.argsort(-np.asarray(scores[name]), kind="stable")[:width]
         keep[name] = tuple(sorted(int(i) for i in best))
     sizes = {g.name: g.size for g in graph.groups}
-    plan = Plan(keep, sizes, dict(predicted or {}), dict(method or {}), dict(certificate or {}))
+    plan = Plan(keep, sizes, dict(predicted or {}), dict(method or {}), dict(certificate or {}), dict(densities or {}))
     check_plan(plan, graph)
     return plan
 

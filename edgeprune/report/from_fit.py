@@ -19,6 +19,7 @@ from edgeprune.graph.channels import KernelNode
 from edgeprune.graph.network import Network
 from edgeprune.latency.records import spread
 from edgeprune.latency.tables import LatencyTable
+from edgeprune.pruning.measures import sparsity
 from edgeprune.report.distribution import distribution_of
 from edgeprune.report.learned import TORCH, Noise, Robustness
 from edgeprune.report.schema import (
@@ -30,6 +31,7 @@ from edgeprune.report.schema import (
     Explanation,
     Figure,
     FleetBoard,
+    Gone,
     Group,
     KernelTable,
     Layer,
@@ -107,6 +109,8 @@ def report_of(result: FitResult, command: Sequence[str] = ()) -> Report:
             saliency_retained=result.plan.predicted.get("saliency_retained"),
             dropped={g: {str(w): why for w, why in found.items()} for g, found in result.dropped.items()},
             removed_blocks=tuple(b.name for b in result.dense.network.channels.removed(result.plan.empty)),
+            densities=dict(result.plan.densities),
+            sparsity=_gone(result),
         ),
         explanation=_explanation(result),
         provenance=Provenance(
@@ -117,6 +121,13 @@ def report_of(result: FitResult, command: Sequence[str] = ()) -> Report:
             seed=result.seed,
         ),
     )
+
+
+def _gone(result: FitResult) -> Gone:
+    found = sparsity(result.dense.network, result.pruned.network, result.plan)
+    # Sums of floats in other orders may leave less than nothing.
+    shares = {name: min(1.0, max(0.0, share)) for name, share in found.shares().items()}
+    return Gone(weights=found.absolute, **shares)
 
 
 def _explanation(result: FitResult) -> Explanation | None:

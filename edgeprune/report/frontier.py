@@ -11,6 +11,7 @@ from edgeprune.amounts import number, percent, share, size
 from edgeprune.budget.front import Front
 from edgeprune.budget.problem import Problem
 from edgeprune.errors import BadInputError, UsageError
+from edgeprune.latency.densities import WHOLE
 from edgeprune.report.schema import Figure, Metric, Variant, read_report
 from edgeprune.report.tables import ABSENT, Table, figure
 
@@ -59,7 +60,7 @@ def marks_of(runs: Sequence[Path], problem: Problem, *, target: str | None = Non
     found: list[Mark] = []
     for run in runs:
         report = read_report(run / "report.json" if run.is_dir() else run)
-        sizes = {g.name: g.size for g in report.groups}
+        sizes = {g.name: g.size for g in report.groups} | dict.fromkeys(report.plan.densities, WHOLE)
         # The problem of a run with a rule ends at the widths that this leaves.
         ruled = "rule" in report.plan.method
         if other := [

@@ -20,14 +20,16 @@ from edgeprune.report.explanation import Explanation as Explanation
 from edgeprune.report.learned import Data as Data
 from edgeprune.report.learned import Metric as Metric
 from edgeprune.report.learned import Robustness as Robustness
+from edgeprune.report.planned import Gone as Gone
+from edgeprune.report.planned import Plan as Plan
 from edgeprune.report.strict import Count as Count
 from edgeprune.report.strict import Evidence as Evidence
+from edgeprune.report.strict import Fraction as Fraction
 from edgeprune.report.strict import Strict as _Strict
 from edgeprune.report.tabled import KernelTable as KernelTable
 
 SCHEMA = "edgeprune.report/2"
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0)]
 BINS = 40
 """Bins of a histogram, at most: a picture as wide as a page shows no more."""
@@ -272,20 +274,6 @@ class Round(_Strict):
         if any(found is not None and found[0] > found[1] for found in (self.expected_ms, self.interval_ms)):
             raise ValueError(f"the interval of round {self.round} does not ascend")
         return self
-
-
-class Plan(_Strict):
-    """How widths were chosen, and what is proven about the choice (empty where nothing is).
-
-    ``removed_blocks`` went whole; their groups keep nothing. ``dropped``: by group and width, why a width was not
-    offered to the solver.
-    """
-
-    method: dict[str, Any]
-    certificate: dict[str, Any] = Field(default_factory=dict)
-    saliency_retained: Fraction | None = None
-    removed_blocks: tuple[str, ...] = ()
-    dropped: dict[str, dict[str, str]] = Field(default_factory=dict)
 
 
 class Provenance(_Strict):

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Evidence = Literal["measured", "emulated", "simulated", "compiled"]
 Count = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Strict(BaseModel):

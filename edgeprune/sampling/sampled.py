@@ -30,7 +30,6 @@ from edgeprune.importance.curves import Curves, Saliency
 from edgeprune.importance.registry import criterion
 from edgeprune.latency.model import at_one_clock, nominal_ns
 from edgeprune.latency.networks import network_key
-from edgeprune.latency.problem import kernels_to_measure
 from edgeprune.latency.records import KernelRecord
 from edgeprune.latency.store import Profile, ProfileStore
 from edgeprune.profiling.bench import BORROWED, TUNED, Bench
@@ -100,7 +99,7 @@ def profiled(
     _tune_blocks(network, target, bench, options, progress)
     sampled = options.sampled
     if sampled is None:
-        every = kernels_to_measure(kernels, channels, options.levels(channels, target))
+        every = options.kernels(kernels, channels, target)
         sampled = not target.cuda and len(bench.lacks(every)) > MANY
     if not sampled:
         return measure_all(kernels, channels, target, bench, farm, options, progress)
@@ -116,11 +115,15 @@ def profiled(
 
 def _tune_blocks(network: Network, target: Target, bench: Bench, options: ProfileOptions, progress: Progress) -> None:
     """Measure layers whose weights are zero in blocks as kernels that store the others alone, and that store all: the
-    compiler takes the quicker one.
+    compiler takes the quicker one. Those that may become so are measured at the densities that they are offered, at
+    the network's widths; a sampled profile estimates others from these.
     """
     if target.kind != "cpu":
         return
-    missing = bench.lacks({s.key: s for s in found_in_blocks(network.kernels, weights_of(network)) if s}.values())
+    zero = [s for s in found_in_blocks(network.kernels, weights_of(network)) if s]
+    offered = options.in_blocks(network.kernels)
+    may = [n.spec.with_density(d) for n in network.kernels.nodes for d in offered.get(n.name, ())]
+    missing = bench.lacks({s.key: s for s in (*zero, *may)}.values())
     progress.stage("profiling kernels that store blocks", len(missing))
     bench.tuned(missing, max(2, options.tune))
 

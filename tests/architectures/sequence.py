@@ -84,6 +84,25 @@ class FrameGRU(nn.Module):
         return self.fc(out[:, -1, :])
 
 
+class StackedRecurrent(nn.Module):
+    """Graves et al. 2013, "Speech recognition with deep recurrent neural networks": layers forward in time, a score of
+    each class in every step.
+
+    Input (1, time, features); output (1, time, classes).
+    """
+
+    def __init__(self, features=20, hidden=32, above=24, classes=10):
+        super().__init__()
+        self.lstm = nn.LSTM(features, hidden, num_layers=2, batch_first=True)
+        self.gru = nn.GRU(hidden, above, batch_first=True)
+        self.classes = nn.Linear(above, classes)
+
+    def forward(self, frames):
+        below, _ = self.lstm(frames)
+        above, _ = self.gru(below)
+        return self.classes(above)
+
+
 class Chomp1d(nn.Module):
     def __init__(self, chomp_size):
         super().__init__()

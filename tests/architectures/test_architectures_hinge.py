@@ -18,6 +18,7 @@ NAMES = (
     "mobilenet_v2", "mobilenet_v3_small", "efficientnet", "ghostnet", "shufflenet_v1", "ssdlite", "fpn",
     "unet_transposed", "deeplab", "hourglass", "hrnet", "segnet", "pspnet", "srresnet", "dcgan_generator",
     "style_transfer", "convnext", "vit", "mlp_mixer", "cct", "mobilevit", "tcn", "c3d", "siamese",
+    "stacked_recurrent",
 )  # fmt: skip
 LARGE = {
     "densenet", "efficientnet", "googlenet", "hourglass", "shufflenet_v1", "ghostnet", "regnet_y", "cbam_resnet",
@@ -43,7 +44,11 @@ def test_predicted_kernels_are_those_of_the_shrunk_network(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", long(["googlenet", "shufflenet_v1", "convnext", "vit", "hrnet", "tcn"], ["googlenet", "shufflenet_v1"])
+    "name",
+    long(
+        ["googlenet", "shufflenet_v1", "convnext", "vit", "hrnet", "tcn", "stacked_recurrent"],
+        ["googlenet", "shufflenet_v1"],
+    ),
 )
 def test_a_graph_at_other_widths_is_that_of_the_shrunk_network(name: str) -> None:
     """At any widths: the parts of a concat, too, which kernels of its total alone do not know."""

@@ -33,6 +33,7 @@ NAMES = (
     "shufflenet_v2",
     "spatial_transformer",
     "srresnet",
+    "stacked_recurrent",
     "st_gcn",
     "style_transfer",
     "tcn",

@@ -14,7 +14,8 @@ import numpy as np
 from edgeprune.compiler.functions import ACTIVATIONS
 from edgeprune.compiler.kernels.base import Constants, Rule, Schedule
 from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_count, function, narrowing
-from edgeprune.graph.spec import GATES, KernelSpec
+from edgeprune.graph.ops.recurrent import GATES
+from edgeprune.graph.spec import KernelSpec
 from edgeprune.targets import Target
 
 

@@ -22,7 +22,8 @@ from edgeprune.graph.cutting.values import Value, walks
 from edgeprune.graph.flow import Flow, Refused
 from edgeprune.graph.intervals import Layout, joined
 from edgeprune.graph.nodes import arguments, detached, inside, unsupported
-from edgeprune.graph.spec import GATES, TensorSpec
+from edgeprune.graph.ops.recurrent import GATES
+from edgeprune.graph.spec import TensorSpec
 
 aten = torch.ops.aten
 
@@ -85,7 +86,7 @@ def _layers(cutter: Cutter, node: Node, kind: str, start: list[Any]) -> None:
     if named["batch_first"]:
         value = value.permuted((1, 0, 2))
     first = [] if all(_is_zero(cutter, s) for s in start) else [cutter.row_major(s) for s in start]
-    asked = {use.args[1] for use in node.users if use.target is operator.getitem}
+    asked = {use.args[1] for use in node.users if use.target is operator.getitem and use.users}
     directions = 2 if named["bidirectional"] else 1
     parameters = list(named["params"])
     last: list[Value] = []
@@ -151,6 +152,7 @@ def _recurrence(
         weights=cutter.weights(w_input, b_input),
         epilogue=["bias"],
         closed=True,
+        by_weights=True,
     )
     return cutter.emit(
         "recurrent",
@@ -160,6 +162,7 @@ def _recurrence(
         {"kind": kind, "reverse": reverse},
         weights=cutter.weights(w_state, b_state),
         epilogue=["bias"],
+        by_weights=True,
     )
 
 

@@ -95,12 +95,27 @@ class _Axes:
         self._sizes = {g.name: g.size for g in analysis.graph.groups}
 
     def of(self, draft: Draft, spec: KernelSpec) -> dict[str, AxisBinding]:
+        if draft.by_weights:
+            # Inside of a layer, no node of the network knows how values are made up.
+            dims = {"out": 0, "in": 1} if "in" in spec.widths else {"out": 1}
+            owned = {axis: self._owned(draft.weights.weight, dim) for axis, dim in dims.items()}
+            return {axis: self._made_up(found, spec.widths[axis]) for axis, found in owned.items()}
         known = self._analysis.features if draft.features else self._analysis.axes
         source = draft.sources[0]
         knowing = {"out": source.axis if draft.op == "layout" else draft.anchor}
         if "in" in spec.widths:
             knowing["in"] = source.axis
         return {name: self._made_up(known.get(node.name), spec.widths[name]) for name, node in knowing.items()}
+
+    def _owned(self, weight: str, dim: int) -> AxisBinding:
+        """The groups that own a dimension of a weight, in the order of its indices."""
+        found = [
+            (member.start, group.name, member.repeat)
+            for group in self._analysis.graph.groups
+            for member in group.members
+            if (member.param, member.dim) == (weight, dim)
+        ]
+        return AxisBinding(tuple(name for _, name, repeat in sorted(found) for _ in range(repeat)))
 
     def _made_up(self, known: AxisBinding | None, width: int) -> AxisBinding:
         """A kernel on the way may have other dimensions; what does not add up to its ``width`` stays."""

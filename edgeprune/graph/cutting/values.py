@@ -23,6 +23,7 @@ class Draft:
         operands: what the steps of the epilogue read, in their order.
         closed: no step may follow.
         features: the width axes are the last dimensions, not dimension 1.
+        by_weights: the width axes are those of the weights, (G * H, in) or, of a recurrence, (G * H, H).
     """
 
     op: str
@@ -37,6 +38,7 @@ class Draft:
     order: int = 0
     closed: bool = False
     features: bool = False
+    by_weights: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from edgeprune.graph.ops.convolution import WINDOW, Convolution, Dense, Transpos
 from edgeprune.graph.ops.image import Image
 from edgeprune.graph.ops.movement import ChannelShuffle, ChannelSlice, Concat, GridSample, Reduce, Take
 from edgeprune.graph.ops.operator import Elementwise, Operator
+from edgeprune.graph.ops.recurrent import Recurrent
 from edgeprune.graph.ops.walked import Join, Strided, Walked
 
 _POOL = ("kernel", "padding", "stride")
@@ -41,7 +42,7 @@ OPERATORS: dict[str, Operator] = {
         Reduce("reduce", ("dims", "kind")),
         Operator("normalize", ("eps", "size")),
         Operator("softmax", ("axis", "log"), fuses=False),
-        Operator("recurrent", ("kind", "reverse"), fuses=False),
+        Recurrent("recurrent", ("kind", "reverse"), fuses=False),
         Operator("layout", fuses=False),
         Image("image", ("order", "scale", "shift"), fuses=False),
     )

@@ -111,6 +111,18 @@ def lowest_gone(
     }
 
 
+def most_kept(values: Tensor, pattern: Blocks | Single, units: int) -> Tensor:
+    """The mask, True where a weight stays, of so many units, those of the highest mean; ties keep the first.
+
+    Args:
+        values: what each weight is worth, (out, in, …).
+    """
+    worth = pattern.units(values)
+    stays = torch.zeros(worth.numel(), dtype=torch.bool, device=values.device)
+    stays[worth.flatten().argsort(descending=True, stable=True)[:units]] = True
+    return pattern.mask(stays.view(worth.shape), values).contiguous()
+
+
 def n_of_m(values: Tensor, n: int, m: int) -> Tensor:
     """The mask of which each run of ``m`` inputs of an output has ``n``, those worth most; ties keep the first.
 
