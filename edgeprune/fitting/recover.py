@@ -27,8 +27,6 @@ from edgeprune.training.sparse.sparsity import Sparsity, zeros_in
 from edgeprune.training.tasks.task import Task
 
 History = dict[str, Any]
-SPARSE = 0.05
-"""A network of which a larger share of weights is 0 was made sparse; others have a zero by chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ class Lesson:
         small: the pruned network, whose weights change in place.
         origin: the network that it was shrunk from, by the plan ``lost``.
         training: arguments of fine-tuning (:func:`edgeprune.training.finetune.train`); no ``epochs``, no training.
-        sparsity: of weights; without a training they are made 0 at once, after all other steps.
+        sparsity: of weights; without a training they are made 0 at once, before all other steps.
     """
 
     small: Network
@@ -73,12 +71,6 @@ class Reconstruct:
 
     def recover(self, lesson: Lesson) -> History:
         origin = lesson.origin
-        zeros, weights = zeros_in(lesson.small.module)
-        if zeros > SPARSE * weights:
-            lesson.progress.note(
-                f"{zeros / weights:.0%} of the weights are 0: no layer is re-solved, which would fill them"
-            )
-            return {}
         alive = survivors(origin.module, origin.channels, lesson.lost)
         kept = {
             name.removesuffix(".weight"): dims[0].nonzero().flatten()
@@ -127,18 +119,26 @@ def recover(lesson: Lesson, chain: str) -> History:
     history: History = {}
     steps: Mapping[str, Recovery] = recoveries_of(chain)
     trained = "finetune" in steps and bool(lesson.training.get("epochs"))
+    if not trained:
+        for each in lesson.sparsity:
+            each.at_once(lesson.small.module)
     for name, step in steps.items():
-        if lesson.lost.changes or (lesson.sparsity and name == "finetune"):
+        if lesson.lost.changes or (lesson.sparsity and (name == "finetune" or not trained)):
             history |= step.recover(lesson)
-    return history | made_sparse(lesson.small, lesson.sparsity, trained=trained)
+    return history | _zeros(lesson.small, lesson.sparsity)
 
 
-def made_sparse(network: Network, sparsity: tuple[Sparsity, ...], *, trained: bool = False) -> History:
-    """Make weights 0 at once, if no training did; returns how many are, where any should be."""
+def made_sparse(network: Network, sparsity: tuple[Sparsity, ...]) -> History:
+    """Make weights 0 at once; returns how many are, where any should be."""
+    for each in sparsity:
+        each.at_once(network.module)
+    return _zeros(network, sparsity)
+
+
+def _zeros(network: Network, sparsity: tuple[Sparsity, ...]) -> History:
+    """How many weights are 0, where any should be."""
     if not sparsity:
         return {}
-    for each in () if trained else sparsity:
-        each.at_once(network.module)
     zeros, weights = zeros_in(network.module)
     return {"sparsity": {"zeros": zeros, "weights": weights}}
 

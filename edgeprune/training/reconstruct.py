@@ -45,6 +45,8 @@ NOTHING = 1e-5
 """Squared error, relative to the outputs' variance, up to which a layer is left as it is: it may be rounding."""
 MOST_INPUTS = 8192
 """Inputs of a layer, kernel included, up to which it is solved."""
+MOST_WORK = 1e11
+"""Cubes of the inputs of all systems of a layer with zeros among its weights, up to which it is solved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,9 @@ def reconstruct(
 
     Weights are pulled to their old values, as strongly as is best on samples that were held out; a layer whose outputs
     on these do not get nearer stays as it is. Batch norms keep their statistics: outputs become what they were.
+    What is 0 stays 0: outputs whose weights are 0 at the same places are solved together, for the others. Where too
+    many differ, as where single weights of a wide layer are 0, that would take too long (:data:`MOST_WORK`), and the
+    layer stays as it is. An output all of whose weights are 0 stays as it is, with its bias.
 
     Args:
         dense: the network that ``small`` was shrunk from.
@@ -215,6 +220,9 @@ def _solved(
     if not test.variance:  # it always yields the same
         return None
     old = matrix(layer).double()
+    systems = _systems(old != 0)
+    if sum(float(len(s.inputs)) ** 3 for s in systems) > MOST_WORK:
+        return None
     biases = torch.zeros(old.shape[0], 1, old.shape[2], dtype=torch.double)
     if layer.bias is not None:
         biases = layer.bias.detach().double().reshape(old.shape[0], 1, -1)
@@ -222,15 +230,52 @@ def _solved(
     before = test.error(old)
     if before < NOTHING:
         return None
-    errors = {ridge: test.error(_ridge(train, old, ridge, free=layer.bias is not None)) for ridge in RIDGES}
+    free = layer.bias is not None
+    errors = {ridge: test.error(_solution(train, old, ridge, systems, free=free)) for ridge in RIDGES}
     best = min(errors, key=errors.__getitem__)
     if not errors[best] < before:
         return Rebuilt(name, before, before)
-    weights = _ridge(train if test is train else train + test, old, best, free=layer.bias is not None)
+    weights = _solution(train if test is train else train + test, old, best, systems, free=free)
     set_matrix(layer, weights[:, :-1].to(layer.weight.dtype))
     if layer.bias is not None:
         layer.bias.copy_(weights[:, -1].flatten())
     return Rebuilt(name, before, errors[best])
+
+
+@dataclass(frozen=True, slots=True)
+class _System:
+    """Outputs of one group of a layer that read the same inputs, by their numbers."""
+
+    group: int
+    inputs: Tensor
+    outputs: Tensor
+
+
+def _systems(present: Tensor) -> list[_System]:
+    """What is solved together: outputs with weights at the same places.
+
+    Args:
+        present: (g, i, o), which weights are not 0.
+    """
+    found = []
+    for group, places in enumerate(present):
+        patterns, which = torch.unique(places, dim=1, return_inverse=True)
+        for number, pattern in enumerate(patterns.unbind(1)):
+            if pattern.any():
+                found.append(_System(group, pattern.nonzero().flatten(), (which == number).nonzero().flatten()))
+    return found
+
+
+def _solution(sums: _Sums, old: Tensor, ridge: float, systems: Sequence[_System], *, free: bool) -> Tensor:
+    """The weights (g, i + 1, o) of all systems; others are the old ones."""
+    solved, bias = old.clone(), torch.tensor([old.shape[1] - 1])
+    for system in systems:
+        at = torch.cat([system.inputs, bias])
+        inputs = sums.inputs[system.group][at[:, None], at][None]
+        mixed, before = (x[system.group][at[:, None], system.outputs][None] for x in (sums.mixed, old))
+        found = _ridge(_Sums(inputs, mixed, sums.square, sums.total, sums.count), before, ridge, free=free)
+        solved[system.group, at[:, None], system.outputs] = found[0]
+    return solved
 
 
 def _ridge(sums: _Sums, old: Tensor, ridge: float, *, free: bool) -> Tensor:

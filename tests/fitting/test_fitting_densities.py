@@ -227,6 +227,22 @@ def test_a_fit_keeps_the_blocks_of_its_plan_zero(board, tmp_path):
     assert [m.name for m in marks] == ["dense", "pruned"]
 
 
+def test_least_squares_make_up_for_blocks_and_fill_none(board, mixed, tmp_path):
+    """Without labels: outputs are nearer to the dense network's than those of the same plan, just cut."""
+    cut, _, _ = mixed
+    found = pruned(board, tmp_path / "run", data=f"{NET}:data", recover="reconstruct")
+    assert found.plan.keep == cut.plan.keep
+    assert found.plan.in_blocks == cut.plan.in_blocks
+    weights = dict(found.module.named_parameters())
+    for name, density in found.plan.in_blocks.items():
+        units = -(-len(weights[name]) // BLOCK) * weights[name].shape[1]
+        assert blocks_left(weights[name]) == stored_blocks(units, density)
+    x = block_net.data()["x_test"]
+    with torch.no_grad():
+        wanted, before, after = (m(x) for m in (block_net.net(), cut.module, found.module))
+    assert (after - wanted).square().mean() < 0.5 * (before - wanted).square().mean()
+
+
 def test_a_plan_with_densities_is_written_and_composed():
     first = Plan({"a": (0, 2)}, {"a": 3}, {}, {}, {}, {"w": 50, "v": 100})
     assert Plan.from_json(json.loads(json.dumps(first.to_json()))) == first

@@ -15,6 +15,7 @@ from edgeprune.models.linear_layers import drawn_positions, linear_layers, matri
 from edgeprune.pruning.plan import make_plan
 from edgeprune.pruning.shrink import shrink
 from edgeprune.pruning.slices import survivors
+from edgeprune.training import reconstruct as reconstruct_module
 from edgeprune.training.reconstruct import reconstruct
 
 LAYERS = {
@@ -186,3 +187,67 @@ def test_no_samples_and_samples_that_are_no_numbers_change_nothing() -> None:
     with pytest.raises(BadInputError, match="not finite"):
         reconstruct(small, network.module, kept, [*SAMPLES, bad])
     assert all(torch.equal(v, state[k]) for k, v in small.state_dict().items())
+
+
+def wide_pair(zeros: Tensor) -> tuple[nn.Module, nn.Module]:
+    """A dense network of two layers, and the same where the second has zeros where ``zeros`` says so."""
+    torch.manual_seed(0)
+    dense = nn.Sequential(nn.Linear(12, 24), nn.ReLU(), nn.Linear(24, 32)).eval()
+    small = nn.Sequential(nn.Linear(12, 24), nn.ReLU(), nn.Linear(24, 32)).eval()
+    small.load_state_dict(dense.state_dict())
+    with torch.no_grad():
+        small[2].weight.masked_fill_(zeros, 0)
+    return dense, small
+
+
+def vectors(count: int, seed: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(256, 12, generator=generator) for _ in range(count)]
+
+
+def test_what_is_zero_stays_zero_and_the_rest_makes_up_for_it() -> None:
+    draw = torch.Generator().manual_seed(1)
+    blocks = (torch.rand(2, 24, generator=draw) < 0.5).repeat_interleave(16, 0)
+    blocks[3] = True  # one filter is gone whole
+    dense, small = wide_pair(blocks)
+    gone = small[2].bias[3].item()
+    found = reconstruct(small, dense, {}, vectors(8, 0))
+    assert [layer.layer for layer in found] == ["2"]
+    assert found[0].after < found[0].before
+    assert torch.equal(small[2].weight == 0, blocks)
+    assert small[2].bias[3].item() == gone, "a filter that writes nothing says nothing new"
+    # Each output beside least squares of its own over the inputs that it still reads.
+    (x,) = vectors(1, 5)
+    x = torch.cat([x, *vectors(40, 6)])
+    with torch.no_grad():
+        h, y, now = small[1](small[0](x)).double(), dense(x).double(), small(x).double()
+    for unit in (0, 20):
+        reads = torch.cat([h[:, ~blocks[unit]], torch.ones(len(h), 1, dtype=torch.double)], 1)
+        best = reads @ torch.linalg.lstsq(reads, y[:, unit]).solution
+        optimum, reached = ((best - y[:, unit]) ** 2).mean(), ((now[:, unit] - y[:, unit]) ** 2).mean()
+        assert optimum <= reached <= 1.1 * optimum
+
+
+def test_a_layer_with_too_many_patterns_of_zeros_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    zeros = torch.rand(32, 24, generator=torch.Generator().manual_seed(2)) < 0.5
+    dense, small = wide_pair(zeros)
+    before = small[2].weight.clone()
+    monkeypatch.setattr(reconstruct_module, "MOST_WORK", 1000)
+    assert reconstruct(small, dense, {}, vectors(8, 0)) == ()
+    assert torch.equal(small[2].weight, before)
+    monkeypatch.undo()
+    (layer,) = reconstruct(small, dense, {}, vectors(8, 0))
+    assert layer.after < layer.before
+    assert torch.equal(small[2].weight == 0, zeros)
+
+
+def test_a_channel_that_is_shut_leaves_the_others_to_be_solved() -> None:
+    """Its filters are 0, and so is what reads it: a plan may keep it all the same."""
+    dense, small = wide_pair(torch.zeros(32, 24, dtype=torch.bool))
+    with torch.no_grad():
+        small[0].weight[5], small[0].bias[5], small[2].weight[:, 5] = 0, 0, 0
+    found = {layer.layer: layer for layer in reconstruct(small, dense, {}, vectors(8, 0))}
+    assert found["2"].after < found["2"].before
+    assert not small[0].weight[5].any()
+    assert small[0].bias[5] == 0
+    assert not small[2].weight[:, 5].any()
