@@ -5,7 +5,7 @@
 Every network of the zoo at 1x3x224x224, as it is and with every width group cut to an irregular
 60 %, compiled by edgeprune (schedules tuned on this computer first) and run by ONNX Runtime with all
 optimisations, or by OpenVINO in fp32. Runs alternate; a row is the median of at least 20. Outputs are
-compared with torch, speeds with what the processor's multiply-add units do on registers alone (peak.c).
+compared with torch, speeds with what the processor's multiply-add units do on registers alone (peak.py).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from peak import peak_gflops
 from racing import PER_TURN, iqr, onnxruntime_session, raced
 from torch import nn
 
@@ -41,7 +42,7 @@ from edgeprune.models.zoo import build
 from edgeprune.profiling.profile import ProfileOptions, profile
 from edgeprune.pruning.plan import Plan
 from edgeprune.pruning.shrink import shrink
-from edgeprune.targets import Target, load_target
+from edgeprune.targets import load_target
 
 MODELS = ("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "squeezenet", "vgg11_bn")
 SHAPE = (1, 3, 224, 224)
@@ -214,16 +215,6 @@ PEERS: dict[str, Callable[[nn.Module, torch.Tensor, int], Callable[[], Any]]] = 
     "onnxruntime": onnxruntime_peer,
     "openvino": openvino_peer,
 }
-
-
-def peak_gflops(target: Target, threads: int) -> float:
-    """What the multiply-add units of this computer do, measured (peak.c)."""
-    with tempfile.TemporaryDirectory() as folder:
-        program, source = Path(folder) / "peak", Path(__file__).with_name("peak.c")
-        command = [sys.executable, "-m", "ziglang", "cc", "-O3", f"-mcpu={target.llvm.mcpu.replace('-', '_')}"]
-        command += ["-ffp-contract=fast", f"-DBYTES={target.vector_bits // 8}", "-o", str(program), str(source)]
-        subprocess.run([*command, "-lpthread"], check=True)
-        return float(subprocess.run([program, str(threads)], check=True, capture_output=True, text=True).stdout)
 
 
 def by_kernel(name: str, variant: str, network: Network, bundle: Path, threads: int) -> list[dict[str, Any]]:

@@ -153,8 +153,9 @@ def parameters(module: nn.Module) -> int:
 
 
 def multiply_adds(module: nn.Module, example: Tensor, *, of: str = "") -> int:
-    """Of one sample; ``of``: of kernels whose operator has this in its name."""
-    return sum(n.spec.macs for n in read_network(module, (example,)).kernels.nodes if of in n.spec.op)
+    """Of one sample; ``of``: of the kernels of this module."""
+    nodes = read_network(module, (example,)).kernels.nodes
+    return sum(n.spec.macs for n in nodes if not of or n.module == of)
 
 
 def frechet(a: Array, b: Array) -> float:
