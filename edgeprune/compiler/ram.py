@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from edgeprune.compiler.allocated import allocated_bytes, call_bytes, fixed_bytes, staged_bytes
@@ -23,7 +23,7 @@ from edgeprune.errors import PlanError
 from edgeprune.graph.channels import ChannelGraph, KernelGraph
 from edgeprune.graph.resized import axis_widths, resized
 from edgeprune.graph.spec import KernelSpec
-from edgeprune.latency.densities import WHOLE, at_density
+from edgeprune.latency.densities import WHOLE, in_blocks
 from edgeprune.targets import Target
 
 
@@ -163,11 +163,9 @@ class MemoryModel:
         """
         if all(density == WHOLE for density in densities.values()):
             return self
-        nodes = [
-            replace(n, spec=at_density(n.spec, densities.get(n.weights.weight, WHOLE))) for n in self.kernels.nodes
-        ]
+        by_node = {n.name: densities.get(n.weights.weight, WHOLE) for n in self.kernels.nodes}
         found = copy(self)
-        found.kernels, found._calls = replace(self.kernels, nodes=tuple(nodes)), [{} for _ in nodes]
+        found.kernels, found._calls = in_blocks(self.kernels, by_node), [{} for _ in by_node]
         return found
 
     def _call(self, spec: KernelSpec) -> Call:

@@ -8,12 +8,13 @@ width, so a solver takes away channels or blocks, whichever costs less of what t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.errors import UsageError
+from edgeprune.graph.channels import KernelGraph
 from edgeprune.graph.spec import KernelSpec
 
 WHOLE = 100
@@ -60,6 +61,18 @@ def parse_densities(given: str | Sequence[int] | None) -> tuple[int, ...]:
 def at_density(spec: KernelSpec, density: int) -> KernelSpec:
     """The kernel that stores so many blocks of its weights; at :data:`WHOLE` the one that stores them all."""
     return spec if density == WHOLE else spec.with_density(density)
+
+
+def in_blocks(graph: KernelGraph, densities: Mapping[str, int]) -> KernelGraph:
+    """A network of whose layers some store a part of their blocks.
+
+    Args:
+        densities: node -> what stays, in per cent; others store them all.
+    """
+    if not densities:
+        return graph
+    nodes = (replace(n, spec=at_density(n.spec, densities.get(n.name, WHOLE))) for n in graph.nodes)
+    return replace(graph, nodes=tuple(nodes))
 
 
 def quickest(latency_ms: Sequence[Cells], flash_bytes: Sequence[Cells]) -> tuple[Cells, Cells]:

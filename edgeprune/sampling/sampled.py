@@ -28,6 +28,7 @@ from edgeprune.graph.resized import at_widths
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.importance.curves import Curves, Saliency
 from edgeprune.importance.registry import criterion
+from edgeprune.latency.densities import WHOLE, in_blocks
 from edgeprune.latency.model import at_one_clock, nominal_ns
 from edgeprune.latency.networks import network_key
 from edgeprune.latency.records import KernelRecord
@@ -158,12 +159,26 @@ class _Sampling:
         drawn = [self._at(random_widths(network.channels, generator)) for _ in range(POOL)]
         self._random = [graph for graph in drawn if graph is not None]
         apart = [self._at(widths) for widths in widths_apart(network.channels, MOST)]
-        self._spread = [graph for graph in apart if graph is not None]
+        self._offered = options.in_blocks(network.kernels)
+        self._whole = [network.kernels, *(in_blocks(network.kernels, self._all_at(d)) for d in options.densities)]
+        # Kernels that store blocks meet other caches in a network than alone, as others do: every second has some.
+        self._spread = [
+            graph if i % 2 else in_blocks(graph, self._drawn(generator))
+            for i, graph in enumerate(g for g in apart if g is not None)
+        ]
 
     @property
     def reused(self) -> int:
         """Kernels that were needed and known before."""
         return len(self._touched & self._known)
+
+    def _all_at(self, density: int) -> dict[str, int]:
+        """The same density for all layers that are offered any."""
+        return dict.fromkeys(self._offered, density)
+
+    def _drawn(self, generator: np.random.Generator) -> dict[str, int]:
+        """A density of each layer that is offered any, all its blocks among them."""
+        return {name: int(generator.choice((*levels, WHOLE))) for name, levels in self._offered.items()}
 
     def _at(self, widths: Mapping[str, int]) -> KernelGraph | None:
         """The network at other widths; None where a kernel of it does not have these."""
@@ -190,7 +205,7 @@ class _Sampling:
         """Time the network as it is, and others with widths far from each other: until they have kernels enough, and it
         is sure enough what random ones take.
         """
-        queue, kernels = [self._network.kernels, *self._spread], set[str]()
+        queue, kernels = [*self._whole, *self._spread], set[str]()
         while queue and time.monotonic() < until and not self.bench.profile.mismatch:
             chosen = list[KernelGraph]()
             while queue and (len(chosen) < MORE or len(kernels) < KERNELS):

@@ -17,6 +17,7 @@ from edgeprune.budget.brute_force import BruteForce
 from edgeprune.budget.exact import Exact
 from edgeprune.budget.files import load_problem
 from edgeprune.budget.problem import Budget
+from edgeprune.compiler.cost import virtual_cost_ns
 from edgeprune.compiler.in_blocks import layers_for_blocks
 from edgeprune.compiler.library import load_bundle
 from edgeprune.compiler.manifest import read_manifest
@@ -25,13 +26,15 @@ from edgeprune.fitting.densities import check_densities, densities_of, retained
 from edgeprune.fitting.run_folder import load_run
 from edgeprune.graph.network import Network, read_network
 from edgeprune.graph.ops.convolution import BLOCK, stored_blocks
+from edgeprune.graph.resized import at_widths
 from edgeprune.home import store_path
 from edgeprune.importance.curves import Saliency
 from edgeprune.importance.registry import criterion
-from edgeprune.latency.densities import WHOLE, parse_densities
+from edgeprune.latency.densities import WHOLE, in_blocks, parse_densities
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.problem import build_problem
 from edgeprune.latency.store import ProfileStore
+from edgeprune.profiling.estimated import estimated_of
 from edgeprune.profiling.profile import ProfileOptions
 from edgeprune.pruning.plan import Plan
 from edgeprune.report.frontier import marks_of
@@ -241,6 +244,23 @@ def test_least_squares_make_up_for_blocks_and_fill_none(board, mixed, tmp_path):
     with torch.no_grad():
         wanted, before, after = (m(x) for m in (block_net.net(), cut.module, found.module))
     assert (after - wanted).square().mean() < 0.5 * (before - wanted).square().mean()
+
+
+def test_a_sampled_profile_times_some_in_their_places_and_estimates_others(network, tmp_path):
+    asked = {"device": f"fake:{tmp_path / 'board'}", "store": tmp_path / "store.sqlite3", "points": 3, "step": 16}
+    edgeprune.profile(f"{NET}:net", input_shape=SHAPE, tune=2, densities=OFFERED, sampled=True, **asked)
+    with ProfileStore(tmp_path / "store.sqlite3") as store:
+        (profile,) = store.profiles()
+        placed = {p.spec for n in profile.networks() for p in n.placed}
+        model = estimated_of(profile, load_target("host"), [n.spec for n in network.kernels.nodes])
+    assert {s.density for s in placed} == {None, *OFFERED}
+    draw = np.random.default_rng(5)
+    for _ in range(6):
+        widths = {g.name: g.size if g.frozen else int(draw.integers(8, g.size + 1)) for g in network.channels.groups}
+        densities = {name: int(draw.choice((*OFFERED, WHOLE))) for name in layers_for_blocks(network.kernels)}
+        specs = [n.spec for n in in_blocks(at_widths(network.kernels, widths), densities).nodes]
+        took = 1e-6 * sum(virtual_cost_ns(s) for s in specs)
+        assert model.network(specs).latency_ms == pytest.approx(took, rel=0.05)
 
 
 def test_a_plan_with_densities_is_written_and_composed():
