@@ -32,6 +32,7 @@ from edgeprune.fitting.planned_storage import PlannedStorage
 from edgeprune.fitting.planner import Planner, with_removable
 from edgeprune.fitting.ruled import check_rule, ruled
 from edgeprune.fitting.run_folder import RunRecord
+from edgeprune.fitting.sparse import expected
 from edgeprune.fitting.teaching import prepared
 from edgeprune.graph.network import Network, read_network
 from edgeprune.home import store_path
@@ -76,6 +77,7 @@ class Question:
     criterion: str
     objective: str
     rule: str | None = None
+    sparsity: str = ""
 
     def open(self) -> Opened:
         """The network and the data; nothing of the board yet.
@@ -128,12 +130,16 @@ class Opened:
                 network = with_removable(network, bar)
             own = [n.spec for n in network.kernels.nodes]
             book = ScheduleBook(self.target, profile.records())
-            storage = PlannedStorage(network, book, ram_limited=ram_limited)
-            tables = estimated_of(profile, self.target, own).storing(storage.stored_share)
-            ram, dense = PlannedRam(network, book, limited=ram_limited, storage=storage), tables.network(own)
+            becomes = expected(asked.sparsity)
+            stored = PlannedStorage(network, book, ram_limited=ram_limited)
+            storage = PlannedStorage(network, book, ram_limited=ram_limited, becomes=becomes) if becomes else stored
+            now = estimated_of(profile, self.target, own).storing(stored.stored_share)
+            tables, dense = now.storing(storage.stored_share), now.network(own)
+            ram = PlannedRam(network, book, limited=ram_limited, storage=storage)
             bar.stage("linking an empty program")
-            flash = FlashModel(ram.memory, tables, empty_bytes(network.kernels, self.target, book))
-            dense_flash_bytes = flash.bytes({})
+            program_bytes = empty_bytes(network.kernels, self.target, book)
+            dense_flash_bytes = FlashModel(ram.memory, now, program_bytes).bytes({})
+            flash = FlashModel(ram.memory, tables, program_bytes)
             if data is not None:
                 data, task, _ = prepared(network, data, task, bar)
             options = ProfileOptions(

@@ -222,6 +222,7 @@ def prune(
         criterion=criterion,
         objective=objective,
         rule=rule,
+        sparsity=sparsity or "",
     ).open()
     folder = folder_of(out, opened.loaded.name, target)
     check_out(folder)

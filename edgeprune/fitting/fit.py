@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from edgeprune.budget.promise import Promise
 from edgeprune.compiler.manifest import read_manifest
@@ -35,6 +36,7 @@ from edgeprune.fitting.robust import robustness_of
 from edgeprune.fitting.ruled import ruled
 from edgeprune.fitting.run_folder import RunRecord, save_question, save_run
 from edgeprune.fitting.saved import load_saliency, profile_json, profile_of, save_saliency
+from edgeprune.fitting.sparse import expected
 from edgeprune.fitting.stages import DENSE
 from edgeprune.fitting.tabled import heaviest_tables
 from edgeprune.fitting.teaching import prepared
@@ -55,6 +57,7 @@ from edgeprune.sampling.sampled import profiled as measured
 from edgeprune.targets import Target
 from edgeprune.training.data import DataSet
 from edgeprune.training.ranges import input_ranges
+from edgeprune.training.sparse.sparsity import Sparsity
 from edgeprune.training.tasks.task import Task
 
 
@@ -200,9 +203,10 @@ def fit(
             if part < 1:  # blocks go in the last pass: kernels are new around them, and nobody profiled these
                 levels = {group: tuple(w for w in widths if w) for group, widths in levels.items()}
             # Weights become sparse in the last pass, in the training that is the last one.
-            densities = options.profile.densities if part == 1 else ()
-            now_planning = replace(planning, levels=levels, most=kept, densities=densities)
-            return now_planning.planner(of, scored, latency_ms, flash_bytes)
+            last: Mapping[str, Any] = (
+                {"densities": options.profile.densities, "becomes": expected(options.sparsity)} if part == 1 else {}
+            )
+            return replace(planning, levels=levels, most=kept, **last).planner(of, scored, latency_ms, flash_bytes)
 
         margin = reference.margin if options.margin is None else options.margin
         why = "as asked" if options.margin is not None else "launches differ by as much on this device"
@@ -327,6 +331,8 @@ class _Planning:
     """What a rule keeps of each group, at most."""
     densities: tuple[int, ...] = ()
     """What may stay of the blocks of layers' weights."""
+    becomes: tuple[Sparsity, ...] = ()
+    """What makes zeros where weights will become sparse."""
 
     def levels_of(self, network: Network) -> dict[str, tuple[int, ...]]:
         """The levels of a network that may be smaller than the one that was profiled."""
@@ -337,8 +343,12 @@ class _Planning:
     def planner(self, network: Network, saliency: Saliency, latency_ms: float, flash_bytes: float) -> Planner:
         """A planner for a network of this measured cost: its cost beyond the sum of its kernels corrects the tables."""
         predicted = self.tables.network(n.spec for n in network.kernels.nodes)
-        storage = PlannedStorage(network, self.book, self.options.weight_storage, ram_limited=self.ram_limited)
+        storage = PlannedStorage(
+            network, self.book, self.options.weight_storage, ram_limited=self.ram_limited, becomes=self.becomes
+        )
         tables, levels = self.tables.corrected(latency_ms, predicted.latency_ms), self.levels_of(network)
+        if self.becomes:
+            tables = tables.storing(storage.stored_share)
         return Planner(
             network,
             saliency,

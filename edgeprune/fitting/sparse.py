@@ -39,6 +39,12 @@ def sparsities(
     return found
 
 
+def expected(asked: str) -> tuple[Sparsity, ...]:
+    """What makes zeros at once where those of a chain will be in the end, about: plans count what is stored then."""
+    found = (s.stand_in() for s in sparsities_of(asked) if s.of == "weights")
+    return tuple(s for s in found if s is not None)
+
+
 def check_sparsity(asked: str, *, has_data: bool, trains: bool) -> None:
     """Refuse what cannot be done, before anything is measured.
 

@@ -22,6 +22,7 @@ from edgeprune.fitting.planner import Planner, shrunk
 from edgeprune.fitting.reference import Accept, Reference
 from edgeprune.fitting.result import FitRound, Tried, VariantResult
 from edgeprune.fitting.search import Proposal, Search
+from edgeprune.fitting.sparse import expected
 from edgeprune.fitting.stages import Stages
 from edgeprune.graph.network import Network
 from edgeprune.pruning.plan import Plan
@@ -110,8 +111,8 @@ class Workshop:
 
     def _tried(self, network: Network, plan: Plan, reference: Reference, bundle: Path) -> Tried:
         small = shrunk(network, plan)
-        for blocks in planned_blocks(plan):
-            blocks.at_once(small.module)
+        for zeros in (*planned_blocks(plan), *expected(self.options.sparsity)):
+            zeros.at_once(small.module)
         self.builder.build(small, bundle)
         with self.trials.open(bundle) as placed:
             placed.check()

@@ -46,12 +46,15 @@ def thinned(module: nn.Module, share: float) -> nn.Module:
     return module.eval()
 
 
-@pytest.fixture(scope="module")
-def network() -> Network:
+def whole_module() -> nn.Module:
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 24, 3, 2), nn.ReLU(), nn.Conv2d(24, 48, 3), nn.ReLU(), nn.Conv2d(48, 32, 3), nn.ReLU()]
-    module = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
-    return read_network(thinned(module, 0.8), (torch.randn(1, 3, 20, 20),))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10)).eval()
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return read_network(thinned(whole_module(), 0.8), (torch.randn(1, 3, 20, 20),))
 
 
 def halved(network: Network) -> Plan:
@@ -96,6 +99,25 @@ def test_a_gpu_holds_all_weights_anyway(network: Network) -> None:
     planned = PlannedStorage(network, ScheduleBook(load_target("jetson_orin_nano")), ram_limited=True)
     assert planned.stored_share < 0.5
     assert planned.decoded_bytes(network) == 0
+
+
+@pytest.mark.parametrize("sparsity", ["weight:remove=0.8", "block:remove=0.8", "n_m:n=1,m=4"])
+def test_a_limit_of_flash_counts_weights_as_they_will_be(sparsity: str, tmp_path: Path) -> None:
+    where = {"device": f"fake:{tmp_path / 'board'}", "store": tmp_path / "store.sqlite3"}
+    asked = {"example_inputs": (1, 3, 20, 20), "points": 4, "step": 8, **where}
+    edgeprune.profile(whole_module(), tune=1, sampled=False, **asked)
+    dense = edgeprune.compile(whole_module(), example_inputs=(1, 3, 20, 20), out=tmp_path / "dense", **where)
+    limit = dense.manifest.memory.flash - 40_000
+    channels = edgeprune.prune(whole_module(), flash=limit, out=tmp_path / "channels", **asked)
+    found = edgeprune.prune(whole_module(), flash=limit, out=tmp_path / "sparse", sparsity=sparsity, **asked)
+    assert channels.plan.keep, "dense weights do not fit"
+    assert not found.plan.keep, "as they will be, they do"
+    assert found.sparsity.parameter > 0.6
+    made = edgeprune.compile(found, out=tmp_path / "bundle", **where).manifest
+    assert made.compressed is not None
+    assert made.memory.flash <= limit
+    assert made.memory.flash == pytest.approx(found.flash_bytes, rel=0.03)
+    assert made.memory.peak_ram == found.ram_bytes
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from edgeprune.graph.channels import ChannelGraph
 from edgeprune.methods import chosen
 from edgeprune.training.checkpoint import like, optimizer_state, restore_optimizer
 from edgeprune.training.sparse.channels import Channels
+from edgeprune.training.sparse.masks import weights_gone
 from edgeprune.training.sparse.patterns import lowest_channels
 from edgeprune.training.sparse.schedule import Schedule
 from edgeprune.training.sparse.sparsity import Scorer, Sparsity, silence, weights_of
@@ -63,6 +64,9 @@ class L0(Sparsity):
     """
 
     name: ClassVar[str] = "l0"
+
+    def stand_in(self) -> Sparsity | None:
+        return weights_gone(self.strength) if self.of == "weights" else None
 
     def __init__(
         self,

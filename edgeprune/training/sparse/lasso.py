@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.training.sparse.channels import Channels
+from edgeprune.training.sparse.masks import weights_gone
 from edgeprune.training.sparse.patterns import Single, lowest_channels, lowest_gone
 from edgeprune.training.sparse.schedule import Schedule
 from edgeprune.training.sparse.sparsity import Scorer, Sparsity, silence, weights_of
@@ -112,6 +113,9 @@ class L1(_Shrinking):
 
     def __init__(self, target: float = 0.8, strength: float = 0.1, drop: float = 0.0, ramp: float = 0.6) -> None:
         super().__init__(target, strength, drop, ramp)
+
+    def stand_in(self) -> Sparsity | None:
+        return weights_gone(self.strength)
         self._masks: dict[str, Tensor] = {}
 
     def begin(self, module: nn.Module, steps: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from edgeprune.methods import chosen
 from edgeprune.training.sparse.patterns import SCOPES, Blocks, Single, lowest_gone, n_of_m
 from edgeprune.training.sparse.schedule import Schedule
 from edgeprune.training.sparse.sparsity import MAGNITUDE, Scorer, Sparsity, silence, weights_of
+from edgeprune.training.sparse.strength import Strength
 
 _UPDATES = 20
 """How often more weights go until the share is reached; between two of these times the rest adapts."""
@@ -66,6 +68,12 @@ class Masked(Sparsity):
     def _ramp(self) -> int:
         """The step in which the last of what goes is gone."""
         return max(1, int(self._steps * self.schedule.ramp))
+
+    def stand_in(self) -> Sparsity:
+        """By magnitude, which needs no data: how many go is the same."""
+        found = copy(self)
+        found.by = MAGNITUDE
+        return found
 
     def at_once(self, module: nn.Module) -> None:
         self._start(module)
@@ -127,6 +135,11 @@ class Weight(_Lowest):
         scope: str = "global",
     ) -> None:
         super().__init__(Single(), by, Schedule(schedule, remove, ramp), scope)
+
+
+def weights_gone(strength: Strength) -> Weight | None:
+    """What makes as many single weights 0 as a strength leads to; None where it may give way, or has no target."""
+    return Weight(strength.target) if strength.target and not strength.drop else None
 
 
 class Block(_Lowest):

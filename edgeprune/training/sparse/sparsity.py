@@ -49,6 +49,12 @@ class Sparsity(Silent):
     def prepare(self, graph: ChannelGraph | None = None, scorer: Scorer | None = None) -> None:
         """Told before a training: what channels the network has, and how its weights are scored by a criterion."""
 
+    def stand_in(self) -> Sparsity | None:
+        """What makes as many zeros at once, about where they will be: for what is planned before a training. None where
+        nobody knows how many there will be, or where they are no single weights.
+        """
+        return None
+
     def at_once(self, module: nn.Module) -> None:
         """Make zeros without training; for those that :attr:`trains` does not hold of."""
         raise NotImplementedError
