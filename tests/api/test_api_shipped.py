@@ -31,7 +31,7 @@ def no_board(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_they_are_of_this_compiler():
     """Else nobody could use them: python tools/shipped_profiles.py makes them anew."""
     found = shipped_files()
-    assert {f.fingerprint.target for f in found} >= {"emulated_a53"}
+    assert {f.fingerprint.target for f in found} >= {"emulated_a53", "emulated_a72"}
     for said in found:
         target = load_target(said.fingerprint.target)
         assert said.fingerprint.target_hash == target.digest
@@ -40,14 +40,16 @@ def test_they_are_of_this_compiler():
         assert all(r.ok for r in said.records)
 
 
-def test_a_plan_needs_no_board(no_board, tmp_path):
-    pruned = edgeprune.prune("zoo:resnet8", latency="50%", criterion="l2", out=tmp_path / "run", **MODEL)
+@pytest.mark.parametrize("name", ["emulated_a53", "emulated_a72"])
+def test_a_plan_needs_no_board(no_board, tmp_path, name):
+    asked = {**MODEL, "target": name}
+    pruned = edgeprune.prune("zoo:resnet8", latency="50%", criterion="l2", out=tmp_path / "run", **asked)
     assert pruned.plan.predicted["evidence"] == "emulated"
     low, high = pruned.interval_ms
     assert low < pruned.latency_ms < high < 1.1 * pruned.latency_ms
     assert "to" in pruned.summary
     small = read_network(pruned.module, pruned.loaded.example_inputs)
-    target, store = load_target("emulated_a53"), tmp_path / "no.sqlite3"
+    target, store = load_target(name), tmp_path / "no.sqlite3"
     book = schedule_book(small, target, store, target.default_device, 1, required=False, allow_mismatch=False)
     sources = {book.choose(n.spec).source for n in small.kernels.nodes}
     assert sources <= {"profile", "transfer"}, "compile takes the schedules that were planned with"
