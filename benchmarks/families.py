@@ -226,7 +226,7 @@ def model_of_text(seed: int, part: str) -> dict[str, float]:
     train(module, data, epochs=12, lr=1.0, batch_size=32, seed=seed, task=language())
     with tempfile.TemporaryDirectory(prefix="edgeprune-families-") as here:
         folder = Path(here)
-        shared = {"data": data, "task": language(), "epochs": 16, "lr": 1.0, "batch_size": 32, "seed": seed}
+        shared = {"data": data, "task": language(), "epochs": 36, "lr": 1.0, "batch_size": 32, "seed": seed}
         found = fitted(module, example, folder, latency="47%", sparsity="weight:remove=0.62", **shared)
         dense = found.result.dense.metric
         assert dense is not None
