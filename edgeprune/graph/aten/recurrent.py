@@ -103,12 +103,13 @@ def _layers(cutter: Cutter, node: Node, kind: str, start: list[Any]) -> None:
             last.append(states.sliced(0, 0 if direction else states.shape[0] - 1, 1))
             if 2 in asked:
                 cells.append(ends.sliced(0, value.shape[0], 1))
-        value = outputs[0] if directions == 1 else _joined(cutter, node, outputs, 2, f"layer{layer}.both")
+        units = cutter.weights(own[1], own[3]).weight
+        value = outputs[0] if directions == 1 else _joined(cutter, node, outputs, 2, f"layer{layer}.both", units)
     shown = value.permuted((1, 0, 2)) if named["batch_first"] else value
     parts = [shown]
     for i, kept in enumerate((last, cells), 1):
         if kept:
-            parts.append(_joined(cutter, node, kept, 0, f"last{i}") if i in asked and len(kept) > 1 else kept[0])
+            parts.append(_joined(cutter, node, kept, 0, f"last{i}", units) if i in asked and len(kept) > 1 else kept[0])
     cutter.yield_parts(node, parts)
 
 
@@ -144,15 +145,16 @@ def _recurrence(
     for i, state in enumerate(before):
         copied = state if state.view.contiguous else cutter.copied(state, f"{node.name}.{label}.before{i}")
         states.append(copied.as_plain((1, batch, gates // GATES[kind])))
+    reads, goes_on = cutter.weights(w_input, b_input), cutter.weights(w_state, b_state)
     ready = cutter.emit(
         "dense",
         detached(node, f"{label}.gates"),
         TensorSpec((steps * batch, gates), "plain"),
         [value.as_plain((steps * batch, features))],
-        weights=cutter.weights(w_input, b_input),
+        weights=reads,
         epilogue=["bias"],
         closed=True,
-        by_weights=True,
+        axes={"out": (reads.weight, 0, 1), "in": (reads.weight, 1, 1)},
     )
     return cutter.emit(
         "recurrent",
@@ -160,16 +162,21 @@ def _recurrence(
         TensorSpec((steps + cells, batch, gates // GATES[kind]), "plain"),
         [ready.as_plain((steps, batch, gates)), *states],
         {"kind": kind, "reverse": reverse},
-        weights=cutter.weights(w_state, b_state),
+        weights=goes_on,
         epilogue=["bias"],
-        by_weights=True,
+        axes={"out": (goes_on.weight, 1, 1)},
     )
 
 
-def _joined(cutter: Cutter, node: Node, parts: list[Value], axis: int, label: str) -> Value:
-    """States one behind the other: of both directions in the last dimension, of layers in the first."""
+def _joined(cutter: Cutter, node: Node, parts: list[Value], axis: int, label: str, units: str) -> Value:
+    """States one behind the other: of both directions in the last dimension, of layers in the first.
+
+    Args:
+        units: the weight whose columns are the units of each.
+    """
     shape, sizes = list(parts[0].shape), tuple(part.shape[axis] for part in parts)
     shape[axis] = sum(sizes)
     inner, spec = detached(node, label), TensorSpec(tuple(shape), "plain")
     sources = [part.walked for part in parts]
-    return cutter.emit("join", inner, spec, sources, {"axis": axis, "sizes": sizes, **walks(parts)})
+    axes = {"out": (units, 1, len(parts) if axis == 2 else 1)}
+    return cutter.emit("join", inner, spec, sources, {"axis": axis, "sizes": sizes, **walks(parts)}, axes=axes)

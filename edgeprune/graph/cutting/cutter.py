@@ -203,7 +203,7 @@ class Cutter:
         seen: View | tuple[int, ...] | None = None,
         closed: bool = False,
         features: bool = False,
-        by_weights: bool = False,
+        axes: Mapping[str, tuple[str, int, int]] | None = None,
     ) -> Value:
         """Begin a kernel; ``node`` yields its result.
 
@@ -213,7 +213,7 @@ class Cutter:
             seen: how ``node`` sees the result, or in which shape.
             closed: no step may follow in the same kernel.
             features: channels are the last dimension.
-            by_weights: channels are those of the weights.
+            axes: as of :class:`Draft`.
         """
         if 0 in spec.shape:
             raise unsupported(node, "a tensor without elements", "leave it out of the network")
@@ -226,7 +226,7 @@ class Cutter:
         draft.epilogue.extend(epilogue)
         draft.attrs |= attrs
         draft.weights, draft.closed, draft.features = weights or WeightRef(), closed, features
-        draft.by_weights = by_weights
+        draft.axes = axes or {}
         value = Value.stored(node, Data(draft, spec, draft.anchor))
         if seen is not None:
             value = value.seen(seen if isinstance(seen, View) else View.whole(seen))

@@ -14,6 +14,7 @@ from edgeprune.graph.cutting.constants import Constants
 from edgeprune.graph.cutting.cutter import Cutter
 from edgeprune.graph.cutting.values import Draft
 from edgeprune.graph.nodes import module_path, source_line, static_shape, unsupported
+from edgeprune.graph.ops.walked import FEATURES
 from edgeprune.graph.spec import KernelSpec, TensorSpec
 from edgeprune.graph.walks import kept_shape
 
@@ -60,11 +61,12 @@ def _nodes(drafts: Iterable[Draft], axes: _Axes) -> Iterable[KernelNode]:
     for draft in drafts:
         used[name := _name(draft)] += 1
         values = (*draft.sources, *draft.operands)
+        attrs = {**draft.attrs, **({FEATURES: True} if axes.has_features(draft) else {})}
         spec = KernelSpec(
             draft.op,
             tuple(v.spec for v in values),
             draft.spec,
-            tuple(sorted(draft.attrs.items())),
+            tuple(sorted(attrs.items())),
             tuple(draft.epilogue),
         )
         yield KernelNode(
@@ -95,27 +97,33 @@ class _Axes:
         self._sizes = {g.name: g.size for g in analysis.graph.groups}
 
     def of(self, draft: Draft, spec: KernelSpec) -> dict[str, AxisBinding]:
-        if draft.by_weights:
-            # Inside of a layer, no node of the network knows how values are made up.
-            dims = {"out": 0, "in": 1} if "in" in spec.widths else {"out": 1}
-            owned = {axis: self._owned(draft.weights.weight, dim) for axis, dim in dims.items()}
+        if draft.axes:
+            owned = {axis: self._owned(*said) for axis, said in draft.axes.items()}
             return {axis: self._made_up(found, spec.widths[axis]) for axis, found in owned.items()}
-        known = self._analysis.features if draft.features else self._analysis.axes
+        known = self._analysis.features if draft.features or FEATURES in dict(spec.attrs) else self._analysis.axes
         source = draft.sources[0]
         knowing = {"out": source.axis if draft.op == "layout" else draft.anchor}
         if "in" in spec.widths:
             knowing["in"] = source.axis
         return {name: self._made_up(known.get(node.name), spec.widths[name]) for name, node in knowing.items()}
 
-    def _owned(self, weight: str, dim: int) -> AxisBinding:
-        """The groups that own a dimension of a weight, in the order of its indices."""
+    def has_features(self, draft: Draft) -> bool:
+        """Whether the channels of three dimensions that are moved are the last of them."""
+        if draft.op not in ("strided", "join") or len(draft.spec.shape) != 3:
+            return False
+        name, nobody = draft.anchor.name, AxisBinding(())
+        first, last = (x.get(name, nobody).groups for x in (self._analysis.axes, self._analysis.features))
+        return bool(draft.axes or (last and not first))
+
+    def _owned(self, weight: str, dim: int, times: int) -> AxisBinding:
+        """The groups that own a dimension of a weight, in the order of its indices, so many times."""
         found = [
             (member.start, group.name, member.repeat)
             for group in self._analysis.graph.groups
             for member in group.members
             if (member.param, member.dim) == (weight, dim)
         ]
-        return AxisBinding(tuple(name for _, name, repeat in sorted(found) for _ in range(repeat)))
+        return AxisBinding(tuple(name for _, name, repeat in sorted(found) for _ in range(repeat)) * times)
 
     def _made_up(self, known: AxisBinding | None, width: int) -> AxisBinding:
         """A kernel on the way may have other dimensions; what does not add up to its ``width`` stays."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from torch.fx import Node
@@ -23,7 +23,8 @@ class Draft:
         operands: what the steps of the epilogue read, in their order.
         closed: no step may follow.
         features: the width axes are the last dimensions, not dimension 1.
-        by_weights: the width axes are those of the weights, (G * H, in) or, of a recurrence, (G * H, H).
+        axes: width axes by the weight that has them: its name, which of its dimensions, and how many times that.
+            Inside of a layer, no node of the network knows how values are made up.
     """
 
     op: str
@@ -38,7 +39,7 @@ class Draft:
     order: int = 0
     closed: bool = False
     features: bool = False
-    by_weights: bool = False
+    axes: Mapping[str, tuple[str, int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

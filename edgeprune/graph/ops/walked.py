@@ -13,22 +13,44 @@ if TYPE_CHECKING:
     from edgeprune.graph.spec import KernelSpec, TensorSpec
 
 
+FEATURES = "features"
+"""Attribute of a kernel whose width axis is the last dimension of three."""
+
+
+def _along(spec: KernelSpec) -> int:
+    """The dimension that is the width axis."""
+    return 2 if dict(spec.attrs).get(FEATURES) else 1
+
+
+def _with(tensor: TensorSpec, dim: int, size: int) -> TensorSpec:
+    return replace(tensor, shape=(*tensor.shape[:dim], size, *tensor.shape[dim + 1 :]))
+
+
 @dataclass(frozen=True)
 class Walked(Operator):
-    """Inputs seen through walks; those without one have the shape of the result."""
+    """Inputs seen through walks; those without one have the shape of the result.
+
+    The width axis is dimension 1, or the last one where the attribute ``features`` says so: of (steps, samples, units).
+    """
 
     walked: ClassVar[bool] = True
+    optional: ClassVar[tuple[str, ...]] = (FEATURES,)
+
+    def widths(self, spec: KernelSpec) -> dict[str, int]:
+        return {"out": spec.output.shape[_along(spec)]}
 
     def resized(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> KernelSpec:
-        full, walks = spec.output.channels, dict(spec.attrs)
+        along, walks = _along(spec), dict(spec.attrs)
+        out = new.get("out", spec.output.shape[along])
+        full = spec.output.shape[along]
 
         def input_of(i: int, t: TensorSpec) -> TensorSpec:
             if f"{WALK}{i}" not in walks:
-                return t.with_channels(out)
-            return replace(t, shape=spec.walk(i).resized(t.shape, 1, full, out))
+                return _with(t, along, out)
+            return replace(t, shape=spec.walk(i).resized(t.shape, along, full, out))
 
         inputs = tuple(input_of(i, t) for i, t in enumerate(spec.inputs))
-        return replace(spec, inputs=inputs, output=spec.output.with_channels(out))
+        return replace(spec, inputs=inputs, output=_with(spec.output, along, out))
 
     def smallest(self, spec: KernelSpec) -> KernelSpec | None:
         """A dimension of size 1 is repeated in whatever size it is needed."""
@@ -51,12 +73,13 @@ class Join(Walked):
 
     def resized(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> KernelSpec:
         sizes: tuple[int, ...] = spec.attr("sizes")
-        along = spec.attr("axis") == 1
+        wide, out = _along(spec), new.get("out", spec.output.shape[_along(spec)])
+        along = spec.attr("axis") == wide
         after = shared_out(sizes, out) if along else sizes
         inputs = []
         for i, tensor in enumerate(spec.inputs):
-            before, now = (sizes[i], after[i]) if along else (spec.output.channels, out)
-            inputs.append(replace(tensor, shape=spec.walk(i).resized(tensor.shape, 1, before, now)))
+            before, now = (sizes[i], after[i]) if along else (spec.output.shape[wide], out)
+            inputs.append(replace(tensor, shape=spec.walk(i).resized(tensor.shape, wide, before, now)))
         attrs = tuple((k, tuple(after) if k == "sizes" else v) for k, v in spec.attrs)
-        output = spec.output.with_channels(sum(after) if along else out)
+        output = _with(spec.output, wide, sum(after) if along else out)
         return replace(spec, inputs=tuple(inputs), output=output, attrs=attrs)
