@@ -71,11 +71,19 @@ class Builder:
         if self._folded > self._most:
             raise TooLarge(f"constants of more than {self._most} bytes are computed")
 
+    def expect_nodes(self, count: int) -> None:
+        """Before that many nodes are read, all of them: what will be too much is refused before the first.
+
+        Raises:
+            TooLarge: together with those before they are too many.
+        """
+        if self._nodes + count > MAX_CALLS:
+            raise TooLarge(f"the network has more than {MAX_CALLS} nodes, once its loops run")
+
     def spend_node(self) -> None:
         """Before a node is read; raises TooLarge."""
+        self.expect_nodes(1)
         self._nodes += 1
-        if self._nodes > MAX_CALLS:
-            raise TooLarge(f"the network has more than {MAX_CALLS} nodes, once its loops run")
 
     def input(self, name: str, shape: tuple[int, ...], kind: int) -> Value:
         """An input of the module."""

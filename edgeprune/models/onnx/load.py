@@ -151,7 +151,10 @@ class _Reader:
             del tensor
         self.reads = Counter(n for node in self.graph.node for n in node.input) + Counter(_inner_reads(self.graph))
         self.reads.update(o.name for o in self.graph.output)
-        self.run_graph(self.graph, scope, read, top=True)
+        try:
+            self.run_graph(self.graph, scope, read, top=True)
+        except TooLarge as error:  # of the graph itself: those of a node name it
+            raise self._too_large(str(error)) from error
         outputs = [self._output(o.name, scope) for o in self.graph.output]
         module = self.build.finish(outputs)
         moved = simplify(module)
@@ -257,6 +260,7 @@ class _Reader:
         self, graph: GraphProto, scope: dict[str, Values], read: frozenset[str], *, top: bool = False
     ) -> None:
         """Read the nodes of a graph, or of a branch or a loop's body, into ``scope``."""
+        self.build.expect_nodes(len(graph.node))
         for tensor in graph.initializer:
             scope[tensor.name] = self._initializer(tensor)
         for sparse in graph.sparse_initializer:
