@@ -7,8 +7,8 @@ build is a cross build. Here and not in the compiler, because devices bring C on
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -24,8 +24,18 @@ def cc(arguments: Sequence[str], folder: Path) -> subprocess.CompletedProcess[st
     Raises:
         ModuleNotFoundError: ziglang is not installed.
     """
-    command = [sys.executable, "-m", "ziglang", "cc", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    if done.returncode != 0 and "No module named ziglang" in done.stderr:
+    command = [str(_program()), "cc", *arguments]
+    try:
+        return subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        )
+    except OSError as e:  # damaged: the package without its program, or one for another processor
+        return subprocess.CompletedProcess(command, 127, "", str(e))
+
+
+def _program() -> Path:
+    """The package's program itself: an interpreter that only starts it takes as long as a small program's link."""
+    spec = find_spec("ziglang")
+    if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("No module named 'ziglang'", name="ziglang")
-    return done
+    return Path(spec.submodule_search_locations[0], "zig")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -36,15 +35,20 @@ def test_an_undefined_symbol_is_named(tmp_path: Path) -> None:
 
 
 def test_an_installation_without_ziglang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bare = tmp_path / "python"
-    # -S: the interpreter does not see what is installed.
-    bare.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -S "$@"\n')
-    bare.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(bare))
-    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setitem(sys.modules, "ziglang", None)  # as if it were not installed
     with pytest.raises(MissingDependencyError, match="ziglang") as caught:
         link(load_target("host"), [source(tmp_path, "int main(void) { return 0; }\n")], [], tmp_path / "program")
     assert caught.value.hint == "pip install ziglang"
+
+
+def test_an_installation_whose_zig_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ziglang").mkdir()
+    (tmp_path / "ziglang" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "ziglang", raising=False)
+    with pytest.raises(LinkError, match=r"No such file.*zig") as caught:
+        link(load_target("host"), [source(tmp_path, "int main(void) { return 0; }\n")], [], tmp_path / "program")
+    assert caught.value.hint == "edgeprune doctor checks the linker"
 
 
 def test_the_board_sources_are_there() -> None:
