@@ -29,6 +29,7 @@ from edgeprune.targets import load_target
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "fakes"))
 from forks import in_a_fork
+from idle_kernels import idle_kernels
 
 OPTIONS = ProfileOptions(points=4, step=4, tune=2, sampled=True, timing=TimingOptions(warmup=0, repeats=2))
 
@@ -81,7 +82,7 @@ def main(folder: Path, moments: int, seed: int) -> None:
         (folder / name).mkdir(parents=True)
         return folder / name
 
-    # Twice: the first one has kernels to build, whose objects all others find.
+    # Twice: the first one has programs to link, whose sources' objects all others find.
     for name in ("built", "whole"):
         whole, began = place(name), time.monotonic()
         assert in_a_fork(partial(one, whole)) == 0
@@ -98,4 +99,5 @@ def main(folder: Path, moments: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    with idle_kernels(Path(sys.argv[1]) / "home"):
+        main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -5,13 +5,14 @@ The clock counts, so what a network takes is known to the nanosecond, measured o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from idle_kernels import idle_kernels
 
 from edgeprune.budget.evaluate import Evaluator
 from edgeprune.budget.problem import Budget, Problem
@@ -38,7 +39,7 @@ from edgeprune.sampling import sampled as sampling
 from edgeprune.sampling.asked import SHARES
 from edgeprune.sampling.sampled import profiled
 
-# One worker runs them all: the profile that they share takes a minute to make.
+# One worker runs them all: they share a profile.
 pytestmark = pytest.mark.xdist_group("sampled")
 
 OPTIONS = ProfileOptions(points=8, step=4, tune=2, sampled=True, timing=TimingOptions(warmup=0, repeats=2))
@@ -55,6 +56,13 @@ class Sampled:
         with ProfileStore(self.path) as store:
             (profile,) = store.profiles()
             return estimated_of(profile, target, [n.spec for n in network.kernels.nodes])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_to_compile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Whether real kernels compile and run, other tests of sampled profiles see: on the command line, and of a fit."""
+    with idle_kernels(tmp_path_factory.mktemp("home")):
+        yield
 
 
 @pytest.fixture(scope="module")
