@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from edgeprune.api.opened import Where
 from edgeprune.api.shown import Network
 from edgeprune.budget.promise import Promise
-from edgeprune.devices.protocol import Device
-from edgeprune.devices.registry import open_device
 from edgeprune.errors import ModelLoadError, UsageError
 from edgeprune.fitting.run_folder import RunRecord
 from edgeprune.models.image_input import ImageInput
@@ -25,8 +23,6 @@ from edgeprune.training.tasks.classification import learns_labels
 from edgeprune.training.tasks.registry import TASKS, load_task
 from edgeprune.training.tasks.task import Task
 
-Boards = str | Device | Sequence[str | Device] | None
-"""A URL, an open device, or several of them; None for the target's own."""
 Model = str | nn.Module | LoadedModel | Network
 """``zoo:NAME``, a file or a factory as on the command line; a torch module; what ``load_model`` or a call returned."""
 Inputs = Tensor | Sequence[Tensor] | Sequence[int] | None
@@ -35,7 +31,6 @@ TaskArgument = str | Task | None
 Shape = str | Sequence[int] | Mapping[str, Sequence[int]] | None
 Densities = str | Sequence[int] | None
 """``25,50`` or (25, 50): what may stay of the blocks of a layer's weights, in per cent."""
-Where = str | Path | None
 Frames = str | ImageInput | None
 """``rgb``, ``bgr:imagenet``, or what else :meth:`ImageInput.parse` reads."""
 
@@ -156,35 +151,3 @@ def open_target(target: str | Target) -> Target:
     loaded = load_target(target) if isinstance(target, str) else target
     loaded.require_buildable()
     return loaded
-
-
-@contextmanager
-def board_of(device: str | Device | None, target: Target | None = None) -> Iterator[Device]:
-    """The device of a call: one that is opened here is closed here; one that was handed over stays open.
-
-    Args:
-        device: a URL, an open device, or None for the target's own.
-    """
-    if device is not None and not isinstance(device, str):
-        yield device
-        return
-    with open_device(device or (target.default_device if target else "local:")) as opened:
-        yield opened
-
-
-@contextmanager
-def boards_of(devices: Boards, target: Target | None = None) -> Iterator[list[Device]]:
-    """The devices of a call that may have several; as :func:`board_of`, each.
-
-    Raises:
-        UsageError: one of them is named twice. A tracker's URL may be: it stands for another free board each time.
-    """
-    several: list[str | Device | None] = (
-        [devices] if devices is None or isinstance(devices, str | Device) else [*devices] or [None]
-    )
-    with ExitStack() as stack:
-        opened = [stack.enter_context(board_of(device, target)) for device in several]
-        urls = [board.url for board in opened]
-        if twice := sorted({url for url in urls if urls.count(url) > 1}):
-            raise UsageError(f"{', '.join(twice)} is named twice", hint="name each board once")
-        yield opened

@@ -7,13 +7,12 @@ from contextlib import ExitStack
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from edgeprune.api.arguments import Where, board_of
+from edgeprune.api.opened import Where, board_of
 from edgeprune.api.progress import reporting
 from edgeprune.board.anomalies import FLAG, GUARD, REFUSE, Anomaly, require_mode
 from edgeprune.budget.promise import Promise
@@ -31,6 +30,9 @@ from edgeprune.deploy.trials import on_trial
 from edgeprune.devices.protocol import Device
 from edgeprune.errors import AnomalousInputError, BadInputError, UsageError
 from edgeprune.progress import Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def flash(
@@ -108,8 +110,9 @@ def run(
         AnomalousInputError: a sample is refused for its values; nothing was computed.
         VerificationError: the program fails.
     """
-    given = [inputs] if isinstance(inputs, np.ndarray | Tensor) else inputs
-    arrays = [x.detach().cpu().numpy() if isinstance(x, Tensor) else x for x in given]
+    # Tensors are told by what they can: torch takes seconds to import, and arrays need none of it.
+    given = [inputs] if isinstance(inputs, np.ndarray) or hasattr(inputs, "detach") else inputs
+    arrays = [x.detach().cpu().numpy() if hasattr(x, "detach") else x for x in given]
     with board_of(device) as board:
         return outputs_of(installed(board), arrays, threads=threads, anomalies=anomalies)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeprune.amounts import share
-from edgeprune.api.arguments import Data, Densities, Inputs, Model, Shape, TaskArgument, Where
+from edgeprune.api.arguments import Data, Densities, Inputs, Model, Shape, TaskArgument
+from edgeprune.api.opened import Where
 from edgeprune.api.planning import Question
 from edgeprune.api.progress import reporting
 from edgeprune.api.shown import Shown

@@ -12,13 +12,12 @@ from edgeprune.api.arguments import (
     Model,
     Shape,
     TaskArgument,
-    Where,
-    board_of,
     open_data,
     open_model,
     open_target,
     open_task,
 )
+from edgeprune.api.opened import Where, board_of
 from edgeprune.api.progress import reporting
 from edgeprune.api.shipped import knows, shipped_for
 from edgeprune.budget.effort import UNLIMITED, Effort

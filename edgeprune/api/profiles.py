@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeprune.amounts import written
-from edgeprune.api.arguments import Boards, Densities, Inputs, Model, Shape, Where, boards_of, open_model, open_target
+from edgeprune.api.arguments import Densities, Inputs, Model, Shape, open_model, open_target
+from edgeprune.api.opened import Boards, Where, boards_of
 from edgeprune.api.progress import reporting
 from edgeprune.api.shown import Shown
 from edgeprune.budget.effort import parse_seconds

@@ -8,18 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeprune.amounts import size
-from edgeprune.api.arguments import (
-    Data,
-    Frames,
-    Inputs,
-    Model,
-    Shape,
-    TaskArgument,
-    Where,
-    open_data,
-    open_model,
-    open_task,
-)
+from edgeprune.api.arguments import Data, Frames, Inputs, Model, Shape, TaskArgument, open_data, open_model, open_task
+from edgeprune.api.opened import Where
 from edgeprune.api.progress import reporting
 from edgeprune.api.schedules import schedule_book
 from edgeprune.api.shown import Shown, folder_of

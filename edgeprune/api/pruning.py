@@ -8,16 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeprune.amounts import percent, size, written
-from edgeprune.api.arguments import (
-    Data,
-    Densities,
-    Inputs,
-    Model,
-    Shape,
-    TaskArgument,
-    Where,
-    promised,
-)
+from edgeprune.api.arguments import Data, Densities, Inputs, Model, Shape, TaskArgument, promised
+from edgeprune.api.opened import Where
 from edgeprune.api.planning import Planning, Question
 from edgeprune.api.shown import Network, folder_of
 from edgeprune.budget.effort import USUAL, Effort

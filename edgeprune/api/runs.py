@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeprune.api.arguments import (
-    Boards,
     Data,
     Densities,
     Frames,
@@ -20,8 +19,6 @@ from edgeprune.api.arguments import (
     Model,
     Shape,
     TaskArgument,
-    Where,
-    boards_of,
     open_data,
     open_model,
     open_target,
@@ -31,6 +28,7 @@ from edgeprune.api.arguments import (
 )
 from edgeprune.api.call import sign, signed
 from edgeprune.api.fitted import Fit, tables_of
+from edgeprune.api.opened import Boards, Where, boards_of
 from edgeprune.api.programs import Bundle
 from edgeprune.api.progress import reporting
 from edgeprune.api.shown import Network, folder_of, plot_of

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeprune.amounts import written
-from edgeprune.api.arguments import Where
+from edgeprune.api.opened import Where
 from edgeprune.api.profiles import conditions_tables, heat_map_of
 from edgeprune.api.shown import Shown
 from edgeprune.errors import TargetError, UsageError

@@ -37,7 +37,8 @@ def board_check(
     With --out NAME.json, the profile that was measured goes to NAME.profile.jsonl beside it.
     """
     from edgeprune.acceptance.board_check import board_check as run
-    from edgeprune.api.arguments import board_of, open_target
+    from edgeprune.api.arguments import open_target
+    from edgeprune.api.opened import board_of
     from edgeprune.models.loading import load_model
 
     # A check takes minutes: what would be lost at its end is told before.

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.graph.computed import Computed
-from edgeprune.graph.sizes import Attribute
 from edgeprune.graph.spec import KernelSpec, TensorSpec
 from edgeprune.models.image_input import ImageInput
 from edgeprune.models.ranges import InputRange
+
+if TYPE_CHECKING:  # they need torch, and what was profiled or planned is read without
+    from edgeprune.graph.computed import Computed
+    from edgeprune.graph.sizes import Attribute
 
 
 @dataclass(frozen=True, slots=True)

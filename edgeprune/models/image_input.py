@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from edgeprune.errors import BadInputError, UsageError
 from edgeprune.jsonable import Jsonable
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _HINT = "write it as rgb, as bgr:imagenet, or as bgr:mean=0.485,0.456,0.406:std=0.229,0.224,0.225"
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -93,6 +95,8 @@ class ImageInput(Jsonable):
 
     def normalised(self, frames: NDArray[np.uint8]) -> Tensor:
         """Frames (N, H, W, C) as the network takes them: float32, (N, C, H, W)."""
+        import torch  # seconds, which what only reads a manifest need not wait
+
         order, scale, shift = (np.array(v) for v in self.factors(frames.shape[-1]))
         values = frames[..., order] * scale + shift
         return torch.from_numpy(np.ascontiguousarray(values.transpose(0, 3, 1, 2), np.float32))

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import qmc
 
 from edgeprune.board.client import ExitCode, KernelRow, NativeProgram, crashed
 from edgeprune.compiler.inplace import chosen
@@ -71,6 +70,8 @@ def widths_apart(channels: ChannelGraph, count: int) -> list[dict[str, int]]:
     """Widths of ``count`` networks, as random ones, but far from each other: any few of the first have, in each group,
     widths from all parts of the range (Sobol's sequence, scrambled).
     """
+    from scipy.stats import qmc  # a second, which only sampled profiles need
+
     sobol = qmc.Sobol(len(channels.groups), rng=np.random.default_rng(0))
     shares = NARROWEST + (1 - NARROWEST) * sobol.random_base2(math.ceil(math.log2(count)))
     return [_widths_of(channels, of_each) for of_each in shares[:count]]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from command_line import Command, done, error_of, refused
 from deploy_bundles import DOUBLED, SAMPLE, make_bundle, needing_a_newer_libc, with_elf_machine
@@ -210,3 +214,20 @@ def test_fault_18_a_receiver_that_gives_up_is_exit_6_and_leaves_the_old_release(
     # The console is a shell again.
     code, body = Command("status", "--device", board.url).end()
     assert (code, body["current"]) == (0, before)
+
+
+def test_what_is_done_with_a_board_imports_no_torch(bundle, tmp_path):
+    """It takes seconds of each command."""
+    board = f"fake:{tmp_path / 'board'}"
+    np.save(tmp_path / "x.npy", np.frombuffer(SAMPLE, np.float32)[None])
+    flashes = [["flash", str(bundle(name)), "--device", board, "-q"] for name in ("one", "two")]
+    others = [["run", "--input", str(tmp_path / "x.npy"), "--output", str(tmp_path / "y.npy")], ["bench"], ["status"]]
+    commands = [*flashes, *([*words, "--device", board] for words in (*others, ["rollback"]))]
+    program = (
+        "import json, sys; from edgeprune.cli.main import main\n"
+        "codes = [main([*words, '--json']) for words in json.loads(sys.argv[1])]\n"
+        "print('\\n', codes, sorted({'torch', 'scipy', 'onnx', 'tvm', 'matplotlib'} & {*sys.modules}))"
+    )
+    told = subprocess.run([sys.executable, "-c", program, json.dumps(commands)], capture_output=True, text=True)
+    assert told.stdout.splitlines()[-1].strip() == "[0, 0, 0, 0, 0, 0] []", told.stderr
+    assert np.load(tmp_path / "y.npy").tobytes() == DOUBLED

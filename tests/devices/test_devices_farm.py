@@ -13,7 +13,7 @@ from simulated_board import SimulatedBoard
 from ssh_servers import Board, Me
 from torch import nn
 
-from edgeprune.api.arguments import boards_of
+from edgeprune.api.opened import boards_of
 from edgeprune.api.profiles import profile
 from edgeprune.api.runs import fit
 from edgeprune.compiler.cost import virtual_cost_ns
