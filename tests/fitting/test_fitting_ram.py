@@ -147,7 +147,7 @@ class Files:
     def __init__(self, planner: Planner) -> None:
         self.planner, self.of, self.more = planner, {}, 0.0
 
-    def bytes(self, widths: dict[str, int]) -> float:
+    def bytes(self, widths: dict[str, int], densities: dict[str, int] | None = None) -> float:
         problem = self.planner.problem
         levels = [c.levels.index(widths[c.name]) for c in problem.choices]
         return Evaluator(problem).solution(levels, "").flash_bytes + (self.more if widths == self.of else 0)
