@@ -19,6 +19,7 @@ from edgeprune.compiler.elsewhere import building_on
 from edgeprune.devices.conditions import Conditions
 from edgeprune.devices.protocol import DeviceInfo
 from edgeprune.errors import UsageError
+from edgeprune.fitting.densities import check_densities
 from edgeprune.graph.network import Network, read_network
 from edgeprune.home import store_path
 from edgeprune.latency.densities import parse_densities
@@ -230,13 +231,15 @@ def profile(
     loaded, _ = open_model(model, example_inputs, weights, input_shape, example, seed)
     network = read_network(loaded.module, loaded.example_inputs, loaded.interface)
     kind, path = open_target(target), store_path(store)
+    offered = parse_densities(densities)
+    check_densities(offered, kind, ram_limited=False)
     options = ProfileOptions(
         threads=threads,
         points=points,
         step=step,
         tune=tune,
         blocks=blocks,
-        densities=parse_densities(densities),
+        densities=offered,
         sampled=True if budget is not None else sampled,
         seconds=seconds,
         fleet=fleet,

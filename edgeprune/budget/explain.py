@@ -16,7 +16,7 @@ from edgeprune.budget.evaluate import Evaluator
 from edgeprune.budget.explanation import Block, Break, Change, Channel, Explanation, Group, Level, Limit, Step
 from edgeprune.budget.factors import Array, Ints
 from edgeprune.budget.insist import insist
-from edgeprune.budget.problem import ADDITIVE, RESOURCES, TOLERANCE, by_resource
+from edgeprune.budget.problem import ADDITIVE, CHANNELS, RESOURCES, TOLERANCE, by_resource
 from edgeprune.budget.shadow import shadow_of
 from edgeprune.budget.solving import Solved
 from edgeprune.errors import UsageError
@@ -134,8 +134,13 @@ class Explainer:
             UsageError: there is no such group or channel, or the scores are of other groups.
         """
         choice = self._choice(name)
-        choices = self._solved.problem.choices
-        size = len(scores.get(name, ())) or choices[choice].levels[-1]
+        everyone = self._solved.problem.choices
+        if everyone[choice].unit != CHANNELS:
+            raise UsageError(f"{name} is no width group: it has no channels", hint="ask for it without a channel")
+        choices, chosen = zip(
+            *((c, k) for c, k in zip(everyone, self._levels, strict=True) if c.unit == CHANNELS), strict=True
+        )
+        size = len(scores.get(name, ())) or everyone[choice].levels[-1]
         if not 0 <= channel < size:
             raise UsageError(f"group {name} has no channel {channel}", hint=f"its channels are 0 to {size - 1}")
         if wrong := [c.name for c in choices if not _fits(scores.get(c.name, ()), c.levels[-1])]:
@@ -143,11 +148,11 @@ class Explainer:
                 f"the saliencies do not fit the problem: {', '.join(wrong)}", hint="make the run again", groups=wrong
             )
         ranks = {c.name: _ranks(np.asarray(scores[c.name])) for c in choices}
-        kept = {c.name: ranks[c.name] <= c.levels[k] for c, k in zip(choices, self._levels, strict=True)}
+        kept = {c.name: ranks[c.name] <= c.levels[k] for c, k in zip(choices, chosen, strict=True)}
         everything = np.concatenate([np.asarray(scores[c.name], dtype=np.float64) for c in choices])
         stays = np.concatenate([kept[c.name] for c in choices])
         own, rank, stayed = float(scores[name][channel]), int(ranks[name][channel]), bool(kept[name][channel])
-        others = [k for k, width in enumerate(choices[choice].levels) if (width >= rank) != stayed]
+        others = [k for k, width in enumerate(everyone[choice].levels) if (width >= rank) != stayed]
         level = None
         if others:
             level = self._level_list(choice, [others[-1] if stayed else others[0]])[0]
@@ -191,6 +196,7 @@ class Explainer:
             float(saliency[at[choice]]),
             float(saliency[-1]),
             self._level_list(choice, levels),
+            spec.unit,
         )
 
     def _level_list(self, choice: int, levels: Sequence[int]) -> tuple[Level, ...]:

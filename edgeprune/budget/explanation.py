@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import FiniteFloat
 
+from edgeprune.budget.problem import CHANNELS
 from edgeprune.jsonable import Jsonable
 
 
@@ -96,10 +97,11 @@ class Level(Jsonable):
 
 @dataclass(frozen=True, slots=True)
 class Group(Jsonable):
-    """A width group: its width in the plan, and levels around it or all of them, ascending.
+    """A width group, or another choice: its width in the plan, and levels around it or all of them, ascending.
 
     Attributes:
         saliency: what the group retains; ``whole`` is what it would retain at its full ``size``.
+        unit: what its widths are numbers of.
     """
 
     name: str
@@ -108,6 +110,7 @@ class Group(Jsonable):
     saliency: FiniteFloat
     whole: FiniteFloat
     levels: tuple[Level, ...]
+    unit: str = CHANNELS
 
     @property
     def wider(self) -> Change | None:

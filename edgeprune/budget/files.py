@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgeprune.budget.check import check_problem
-from edgeprune.budget.problem import RESOURCES, Axis, Budget, Choice, Problem, Row, Table, Term
+from edgeprune.budget.problem import CHANNELS, RESOURCES, Axis, Budget, Choice, Problem, Row, Table, Term
 from edgeprune.errors import BadInputError
 from edgeprune.files import write_whole
 
@@ -29,7 +29,12 @@ def problem_to_json(problem: Problem, budget: Budget | None = None) -> dict[str,
         "base_latency_ms": problem.base_latency_ms,
         "base_flash_bytes": problem.base_flash_bytes,
         "choices": [
-            {"name": c.name, "levels": list(c.levels), "saliency": np.asarray(c.saliency).tolist()}
+            {
+                "name": c.name,
+                "levels": list(c.levels),
+                "saliency": np.asarray(c.saliency).tolist(),
+                **({} if c.unit == CHANNELS else {"unit": c.unit}),
+            }
             for c in problem.choices
         ],
         "terms": [
@@ -68,7 +73,13 @@ def problem_from_json(data: Any) -> tuple[Problem, Budget]:
     try:
         problem = Problem(
             tuple(
-                Choice(str(c["name"]), tuple(map(_whole, c["levels"])), _floats(c["saliency"])) for c in data["choices"]
+                Choice(
+                    str(c["name"]),
+                    tuple(map(_whole, c["levels"])),
+                    _floats(c["saliency"]),
+                    str(c.get("unit", CHANNELS)),
+                )
+                for c in data["choices"]
             ),
             tuple(
                 Term(str(t["name"]), *_axes_from_json(t), _floats(t["latency_ms"]), _floats(t["flash_bytes"]))

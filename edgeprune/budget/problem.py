@@ -74,6 +74,9 @@ class Budget:
         return {RESOURCES[r]: float(self.values[r]) for r in self.active}
 
 
+CHANNELS, PER_CENT = "channels", "%"
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """One width group as the solver sees it; or a kernel that comes in variants (element type, sparsity, family of
@@ -87,11 +90,13 @@ class Choice:
         levels: widths that may be chosen, ascending; the last is the full width. The first is 0 for a choice
             of a block.
         saliency: retained saliency at each level, shape (len(levels),), non-decreasing.
+        unit: what a width is a number of.
     """
 
     name: str
     levels: tuple[int, ...]
     saliency: NDArray[np.float64]
+    unit: str = CHANNELS
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,8 +45,8 @@ def link(
         LinkError: undefined symbols, no space, ….
     """
     # .incbin looks for weights.bin along the include path. That is relative, so that what is the same in every program
-    # comes from the compiler's cache.
-    command = [*_options(target), *(f"-D{name}" for name in defined), "-I.", "-o", str(output.absolute())]
+    # comes from the compiler's cache. So is the output, for the linker replaces each % of its path by a random digit.
+    command = [*_options(target), *(f"-D{name}" for name in defined), "-I.", "-o", output.name]
     command += ["-shared", "-fPIC", "-Wl,-Bsymbolic"] if shared else []
     command += ["-static"] if "musl" in target.zig_target and not shared else []
     command += [str(p.absolute()) for p in (*sources, *objects)]
@@ -76,7 +76,7 @@ def compile_object(target: Target, sources: Sequence[Path], output: Path) -> Non
         MissingDependencyError, LinkError: as :func:`link`.
     """
     folders = sorted({str(source.absolute().parent) for source in sources})
-    command = [*_options(target), *(f"-I{folder}" for folder in folders), "-fPIC", "-r", "-o", str(output.absolute())]
+    command = [*_options(target), *(f"-I{folder}" for folder in folders), "-fPIC", "-r", "-o", output.name]
     _run([*command, *(str(source.absolute()) for source in sources)], target, output)
 
 

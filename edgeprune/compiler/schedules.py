@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.registry import stores_blocks
@@ -30,12 +30,14 @@ class ScheduleBook:
         self._exact: dict[str, KernelRecord] = {}
         self._family: dict[str, list[KernelRecord]] = {}
         self._blocks: dict[str, list[KernelRecord]] = {}  # by the family of the kernel with all weights
+        self._anchors: dict[str, list[KernelRecord]] = {}  # the same, by that of its anchor
         for record in records:
             if record.status == "ok":
                 self._exact[record.spec.key] = record
                 self._family.setdefault(record.spec.family, []).append(record)
                 if record.spec.density is not None:
                     self._blocks.setdefault(record.spec.with_density(None).family, []).append(record)
+                    self._anchors.setdefault(_anchor(record.spec).family, []).append(record)
 
     @property
     def knows_blocks(self) -> bool:
@@ -60,9 +62,13 @@ class ScheduleBook:
         return ScheduleBook(self.target, kept)
 
     def _nearest_in_blocks(self, spec: KernelSpec) -> KernelRecord | None:
-        """Of kernels with this density or a higher one: nearest in widths, then in density."""
+        """Of kernels with this density or a higher one: nearest in widths, then in density.
+
+        Where nobody timed one that ends in the same operations (what it was added to is gone with a block of the
+        network, say), of those that end in others.
+        """
         density = spec.density or 0
-        alike = self._blocks.get(spec.with_density(None).family, ())
+        alike = self._blocks.get(spec.with_density(None).family, []) or self._anchors.get(_anchor(spec).family, [])
         known = [r for r in alike if (r.spec.density or 0) >= density]
         return min(known, key=lambda r: (_distance(r.spec, spec), r.spec.density, r.spec.key), default=None)
 
@@ -75,6 +81,11 @@ class ScheduleBook:
         if spec.density is not None and (found := self._nearest_in_blocks(spec)) is not None:
             return Chosen(found.schedule, "transfer")
         return Chosen(default_schedule(spec, self.target), "default")
+
+
+def _anchor(spec: KernelSpec) -> KernelSpec:
+    """A layer with all weights, and with nothing behind it."""
+    return replace(spec.with_density(None), inputs=spec.inputs[: spec.anchor_inputs], epilogue=())
 
 
 def _distance(a: KernelSpec, b: KernelSpec) -> float:

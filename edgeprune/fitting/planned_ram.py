@@ -60,7 +60,7 @@ class PlannedRam:
             if self._storage is not None and not plan.changes:
                 return self.dense_bytes
             if self._storage is None and not plan.empty:
-                memory = self.memory.in_blocks(plan.densities)
+                memory = self.memory.in_blocks(plan.in_blocks)
                 return memory.at({group: plan.width(group) for group in plan.sizes}).ram
             return self._traced_bytes(plan) if self._limited or not plan.empty else None
         except UnsupportedOperatorError:

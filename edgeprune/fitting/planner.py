@@ -221,7 +221,7 @@ class Planner:
             plan = replace(plan, predicted={**plan.predicted, "ram_bytes": ram})
         flash = solution.flash_bytes
         if self._flash is not None and not plan.empty:
-            flash = self._flash.bytes({group: plan.width(group) for group in plan.sizes}, plan.densities)
+            flash = self._flash.bytes({group: plan.width(group) for group in plan.sizes}, plan.in_blocks)
             plan = replace(plan, predicted={**plan.predicted, "flash_bytes": flash})
         key = (*sorted(plan.keep.items()), *sorted(plan.densities.items()))
         return Proposal(

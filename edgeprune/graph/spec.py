@@ -41,7 +41,11 @@ class TensorSpec:
     dtype: str = "float32"
 
     def with_channels(self, channels: int) -> TensorSpec:
-        return replace(self, shape=(self.shape[0], channels, *self.shape[2:]))
+        return self.with_size(1, channels)
+
+    def with_size(self, dim: int, size: int) -> TensorSpec:
+        """The same with another size of one dimension, which is not counted from behind."""
+        return replace(self, shape=(*self.shape[:dim], size, *self.shape[dim + 1 :]))
 
     @property
     def channels(self) -> int:
@@ -158,7 +162,7 @@ class KernelSpec:
             raise ValueError(f"{self.op} has no width axis {sorted(unknown)}; it has {sorted(self.widths)}")
         if min(new.values(), default=1) < 1:
             raise ValueError(f"a width must be at least 1: {new}")
-        return self.operator.resized(self, new.get("out", self.output.channels), new)
+        return self.operator.resized(self, new.get("out", self.widths["out"]), new)
 
     @property
     def anchor_inputs(self) -> int:

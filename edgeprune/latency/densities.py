@@ -29,7 +29,8 @@ class Density:
 
     Attributes:
         weight: the parameter.
-        levels: what may stay of its blocks, in per cent, ascending; the last is :data:`WHOLE`.
+        levels: what may stay of its blocks, in per cent, ascending; the last is :data:`WHOLE`. The first is 0 for a
+            layer that may go with a block of the network.
         retained: what each level retains, in the unit of the groups' curves: shape (len(levels),), at least 0,
             non-decreasing.
     """
@@ -37,6 +38,20 @@ class Density:
     weight: str
     levels: tuple[int, ...]
     retained: NDArray[np.float64]
+
+    @property
+    def may_go(self) -> bool:
+        """Whether the whole layer may go."""
+        return self.levels[0] == 0
+
+    @property
+    def stored(self) -> tuple[int, ...]:
+        """The levels at which there is a layer."""
+        return self.levels[1:] if self.may_go else self.levels
+
+    def or_nothing(self) -> Density:
+        """The same for a layer that may go as a whole, and then retains nothing."""
+        return self if self.may_go else replace(self, levels=(0, *self.levels), retained=np.pad(self.retained, (1, 0)))
 
 
 Densities = Mapping[str, Density]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgeprune.budget.problem import Axis, Choice, Problem, Term
+from edgeprune.budget.problem import PER_CENT, Axis, Choice, Problem, Term
 from edgeprune.errors import PlanError, ProfileError
 from edgeprune.graph.channels import AxisBinding, Block, ChannelGraph, KernelGraph, KernelNode, WidthGroup
 from edgeprune.graph.resized import width_of
@@ -59,9 +59,12 @@ def build_problem(
     # A group that a rule leaves a single width is worth something, too; an axis takes that width for a constant.
     free = [g.name for g in channels.groups if len(levels[g.name]) > 1 or levels[g.name][-1] < g.size]
     index = {name: i for i, name in enumerate(free)}
+    blocks = [b for b in channels.blocks if all(levels[g][0] == 0 for g in b.groups)]
+    going = {b.name: [n.name for n in kernels.nodes if _goes(n, bindings_of(n, channels), b)] for b in blocks}
+    gone = {name for names in going.values() for name in names}
+    densities = {name: d.or_nothing() if name in gone else d for name, d in densities.items()}
     choices = _choices(channels, free, curves, levels, densities.values())
     index |= {d.weight: len(free) + i for i, d in enumerate(densities.values())}
-    blocks = [b for b in channels.blocks if all(levels[g][0] == 0 for g in b.groups)]
     terms: list[Term] = []
     base_latency_ms, base_flash_bytes = model.beyond_ms, 0.0
     for node in kernels.nodes:
@@ -76,7 +79,8 @@ def build_problem(
         if density:
             axes += (Axis((index[density.weight],)),)
             steps += (np.array(density.levels),)
-        if gate := _gate(node, bindings, blocks):
+        gate = _gate(node, bindings, blocks)
+        if gate and not (density and density.may_go):
             latency_ms, flash_bytes = (np.stack([np.zeros_like(c), c], axis=-1) for c in (latency_ms, flash_bytes))
             axes += (Axis((index[gate],)),)
             steps += (np.array([0, levels[gate][1]]),)
@@ -86,7 +90,9 @@ def build_problem(
         else:
             base_latency_ms += float(latency_ms)
             base_flash_bytes += float(flash_bytes)
-    indices = tuple(tuple(index[g] for g in b.groups) for b in blocks)
+    # A layer that goes with a block retains nothing of its weights either.
+    names = [(*b.groups, *(densities[n].weight for n in going[b.name] if n in densities)) for b in blocks]
+    indices = tuple(tuple(index[name] for name in together) for together in names)
     return Problem(choices, tuple(terms), base_latency_ms, base_flash_bytes, indices)
 
 
@@ -102,7 +108,7 @@ def _costs(
     """Latency and flash of a kernel over its open axes, and over its densities last where it has some."""
     closed = tuple(i for i in range(len(grids)) if i not in open_axes)
     timed, found = tuple(g[g > 0] for g in grids), []
-    for level in density.levels if density else (WHOLE,):
+    for level in density.stored if density else (WHOLE,):
         try:
             table = model.table(at_density(node.spec, level), grids=timed, estimate=estimate)
         except ProfileError as e:
@@ -110,7 +116,11 @@ def _costs(
         costs = (table.latency_ms, table.flash_bytes)
         found.append(tuple(_with_zeros(cells, grids).squeeze(axis=closed) for cells in costs))
     latency_ms, flash_bytes = zip(*found, strict=True)
-    return quickest(latency_ms, flash_bytes) if density else (latency_ms[0], flash_bytes[0])
+    if density is None:
+        return latency_ms[0], flash_bytes[0]
+    latency, flash = quickest(latency_ms, flash_bytes)
+    nothing = [*[(0, 0)] * (latency.ndim - 1), (int(density.may_go), 0)]
+    return np.pad(latency, nothing), np.pad(flash, nothing)
 
 
 def kernels_at(
@@ -147,12 +157,25 @@ def _with_zeros(table: NDArray[np.float64], grids: tuple[NDArray[np.int64], ...]
 
 def _gate(node: KernelNode, bindings: Mapping[str, AxisBinding], blocks: Sequence[Block]) -> str | None:
     """The group whose width 0 removes a kernel with a block, if none of the kernel's own widths are in the block."""
-    around = [b for b in blocks if node.output.partition(".")[0] in b.idle]
+    around = [b for b in blocks if _idle(node, b)]
     if not around:
         return None
     block = min(around, key=lambda b: len(b.idle))
-    own = any(not b.base and b.groups and set(b.groups) <= set(block.groups) for b in bindings.values())
-    return None if own else block.groups[0]
+    return None if _own(bindings, block) else block.groups[0]
+
+
+def _goes(node: KernelNode, bindings: Mapping[str, AxisBinding], block: Block) -> bool:
+    """Whether a kernel is gone where a block is."""
+    return _idle(node, block) or _own(bindings, block)
+
+
+def _idle(node: KernelNode, block: Block) -> bool:
+    return node.output.partition(".")[0] in block.idle
+
+
+def _own(bindings: Mapping[str, AxisBinding], block: Block) -> bool:
+    """Whether a kernel has an axis that has no width without the block."""
+    return any(not b.base and b.groups and set(b.groups) <= set(block.groups) for b in bindings.values())
 
 
 def usable_levels(
@@ -278,7 +301,7 @@ def _choices(
         raise PlanError("every width retains as much as any other", hint="use another criterion")
     return (
         *(Choice(name, levels[name], retained[name][list(levels[name])] / total) for name in free),
-        *(Choice(d.weight, d.levels, d.retained / total) for d in offered),
+        *(Choice(d.weight, d.levels, d.retained / total, PER_CENT) for d in offered),
     )
 
 

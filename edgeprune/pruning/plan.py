@@ -26,7 +26,7 @@ class Plan:
     method: solver and criterion names, seed, budget; enough to repeat the plan.
     certificate: what is proven about it; {} where nothing is.
     densities: parameter -> what stays of the blocks of its weights, in per cent, of layers that were offered fewer
-        than all (:mod:`edgeprune.latency.densities`).
+        than all (:mod:`edgeprune.latency.densities`); 0: the layer went with a block of the network.
     """
 
     keep: Mapping[str, tuple[int, ...]]
@@ -43,8 +43,8 @@ class Plan:
 
     @property
     def in_blocks(self) -> dict[str, int]:
-        """The densities of layers of which blocks go."""
-        return {weight: density for weight, density in self.densities.items() if density < WHOLE}
+        """The densities of layers that stay, without some of their blocks."""
+        return {weight: density for weight, density in self.densities.items() if 0 < density < WHOLE}
 
     def width(self, group: str) -> int:
         """How many channels ``group`` keeps."""
@@ -111,7 +111,9 @@ class Plan:
                 raise PlanError(f"the plan keeps {indices!r} of width group '{name}', which has no size", group=name)
             _check_indices(name, indices, data["sizes"][name])
         densities = data.get("densities", {})
-        if not isinstance(densities, dict) or any(type(d) is not int or not 0 < d <= WHOLE for d in densities.values()):
+        if not isinstance(densities, dict) or any(
+            type(d) is not int or not 0 <= d <= WHOLE for d in densities.values()
+        ):
             raise PlanError(f"the plan has densities that are none: {densities!r}")
         keep = {name: tuple(indices) for name, indices in data["keep"].items()}
         return cls(keep, data["sizes"], data["predicted"], data["method"], data["certificate"], densities)

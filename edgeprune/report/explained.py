@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from edgeprune.amounts import percent, written
 from edgeprune.budget.explanation import Block, Change, Channel, Group, Limit, next_to_go, next_to_keep
+from edgeprune.budget.problem import CHANNELS
 from edgeprune.report.explanation import Explanation
 from edgeprune.report.tables import ABSENT, Table
 
@@ -109,7 +110,12 @@ def levels_table(group: Group) -> Table:
             continue
         why = forced(x.change) if x.width > group.width else ABSENT
         rows.append((str(x.width), *_differences(x.change), why, percent(x.change.at_most), cost(x.change)))
-    return Table(f"{group.name}: {group.width} of {group.size} channels", columns, tuple(rows))
+    said = (
+        f"{group.width} of {group.size} channels"
+        if group.unit == CHANNELS
+        else f"{group.width} {group.unit} of its blocks"
+    )
+    return Table(f"{group.name}: {said}", columns, tuple(rows))
 
 
 def blocks_table(blocks: Sequence[Block]) -> Table:
@@ -178,7 +184,8 @@ def change_sentence(group: Group, change: Change) -> str:
     width, wider = change.widths[group.name], change.widths[group.name] > group.width
     others = [name for name in change.widths if name != group.name]
     _, latency, flash, ram = _differences(change)
-    words = f"{width} channels would {'gain' if wider else 'lose'} {worth(abs(change.saliency))} of the saliency"
+    named = f"{width} channels" if group.unit == CHANNELS else f"{width} {group.unit} of its blocks"
+    words = f"{named} would {'gain' if wider else 'lose'} {worth(abs(change.saliency))} of the saliency"
     words += f" (together with {', '.join(others)})" if others else ""
     words += f": {latency}, {flash} of flash"
     words += "" if change.ram_bytes is None else f", {ram} of RAM"

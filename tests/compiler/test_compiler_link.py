@@ -54,3 +54,11 @@ def test_an_installation_whose_zig_is_gone(tmp_path: Path, monkeypatch: pytest.M
 def test_the_board_sources_are_there() -> None:
     names = {"main.c", "runtime.c", "program.h", "edgeprune_model.h"}
     assert names <= {file.name for file in board_sources().iterdir()}
+
+
+def test_a_percent_sign_in_the_path_is_one(tmp_path: Path) -> None:
+    """The linker takes it for a random digit."""
+    folder = tmp_path / "50%"
+    folder.mkdir()
+    program = link(load_target("host"), [source(folder, "int main(void) { return 7; }\n")], [], folder / "program")
+    assert subprocess.run([program], check=False).returncode == 7

@@ -45,3 +45,24 @@ def data() -> dict[str, Tensor]:
     x[torch.arange(320), 0, :, 2 * y] += 1.5
     x[torch.arange(320), y % 3, y] += 1.0
     return {"x_train": x[:256], "y_train": y[:256], "x_test": x[256:], "y_test": y[256:]}
+
+
+class Removable(nn.Module):
+    """(N, 3, 8, 8) -> (N, 4), with a branch of 1x1 convolutions that may go whole, added in the kernel of another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 32, 3, padding=1), nn.Linear(32, 4)
+        self.main = nn.Conv2d(32, 32, 1)
+        self.branch = nn.Sequential(nn.Conv2d(32, 32, 1), nn.ReLU(), nn.Conv2d(32, 32, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        x = torch.relu(self.branch(x) + self.main(x))
+        logits: Tensor = self.head(x.mean((2, 3)))
+        return logits
+
+
+def removable() -> nn.Module:
+    torch.manual_seed(0)
+    return Removable().eval()

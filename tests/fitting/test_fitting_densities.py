@@ -17,6 +17,7 @@ from edgeprune.budget.brute_force import BruteForce
 from edgeprune.budget.exact import Exact
 from edgeprune.budget.files import load_problem
 from edgeprune.budget.problem import Budget
+from edgeprune.budget.solving import Solved
 from edgeprune.compiler.cost import virtual_cost_ns
 from edgeprune.compiler.in_blocks import layers_for_blocks
 from edgeprune.compiler.library import load_bundle
@@ -195,6 +196,52 @@ def test_the_run_can_be_read_and_explained(mixed):
     assert set(found.plan.in_blocks) <= {g["name"] for g in said.to_json()["groups"]}
 
 
+def test_explanations_tell_channels_from_blocks(mixed):
+    """A weight has blocks, in per cent, and no channels; and channels are explained beside it."""
+    found, _, _ = mixed
+    channel = edgeprune.explain(found.folder, group="body.3.0", channel=3).channel
+    assert channel is not None
+    assert channel.kept is (3 in found.plan.keep.get("body.3.0", range(64)))
+    (name, density), *_ = found.plan.in_blocks.items()
+    titles = [t.title for t in edgeprune.explain(found.folder, group=name).tables()]
+    assert f"{name}: {density} % of its blocks" in titles
+    with pytest.raises(UsageError, match="no channels"):
+        edgeprune.explain(found.folder, group=name, channel=0)
+
+
+def test_a_layer_that_goes_with_a_block_retains_nothing_of_its_weights(tmp_path):
+    asked = {"device": f"fake:{tmp_path / 'board'}", "store": tmp_path / "store.sqlite3", "points": 2, "step": 16}
+    asked |= {"blocks": True, "densities": "50", "example_inputs": SHAPE}
+    edgeprune.profile(block_net.removable(), tune=2, sampled=False, **asked)
+    found = edgeprune.prune(block_net.removable(), latency="25%", out=tmp_path / "run", **asked)
+    assert found.removed_blocks == ("branch",)
+    gone = ("branch.0.weight", "branch.2.weight")
+    assert [found.plan.densities[w] for w in gone] == [0, 0]
+    assert not set(gone) & set(found.plan.in_blocks)
+    assert Plan.from_json(json.loads(json.dumps(found.plan.to_json()))) == found.plan
+    solved = Solved.load_from(found.folder)
+    solved.check()
+    indices = [[c.name for c in solved.problem.choices].index(w) for w in gone]
+    for i in indices:
+        assert solved.problem.choices[i].levels == (0, 50, WHOLE)
+        assert solved.problem.choices[i].saliency[0] == 0
+    best = BruteForce().solve(solved.problem, solved.budget)
+    assert solved.solution.saliency == pytest.approx(best.saliency, rel=1e-4)
+    # The same by hand: what stays of the sum is of what stays of the network.
+    chosen = zip(solved.problem.choices, solved.solution.widths, strict=True)
+    left = sum(float(c.saliency[c.levels.index(w)]) for c, w in chosen if c.name not in ("branch.0", *gone))
+    assert found.plan.predicted["saliency_retained"] == pytest.approx(left)
+    where = {name: asked[name] for name in ("device", "store")}
+    made = edgeprune.compile(found, out=tmp_path / "bundle", **where).manifest
+    # Nobody timed the layer beside the block as it is without: it ends in other operations.
+    assert found.plan.in_blocks == {"main.weight": 50}
+    assert {k.node: k.spec["attrs"].get("density") for k in made.kernels}["main"] == 50
+    x = torch.randn(SHAPE)
+    with torch.no_grad():
+        expected = found.module(x).numpy()
+    np.testing.assert_allclose(load_bundle(tmp_path / "bundle")(x.numpy())[0], expected, atol=1e-4)
+
+
 def test_a_fit_keeps_the_blocks_of_its_plan_zero(board, tmp_path):
     result = edgeprune.fit(
         f"{NET}:net",
@@ -273,7 +320,7 @@ def test_a_plan_with_densities_is_written_and_composed():
     assert dict(then.keep) == {"a": (2,)}
     assert then.densities == {"w": 25, "v": 100}
     assert "densities" not in Plan({}, {"a": 3}, {}, {}, {}).to_json(), "as earlier versions wrote it"
-    for wrong in ({"w": 0}, {"w": 101}, {"w": "50"}, [50]):
+    for wrong in ({"w": -1}, {"w": 101}, {"w": "50"}, [50]):
         with pytest.raises(PlanError, match="densities"):
             Plan.from_json({**first.to_json(), "densities": wrong})
 
@@ -286,6 +333,8 @@ def test_what_makes_no_sense_is_refused(board, tmp_path):
             parse_densities(wrong)
     with pytest.raises(UsageError, match="store all weights"):
         check_densities(OFFERED, load_target("jetson_nano"), ram_limited=False)
+    with pytest.raises(UsageError, match="store all weights"):
+        edgeprune.profile(f"{NET}:net", input_shape=SHAPE, target="jetson_nano", densities="50", store=tmp_path / "s")
     with pytest.raises(UsageError, match="take RAM that plans do not count"):
         pruned(board, tmp_path / "run", ram="90%")
     with pytest.raises(ProfileError, match="density of 10 %") as refused:

@@ -22,10 +22,6 @@ def _along(spec: KernelSpec) -> int:
     return 2 if dict(spec.attrs).get(FEATURES) else 1
 
 
-def _with(tensor: TensorSpec, dim: int, size: int) -> TensorSpec:
-    return replace(tensor, shape=(*tensor.shape[:dim], size, *tensor.shape[dim + 1 :]))
-
-
 @dataclass(frozen=True)
 class Walked(Operator):
     """Inputs seen through walks; those without one have the shape of the result.
@@ -41,16 +37,15 @@ class Walked(Operator):
 
     def resized(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> KernelSpec:
         along, walks = _along(spec), dict(spec.attrs)
-        out = new.get("out", spec.output.shape[along])
         full = spec.output.shape[along]
 
         def input_of(i: int, t: TensorSpec) -> TensorSpec:
             if f"{WALK}{i}" not in walks:
-                return _with(t, along, out)
+                return t.with_size(along, out)
             return replace(t, shape=spec.walk(i).resized(t.shape, along, full, out))
 
         inputs = tuple(input_of(i, t) for i, t in enumerate(spec.inputs))
-        return replace(spec, inputs=inputs, output=_with(spec.output, along, out))
+        return replace(spec, inputs=inputs, output=spec.output.with_size(along, out))
 
     def smallest(self, spec: KernelSpec) -> KernelSpec | None:
         """A dimension of size 1 is repeated in whatever size it is needed."""
@@ -73,7 +68,7 @@ class Join(Walked):
 
     def resized(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> KernelSpec:
         sizes: tuple[int, ...] = spec.attr("sizes")
-        wide, out = _along(spec), new.get("out", spec.output.shape[_along(spec)])
+        wide = _along(spec)
         along = spec.attr("axis") == wide
         after = shared_out(sizes, out) if along else sizes
         inputs = []
@@ -81,5 +76,5 @@ class Join(Walked):
             before, now = (sizes[i], after[i]) if along else (spec.output.shape[wide], out)
             inputs.append(replace(tensor, shape=spec.walk(i).resized(tensor.shape, wide, before, now)))
         attrs = tuple((k, tuple(after) if k == "sizes" else v) for k, v in spec.attrs)
-        output = _with(spec.output, wide, sum(after) if along else out)
+        output = spec.output.with_size(wide, sum(after) if along else out)
         return replace(spec, inputs=tuple(inputs), output=output, attrs=attrs)
