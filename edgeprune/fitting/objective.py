@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgeprune.errors import UsageError
-from edgeprune.fitting.planner import calibration, score, scoring
+from edgeprune.fitting.planner import calibration, running, score
 from edgeprune.graph.network import Network
 from edgeprune.importance.criterion import Batches, LossFn
 from edgeprune.importance.curves import LOSS, OBJECTIVES, Saliency
@@ -62,5 +62,5 @@ def saliency_of(
         batches = with_own_outputs(network.module, batches)
         loss = lambda outputs, dense: distil(outputs, dense, 1.0)  # noqa: E731
     elif task is not None:
-        loss = task.loss or scoring(task)
+        loss = task.loss or (running(task.step) if task.step else None)
     return Saliency(scores, loss_curves(network, scores, levels, batches, loss, progress=progress), LOSS)

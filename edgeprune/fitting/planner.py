@@ -34,7 +34,7 @@ from edgeprune.pruning.plan import Plan, make_plan
 from edgeprune.pruning.shrink import shrink
 from edgeprune.training.data import DataSet
 from edgeprune.training.halves import Batch, batches_of, spread
-from edgeprune.training.tasks.task import Task
+from edgeprune.training.tasks.task import Step, Task
 
 CALIBRATION = 512
 """Training samples that saliency and batch-norm statistics are taken from."""
@@ -73,10 +73,12 @@ def score(
 
 
 def scoring(task: Task) -> LossFn:
-    """The loss that channels are scored by."""
-    step = task.step
-    if step is None:
-        return task.scoring
+    """The loss that channels are scored by; a distance from the network itself has no gradient, and is none."""
+    return task.scoring if task.step is None or task.targets == "dense" else running(task.step)
+
+
+def running(step: Step) -> LossFn:
+    """A step as a loss."""
     return OfModule(lambda module, inputs, targets: step(module, Batch(inputs, targets)))
 
 

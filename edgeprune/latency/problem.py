@@ -298,7 +298,10 @@ def _choices(
     offered = list(densities)
     total = sum(float(c[-1]) for c in (*retained.values(), *(d.retained for d in offered)))
     if free and not total > 0:
-        raise PlanError("every width retains as much as any other", hint="use another criterion")
+        raise PlanError(
+            "every width retains as much as any other: all scores are 0",
+            hint="use another criterion, or let the task say what channels are scored by (saliency=, docs/TASKS.md)",
+        )
     return (
         *(Choice(name, levels[name], retained[name][list(levels[name])] / total) for name in free),
         *(Choice(d.weight, d.levels, d.retained / total, PER_CENT) for d in offered),

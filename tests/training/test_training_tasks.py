@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgeprune.errors import BadInputError, ModelLoadError, UsageError
+from edgeprune.fitting.planner import score
+from edgeprune.graph.network import read_network
 from edgeprune.models.inputs import training_outputs, yields_the_same
 from edgeprune.training.data import DataSet, data_of
 from edgeprune.training.distill import match, strength
@@ -190,6 +193,32 @@ def test_the_loss_of_a_task_is_what_was_minimised_before_there_were_tasks() -> N
     expected = F.cross_entropy(module(X).clamp_min(1e-7).log(), labels)
     assert torch.equal(classification().loss(module(X), labels), expected)
     assert torch.equal(classification().scoring(module(X), labels), expected)
+
+
+def apart(outputs: Tensor, targets: Tensor) -> Tensor:
+    return F.mse_loss(outputs, targets)
+
+
+@pytest.mark.parametrize("own", ["loss", "step", "loss and saliency"])
+def test_a_distance_from_the_dense_network_is_not_what_channels_are_scored_by(own: str) -> None:
+    """It has no gradient there."""
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)).eval()
+    dense = copy.deepcopy(module)
+    network, data = read_network(module, (X[:1],)), DataSet(Arrays(X, X), Arrays(X, X), "images", kind="other")
+
+    def step(student: nn.Module, batch: Batch) -> Tensor:
+        return apart(student(batch.inputs), dense(batch.inputs).detach())
+
+    options = {
+        "loss": {"loss": apart},
+        "step": {"step": step},
+        "loss and saliency": {"loss": apart, "saliency": lambda outputs, targets: outputs[:, 0].square().mean()},
+    }
+    task = Task("likeness", mean_metric("distance", apart, ""), targets="dense", **options[own])
+    found = score(network, "taylor", data, task)["0"]
+    assert (found > 0).all()
+    strong = score(network, "taylor", data, Task("none", task.metric, targets="dense"))["0"]
+    assert (found == strong).all() == (own != "loss and saliency")
 
 
 class Head(nn.Module):

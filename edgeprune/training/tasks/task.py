@@ -83,8 +83,9 @@ class Task:
         postprocess: outputs -> what the metric reads (decoded boxes, say).
         targets: where targets come from: the ``data``; the ``dense`` network's outputs; the ``inputs`` themselves.
         distil: (outputs, the dense network's outputs, temperature) -> scalar; how pruned outputs are drawn to them.
-        saliency: (outputs, targets) -> scalar that channels are scored by; ``loss`` by default, and without one
-            the strength of the outputs, which needs no labels.
+        saliency: (outputs, targets) -> scalar that channels are scored by; ``loss`` or ``step`` by default. Without
+            them, or where targets are the dense network's outputs, from which it is at no distance, the strength of the
+            outputs, which needs no labels.
         prepared: outputs -> what ``loss`` and ``distil`` read in training.
     """
 
@@ -107,8 +108,9 @@ class Task:
 
     @property
     def scoring(self) -> Loss:
-        """The loss that channels are scored by, where there is no ``step``."""
-        return self.saliency or self.loss or (lambda outputs, targets: strength(outputs))
+        """The loss that channels are scored by, where no ``step`` is."""
+        own = None if self.targets == "dense" else self.loss
+        return self.saliency or own or (lambda outputs, targets: strength(outputs))
 
     def read(self, outputs: Any) -> Any:
         """Outputs as the metric reads them."""
