@@ -67,6 +67,16 @@ class Computed:
         return result.contiguous()
 
 
+def made_of(
+    name: str, how: Callable[..., Tensor], parameters: Mapping[Node, str], state: Mapping[str, Tensor]
+) -> Computed:
+    """``how`` of parameters; ``parameters``: their nodes and qualified names, ``state``: their values by the latter."""
+    names = {node.name: qualified for node, qualified in parameters.items()}
+    with torch.no_grad():
+        shape = tuple(how(*(state[qualified] for qualified in names.values())).shape)
+    return Computed(names, {}, (_Step(name, how, tuple(parameters), {}),), shape)
+
+
 def is_view(node: Node) -> bool:
     """Whether ``node`` is a view of its operand."""
     schema = getattr(node.target, "_schema", None)

@@ -37,6 +37,7 @@ def resized(
         ValueError: no kernel of this operator has these widths.
     """
     spec = node.spec.with_widths(**axes)
+    spec = spec.operator.of_parts(spec, [read[t].elements if t in read else None for t in node.inputs])
     # A kernel may see a tensor in another shape than it was written in: then the walk through it has the sizes.
     inputs = tuple(
         read[tensor] if tensor in read and before == dense.tensors[tensor] else after

@@ -100,6 +100,8 @@ def _update_embedding(layer: nn.Embedding) -> None:
 def _update_recurrent(layer: nn.RNNBase) -> None:
     sizes = [layer.get_parameter(name).shape[1] for name in ("weight_ih_l0", "weight_hh_l0")]
     layer.input_size, layer.hidden_size = sizes
+    if layer.proj_size:
+        layer.proj_size, layer.hidden_size = layer.get_parameter("weight_hr_l0").shape
 
 
 def _update_linear(layer: nn.Linear) -> None:

@@ -27,7 +27,7 @@ from .residual import DenseNet, PreActResNet, ResNeXt, WideResNet
 from .searched import EfficientNet, MnasNet
 from .seeded import noise, seeded
 from .segmentation import FCN8s, HRNet, PSPNet, SegNet
-from .sequence import CRNN, TCN, AudioResNet, FrameGRU, StackedRecurrent, TextCNN, WaveNet
+from .sequence import CRNN, TCN, AudioResNet, FrameGRU, ProjectedLSTM, StackedRecurrent, TextCNN, WaveNet
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +130,7 @@ _TABLE = (
     _entry("mobilevit", MobileViT, (1, 3, 64, 64)),
     _entry("crnn_lstm", CRNN, (1, 1, 32, 80)),
     _entry("stacked_recurrent", StackedRecurrent, (1, 12, 20)),
+    _entry("projected_lstm", ProjectedLSTM, (1, 12, 20)),
     _entry("frame_gru", FrameGRU, (1, 4, 3, 32, 32)),
     _entry("tcn", TCN, (1, 64, 8)),
     _entry("wavenet", WaveNet, (1, 1, 256)),

@@ -103,6 +103,24 @@ class StackedRecurrent(nn.Module):
         return self.classes(above)
 
 
+class ProjectedLSTM(nn.Module):
+    """Sak et al. 2014, "Long short-term memory recurrent neural network architectures for large scale acoustic
+    modeling": memory cells by the dozen, of which fewer states go on.
+
+    Input (1, time, features); output (1, classes) at the end, from states and cells.
+    """
+
+    def __init__(self, features=20, cells=40, states=24, classes=10):
+        super().__init__()
+        self.lstm = nn.LSTM(features, cells, num_layers=2, proj_size=states, batch_first=True)
+        self.end = nn.Linear(cells, 16)
+        self.classes = nn.Linear(states + 16, classes)
+
+    def forward(self, frames):
+        shown, (_, cells) = self.lstm(frames)
+        return self.classes(torch.cat([shown[:, -1], torch.relu(self.end(cells[-1]))], 1))
+
+
 class Chomp1d(nn.Module):
     def __init__(self, chomp_size):
         super().__init__()

@@ -18,7 +18,7 @@ NAMES = (
     "mobilenet_v2", "mobilenet_v3_small", "efficientnet", "ghostnet", "shufflenet_v1", "ssdlite", "fpn",
     "unet_transposed", "deeplab", "hourglass", "hrnet", "segnet", "pspnet", "srresnet", "dcgan_generator",
     "style_transfer", "convnext", "vit", "mlp_mixer", "cct", "mobilevit", "tcn", "c3d", "siamese",
-    "stacked_recurrent", "crnn_lstm", "frame_gru",
+    "stacked_recurrent", "projected_lstm", "crnn_lstm", "frame_gru",
 )  # fmt: skip
 LARGE = {
     "densenet", "efficientnet", "googlenet", "hourglass", "shufflenet_v1", "ghostnet", "regnet_y", "cbam_resnet",
@@ -46,7 +46,17 @@ def test_predicted_kernels_are_those_of_the_shrunk_network(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     long(
-        ["googlenet", "shufflenet_v1", "convnext", "vit", "hrnet", "tcn", "stacked_recurrent", "crnn_lstm"],
+        [
+            "googlenet",
+            "shufflenet_v1",
+            "convnext",
+            "vit",
+            "hrnet",
+            "tcn",
+            "stacked_recurrent",
+            "projected_lstm",
+            "crnn_lstm",
+        ],
         ["googlenet", "shufflenet_v1"],
     ),
 )

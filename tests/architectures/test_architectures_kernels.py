@@ -28,6 +28,7 @@ NAMES = (
     "maxout",
     "mobilevit",
     "nafnet",
+    "projected_lstm",
     "segnet",
     "shufflenet_v1",
     "shufflenet_v2",

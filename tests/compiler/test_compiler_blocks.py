@@ -228,7 +228,9 @@ def test_blocks_are_stored_where_a_profile_says_that_it_is_quicker(network: Netw
     found = found_in_blocks(network.kernels, weights_of(network))
     first, second = [s for s in found if s is not None and s.op == "conv2d"]
     density = first.density
-    assert density is not None and second.density is not None and density < second.density
+    assert density is not None
+    assert second.density is not None
+    assert density < second.density
     whole = timed(first.with_density(None), "conv_direct", 100.0)
     assert chosen(network, []) == [None, None]
     assert chosen(network, [whole]) == [None, None]
@@ -243,7 +245,9 @@ def test_blocks_are_stored_where_a_profile_says_that_it_is_quicker(network: Netw
 def test_a_layer_is_chosen_for_by_one_that_ends_in_other_operations(network: Network) -> None:
     """The second convolution ends in an addition. Nobody timed such a one, but the first has more to do."""
     first, second = [s for s in found_in_blocks(network.kernels, weights_of(network)) if s and s.op == "conv2d"]
-    assert first.density is not None and second.density is not None and first.family != second.family
+    assert first.density is not None
+    assert second.density is not None
+    assert first.family != second.family
     whole, fuller = timed(first.with_density(None), "conv_direct", 100.0), first.with_density(second.density + 1)
     own = timed(second.with_density(None), "conv_direct", 100.0)
     assert chosen(network, [whole, timed(fuller, "conv_blocks", 60.0)]) == [first.density, second.density]

@@ -144,6 +144,9 @@ LAYERS = {
     "LSTM": (nn.LSTM(5, 9), 1),
     "two layers both ways": (nn.LSTM(5, 9, 2, bidirectional=True, batch_first=True), 4),
     "GRU": (nn.GRU(5, 9, 2), 2),
+    "RNN": (nn.RNN(5, 9, bias=False), 1),
+    "projected": (nn.LSTM(5, 9, 2, proj_size=4, bidirectional=True), 4),
+    "projected, without biases": (nn.LSTM(5, 9, proj_size=4, bias=False, batch_first=True), 1),
 }
 
 
@@ -151,8 +154,8 @@ LAYERS = {
 @pytest.mark.parametrize("name", LAYERS)
 def test_states_of_recurrent_layers_go_in_and_come_out(name: str, tmp_path: Path) -> None:
     layer, states = LAYERS[name]
-    count = 2 if isinstance(layer, nn.LSTM) else 1
-    x = (torch.randn(3, 3, 5), *(torch.randn(states, 3, 9) for _ in range(count)))
+    sizes = (layer.proj_size or layer.hidden_size, layer.hidden_size)[: 2 if isinstance(layer, nn.LSTM) else 1]
+    x = (torch.randn(3, 3, 5), *(torch.randn(states, 3, size) for size in sizes))
     network = read_network(Streamed(layer).eval(), x)
     compile_network(network, load_target("host"), tmp_path / "bundle")
     with torch.no_grad():

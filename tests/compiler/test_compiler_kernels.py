@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -645,12 +646,22 @@ def test_products_of_matrices(target: Target, left: tuple[int, ...], right: tupl
         assert_close(run(spec, target, [a, b], schedule=schedule), expected)
 
 
+def recurrent_layer(kind: str, hidden: int, **options: Any) -> torch.nn.RNNBase:
+    name, _, activation = kind.partition("_")
+    if activation:
+        options["nonlinearity"] = activation
+    layer: torch.nn.RNNBase = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}[name](
+        6, hidden, **options
+    ).double()
+    return layer
+
+
 @every_target
-@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn_tanh", "rnn_relu"])
 @pytest.mark.parametrize(("steps", "batch", "hidden"), [(5, 2, 21), (1, 1, 16), (4, 3, 3)])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_recurrence(target: Target, kind: str, steps: int, batch: int, hidden: int, reverse: bool) -> None:
-    layer = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[kind](6, hidden).double()
+    layer = recurrent_layer(kind, hidden)
     x = double(noise(steps, batch, 6))
     with torch.no_grad():
         y, _ = layer(x.flip(0) if reverse else x)
@@ -663,14 +674,14 @@ def test_recurrence(target: Target, kind: str, steps: int, batch: int, hidden: i
 
 
 @every_target
-@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn_tanh"])
 @pytest.mark.parametrize(("steps", "batch", "hidden"), [(3, 2, 21), (1, 1, 16)])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_recurrence_goes_on_from_a_state(
     target: Target, kind: str, steps: int, batch: int, hidden: int, reverse: bool
 ) -> None:
     """And gives the cells it ends with, from which another call could go on."""
-    layer = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[kind](6, hidden).double()
+    layer = recurrent_layer(kind, hidden)
     x, *start = (
         double(noise(steps, batch, 6)),
         *(double(noise(1, batch, hidden)) for _ in range(2 if kind == "lstm" else 1)),
@@ -692,6 +703,51 @@ def test_recurrence_goes_on_from_a_state(
     )
     weight, bias = (p.detach().float().numpy() for p in (layer.weight_hh_l0, layer.bias_hh_l0))
     assert_close(run(spec, target, given, weight, bias), expected)
+
+
+@every_target
+@pytest.mark.parametrize(
+    ("steps", "batch", "hidden", "states"), [(3, 2, 21, 9), (1, 1, 16, 8), (4, 1, 7, 2), (2, 3, 37, 17)]
+)
+@pytest.mark.parametrize(("reverse", "streamed"), [(False, False), (True, False), (False, True), (True, True)])
+def test_projected_recurrence(
+    target: Target, steps: int, batch: int, hidden: int, states: int, reverse: bool, streamed: bool
+) -> None:
+    """From zeros; or from a state, giving the cells it ends with and, beside them, what is to be projected."""
+    layer = recurrent_layer("lstm", hidden, proj_size=states, bias=streamed)
+    start = [double(noise(1, batch, n, seed=n)) for n in (states, hidden)] if streamed else []
+    x = double(noise(steps, batch, 6))
+    weights = {n: p.detach() for n, p in layer.named_parameters()}
+    with torch.no_grad():
+        y, last = layer(x.flip(0) if reverse else x, tuple(start) or None)
+        shown = y.flip(0) if reverse else y
+        expected = last[1] if streamed else shown
+        gates = F.linear(x, weights["weight_ih_l0"], weights.get("bias_ih_l0")).float().numpy()
+    given = [gates, *(s.float().numpy() for s in start)]
+    spec = kernel(
+        "recurrent",
+        [TensorSpec(g.shape, "plain") for g in given],
+        TensorSpec((steps + streamed, batch, hidden if streamed else states), "plain"),
+        ("bias",) if streamed else (),
+        kind="lstm",
+        reverse=reverse,
+        projected=states,
+    )
+    assert spec.widths == {"in": hidden, "out": states}
+    assert spec.macs == steps * batch * (4 * hidden * states + hidden * states)
+    wider = spec.with_widths(in_=2 * hidden, out=states + 1)
+    assert wider.inputs[0].shape[2] == 8 * hidden
+    assert wider.output.shape[2] == (2 * hidden if streamed else states + 1)
+    assert wider.family == spec.family
+    assert wider.with_widths(in_=hidden, out=states) == spec
+    weight = torch.cat([weights["weight_hh_l0"], weights["weight_hr_l0"].t()]).float().numpy()
+    bias = weights["bias_hh_l0"].float().numpy() if streamed else np.zeros(batch, np.float32)
+    found = run(spec, target, given, weight, bias)
+    if streamed:
+        assert_close(found[steps:], expected)
+        assert_close((found[:steps] @ weights["weight_hr_l0"].float().numpy().T), shown)
+    else:
+        assert_close(found, expected)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 7), (3, 11)])

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 import edgeprune
 from edgeprune.compiler.compile import compile_network
@@ -371,7 +372,10 @@ UNSUPPORTED: dict[str, tuple[nn.Module, str]] = {
     "alpha": (Net(lambda s, x: torch.add(s.c(x), x, alpha=2), c=conv()), "alpha"),
     "uneven padding": (nn.Conv2d(3, 4, 2, padding="same"), "differs from side to side"),
     "places of a maximum": (Net(lambda s, x: F.max_pool2d(s.c(x), 2, return_indices=True)[1], c=conv()), "part 1 of"),
-    "recurrence without biases": (Net(lambda s, x: s.g(x[0])[0], g=nn.GRU(8, 4, bias=False)), "without biases"),
+    "computed projection": (
+        Net(lambda s, x: s.g(x[0])[0], g=weight_norm(nn.LSTM(8, 4, proj_size=3), "weight_hr_l0")),
+        "its weight .* is computed, not a parameter",
+    ),
     "drawn at random": (Net(lambda s, x: s.c(x) + torch.rand(1, 3, 8, 8), c=conv()), "aten.rand.default"),
     "computed weight": (
         Net(lambda s, x: F.conv2d(x, s.c.weight * x.mean()), c=conv()),

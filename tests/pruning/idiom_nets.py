@@ -646,10 +646,11 @@ class TorchAttention(Net):
 
 
 class Recurrent(nn.Module):
-    def __init__(self, layer: Callable[..., nn.RNNBase], **options: object) -> None:
+    def __init__(self, layer: Callable[..., nn.RNNBase], *, hidden: int = 4, **options: object) -> None:
+        """Of 4 states: those of the layer's ``hidden`` units or, if there are more, of its projection."""
         super().__init__()
         directions = 2 if options.get("bidirectional") else 1
-        self.embed, self.layer = nn.Linear(5, 6), layer(6, 4, 2, batch_first=True, **options)
+        self.embed, self.layer = nn.Linear(5, 6), layer(6, hidden, 2, batch_first=True, **options)
         self.head = nn.Linear(4 * directions, 3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -658,6 +659,16 @@ class Recurrent(nn.Module):
 
 for _name, _layer in {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN}.items():
     IDIOMS[_name] = Idiom(partial(Recurrent, _layer), {"embed": 6, "layer.weight_hh_l0": 4}, (2, 7, 5))
+IDIOMS["ProjectedLSTM"] = Idiom(
+    lambda: Recurrent(nn.LSTM, hidden=7, proj_size=4),
+    {"embed": 6, "layer.weight_hh_l0": 4, "layer.weight_hr_l0": 7},
+    (2, 7, 5),
+)
+IDIOMS["BidirectionalProjectedLSTM"] = Idiom(
+    lambda: Recurrent(nn.LSTM, hidden=7, proj_size=4, bidirectional=True, bias=False),
+    {"embed": 6, "layer.weight_hh_l0": 4, "layer.weight_hr_l0": 7},
+    (2, 7, 5),
+)
 IDIOMS["BidirectionalLSTM"] = Idiom(
     lambda: Recurrent(nn.LSTM, bidirectional=True, bias=False), {"embed": 6, "layer.weight_hh_l0": 4}, (2, 7, 5)
 )

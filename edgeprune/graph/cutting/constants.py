@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch.fx.node import map_arg
 
 from edgeprune.graph.aten.table import overloads
 from edgeprune.graph.channels import WeightRef
-from edgeprune.graph.computed import Computed, Recipes
+from edgeprune.graph.computed import Computed, Recipes, made_of
 from edgeprune.graph.cutting.values import Data, Value
 from edgeprune.graph.nodes import shape_of, static_shape, unsupported
 from edgeprune.graph.spec import TensorSpec
@@ -148,6 +148,22 @@ class Constants:
         if not name:
             raise unsupported(reader, f"its weight {node} is computed, not a parameter", "fold it into a parameter")
         return name
+
+    def computed(self, name: str, how: Callable[..., Tensor], weights: Sequence[Node], reader: Node) -> str:
+        """The name of what ``how`` makes of parameters.
+
+        Raises:
+            UnsupportedOperatorError: one of them is computed itself.
+        """
+        for weight in weights:
+            if weight.name not in self.parameters:
+                raise unsupported(
+                    reader, f"its weight {weight} is computed, not a parameter", "fold it into a parameter"
+                )
+        self._computed[own := f"%{name}"] = made_of(
+            name, how, {w: self.parameters[w.name] for w in weights}, self._state
+        )
+        return own
 
     def named(self, tensor: str) -> bool:
         """Whether it is a parameter or buffer as it is, or is made of them."""

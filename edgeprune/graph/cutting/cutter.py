@@ -7,7 +7,7 @@ additions that follow it, with no other reader in between, join its epilogue.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -176,6 +176,10 @@ class Cutter:
     def parameter(self, node: Any) -> str:
         """The name of a weight, empty for None."""
         return self._constants.parameter(node, self._reader or node)
+
+    def computed(self, name: str, how: Callable[..., Tensor], *weights: Node) -> str:
+        """The name of a weight that the compiler makes of others, which no node of the network stands for."""
+        return self._constants.computed(name, how, weights, self._reader or weights[0])
 
     def is_parameter(self, node: Any) -> bool:
         """A parameter or buffer as it is, not computed from one."""

@@ -5,13 +5,14 @@ Each change of layout is a kernel, put between once for all its readers.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from edgeprune.graph.cutting.constants import Constants
 from edgeprune.graph.cutting.drafts import Drafts
 from edgeprune.graph.cutting.values import Data, Draft, Value
 from edgeprune.graph.spec import TensorSpec
-from edgeprune.graph.walks import View, kept_shape
+from edgeprune.graph.walks import Along, View, kept_shape
 
 
 class Layouts:
@@ -58,6 +59,7 @@ class Layouts:
         walk = value.view.walk.to_attr()
         source = replace(value, data=value.walked)
         draft = self._drafts.put("strided", name or f"{value.node.name}.copy", source, spec, walk0=walk)
+        draft.axes = _same_units(value)
         # The same values may have been copied for a reader who saw dimensions of size 1 elsewhere.
         return Value(value.node, Data(draft, spec, value.node), View.whole(shape))
 
@@ -80,3 +82,15 @@ class Layouts:
         spec, source = TensorSpec(value.shape), Value.stored(value.node, value.data)
         draft = self._drafts.put("channel_slice", f"{value.node.name}.channels", source, spec, start=start)
         return Value.stored(value.node, Data(draft, spec, value.node))
+
+
+def _same_units(value: Value) -> Mapping[str, tuple[str, int, int]]:
+    """The width axis of states (steps, samples, units), if a copy has all of the units in the same order.
+
+    Inside of a recurrent layer the weights alone know it.
+    """
+    draft, view = value.draft, value.view
+    known = draft.axes.get("out") if draft is not None else None
+    if known is None or len(view.shape) != 3 or view.shape[2] != view.base[-1]:
+        return {}
+    return {"out": known} if view.walk.dims[-1] == Along(2) else {}

@@ -6,7 +6,7 @@ share; no weights. A family that differs overrides what differs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -54,6 +54,14 @@ class Operator:
     def widths(self, spec: KernelSpec) -> dict[str, int]:
         """Width axes and their sizes: the axes of the kernel's latency tables."""
         return {"out": spec.output.channels}
+
+    def of_parts(self, spec: KernelSpec, elements: Sequence[int | None]) -> KernelSpec:
+        """The kernel with what follows from how many values its inputs have, and not from its widths.
+
+        Args:
+            elements: of each input; None where it is not known.
+        """
+        return spec
 
     def resized(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> KernelSpec:
         """The kernel with ``out`` channels in its result.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -65,6 +65,20 @@ class Strided(Walked):
 @dataclass(frozen=True)
 class Join(Walked):
     """Tensors one behind the other along ``axis``, ``sizes`` each."""
+
+    def of_parts(self, spec: KernelSpec, elements: Sequence[int | None]) -> KernelSpec:
+        """Where widths are joined, sizes are those of the parts that are seen whole."""
+        wide = _along(spec)
+        if spec.attr("axis") != wide:
+            return spec
+        sizes, inputs = list(spec.attr("sizes")), list(spec.inputs)
+        for i, (tensor, count) in enumerate(zip(spec.inputs, elements, strict=True)):
+            dims = [d for d, along in enumerate(spec.walk(i).dims) if along.loop == wide]
+            if count is not None and dims and tensor.shape[dims[0]] == sizes[i]:
+                size = sizes[i] * count // tensor.elements
+                sizes[i], inputs[i] = size, tensor.with_size(dims[0], size)
+        attrs = tuple((k, tuple(sizes) if k == "sizes" else v) for k, v in spec.attrs)
+        return replace(spec, inputs=tuple(inputs), attrs=attrs)
 
     def resized(self, spec: KernelSpec, out: int, new: Mapping[str, int]) -> KernelSpec:
         sizes: tuple[int, ...] = spec.attr("sizes")
