@@ -54,8 +54,9 @@ lint: $(STAMP)
 
 setup: $(STAMP)
 
+# Bytecode is made of what is imported, when it is: of all that is installed, it takes as long as the rest.
 $(STAMP): pyproject.toml constraints.txt | venv
-	$(PY) -m pip install --quiet -c constraints.txt -e ".[demo,jetson,test]"
+	$(PY) -m pip install --quiet --no-compile -c constraints.txt -e ".[demo,jetson,test]"
 	@touch $@
 
 venv:
