@@ -24,7 +24,7 @@ from edgeprune.budget.effort import UNLIMITED, Effort
 from edgeprune.compiler.flash import FlashModel, empty_bytes
 from edgeprune.compiler.schedules import ScheduleBook
 from edgeprune.devices.protocol import Device
-from edgeprune.fitting.densities import check_densities, densities_of
+from edgeprune.fitting.densities import check_densities, densities_of, ranking_of
 from edgeprune.fitting.objective import check_objective, saliency_of
 from edgeprune.fitting.planned_ram import PlannedRam
 from edgeprune.fitting.planned_storage import PlannedStorage
@@ -168,7 +168,14 @@ class Opened:
                 program_bytes=dense_flash_bytes - dense.flash_bytes,
                 ram=ram,
                 flash=flash,
-                densities=densities_of(network, asked.densities, saliency.curves, levels, tables),
+                densities=densities_of(
+                    network,
+                    asked.densities,
+                    saliency.curves,
+                    levels,
+                    tables,
+                    ranking_of(asked.criterion, network, data, task),
+                ),
                 effort=effort,
                 progress=bar,
             )

@@ -16,7 +16,7 @@ from edgeprune.budget.effort import USUAL, Effort
 from edgeprune.budget.registry import get_solver
 from edgeprune.devices.protocol import Device
 from edgeprune.errors import UsageError
-from edgeprune.fitting.densities import planned_blocks
+from edgeprune.fitting.densities import planned_blocks, ranking_of
 from edgeprune.fitting.planner import shrunk
 from edgeprune.fitting.recover import History, Lesson, made_sparse
 from edgeprune.fitting.recover import recover as recover_by
@@ -256,7 +256,8 @@ def _check_recovery(chain: str, *, has_data: bool) -> None:
 
 def _recovered(planning: Planning, small: ReadNetwork, plan: Plan, chain: str, asked: str) -> History:
     data, task = planning.data, planning.task
-    found = (*sparsities(asked, "weights", small, data, task), *planned_blocks(plan))
+    ranking = ranking_of(plan.method["criterion"], small, data, task)
+    found = (*sparsities(asked, "weights", small, data, task), *planned_blocks(plan, ranking))
     if data is None or task is None:
         return made_sparse(small, found)
     lesson = Lesson(small, planning.network, plan, data, task, sparsity=found, progress=planning.progress)

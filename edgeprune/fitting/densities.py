@@ -2,36 +2,52 @@
 
 What a layer's blocks retain is in the unit of the channels' curves. All blocks of a layer are worth as much as the
 channels that it writes, for without either there is nothing; where several layers write them, each has an equal part.
-Of that, some blocks retain their share of the absolute weights, those with most of these first.
+Of that, some blocks retain their share of what the criterion says of single weights, those with most of it first; of
+absolute weights, where the criterion scores whole channels alone.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.compiler.in_blocks import layers_for_blocks
 from edgeprune.errors import ProfileError, UsageError
+from edgeprune.fitting.sparse import scorer
 from edgeprune.graph.channels import ChannelGraph, KernelGraph
 from edgeprune.graph.network import Network
 from edgeprune.graph.ops.convolution import BLOCK, stored_blocks
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.importance.curves import Curves
+from edgeprune.importance.single_weights import of_weights
 from edgeprune.latency.densities import WHOLE, Densities, Density
 from edgeprune.latency.grids import grid_for
 from edgeprune.latency.model import LatencyModel
 from edgeprune.latency.problem import bindings_of
 from edgeprune.pruning.plan import Plan
 from edgeprune.targets import Target
+from edgeprune.training.data import DataSet
 from edgeprune.training.sparse.planned import Planned
+from edgeprune.training.sparse.sparsity import MAGNITUDE, Scorer, weights_by
+from edgeprune.training.tasks.task import Task
 
 GAIN = 0.02
 """By how much of its latency a layer has to be quicker at some widths for a density to be offered: the solver would
 find no use for others, and each is one more choice.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """What weights go by: a criterion that has a number for each, and what computes it."""
+
+    by: str
+    scorer: Scorer
 
 
 def check_densities(wanted: Sequence[int], target: Target, *, ram_limited: bool) -> None:
@@ -55,6 +71,7 @@ def densities_of(
     curves: Curves,
     levels: Mapping[str, tuple[int, ...]],
     model: LatencyModel,
+    ranking: Ranking | None = None,
 ) -> Densities:
     """The layers that are offered densities, and what each retains there.
 
@@ -64,6 +81,7 @@ def densities_of(
         wanted: in per cent, ascending.
         curves: what the groups' widths retain.
         levels: group -> widths that are offered.
+        ranking: of single weights; None: by their absolute values.
 
     Raises:
         ProfileError: the profile knows none of these densities of any layer.
@@ -76,7 +94,8 @@ def densities_of(
             hint=f"run: edgeprune profile with --densities {','.join(map(str, wanted))}, then try again",
         )
     writers, parameters = _writers(network.kernels, network.channels), dict(network.module.named_parameters())
-    found: dict[str, Density] = {}
+    offers: dict[str, tuple[int, ...]] = {}
+    worths: dict[str, float] = {}
     for name, weight in layers.items():
         node, parameter = nodes[name], parameters.get(weight)
         bindings = bindings_of(node, network.channels)
@@ -93,14 +112,26 @@ def densities_of(
                 offered.insert(0, density)
                 best = np.minimum(best, latency)
         if offered:
-            shares = retained(parameter.detach().cpu().numpy(), (*offered, WHOLE))
-            found[name] = Density(weight, (*offered, WHOLE), worth * shares)
-    return found
+            offers[name], worths[name] = (*offered, WHOLE), worth
+    scored = {layers[name]: parameters[layers[name]] for name in offers}
+    by, how = (ranking.by, ranking.scorer) if ranking else (MAGNITUDE, None)
+    signals = weights_by(by, network.module, scored, how) if scored else {}
+    return {
+        name: Density(layers[name], levels, worths[name] * retained(signals[layers[name]].cpu().numpy(), levels))
+        for name, levels in offers.items()
+    }
 
 
-def retained(weight: NDArray[np.float32], densities: Sequence[int]) -> NDArray[np.float64]:
-    """Share of a layer's absolute weights, (O, …), in its best blocks, at each density: shape (len(densities),)."""
-    sizes = np.abs(weight.reshape(len(weight), -1).astype(np.float64))
+def retained(signal: NDArray[Any], densities: Sequence[int]) -> NDArray[np.float64]:
+    """Share of what a layer's weights, (O, …), are worth in its best blocks, at each density.
+
+    Args:
+        signal: what each weight is worth, at least 0.
+
+    Returns:
+        Shape (len(densities),).
+    """
+    sizes = signal.reshape(len(signal), -1).astype(np.float64)
     blocks = np.sort(np.add.reduceat(sizes, np.arange(0, len(sizes), BLOCK), axis=0), axis=None)[::-1]
     if not blocks.any():
         return np.ones(len(densities))
@@ -109,9 +140,30 @@ def retained(weight: NDArray[np.float32], densities: Sequence[int]) -> NDArray[n
     return found
 
 
-def planned_blocks(plan: Plan) -> tuple[Planned, ...]:
-    """What makes the blocks of a plan 0 while its network is trained, or at once."""
-    return (Planned(plan.in_blocks),) if plan.in_blocks else ()
+def ranking_of(
+    criterion: str, network: Network, data: DataSet | None = None, task: Task | None = None, batch_size: int = 64
+) -> Ranking | None:
+    """How weights are ranked in a run by a criterion: by that, where it has a number for each; else None."""
+    try:
+        found = of_weights(criterion)
+    except UsageError:
+        return None
+    if found.needs_data and data is None:
+        return None
+    return Ranking(criterion, scorer(network, data, task, batch_size))
+
+
+def planned_blocks(plan: Plan, ranking: Ranking | None = None) -> tuple[Planned, ...]:
+    """What makes the blocks of a plan 0 while its network is trained, or at once.
+
+    Args:
+        ranking: the plan's; without one absolute weights decide, and as many stay.
+    """
+    if not plan.in_blocks:
+        return ()
+    found = Planned(plan.in_blocks, ranking.by if ranking else MAGNITUDE)
+    found.prepare(scorer=ranking.scorer if ranking else None)
+    return (found,)
 
 
 def _profiled(model: LatencyModel, spec: KernelSpec) -> bool:

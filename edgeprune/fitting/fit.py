@@ -17,7 +17,7 @@ from edgeprune.devices.protocol import Device
 from edgeprune.errors import InfeasibleBudgetError, ProfileError, VerificationError
 from edgeprune.fitting.baseline import uniform
 from edgeprune.fitting.build import Builder
-from edgeprune.fitting.densities import check_densities, densities_of
+from edgeprune.fitting.densities import Ranking, check_densities, densities_of, ranking_of
 from edgeprune.fitting.fleet import check_fleet, install_on_others, slowest
 from edgeprune.fitting.install import install
 from edgeprune.fitting.judging import frame_distance
@@ -203,9 +203,11 @@ def fit(
             if part < 1:  # blocks go in the last pass: kernels are new around them, and nobody profiled these
                 levels = {group: tuple(w for w in widths if w) for group, widths in levels.items()}
             # Weights become sparse in the last pass, in the training that is the last one.
-            last: Mapping[str, Any] = (
-                {"densities": options.profile.densities, "becomes": expected(options.sparsity)} if part == 1 else {}
-            )
+            last: dict[str, Any] = {}
+            if part == 1:
+                ranking = ranking_of(options.criterion, of, data, task, options.batch_size)
+                last = {"densities": options.profile.densities, "ranking": ranking}
+                last["becomes"] = expected(options.sparsity)
             return replace(planning, levels=levels, most=kept, **last).planner(of, scored, latency_ms, flash_bytes)
 
         margin = reference.margin if options.margin is None else options.margin
@@ -331,6 +333,8 @@ class _Planning:
     """What a rule keeps of each group, at most."""
     densities: tuple[int, ...] = ()
     """What may stay of the blocks of layers' weights."""
+    ranking: Ranking | None = None
+    """What these go by."""
     becomes: tuple[Sparsity, ...] = ()
     """What makes zeros where weights will become sparse."""
 
@@ -360,7 +364,7 @@ class _Planning:
             program_bytes=flash_bytes - predicted.flash_bytes,
             step=self.step,
             ram=PlannedRam(network, self.book, limited=self.ram_limited, storage=storage),
-            densities=densities_of(network, self.densities, saliency.curves, levels, tables),
+            densities=densities_of(network, self.densities, saliency.curves, levels, tables, self.ranking),
             effort=self.options.effort,
             progress=self.progress,
         )

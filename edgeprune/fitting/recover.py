@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from edgeprune.errors import UsageError
-from edgeprune.fitting.densities import planned_blocks
+from edgeprune.fitting.densities import planned_blocks, ranking_of
 from edgeprune.fitting.planner import calibration
 from edgeprune.fitting.recoveries import recoveries_of
 from edgeprune.fitting.sparse import sparsities
@@ -162,9 +162,10 @@ def recovered(
     folder = workshop.stages.run / "stages" / name
 
     def make() -> tuple[Network, History]:
-        history = rebuilt(
-            workshop, name, small, origin or workshop.network, lost or plan, epochs, sparsity=planned_blocks(plan)
-        )
+        options = workshop.options
+        ranking = ranking_of(options.criterion, small, workshop.data, workshop.task, options.batch_size)
+        blocks = planned_blocks(plan, ranking)
+        history = rebuilt(workshop, name, small, origin or workshop.network, lost or plan, epochs, sparsity=blocks)
         save_pruned(small.module, plan, folder)
         return small, history
 

@@ -14,7 +14,7 @@ from edgeprune.graph.network import Network
 from edgeprune.importance.single_weights import of_weights, weight_signals
 from edgeprune.training.data import DataSet
 from edgeprune.training.sparse.registry import sparsities_of
-from edgeprune.training.sparse.sparsity import MAGNITUDE, Sparsity
+from edgeprune.training.sparse.sparsity import MAGNITUDE, Scorer, Sparsity
 from edgeprune.training.tasks.task import Task
 
 
@@ -27,16 +27,21 @@ def sparsities(
     batch_size: int = 64,
 ) -> tuple[Sparsity, ...]:
     """Those of a chain that are of ``channels``, or of ``weights``, ready for a training of the network's module."""
+    found = tuple(s for s in sparsities_of(asked) if s.of == of)
+    for sparsity in found:
+        sparsity.prepare(network.channels, scorer(network, data, task, batch_size))
+    return found
 
-    def scorer(by: str, module: nn.Module, wanted: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+
+def scorer(network: Network, data: DataSet | None = None, task: Task | None = None, batch_size: int = 64) -> Scorer:
+    """What single weights of a module like the network's are worth, by the name of a criterion."""
+
+    def score(by: str, module: nn.Module, wanted: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         batches = None if data is None else calibration(data, batch_size)
         loss = None if task is None else scoring(task)
         return weight_signals(replace(network, module=module), by, wanted, batches, loss)
 
-    found = tuple(s for s in sparsities_of(asked) if s.of == of)
-    for sparsity in found:
-        sparsity.prepare(network.channels, scorer)
-    return found
+    return score
 
 
 def expected(asked: str) -> tuple[Sparsity, ...]:

@@ -23,7 +23,7 @@ from edgeprune.compiler.in_blocks import layers_for_blocks
 from edgeprune.compiler.library import load_bundle
 from edgeprune.compiler.manifest import read_manifest
 from edgeprune.errors import PlanError, ProfileError, UsageError
-from edgeprune.fitting.densities import check_densities, densities_of, retained
+from edgeprune.fitting.densities import Ranking, check_densities, densities_of, planned_blocks, ranking_of, retained
 from edgeprune.fitting.run_folder import load_run
 from edgeprune.graph.network import Network, read_network
 from edgeprune.graph.ops.convolution import BLOCK, stored_blocks
@@ -40,6 +40,9 @@ from edgeprune.profiling.profile import ProfileOptions
 from edgeprune.pruning.plan import Plan
 from edgeprune.report.frontier import marks_of
 from edgeprune.targets import load_target
+from edgeprune.training.data import DataSet
+from edgeprune.training.halves import Arrays
+from edgeprune.training.tasks.task import Task, mean_metric
 
 NET = Path(block_net.__file__)
 OFFERED = (25, 50)
@@ -103,7 +106,7 @@ def blocks_left(weight: torch.Tensor) -> int:
 def test_what_blocks_retain():
     weight = np.random.default_rng(0).normal(size=(40, 6, 1, 1)).astype(np.float32)
     sums = sorted((float(np.abs(weight[r : r + 16, i]).sum()) for r in (0, 16, 32) for i in range(6)), reverse=True)
-    for density, share in zip((10, 25, 50, 100), retained(weight, (10, 25, 50, 100)), strict=True):
+    for density, share in zip((10, 25, 50, 100), retained(np.abs(weight), (10, 25, 50, 100)), strict=True):
         kept = stored_blocks(18, density)
         assert share == pytest.approx(sum(sums[:kept]) / sum(sums))
     assert (retained(np.zeros((16, 4), np.float32), (25, 100)) == 1).all()
@@ -116,6 +119,48 @@ def test_layers_with_filters_of_one_pixel_are_offered_densities(network, tables,
     assert {d.weight for d in found.values()} == {FIRST, SECOND}
     group = network.channels["body.3.0"]
     assert found["body.3.0"].retained[-1] == pytest.approx(saliency.curves[group.name][-1])
+
+
+def test_blocks_go_by_what_the_criterion_says_of_single_weights(network, tables, saliency):
+    """Here by the opposite of their size: what is offered says so, and what goes is what was weighed."""
+
+    def opposite(by, module, wanted):
+        assert by == "opposite"
+        return {name: w.detach().abs().max() - w.detach().abs() for name, w in wanted.items()}
+
+    ranking = Ranking("opposite", opposite)
+    plain = densities_of(network, OFFERED, saliency.curves, levels_of(network), tables)
+    found = densities_of(network, OFFERED, saliency.curves, levels_of(network), tables, ranking)
+    for name, density in found.items():
+        weight = network.module.get_parameter(density.weight).detach().numpy()
+        worth = density.retained[-1]
+        assert worth == plain[name].retained[-1]
+        shares = retained(np.abs(weight).max() - np.abs(weight), density.levels)
+        np.testing.assert_allclose(density.retained, worth * shares)
+        assert (density.retained[:-1] < plain[name].retained[:-1]).all()
+    plan = Plan({}, {}, {}, {}, {}, {FIRST: 25})
+    left = {}
+    for ranked in (None, ranking):
+        module = block_net.net()
+        (blocks,) = planned_blocks(plan, ranked)
+        blocks.at_once(module)
+        left[ranked] = module.get_parameter(FIRST).detach()
+    assert blocks_left(left[None]) == blocks_left(left[ranking])
+    assert left[None].abs().sum() > left[ranking].abs().sum() > 0
+
+
+def test_who_ranks_blocks(network):
+    data = DataSet(
+        Arrays(torch.randn(8, *SHAPE[1:]), torch.zeros(8)), Arrays(torch.randn(8, *SHAPE[1:]), torch.zeros(8)), "d"
+    )
+    assert ranking_of("activation", network, data) is None
+    assert ranking_of("taylor", network) is None
+    ranking = ranking_of("taylor", network, data, Task("strength", mean_metric("none", lambda y, t: y.mean(), "")))
+    signals = ranking.scorer(ranking.by, network.module, {FIRST: network.module.get_parameter(FIRST)})
+    assert ranking.by == "taylor"
+    assert (signals[FIRST] >= 0).all()
+    assert signals[FIRST].any()
+    assert not np.allclose(signals[FIRST], network.module.get_parameter(FIRST).detach().abs())
 
 
 def test_what_is_not_quicker_is_not_offered(network, tables, saliency):

@@ -14,7 +14,7 @@ from edgeprune.graph.channels import ChannelGraph
 from edgeprune.methods import chosen
 from edgeprune.training.sparse.patterns import SCOPES, Blocks, Single, lowest_gone, n_of_m
 from edgeprune.training.sparse.schedule import Schedule
-from edgeprune.training.sparse.sparsity import MAGNITUDE, Scorer, Sparsity, silence, weights_of
+from edgeprune.training.sparse.sparsity import MAGNITUDE, Scorer, Sparsity, silence, weights_by, weights_of
 from edgeprune.training.sparse.strength import Strength
 
 _UPDATES = 20
@@ -85,12 +85,7 @@ class Masked(Sparsity):
         self.masks = {name: w.detach() != 0 for name, w in weights_of(module).items()}
 
     def _worth(self, module: nn.Module) -> Mapping[str, Tensor]:
-        weights = weights_of(module)
-        if self.by == MAGNITUDE:
-            return {name: w.detach().abs() for name, w in weights.items()}
-        if self._scorer is None:
-            raise UsageError(f"nothing scores weights by '{self.by}' here", hint=f"take by={MAGNITUDE}")
-        return self._scorer(self.by, module, weights)
+        return weights_by(self.by, module, weights_of(module), self._scorer)
 
     def _update(self, module: nn.Module) -> None:
         share = self.schedule.share(self._step / self._steps)

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from edgeprune.errors import UsageError
 from edgeprune.graph.channels import ChannelGraph
 from edgeprune.training.companion import Silent
 
@@ -27,6 +28,19 @@ def zeros_in(module: nn.Module) -> tuple[int, int]:
     """How many weights (:func:`weights_of`) are exactly 0, and how many there are."""
     weights = weights_of(module).values()
     return sum(int((w == 0).sum()) for w in weights), sum(w.numel() for w in weights)
+
+
+def weights_by(by: str, module: nn.Module, wanted: Mapping[str, Tensor], scorer: Scorer | None) -> Mapping[str, Tensor]:
+    """What parameters' single weights are worth by :data:`MAGNITUDE`, or by a criterion that ``scorer`` knows.
+
+    Raises:
+        UsageError: a criterion, and no scorer.
+    """
+    if by == MAGNITUDE:
+        return {name: w.detach().abs() for name, w in wanted.items()}
+    if scorer is None:
+        raise UsageError(f"nothing scores weights by '{by}' here", hint=f"take by={MAGNITUDE}")
+    return scorer(by, module, wanted)
 
 
 class Sparsity(Silent):
