@@ -122,7 +122,7 @@ class Opened:
             UsageError: the criterion needs data, and there are none.
         """
         asked, data, task = self.question, self.data, self.task
-        check_densities(asked.densities, self.target, ram_limited=ram_limited)
+        check_densities(asked.densities, self.target)
         network = read_network(self.loaded.module, self.loaded.example_inputs, self.loaded.interface)
         with reporting(progress) as bar, self._profile(network, bar) as profile:
             if asked.blocks:

@@ -232,7 +232,7 @@ def profile(
     network = read_network(loaded.module, loaded.example_inputs, loaded.interface)
     kind, path = open_target(target), store_path(store)
     offered = parse_densities(densities)
-    check_densities(offered, kind, ram_limited=False)
+    check_densities(offered, kind)
     options = ProfileOptions(
         threads=threads,
         points=points,

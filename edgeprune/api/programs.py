@@ -128,9 +128,11 @@ def compile(
         allow_mismatch=allow_mismatch,
     )
     folder = folder_of(out, loaded.name, target, "-bundle")
-    limited = _ram_limited(model)
-    if limited and block_sparse == "profiled":
-        block_sparse = "never"  # places of blocks take RAM that the plan knows nothing of
+    plan = _plan_of(model)
+    # The program keeps a limit of RAM that the plan had to keep, too.
+    limited = plan is not None and plan.method.get("budget", {}).get("ram_bytes") is not None
+    if plan is not None and limited and block_sparse == "profiled" and not plan.in_blocks:
+        block_sparse = "never"  # places of blocks take RAM that this plan knows nothing of
     with reporting(progress) as bar:
         manifest = compile_network(
             network,
@@ -148,13 +150,12 @@ def compile(
     return Bundle(folder, manifest)
 
 
-def _ram_limited(model: Model | Path) -> bool:
-    """Whether a model comes from a plan that had to keep a limit of RAM: its program keeps that, too."""
+def _plan_of(model: Model | Path) -> Plan | None:
+    """The plan that a model comes from."""
     if isinstance(model, str | Path):
-        plan = load_plan(Path(model)) if (Path(model) / RUN_FILE).is_file() else None
-    else:
-        plan = getattr(model, "plan", None)
-    return isinstance(plan, Plan) and plan.method.get("budget", {}).get("ram_bytes") is not None
+        return load_plan(Path(model)) if (Path(model) / RUN_FILE).is_file() else None
+    plan = getattr(model, "plan", None)
+    return plan if isinstance(plan, Plan) else None
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -1,7 +1,8 @@
 """Densities in planning: which layers are offered fewer blocks of their weights, and what is lost with these.
 
 What a layer's blocks retain is in the unit of the channels' curves. All blocks of a layer are worth as much as the
-channels that it writes, for without either there is nothing; where several layers write them, each has an equal part.
+channels that it writes, for without either there is nothing, or where nobody chooses these (a classifier's classes) as
+those that it reads; where several layers write or read them, each has an equal part.
 Of that, some blocks retain their share of what the criterion says of single weights, those with most of it first; of
 absolute weights, where the criterion scores whole channels alone.
 """
@@ -50,19 +51,14 @@ class Ranking:
     scorer: Scorer
 
 
-def check_densities(wanted: Sequence[int], target: Target, *, ram_limited: bool) -> None:
+def check_densities(wanted: Sequence[int], target: Target) -> None:
     """Refuse densities where no kernel makes use of them.
 
     Raises:
-        UsageError: on a GPU; and beside a limit of RAM, for the places of stored blocks take some that plans do not
-            count.
+        UsageError: on a GPU.
     """
     if wanted and target.kind != "cpu":
         raise UsageError(f"kernels for {target.name} store all weights", hint="leave --densities away")
-    if wanted and ram_limited:
-        raise UsageError(
-            "the places of stored blocks take RAM that plans do not count", hint="give --densities or --ram, not both"
-        )
 
 
 def densities_of(
@@ -93,14 +89,17 @@ def densities_of(
             f"the profile knows no layer at a density of {', '.join(map(str, wanted))} %",
             hint=f"run: edgeprune profile with --densities {','.join(map(str, wanted))}, then try again",
         )
-    writers, parameters = _writers(network.kernels, network.channels), dict(network.module.named_parameters())
+    sides = {side: _layers_at(side, network.kernels, network.channels) for side in ("out", "in")}
+    parameters = dict(network.module.named_parameters())
     offers: dict[str, tuple[int, ...]] = {}
     worths: dict[str, float] = {}
     for name, weight in layers.items():
         node, parameter = nodes[name], parameters.get(weight)
         bindings = bindings_of(node, network.channels)
-        written = set(bindings["out"].groups) & curves.keys()
-        worth = sum(float(curves[g][-1]) / writers[g] for g in written)
+        worth = 0.0
+        for side, layers_at in sides.items():
+            groups = set(bindings[side].groups) & curves.keys()
+            worth = worth or sum(float(curves[g][-1]) / layers_at[g] for g in groups)
         if parameter is None or len(parameter) != node.spec.output.channels or not worth > 0:
             continue
         grids = tuple(g[g > 0] for g in (grid_for(b, levels) for b in bindings.values()))
@@ -171,7 +170,7 @@ def _profiled(model: LatencyModel, spec: KernelSpec) -> bool:
     return bool(records) and all(r.ok for r in records)
 
 
-def _writers(kernels: KernelGraph, channels: ChannelGraph) -> Counter[str]:
-    """How many layers with weights write the channels of each group."""
-    layers = [n for n in kernels.nodes if n.weights.weight and "out" in n.spec.widths]
-    return Counter(g for n in layers for g in set(bindings_of(n, channels)["out"].groups))
+def _layers_at(side: str, kernels: KernelGraph, channels: ChannelGraph) -> Counter[str]:
+    """How many layers with weights write ("out") or read ("in") the channels of each group."""
+    layers = [n for n in kernels.nodes if n.weights.weight and side in n.spec.widths]
+    return Counter(g for n in layers for g in set(bindings_of(n, channels)[side].groups))

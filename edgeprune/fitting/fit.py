@@ -108,7 +108,7 @@ def fit(
     options.check(has_data=data is not None)
     fleet, of_profile = options.profile.fleet, replace(options.profile, fleet=False)
     check_fleet(fleet=fleet, others=others)
-    check_densities(options.profile.densities, target, ram_limited=promise.ram is not None)
+    check_densities(options.profile.densities, target)
     network = read_network(model.module, model.example_inputs, model.interface)
     if options.profile.blocks:
         network = with_removable(network, progress)

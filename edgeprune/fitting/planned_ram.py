@@ -68,12 +68,12 @@ class PlannedRam:
             return None
 
     def _traced_bytes(self, plan: Plan) -> int:
-        key = tuple(sorted(plan.keep.items()))
+        key = (*sorted(plan.keep.items()), *sorted(plan.in_blocks.items()))
         if key not in self._traced:
             network = self._network
             module = shrink(network.module, network.channels, plan)
             small = read_network(module, network.example_inputs, network.interface)
-            self._traced[key] = self._taken(small, self._model_of(small))
+            self._traced[key] = self._taken(small, self._model_of(small).in_blocks(plan.in_blocks))
         return self._traced[key]
 
     def _taken(self, network: Network, memory: MemoryModel) -> int:

@@ -46,7 +46,7 @@ from edgeprune.training.tasks.task import Task, mean_metric
 
 NET = Path(block_net.__file__)
 OFFERED = (25, 50)
-SHAPE, FIRST, SECOND = (1, 3, 8, 8), "body.2.0.weight", "body.3.0.weight"
+SHAPE, FIRST, SECOND, HEAD = (1, 3, 8, 8), "body.2.0.weight", "body.3.0.weight", "head.weight"
 
 pytestmark = pytest.mark.xdist_group("densities")
 
@@ -115,10 +115,11 @@ def test_what_blocks_retain():
 def test_layers_with_filters_of_one_pixel_are_offered_densities(network, tables, saliency):
     assert layers_for_blocks(network.kernels) == {"body.2.0": FIRST, "body.3.0": SECOND, "head": "head.weight"}
     found = densities_of(network, OFFERED, saliency.curves, levels_of(network), tables)
-    # The head writes no channels that anybody chooses, so there is no unit to weigh its blocks in.
-    assert {d.weight for d in found.values()} == {FIRST, SECOND}
-    group = network.channels["body.3.0"]
-    assert found["body.3.0"].retained[-1] == pytest.approx(saliency.curves[group.name][-1])
+    assert {d.weight for d in found.values()} == {FIRST, SECOND, HEAD}
+    for name in ("body.2.0", "body.3.0"):
+        assert found[name].retained[-1] == pytest.approx(saliency.curves[network.channels[name].name][-1])
+    # The head writes no channels that anybody chooses: it is worth what those are that it reads.
+    assert found["head"].retained[-1] == found["body.3.0"].retained[-1]
 
 
 def test_blocks_go_by_what_the_criterion_says_of_single_weights(network, tables, saliency):
@@ -176,7 +177,7 @@ def test_a_solver_takes_widths_and_blocks_together(network, tables, saliency):
     problem = build_problem(network.kernels, network.channels, saliency.curves, levels, tables, densities=offered)
     dense_ms = tables.network(n.spec for n in network.kernels.nodes).latency_ms
     names = [c.name for c in problem.choices]
-    assert names[-2:] == [FIRST, SECOND]
+    assert names[-3:] == [FIRST, SECOND, HEAD]
     for share in (0.8, 0.5):
         budget = Budget(latency_ms=share * dense_ms)
         best = BruteForce().solve(problem, budget)
@@ -229,6 +230,21 @@ def test_what_the_program_takes_was_predicted(mixed):
     assert found.sparsity.macs_left < dense
     text = found.to_json()
     assert text["densities"] == dict(found.plan.densities)
+
+
+@pytest.mark.parametrize("blocks", [False, True], ids=["plain", "with blocks of the network"])
+def test_a_limit_of_ram_counts_the_places_of_blocks(board, tmp_path, blocks):
+    """One byte below what a plan takes, another plan is found, which keeps it."""
+    where = {name: board[name] for name in ("device", "store")}
+    limit, before, taken = "110%", None, []
+    for turn in range(2):
+        found = pruned(board, tmp_path / f"run{turn}", ram=limit, blocks=blocks)
+        edgeprune.compile(tmp_path / f"run{turn}", factory=f"{NET}:net", out=tmp_path / f"bundle{turn}", **where)
+        assert read_manifest(tmp_path / f"bundle{turn}").memory.peak_ram == found.ram_bytes
+        assert before is None or found.ram_bytes < before
+        limit = before = found.ram_bytes - 1
+        taken.append(found.plan.in_blocks)
+    assert taken[0]
 
 
 def test_the_run_can_be_read_and_explained(mixed):
@@ -377,11 +393,9 @@ def test_what_makes_no_sense_is_refused(board, tmp_path):
         with pytest.raises(UsageError, match="from 1 to 99"):
             parse_densities(wrong)
     with pytest.raises(UsageError, match="store all weights"):
-        check_densities(OFFERED, load_target("jetson_nano"), ram_limited=False)
+        check_densities(OFFERED, load_target("jetson_nano"))
     with pytest.raises(UsageError, match="store all weights"):
         edgeprune.profile(f"{NET}:net", input_shape=SHAPE, target="jetson_nano", densities="50", store=tmp_path / "s")
-    with pytest.raises(UsageError, match="take RAM that plans do not count"):
-        pruned(board, tmp_path / "run", ram="90%")
     with pytest.raises(ProfileError, match="density of 10 %") as refused:
         pruned(board, tmp_path / "run", densities="10")
     assert "--densities 10" in refused.value.hint
