@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgeprune.compiler.kernels.registry import SCHEDULES_VERSIONS
+from edgeprune.compiler.kernels.registry import schedules_version
 from edgeprune.compiler.objects import compiler_versions
 from edgeprune.devices.registry import open_device
 from edgeprune.graph.network import Network
@@ -39,7 +39,7 @@ def shipped_for(network: Network, target: Target, threads: int) -> Iterator[Prof
             target_hash=target.digest,
             device=fingerprint.device,
             compiler=dict(compiler_versions(target)),
-            schedules=SCHEDULES_VERSIONS[target.kind],
+            schedules=schedules_version(target),
             threads=threads,
             clock=fingerprint.clock,
             weight_span=fingerprint.weight_span,

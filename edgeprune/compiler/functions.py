@@ -117,7 +117,7 @@ def _gelu_tanh(a: Algebra, x: Expr) -> Expr:
 
 def _prelu(a: Algebra, x: Expr, slope: Expr) -> Expr:
     # x * 0.0 and not 0.0, as in leaky_relu, because it is the code that profiles of CPUs were timed with: TVM folds the
-    # product for scalars alone. To be simplified when SCHEDULES_VERSIONS["cpu"] (kernels/registry.py) is raised next.
+    # product for scalars alone. To be simplified when SCHEDULES_VERSIONS (kernels/registry.py) is raised for all next.
     return a.select(x < x * 0.0, x * slope, x)
 
 

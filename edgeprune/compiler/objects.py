@@ -22,7 +22,7 @@ from edgeprune.compiler.elf import loaded_bytes
 from edgeprune.compiler.failures import KernelBuildError
 from edgeprune.compiler.kernels.base import Schedule
 from edgeprune.compiler.kernels.emit import Function
-from edgeprune.compiler.kernels.registry import SCHEDULES_VERSIONS, rule_named, schedules_for
+from edgeprune.compiler.kernels.registry import rule_named, schedules_for, schedules_version
 from edgeprune.compiler.tvm_modules import tvm
 from edgeprune.files import whole_file
 from edgeprune.graph.spec import KernelSpec
@@ -69,7 +69,7 @@ def symbol_of(spec: KernelSpec, schedule: Schedule, target: Target) -> str:
         "schedule": dict(schedule),
         "target": target.digest,
         "versions": dict(compiler_versions(target)),
-        "schedules": SCHEDULES_VERSIONS[target.kind],
+        "schedules": schedules_version(target),
     }
     text = json.dumps(identity, sort_keys=True)
     return "ep_" + hashlib.sha256(text.encode()).hexdigest()[:20]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeprune.compiler.kernels.registry import SCHEDULES_VERSIONS, rule_named
+from edgeprune.compiler.kernels.registry import rule_named, schedules_version
 from edgeprune.compiler.objects import compiler_versions, default_schedule
 from edgeprune.devices.protocol import DeviceInfo
 from edgeprune.errors import TargetError
@@ -42,7 +42,7 @@ def fingerprint_of(target: Target, info: DeviceInfo, threads: int, kernels: Kern
         target_hash=target.digest,
         device=device,
         compiler=dict(compiler_versions(target)),
-        schedules=SCHEDULES_VERSIONS[target.kind],
+        schedules=schedules_version(target),
         threads=threads,
         clock=info.clock,
         weight_span=weight_span(kernels, target),

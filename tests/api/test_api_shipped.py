@@ -9,7 +9,7 @@ import pytest
 import edgeprune
 from edgeprune.api import planning
 from edgeprune.api.schedules import schedule_book
-from edgeprune.compiler.kernels.registry import SCHEDULES_VERSIONS
+from edgeprune.compiler.kernels.registry import schedules_version
 from edgeprune.compiler.objects import compiler_versions
 from edgeprune.errors import DeviceUnreachableError
 from edgeprune.graph.network import read_network
@@ -35,7 +35,7 @@ def test_they_are_of_this_compiler():
     for said in found:
         target = load_target(said.fingerprint.target)
         assert said.fingerprint.target_hash == target.digest
-        assert said.fingerprint.schedules == SCHEDULES_VERSIONS[target.kind]
+        assert said.fingerprint.schedules == schedules_version(target)
         assert said.fingerprint.compiler == compiler_versions(target)
         assert all(r.ok for r in said.records)
 

@@ -59,7 +59,7 @@ def test_whatever_decides_the_code_is_in_the_symbol(monkeypatch: pytest.MonkeyPa
         symbol_of(relu(), other, TARGET),
         symbol_of(relu(), SCHEDULE, load_target("x86_64_sse4")),
     ]
-    monkeypatch.setitem(objects.SCHEDULES_VERSIONS, "cpu", "next")
+    monkeypatch.setitem(registry.SCHEDULES_VERSIONS, TARGET.arch, "next")
     names.append(symbol_of(relu(), SCHEDULE, TARGET))
     monkeypatch.undo()
     monkeypatch.setattr(objects, "compiler_versions", lambda target: {"apache-tvm": "next"})

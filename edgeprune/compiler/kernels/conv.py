@@ -24,8 +24,10 @@ from edgeprune.compiler.kernels.emit import Emitter, Expr, Function, T, block_co
 from edgeprune.compiler.kernels.rows import Volume, Window, walk_row
 from edgeprune.compiler.kernels.tile import (
     accumulate,
+    apart,
     multiplies_by_lane,
     row_cycles,
+    short_of_registers,
     tile_columns,
     tile_cycles,
     tile_issued,
@@ -218,7 +220,7 @@ def _tile(
     in_blocks, out_blocks = block_count(channels, depth), block_count(spec.output.channels, lanes)
     (height, width), (kh_size, kw_size) = window.image, window.kernel
     taps = kh_size * kw_size
-    by_lane = multiplies_by_lane(target)
+    by_lane, short = multiplies_by_lane(target), short_of_registers(target)
     acc = [e.registers(columns, w) for w in widths]
     for b, w in enumerate(widths):
         for t in range(columns):
@@ -253,9 +255,13 @@ def _tile(
                     # A loop, not unrolled: LLVM would share inputs among the taps and run out of registers.
                     with T.serial(0, kw_size) as kw:
                         tap(in_block, size, row, kh, kw, range(columns))
+                        if short and depth == 1:
+                            apart(e, acc, widths, columns)
                 else:
                     for kw in wanted:
                         tap(in_block, size, row, kh, kw, inner_of[kw])
+                        if short:
+                            apart(e, acc, widths, columns)
 
     full, rest = divmod(channels, depth)
     left = list(range(kw_size))

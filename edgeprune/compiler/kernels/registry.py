@@ -72,8 +72,15 @@ RULES: tuple[Rule, ...] = tuple(rule for file in FILES for rule in _rules_of(fil
 
 GPU_RULES: tuple[Rule, ...] = (ResultPerThread(), ChannelsPerThread())
 
-SCHEDULES_VERSIONS = {"cpu": "6", "cuda": "3"}
-"""By kind of target. Raise it whenever the code a schedule stands for changes: old profiles then no longer match."""
+SCHEDULES_VERSIONS = {"x86_64": "7", "aarch64": "6", "armv7l": "6", "cuda": "3"}
+"""By architecture of processors, and of GPUs. Raise it whenever the code a schedule stands for changes: old profiles
+then no longer match.
+"""
+
+
+def schedules_version(target: Target) -> str:
+    """That of a target's kernels."""
+    return SCHEDULES_VERSIONS["cuda" if target.kind == "cuda" else target.arch]
 
 
 def schedules_for(spec: KernelSpec, target: Target) -> list[Schedule]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from edgeprune.compiler.kernels.base import vector_registers
@@ -13,6 +14,14 @@ from edgeprune.targets import Target
 def multiplies_by_lane(target: Target) -> bool:
     """Whether the processor multiplies a vector by one lane of another (ARM), or reads a scalar as it multiplies."""
     return not target.architecture.memory_operands
+
+
+def short_of_registers(target: Target) -> bool:
+    """Whether values that LLVM shares among taps have no registers (AVX2, SSE), so that taps are better kept apart.
+
+    With 32 of them, and by lanes, it does what it should.
+    """
+    return target.architecture.memory_operands and vector_registers(target) < 32
 
 
 SPARE = 4
@@ -92,3 +101,31 @@ def accumulate(
     else:
         with T.serial(0, size) as ci:
             step(ci, lambda t: x[at[t] + ci])
+
+
+def apart(e: Emitter, acc: Sequence[Registers], widths: Sequence[int], columns: int) -> None:
+    """What was loaded before is loaded again behind this, and what was added to accumulators was added.
+
+    Of taps that are written one after the other LLVM would share the inputs, or put the sums of one off until another
+    one's, and keep vectors on the stack where registers run out: as many stores and loads as multiply-adds.
+    """
+    with T.attr(T.int32(0), "pragma_import_llvm", _held(e.lanes)):
+        for b, width in enumerate(widths):
+            if width == e.lanes:
+                for t in range(columns):
+                    acc[b][t] = T.call_extern(f"float32x{width}", _HELD, acc[b][t])
+
+
+_HELD = "ep_held"
+
+
+@cache
+def _held(lanes: int) -> str:
+    """LLVM IR of a function that gives what it takes, in no instruction, and of which LLVM knows nothing else."""
+    vector = f"<{lanes} x float>"
+    return f"""\
+define internal {vector} @{_HELD}({vector} %v) alwaysinline nounwind {{
+  %r = call {vector} asm sideeffect "", "=v,0,~{{memory}}"({vector} %v)
+  ret {vector} %r
+}}
+"""
