@@ -15,9 +15,9 @@ from edgeprune.compiler.kernels.tile import short_of_registers
 from edgeprune.graph.spec import KernelSpec
 from edgeprune.targets import Target
 
-FEW = 8
-"""Most columns of a tile where LLVM has 16 registers: with 12 it keeps inputs on the stack, and takes up to four
-times as long (measured on Zen 3).
+FEW = (4, 6, 7, 8)
+"""Columns of a tile where LLVM has 16 registers: with 12 it keeps inputs on the stack, and takes up to four times as
+long (measured on Zen 3).
 """
 
 
@@ -30,10 +30,10 @@ class DepthwiseConv(Rule):
         return spec.depthwise and spec.multiplier == 1 and spec.inputs[0].layout == "blocked"
 
     def space(self, spec: KernelSpec, target: Target) -> list[Schedule]:
-        width = spec.output.shape[3]
+        width, limit = spec.output.shape[3], vector_registers(target) - 4
         # Taps share inputs, which is what makes this fast while there are registers for those of a row.
-        limit = FEW if short_of_registers(target) else vector_registers(target) - 4
-        points = sorted({min(c, width) for c in (4, 7, 8, 12, 14, 16, 28) if c <= limit})
+        offered = FEW if short_of_registers(target) else (4, 7, 8, 12, 14, 16, 28)
+        points = sorted({min(c, width) for c in offered if c <= limit})
         ranked = sorted(points, key=lambda c: (-(-width // c), c))
         return [{"rule": self.name, "columns": c} for c in ranked]
 
