@@ -83,7 +83,7 @@ class Classifier(nn.Module):
 class Characters(nn.Module):
     """(N, 64) numbers of characters -> (N, 64, vocabulary)."""
 
-    def __init__(self, vocabulary: int, hidden: int = 256) -> None:
+    def __init__(self, vocabulary: int, hidden: int = 512) -> None:
         super().__init__()
         self.embedding, self.lstm = nn.Embedding(vocabulary, 64), nn.LSTM(64, hidden, batch_first=True)
         self.head = nn.Linear(hidden, vocabulary)
