@@ -276,8 +276,8 @@ def generator(seed: int, part: str) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory(prefix="edgeprune-families-") as here:
         folder, example = Path(here), torch.zeros(1, NOISE)
-        flash = room_for(module, example, 0.31, folder)
-        shared = {"data": halves, "task": task, "epochs": 12, "lr": 0.05, "seed": seed}
+        flash = room_for(module, example, 0.28, folder)
+        shared = {"data": halves, "task": task, "epochs": 20, "lr": 0.05, "seed": seed}
         found = fitted(module, example, folder, flash=flash, passes=2, **shared)
         told = {}
         for name, bundle in (("dense", folder / "dense"), ("pruned", found.bundle)):
