@@ -54,9 +54,11 @@ lint: $(STAMP)
 
 setup: $(STAMP)
 
-# Bytecode is made of what is imported, when it is: of all that is installed, it takes as long as the rest.
+# Bytecode of all that is installed takes pip as long as the rest, on one core. Where PYTHONDONTWRITEBYTECODE is set, it
+# has to be made here, or every process that a test starts would make its own.
 $(STAMP): pyproject.toml constraints.txt | venv
 	$(PY) -m pip install --quiet --no-compile -c constraints.txt -e ".[demo,jetson,test]"
+	@$(PY) -m compileall -q -j 0 $(VENV)/lib edgeprune >/dev/null 2>&1 || true
 	@touch $@
 
 venv:
