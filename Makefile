@@ -55,7 +55,8 @@ lint: $(STAMP)
 setup: $(STAMP)
 
 # Bytecode of all that is installed takes pip as long as the rest, on one core. Where PYTHONDONTWRITEBYTECODE is set, it
-# has to be made here, or every process that a test starts would make its own.
+# has to be made here, or every process that a test starts would make its own. Some packages hold templates of Python
+# files, which do not compile: what compileall says of them, and its status, are left aside.
 $(STAMP): pyproject.toml constraints.txt | venv
 	$(PY) -m pip install --quiet --no-compile -c constraints.txt -e ".[demo,jetson,test]"
 	@$(PY) -m compileall -q -j 0 $(VENV)/lib edgeprune >/dev/null 2>&1 || true

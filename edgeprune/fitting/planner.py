@@ -74,7 +74,7 @@ def score(
 
 def scoring(task: Task) -> LossFn:
     """The loss that channels are scored by; a distance from the network itself has no gradient, and is none."""
-    return task.scoring if task.step is None or task.targets == "dense" else running(task.step)
+    return task.scoring if task.scoring_step is None else running(task.scoring_step)
 
 
 def running(step: Step) -> LossFn:

@@ -63,7 +63,7 @@ def _require_task(module: nn.Module, task: Task, train: Batch, test: Batch) -> N
     """Try the loss and the metric of a task on a few samples; an exception of foreign code names the task."""
     try:
         with evaluating(module), torch.no_grad():
-            if task.step is None:
+            if task.scoring_step is None:
                 task.scoring(call(module, train.inputs), train.targets)
             metric = task.metric.start()
             metric.update(task.read(call(module, test.inputs)), test.targets)

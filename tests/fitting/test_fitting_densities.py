@@ -232,13 +232,12 @@ def test_what_the_program_takes_was_predicted(mixed):
     assert text["densities"] == dict(found.plan.densities)
 
 
-@pytest.mark.parametrize("blocks", [False, True], ids=["plain", "with blocks of the network"])
-def test_a_limit_of_ram_counts_the_places_of_blocks(board, tmp_path, blocks):
+def test_a_limit_of_ram_counts_the_places_of_blocks(board, tmp_path):
     """One byte below what a plan takes, another plan is found, which keeps it."""
     where = {name: board[name] for name in ("device", "store")}
     limit, before, taken = "110%", None, []
     for turn in range(2):
-        found = pruned(board, tmp_path / f"run{turn}", ram=limit, blocks=blocks)
+        found = pruned(board, tmp_path / f"run{turn}", ram=limit)
         edgeprune.compile(tmp_path / f"run{turn}", factory=f"{NET}:net", out=tmp_path / f"bundle{turn}", **where)
         assert read_manifest(tmp_path / f"bundle{turn}").memory.peak_ram == found.ram_bytes
         assert before is None or found.ram_bytes < before
@@ -274,7 +273,7 @@ def test_a_layer_that_goes_with_a_block_retains_nothing_of_its_weights(tmp_path)
     asked = {"device": f"fake:{tmp_path / 'board'}", "store": tmp_path / "store.sqlite3", "points": 2, "step": 16}
     asked |= {"blocks": True, "densities": "50", "example_inputs": SHAPE}
     edgeprune.profile(block_net.removable(), tune=2, sampled=False, **asked)
-    found = edgeprune.prune(block_net.removable(), latency="25%", out=tmp_path / "run", **asked)
+    found = edgeprune.prune(block_net.removable(), latency="25%", ram="110%", out=tmp_path / "run", **asked)
     assert found.removed_blocks == ("branch",)
     gone = ("branch.0.weight", "branch.2.weight")
     assert [found.plan.densities[w] for w in gone] == [0, 0]
@@ -297,6 +296,7 @@ def test_a_layer_that_goes_with_a_block_retains_nothing_of_its_weights(tmp_path)
     # Nobody timed the layer beside the block as it is without: it ends in other operations.
     assert found.plan.in_blocks == {"main.weight": 50}
     assert {k.node: k.spec["attrs"].get("density") for k in made.kernels}["main"] == 50
+    assert made.memory.peak_ram == found.ram_bytes
     x = torch.randn(SHAPE)
     with torch.no_grad():
         expected = found.module(x).numpy()

@@ -21,6 +21,7 @@ from edgeprune.training.evaluate import evaluate, predict
 from edgeprune.training.finetune import train
 from edgeprune.training.foreign import finetuned
 from edgeprune.training.halves import Arrays, Batch, Stacked
+from edgeprune.training.preflight import require_data
 from edgeprune.training.tasks.choose import chosen_task
 from edgeprune.training.tasks.classification import classification
 from edgeprune.training.tasks.registry import TASKS, load_task
@@ -219,6 +220,30 @@ def test_a_distance_from_the_dense_network_is_not_what_channels_are_scored_by(ow
     assert (found > 0).all()
     strong = score(network, "taylor", data, Task("none", task.metric, targets="dense"))["0"]
     assert (found == strong).all() == (own != "loss and saliency")
+
+
+def test_a_task_with_a_step_is_scored_by_its_saliency() -> None:
+    """A loss for scoring is the user's word, whatever the training minimises."""
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)).eval()
+    network, data = read_network(module, (X[:1],)), DataSet(Arrays(X, X), Arrays(X, X), "images", kind="other")
+    metric = mean_metric("distance", apart, "")
+    own = {"saliency": lambda outputs, targets: outputs[:, 0].square().mean()}
+    both = Task("both", metric, step=lambda student, batch: student(batch.inputs).abs().mean(), **own)
+    found, expected = (score(network, "taylor", data, task)["0"] for task in (both, Task("own", metric, **own)))
+    assert (found == expected).all()
+
+
+def test_the_loss_that_channels_are_scored_by_is_tried_beside_a_step() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    data = DataSet(Arrays(X, X), Arrays(X, X), "images", kind="other")
+
+    def wrong(outputs: Tensor, targets: Tensor) -> Tensor:
+        raise ValueError("a loss that fails")
+
+    metric = mean_metric("size", lambda outputs, targets: outputs.mean(1), "")
+    task = Task("own", metric, step=lambda student, batch: student(batch.inputs).mean(), saliency=wrong)
+    with pytest.raises(BadInputError, match="task 'own' fails on 3 samples: ValueError: a loss that fails"):
+        require_data(module, (X[:1],), 4, data, task)
 
 
 class Head(nn.Module):

@@ -160,7 +160,7 @@ def _projected(cutter: Cutter, node: Node, units: Value, own: _Part, label: str)
     weights = cutter.weights(own.projection, None)
     inner = detached(node, f"{label}.projected")
     states = own.projection.meta["val"].shape[0]
-    found = cutter.emit(
+    return cutter.emit(
         "dense",
         inner,
         TensorSpec((steps * batch, states), "plain"),
@@ -170,7 +170,6 @@ def _projected(cutter: Cutter, node: Node, units: Value, own: _Part, label: str)
         axes={"out": (weights.weight, 0, 1), "in": (weights.weight, 1, 1)},
         seen=(steps, batch, states),
     )
-    return found
 
 
 def _is_zero(cutter: Cutter, state: Any) -> bool:

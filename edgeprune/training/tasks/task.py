@@ -107,8 +107,13 @@ class Task:
             raise UsageError(f"task {self.name!r}: targets come from data, dense or inputs, not {self.targets!r}")
 
     @property
+    def scoring_step(self) -> Step | None:
+        """The ``step``, where channels are scored by it, and not by :attr:`scoring`."""
+        return None if self.saliency is not None or self.targets == "dense" else self.step
+
+    @property
     def scoring(self) -> Loss:
-        """The loss that channels are scored by, where no ``step`` is."""
+        """The loss that channels are scored by, where it is not a step."""
         own = None if self.targets == "dense" else self.loss
         return self.saliency or own or (lambda outputs, targets: strength(outputs))
 
